@@ -1,0 +1,57 @@
+"""The frame of every script: its arguments, its log, its errors and its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from continuous_training.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILURE = 1
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+def parser(description: str, *examples: str) -> argparse.ArgumentParser:
+    """Make the argument parser of one script: named as `ct` calls it, its examples at the end of `--help`."""
+    program = f"ct {Path(sys.argv[0]).stem}"
+    made = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog="\n".join(["examples:", *(f"  scripts/{example}" for example in examples)]) if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--debug", action="store_true", help="log more, and show the traceback of an error")
+    return made
+
+
+def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.ArgumentParser) -> NoReturn:
+    """Parse the command line, run `body` and leave with its exit code (None is 0).
+
+    Results belong on standard output, so the log goes to standard error. A Problem ends as one line and exit code 1;
+    any other exception does too, but names its type, for it is an error in this program.
+    """
+    given = arguments.parse_args()
+    logging.basicConfig(level=logging.DEBUG if given.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("alembic", "mlflow", "urllib3", "matplotlib", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.INFO if given.debug else logging.WARNING)
+    try:
+        code = body(given) or 0
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        if given.debug:
+            raise
+        said = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error} (--debug shows where)"
+        print(f"{arguments.prog}: error: {' '.join(said.split())}", file=sys.stderr)
+        code = FAILURE
+    sys.exit(code)

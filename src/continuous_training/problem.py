@@ -1,0 +1,5 @@
+"""The one exception for what a person can mend."""
+
+
+class Problem(Exception):  # noqa: N818 - a broken setting is a problem to solve, not an error in this program
+    """Something outside this program is wrong: one line that says what, and what to do about it."""
