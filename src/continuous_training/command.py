@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -38,8 +39,11 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
     """
     given = arguments.parse_args()
     logging.basicConfig(level=logging.DEBUG if given.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "mlflow", "urllib3", "matplotlib", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.INFO if given.debug else logging.WARNING)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if not given.debug:
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its level when it is imported
+        for chatty in ("alembic", "httpx", "matplotlib", "urllib3"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         code = body(given) or 0
         sys.stdout.flush()

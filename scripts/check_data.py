@@ -1,0 +1,32 @@
+"""Check data: hold the snapshot against training.yaml and the champion's; stop the run if it is not fit."""
+
+import argparse
+import logging
+
+from continuous_training import check_data, command, registry, settings
+from continuous_training.documents import DataCheck, Run, Snapshot, Stopwatch
+from continuous_training.problem import Problem
+
+log = logging.getLogger(__name__)
+
+
+def main(_: argparse.Namespace) -> None:
+    """Check the snapshot in build/snapshot.json; raises a Problem if a check fails, after writing them all down."""
+    run, taken = Run.read(), Snapshot.read()
+    timer = Stopwatch(run.build_tag)
+    client = registry.open_client()
+    champion = registry.holder(client, run.model, registry.CHAMPION)
+    tags = client.get_run(champion.run_id).data.tags if champion else None
+    document = DataCheck(checks=check_data.check(run, settings.load(run.model), taken, tags), **timer.stop())
+    document.write()
+    for check in document.failures:
+        log.error("✗ %s%s: %s", check.name, f" of {check.column}" if check.column else "", check.said)
+        for row in check.rows:
+            log.error("    %s", ", ".join(f"{name}={value}" for name, value in row.items()))
+    if document.failures:
+        raise Problem(f"{len(document.failures)} of {len(document.checks)} data checks failed: nothing is trained")
+    log.info("All %d data checks passed", len(document.checks))
+
+
+if __name__ == "__main__":
+    command.start(main, command.parser(str(__doc__), "ct check-data"))

@@ -1,0 +1,19 @@
+"""Plan: decide whether there is anything new to learn."""
+
+import argparse
+import logging
+
+from continuous_training import command, plan, registry, settings
+from continuous_training.documents import Run, Snapshot, Stopwatch
+
+
+def main(_: argparse.Namespace) -> None:
+    """Compare the fingerprint of this run with those already trained."""
+    run, taken = Run.read(), Snapshot.read()
+    made = plan.make(registry.open_client(), run, settings.load(run.model), taken, Stopwatch(run.build_tag))
+    made.write()
+    logging.getLogger(__name__).info("%s (fingerprint %s)", made.reason, made.fingerprint[:12])
+
+
+if __name__ == "__main__":
+    command.start(main, command.parser(str(__doc__), "ct plan"))

@@ -1,0 +1,14 @@
+"""Set up: clear the workspace and write down what this run is."""
+
+import argparse
+
+from continuous_training import command, setup
+
+
+def main(_: argparse.Namespace) -> None:
+    """Start a run from the environment's MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, TRIGGER and REASON."""
+    setup.begin().write()
+
+
+if __name__ == "__main__":
+    command.start(main, command.parser(str(__doc__), "ct setup", "env AS_OF=2013-05-01 scripts/ct setup"))

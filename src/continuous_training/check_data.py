@@ -1,0 +1,211 @@
+"""Check data: whether a snapshot is fit to train on. A failing check ends the run before any money is spent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from continuous_training import snapshot
+from continuous_training.documents import Check
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa
+
+    from continuous_training.documents import Run, Snapshot
+    from continuous_training.settings import Column, Data, Settings
+
+EXAMPLES = 5  # failing rows shown for each check
+DTYPES = {"category": "string", "number": "float64", "integer": "int64", "boolean": "bool", "timestamp": "datetime64[us]"}
+
+
+def check(run: Run, given: Settings, taken: Snapshot, champion: dict[str, str] | None) -> list[Check]:
+    """Check the snapshot against training.yaml, and its volume against the champion's.
+
+    Args:
+        run: whose AS_OF freshness counts from.
+        given: the columns and their limits.
+        taken: the snapshot.
+        champion: the tags of the champion's MLflow run, or None if there is no champion.
+
+    Returns:
+        Every check, those passed and those failed.
+    """
+    frame = pd.concat([snapshot.read(part.path, given.data) for part in (taken.train, taken.fresh)], ignore_index=True)
+    return [
+        *columns(frame, given.data),
+        *values(frame, given.data),
+        unique(frame, given.data),
+        fresh_enough(run, given, taken),
+        *enough(given, taken),
+        volume(given, taken, champion),
+        *no_answer_among_the_features(frame, given),
+    ]
+
+
+def columns(frame: pd.DataFrame, data: Data) -> list[Check]:
+    """The columns are the declared ones, none is known only afterwards, and each holds something."""
+    extra = [name for name in frame if name not in data.columns]
+    missing = [name for name in data.columns if name not in frame]
+    afterwards = [name for name in data.known_afterwards if name in frame or name in data.features]
+    empty = [name for name in frame if frame[name].isna().all()]
+    return [
+        _named("columns missing", missing, "every declared column is there", "the query does not return {}"),
+        _named("columns undeclared", extra, "no column is undeclared", "training.yaml does not declare {}"),
+        _named(
+            "known afterwards",
+            afterwards,
+            "no column is known only afterwards",
+            "{} is known only afterwards: no server could be asked with it",
+        ),
+        _named("columns empty", empty, "every column has values", "{} has no value in any row"),
+    ]
+
+
+def values(frame: pd.DataFrame, data: Data) -> list[Check]:
+    """Each declared column has its type, its limits and not too many nulls (pandera looks; all rows, all columns)."""
+    import pandera.errors  # noqa: PLC0415 - two seconds that only this stage pays
+    import pandera.pandas as pa  # noqa: PLC0415
+
+    present = {name: column for name, column in data.columns.items() if name in frame}
+    try:
+        pa.DataFrameSchema({name: _schema(column) for name, column in present.items()}).validate(frame, lazy=True)
+        failures = pd.DataFrame(columns=["column", "check", "failure_case", "index"])
+    except pandera.errors.SchemaErrors as error:
+        failures = error.failure_cases
+    return [_of_column(name, column, frame, failures[failures["column"] == name], data.key) for name, column in present.items()]
+
+
+def unique(frame: pd.DataFrame, data: Data) -> Check:
+    """No two rows have the same key."""
+    key = [name for name in data.key if name in frame]
+    again = frame.duplicated(key, keep=False)
+    said = f"{again.sum():,} rows share their key ({', '.join(key)})" if again.any() else "every key is there once"
+    return Check(name="duplicates", passed=not again.any(), said=said, rows=_examples(frame[again], key))
+
+
+def fresh_enough(run: Run, given: Settings, taken: Snapshot) -> Check:
+    """The newest row is not too old for AS_OF."""
+    age = run.as_of - taken.newest
+    limit = timedelta(days=given.checks.max_age_days)
+    said = f"the newest row is {age / timedelta(days=1):.1f} days older than AS_OF; {given.checks.max_age_days:g} are allowed"
+    return Check(name="freshness", column=given.data.time, passed=age <= limit, said=said)
+
+
+def enough(given: Settings, taken: Snapshot) -> list[Check]:
+    """There are enough rows to train on, and enough to judge by."""
+    limits = given.checks
+    return [
+        Check(name=name, passed=rows >= least, said=f"{rows:,} rows; at least {least:,} are needed")
+        for name, rows, least in (
+            ("rows to train on", taken.train.rows, limits.min_train_rows),
+            ("rows to judge by", taken.fresh.rows, limits.min_fresh_rows),
+        )
+    ]
+
+
+def volume(given: Settings, taken: Snapshot, champion: dict[str, str] | None) -> Check:
+    """The fresh rows a day are about as many as in the champion's snapshot."""
+    before = float((champion or {}).get("ct.fresh_rows_per_day", 0))
+    now = rows_per_day(taken)
+    if not before:
+        return Check(name="volume", passed=True, said=f"{now:,.0f} rows a day; there is no champion to compare with")
+    low, high = given.checks.volume
+    said = f"{now:,.0f} rows a day, {now / before:.2f} times the champion's {before:,.0f}; {low:g} to {high:g} are allowed"
+    return Check(name="volume", passed=low <= now / before <= high, said=said)
+
+
+def rows_per_day(taken: Snapshot) -> float:
+    """How many fresh rows there are for each day of their window."""
+    return taken.fresh.rows / ((taken.until - taken.fresh_since) / timedelta(days=1))
+
+
+def no_answer_among_the_features(frame: pd.DataFrame, given: Settings) -> list[Check]:
+    """No single numeric feature ranks the target so well that it must have been made from it."""
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415
+
+    data = given.data
+    if given.model.task != "classification" or data.target not in frame or frame[data.target].nunique() != 2:  # noqa: PLR2004
+        return []
+    limit = given.checks.max_single_feature_auc
+    found = {}
+    for name in data.features_of("number"):
+        if name not in frame or not pd.api.types.is_numeric_dtype(frame[name]):
+            continue
+        known = frame[name].notna()
+        if frame.loc[known, data.target].nunique() == 2:  # noqa: PLR2004
+            auc = roc_auc_score(frame.loc[known, data.target], frame.loc[known, name])
+            found[name] = max(auc, 1 - auc)
+    if not found:
+        return []
+    best = max(found, key=lambda name: found[name])
+    said = f"«{best}» alone ranks the target with AUC {found[best]:.2f}; above {limit:g} it must have been made from it"
+    return [Check(name="leaks", column=best, passed=found[best] <= limit, said=said)]
+
+
+def _schema(column: Column) -> pa.Column:
+    import pandera.pandas as pa  # noqa: PLC0415
+
+    limits = []
+    if column.min is not None:
+        limits.append(pa.Check.ge(column.min))
+    if column.max is not None:
+        limits.append(pa.Check.le(column.max))
+    if column.values is not None:
+        limits.append(pa.Check.isin(column.values))
+    if column.max_null_share < 1:
+        share = column.max_null_share
+        limits.append(pa.Check(lambda values: values.isna().mean() <= share, name="nulls", ignore_na=False))
+    return pa.Column(DTYPES[column.type], limits, nullable=True, coerce=False)
+
+
+def _of_column(name: str, column: Column, frame: pd.DataFrame, failures: pd.DataFrame, key: list[str]) -> Check:
+    """Say what pandera found of one column, or what it is like if nothing was found."""
+    if failures.empty:
+        return Check(name="values", column=name, passed=True, said=_like(frame[name]))
+    said = []
+    for asked, cases in failures.groupby("check", sort=False):
+        found = cases["failure_case"].iloc[0]
+        if str(asked).startswith("dtype"):
+            said.append(f"is {found}, should be {column.type}")
+        elif asked == "nulls":
+            share = frame[name].isna().mean()
+            said.append(f"is null in {share:.1%} of the rows; {column.max_null_share:.0%} are allowed")
+        else:
+            said.append(f"fails {asked} in {len(cases):,} rows, with {found!r} for one")
+    rows = frame.loc[failures["index"].dropna().astype(int).unique()]
+    if rows.empty:
+        rows = frame[frame[name].isna()]
+    return Check(name="values", column=name, passed=False, said="; ".join(said), rows=_examples(rows, [*key, name]))
+
+
+def _like(values: pd.Series[Any]) -> str:
+    nulls = f", {values.isna().mean():.1%} null" if values.isna().any() else ""
+    if pd.api.types.is_bool_dtype(values):
+        return f"{values.mean():.1%} true{nulls}"
+    if pd.api.types.is_numeric_dtype(values):
+        return f"{values.min():g} to {values.max():g}{nulls}"
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return f"{values.min():%Y-%m-%d} to {values.max():%Y-%m-%d}{nulls}"
+    return f"{values.nunique():,} values{nulls}"
+
+
+def _examples(rows: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
+    """Return a few rows, with plain Python values that JSON knows."""
+    shown = rows[[name for name in dict.fromkeys(names) if name in rows]].head(EXAMPLES)
+    return [{name: _plain(value) for name, value in row.items()} for row in shown.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a cell of any column
+    if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _named(name: str, found: list[str], well: str, ill: str) -> Check:
+    listed = ", ".join(f"«{column}»" for column in found)
+    return Check(name=name, passed=not found, said=ill.format(listed) if found else well)

@@ -1,0 +1,307 @@
+"""The JSON documents that the stages of a run leave for one another in build/.
+
+Each stage reads the documents of the stages before it and writes its own, whole or not at all. Nothing else passes
+between stages, so any of them can be run again by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from continuous_training.problem import Problem
+
+BUILD = Path("build")
+
+Trigger = Literal["push", "cron", "drift", "data", "manual"]
+Scalar = str | float | int | bool | None
+
+
+class Value(BaseModel):
+    """An immutable value: no unknown fields, no changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Document(Value):
+    """What one stage found out: `verb` is the stage's script, and `noun` names the file, build/<noun>.json."""
+
+    noun: ClassVar[str]
+    verb: ClassVar[str]
+
+    version: Literal[1] = 1
+    build_tag: str
+    started: datetime
+    seconds: float = Field(ge=0)
+
+    @classmethod
+    def path(cls) -> Path:
+        """Where the document lies, relative to the workspace."""
+        return BUILD / f"{cls.noun}.json"
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the document that this run's stage wrote.
+
+        Raises:
+            Problem: it is missing, is no such document, or belongs to another run.
+        """
+        found = cls.find()
+        if found is None:
+            raise Problem(f"{cls.path()} is missing: run scripts/ct {cls.verb} first")
+        return found
+
+    @classmethod
+    def find(cls) -> Self | None:
+        """Read the document if this run's stage wrote one; raises as `read` does if it is broken or foreign."""
+        try:
+            text = cls.path().read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            document = cls.model_validate_json(text)
+        except ValidationError as error:
+            raise Problem(f"{cls.path()} is not a {cls.noun} document of this version: {first(error)}") from error
+        current = os.environ.get("BUILD_TAG", document.build_tag)
+        if document.build_tag != current:
+            raise Problem(
+                f"{cls.path()} is of run {document.build_tag}, this is run {current}: run scripts/ct setup first"
+            )
+        return document
+
+    def write(self) -> None:
+        """Write the document so that a reader sees the whole of it or nothing."""
+        write_atomically(self.path(), self.model_dump_json(indent=2) + "\n")
+
+
+def first(error: ValidationError) -> str:
+    """Say the first thing that pydantic found wrong, in one line: where, and what."""
+    detail = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in detail["loc"]) or "the whole"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {detail['msg']}{more}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file by way of a temporary neighbour and a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+class Stopwatch:
+    """Times a stage from its first line to the writing of its document."""
+
+    def __init__(self, build_tag: str) -> None:
+        self.build_tag = build_tag
+        self.started = datetime.now(UTC)
+        self._from = time.monotonic()
+
+    def stop(self) -> dict[str, Any]:
+        """Return the fields that every document starts with."""
+        seconds = round(time.monotonic() - self._from, 3)
+        return {"build_tag": self.build_tag, "started": self.started, "seconds": seconds}
+
+
+class Run(Document):
+    """Set up: what this run is, who asked for it and with which parameters."""
+
+    noun: ClassVar[str] = "run"
+    verb: ClassVar[str] = "setup"
+
+    model: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    as_of: datetime
+    compute: Literal["local", "ec2"]
+    force: bool
+    promote: Literal["auto", "ask", "never"]
+    trigger: Trigger
+    reason: str
+    branch: str
+    commit: str
+    build_url: str
+    lock: str
+    python: str
+
+
+class Tool(Value):
+    """One program that looked at the code, and what it said."""
+
+    name: str
+    command: str
+    passed: bool
+    said: str
+
+
+class Lint(Document):
+    """Lint: what the linters and the type checker said."""
+
+    noun: ClassVar[str] = "lint"
+    verb: ClassVar[str] = "lint"
+
+    tools: list[Tool]
+
+
+class Tests(Document):
+    """Test: how many tests ran, and which failed."""
+
+    noun: ClassVar[str] = "tests"
+    verb: ClassVar[str] = "test"
+
+    passed: int
+    failed: int
+    skipped: int
+    failures: list[str]
+
+
+class Part(Value):
+    """One immutable Parquet file of a snapshot."""
+
+    path: Path
+    sha256: str
+    rows: int = Field(gt=0)
+
+
+class Snapshot(Document):
+    """Snapshot: the rows that the warehouse query returned, split in time into what trains and what judges."""
+
+    noun: ClassVar[str] = "snapshot"
+    verb: ClassVar[str] = "snapshot"
+
+    hash: str
+    train: Part
+    fresh: Part
+    since: datetime
+    fresh_since: datetime
+    until: datetime
+    newest: datetime
+    columns: dict[str, str]
+
+    @property
+    def rows(self) -> int:
+        """All rows, those that train and those that judge."""
+        return self.train.rows + self.fresh.rows
+
+
+class Check(Value):
+    """One check of the data: what was asked, what was found, and examples of the rows that failed it."""
+
+    name: str
+    column: str | None = None
+    passed: bool
+    said: str
+    rows: list[dict[str, Scalar]] = []
+
+
+class DataCheck(Document):
+    """Check data: every check of the snapshot, those passed and those failed."""
+
+    noun: ClassVar[str] = "data_check"
+    verb: ClassVar[str] = "check-data"
+
+    checks: list[Check]
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if not check.passed]
+
+
+class Plan(Document):
+    """Plan: whether there is anything to learn, and the fingerprint of what would be learnt."""
+
+    noun: ClassVar[str] = "plan"
+    verb: ClassVar[str] = "plan"
+
+    decision: Literal["train", "nothing"]
+    reason: str
+    fingerprint: str
+    parts: dict[str, str]
+    resumes: str | None = None
+
+
+class Candidate(Document):
+    """Train: the MLflow run that holds the candidate."""
+
+    noun: ClassVar[str] = "candidate"
+    verb: ClassVar[str] = "train"
+
+    run_id: str
+    model_uri: str
+    fingerprint: str
+    metrics: dict[str, float]
+
+
+class Rule(Value):
+    """One rule of the comparison: what was observed, what was allowed, and whether it held."""
+
+    name: str
+    passed: bool
+    observed: float | None
+    limit: float | None
+    said: str
+
+
+class Metric(Value):
+    """One scorer's value of both models on the fresh rows, more is better; the primary one has an interval.
+
+    The interval is of the difference, candidate less champion, from a paired bootstrap.
+    """
+
+    name: str
+    candidate: float
+    champion: float | None
+    difference: tuple[float, float] | None = None
+
+
+class Curve(Value):
+    """Points of a plot of one model on the fresh rows."""
+
+    kind: Literal["roc", "calibration"]
+    model: Literal["candidate", "champion"]
+    x: list[float]
+    y: list[float]
+
+
+class Verdict(Document):
+    """Compare: `promote` or `reject`, with every number that led to it."""
+
+    noun: ClassVar[str] = "verdict"
+    verb: ClassVar[str] = "compare"
+
+    decision: Literal["promote", "reject"]
+    said: str
+    champion: str | None
+    fresh_rows: int
+    confidence: float
+    metrics: list[Metric]
+    rules: list[Rule]
+    curves: list[Curve]
+
+
+class Registration(Document):
+    """Register: the model version that the candidate became."""
+
+    noun: ClassVar[str] = "registration"
+    verb: ClassVar[str] = "register"
+
+    name: str
+    model_version: str
+
+
+class Deployment(Document):
+    """Deploy: which version the servers now answer with, and which they answered with before."""
+
+    noun: ClassVar[str] = "deployment"
+    verb: ClassVar[str] = "deploy"
+
+    name: str
+    model_version: str
+    previous: str | None
+    servers: list[str]
+    golden: int

@@ -1,0 +1,182 @@
+"""What a data scientist decides, in training.yaml beside the model; and what the environment decides."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from continuous_training.documents import Scalar, Value, first
+from continuous_training.problem import Problem
+
+SOURCES = Path("src")
+STATE = Path(".ct")
+
+
+class Column(Value):
+    """What one column of the query must be: its type, whether the model sees it, and its limits."""
+
+    type: Literal["category", "number", "integer", "boolean", "timestamp"]
+    feature: bool = True
+    max_null_share: float = Field(default=0.0, ge=0, le=1)
+    min: float | None = None
+    max: float | None = None
+    values: list[Scalar] | None = None
+
+
+class Data(Value):
+    """The query and its windows. `label_delay_days` is how long after its time a row's label is surely known."""
+
+    query: str
+    time: str
+    target: str
+    key: list[str] = Field(min_length=1)
+    clock: date | None = None
+    label_delay_days: int = Field(default=0, ge=0)
+    train_days: int = Field(gt=0)
+    fresh_days: int = Field(gt=0)
+    known_afterwards: list[str] = []
+    columns: dict[str, Column]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        for role, name in [("time", self.time), ("target", self.target), *(("key", name) for name in self.key)]:
+            if name not in self.columns:
+                raise ValueError(f"the {role} column «{name}» is not among the columns")
+        if self.columns[self.time].type != "timestamp":
+            raise ValueError(f"the time column «{self.time}» is not of type timestamp")
+        if self.columns[self.target].feature:
+            raise ValueError(f"the target «{self.target}» must say feature: false")
+        if not self.features:
+            raise ValueError("no column is a feature")
+        return self
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the columns that the model sees, in the order of the file."""
+        return [name for name, column in self.columns.items() if column.feature]
+
+    def features_of(self, kind: Literal["category", "number"]) -> list[str]:
+        """The features that are categories, or those that are not."""
+        return [name for name in self.features if (self.columns[name].type == "category") == (kind == "category")]
+
+
+class Checks(Value):
+    """The limits of the data check that no single column has."""
+
+    min_train_rows: int = Field(default=1000, gt=0)
+    min_fresh_rows: int = Field(default=500, gt=0)
+    max_age_days: float = Field(default=7, gt=0)
+    volume: tuple[float, float] = (0.5, 2.0)
+    max_single_feature_auc: float = Field(default=0.9, gt=0.5, le=1)
+
+
+class Model(Value):
+    """The estimator's parameters, and the types that skops may load beside scikit-learn's plain ones."""
+
+    task: Literal["classification", "regression"]
+    parameters: dict[str, Any] = {}
+    trusted_types: list[str] = []
+
+
+class Compare(Value):
+    """What a candidate must show: against the champion, and, while there is none, by itself."""
+
+    metric: str
+    report: list[str] = []
+    min_improvement: float = Field(default=0.0, ge=0)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=300, ge=100)
+    first: dict[str, float] = Field(min_length=1)
+
+
+class Settings(Value):
+    """The whole of training.yaml."""
+
+    warehouse: str
+    sample: str | None = None
+    data: Data
+    checks: Checks = Checks()
+    model: Model
+    compare: Compare
+
+    @field_validator("sample")
+    @classmethod
+    def _names_a_function(cls, sample: str | None) -> str | None:
+        if sample is not None and sample.count(":") != 1:
+            raise ValueError("write it as package.module:function")
+        return sample
+
+    @property
+    def warehouse_url(self) -> str:
+        """The warehouse's address: CT_WAREHOUSE_URL, or the default of training.yaml."""
+        return os.environ.get("CT_WAREHOUSE_URL") or self.warehouse
+
+
+def load(model: str) -> Settings:
+    """Read src/<model>/training.yaml.
+
+    Raises:
+        Problem: the package, the file or one of its keys is missing, unknown or malformed.
+    """
+    path = SOURCES / model / "training.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        others = ", ".join(sorted(found.parent.name for found in SOURCES.glob("*/training.yaml")))
+        raise Problem(f"MODEL={model}: there is no {path}; the models here are: {others or 'none'}") from None
+    try:
+        return Settings.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise Problem(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise Problem(f"{path}: {first(error)}") from error
+
+
+def as_of(given: str, clock: date | None) -> datetime:
+    """Return the moment at which a run stands, in UTC and without a zone.
+
+    It is what AS_OF says, or the settings' clock, or today's first moment: a day has one snapshot, however often it is
+    asked for.
+
+    Raises:
+        Problem: AS_OF is neither a date nor a time in ISO 8601.
+    """
+    if not given.strip():
+        day = clock or datetime.now(UTC).date()
+        return datetime(day.year, day.month, day.day)  # noqa: DTZ001 - UTC without a zone, as the warehouses keep it
+    try:
+        moment = datetime.fromisoformat(given.strip())
+    except ValueError:
+        raise Problem(f"AS_OF={given} is not a date: write it as 2013-04-01 or 2013-04-01T12:00") from None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def windows(data: Data, moment: datetime) -> tuple[datetime, datetime, datetime]:
+    """Return where the training rows begin, where the fresh rows begin, and where both end.
+
+    Rows younger than `label_delay_days` have no sure label yet, so none of them is used: leaving out only those whose
+    label is still open would favour the quick ones.
+    """
+    until = moment - timedelta(days=data.label_delay_days)
+    fresh = until - timedelta(days=data.fresh_days)
+    return fresh - timedelta(days=data.train_days), fresh, until
+
+
+def source_hash(model: str) -> str:
+    """Hash the model package's code: every Python file below src/<model>, by name and content."""
+    digest = hashlib.sha256()
+    for path in sorted((SOURCES / model).rglob("*.py")):
+        digest.update(f"{path.relative_to(SOURCES).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def lock_hash() -> str:
+    """Hash the dependency lock."""
+    return hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()

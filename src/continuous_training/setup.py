@@ -1,0 +1,64 @@
+"""Set up: a clean build folder, and the document that says what this run is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import time
+
+from pydantic import ValidationError
+
+from continuous_training import settings
+from continuous_training.documents import BUILD, Run, Stopwatch, first
+from continuous_training.problem import Problem
+
+log = logging.getLogger(__name__)
+
+
+def begin() -> Run:
+    """Clear build/ and return what this run is, from the environment that Jenkins or a person gives it.
+
+    Raises:
+        Problem: a parameter has a value that it may not have.
+    """
+    timer = Stopwatch(os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}")
+    given = {
+        name.lower(): os.environ.get(name) or default
+        for name, default in {
+            "MODEL": "flight_delays",
+            "COMPUTE": "local",
+            "FORCE": "false",
+            "PROMOTE": "auto",
+            "TRIGGER": "manual",
+        }.items()
+    }
+    chosen = settings.load(given["model"])
+    shutil.rmtree(BUILD, ignore_errors=True)
+    try:
+        run = Run.model_validate(
+            timer.stop()
+            | given
+            | {
+                "as_of": settings.as_of(os.environ.get("AS_OF", ""), chosen.data.clock),
+                "reason": os.environ.get("REASON", ""),
+                "branch": os.environ.get("BRANCH_NAME", ""),
+                "commit": os.environ.get("GIT_COMMIT") or _commit(),
+                "build_url": os.environ.get("BUILD_URL", ""),
+                "lock": settings.lock_hash(),
+                "python": platform.python_version(),
+            }
+        )
+    except ValidationError as error:
+        raise Problem(f"a parameter of this run is wrong: {first(error)}") from error
+    asked = f", because {run.reason}" if run.reason else ""
+    log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, asked)
+    return run
+
+
+def _commit() -> str:
+    """Return the commit of the work tree, or nothing outside a repository."""
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
+    return asked.stdout.strip()

@@ -1,0 +1,187 @@
+"""Snapshot: the rows of this run, as immutable Parquet files with a content hash.
+
+The files lie in .ct/snapshots/<hash>/ and are never changed: the same rows are the same folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from continuous_training import progress, settings, warehouse
+from continuous_training.documents import Part, Run, Snapshot, Stopwatch
+from continuous_training.problem import Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from ibis.backends import BaseBackend
+
+    from continuous_training.settings import Data, Settings
+
+log = logging.getLogger(__name__)
+
+TYPES = {
+    "category": (pa.string(), pa.types.is_string),
+    "number": (pa.float64(), lambda kind: pa.types.is_floating(kind) or _is_whole(kind) or pa.types.is_decimal(kind)),
+    "integer": (pa.int64(), lambda kind: _is_whole(kind)),
+    "boolean": (pa.bool_(), pa.types.is_boolean),
+    "timestamp": (pa.timestamp("us"), lambda kind: pa.types.is_timestamp(kind) or pa.types.is_date(kind)),
+}
+
+
+def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
+    """Run the query for this run's windows and keep what it returns.
+
+    Raises:
+        Problem: the warehouse or the query fails, there are no rows, or no row trains, or none judges.
+    """
+    data = given.data
+    since, fresh_since, until = settings.windows(data, run.as_of)
+    source = warehouse.connect(given)
+    table = warehouse.rows(source, data.query, since, until)
+    if data.time not in table.columns:
+        raise Problem(f"the query does not return its time column «{data.time}»")
+    folder = settings.STATE / "snapshots" / ".unfinished"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        _write(warehouse.stream(table), data, fresh_since, folder)
+        counts = {name: pq.read_metadata(folder / name).num_rows for name in ("train.parquet", "fresh.parquet")}
+        if not sum(counts.values()):
+            raise Problem(_nothing(source, data, run.as_of, since, until))
+        for name, rows in counts.items():
+            if not rows:
+                part = f"before {fresh_since:%Y-%m-%d}, to train on" if name == "train.parquet" else "to judge by"
+                raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {sum(counts.values()):,} rows there are none {part}")
+        hashes = {name: content_hash(folder / name) for name in counts}
+        whole = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
+        kept = _keep(folder, settings.STATE / "snapshots" / whole[:16])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    train, fresh = (
+        Part(path=kept / name, sha256=hashes[name], rows=counts[name]) for name in ("train.parquet", "fresh.parquet")
+    )
+    schema = pq.read_schema(fresh.path)
+    return Snapshot(
+        **timer.stop(),
+        hash=whole,
+        train=train,
+        fresh=fresh,
+        since=since,
+        fresh_since=fresh_since,
+        until=until,
+        newest=_newest(fresh.path, data.time),
+        columns={name: str(schema.field(name).type) for name in schema.names},
+    )
+
+
+def read(path: Path, data: Data) -> pd.DataFrame:
+    """Read one file of a snapshot, its rows in the order of their key: the same on every machine.
+
+    Raises:
+        Problem: the file is gone.
+    """
+    if not path.exists():
+        raise Problem(f"the snapshot {path} is gone: run scripts/ct snapshot again")
+    frame = pq.read_table(path).to_pandas()
+    return frame.sort_values([name for name in data.key if name in frame], ignore_index=True, kind="stable")
+
+
+def content_hash(path: Path) -> str:
+    """Hash the rows of a Parquet file: the same for the same rows, in whatever order, files or types of number.
+
+    A row is the text of its columns in the order of their names; the hash covers the columns' names, the number of
+    rows, and the exclusive or and the sums of the rows' MD5 (the sums notice a row that is there twice).
+    """
+    schema = pq.read_schema(path)
+    columns = sorted(schema.names)
+    texts = ", ".join(f"COALESCE(CAST({_canonical(name, schema.field(name).type)} AS VARCHAR), '∅')" for name in columns)
+    row = f"concat_ws(chr(31), {texts})"
+    found = duckdb.sql(
+        f"SELECT count(*), bit_xor(md5_number({row})), sum(md5_number_upper({row})), sum(md5_number_lower({row})) "  # noqa: S608 - column names are quoted
+        f"FROM read_parquet('{str(path).replace(chr(39), chr(39) * 2)}')"
+    ).fetchone()
+    return hashlib.sha256(repr((columns, found)).encode()).hexdigest()
+
+
+def _canonical(name: str, kind: pa.DataType) -> str:
+    quoted = '"' + name.replace('"', '""') + '"'
+    if pa.types.is_timestamp(kind):
+        return f"epoch_us({quoted})"
+    if pa.types.is_floating(kind) or _is_whole(kind) or pa.types.is_decimal(kind):
+        return f"(CAST({quoted} AS DOUBLE) + 0.0)"  # -0.0 is 0.0
+    return quoted
+
+
+def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, folder: Path) -> None:
+    """Write the batches to train.parquet and fresh.parquet, in the types that training.yaml declares."""
+    schema = pa.schema([(field.name, _declared(field, data)) for field in batches.schema])
+    boundary = pa.scalar(fresh_since, type=schema.field(data.time).type)
+    with (
+        pq.ParquetWriter(folder / "train.parquet", schema) as train,
+        pq.ParquetWriter(folder / "fresh.parquet", schema) as fresh,
+        progress.bar("rows from the warehouse") as advance,
+    ):
+        for batch in batches:
+            rows = pa.table(
+                [_blanks_as_null(batch.column(field.name).cast(field.type)) for field in schema], schema=schema
+            )
+            # A row without a time is kept where the data check will find it.
+            is_fresh = pc.fill_null(pc.greater_equal(rows[data.time], boundary), fill_value=True)
+            fresh.write_table(rows.filter(is_fresh))
+            train.write_table(rows.filter(pc.invert(is_fresh)))
+            advance(rows.num_rows)
+
+
+def _declared(field: pa.Field, data: Data) -> pa.DataType:
+    """Return the declared type where it fits what came; else what came, for the data check to refuse."""
+    column = data.columns.get(field.name)
+    if column is None:
+        return field.type
+    wanted, fits = TYPES[column.type]
+    return wanted if fits(field.type) else field.type
+
+
+def _blanks_as_null(values: pa.Array) -> pa.Array:
+    if pa.types.is_floating(values.type):
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    return values
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind))
+
+
+def _keep(folder: Path, final: Path) -> Path:
+    """Move a finished snapshot to its place; a snapshot that is there already is the same one."""
+    try:
+        folder.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+    return final
+
+
+def _newest(path: Path, time: str) -> datetime:
+    newest: datetime = pc.max(pq.read_table(path, columns=[time])[time]).as_py()
+    return newest
+
+
+def _nothing(source: BaseBackend, data: Data, moment: datetime, since: datetime, until: datetime) -> str:
+    """Say why there are no rows: AS_OF lies before the data, long after it, or there is no data."""
+    window = f"the query returned no rows from {since:%Y-%m-%d} to {until:%Y-%m-%d}"
+    everything = warehouse.rows(source, data.query, datetime(1, 1, 2), datetime(9999, 1, 1))  # noqa: DTZ001
+    times = everything[data.time]
+    found = everything.aggregate(oldest=times.min(), newest=times.max()).to_pyarrow().to_pylist()[0]
+    if found["oldest"] is None:
+        return f"{window}, nor at any other time"
+    return f"AS_OF={moment:%Y-%m-%d}: {window}; its data runs from {found['oldest']:%Y-%m-%d} to {found['newest']:%Y-%m-%d}"
