@@ -10,9 +10,7 @@ from continuous_training.documents import Plan, Run, Snapshot, Stopwatch
 def main(_: argparse.Namespace) -> None:
     """Train what build/plan.json asks for."""
     run = Run.read()
-    candidate = train.train(
-        registry.open_client(), run, Snapshot.read(), Plan.read(), Stopwatch(run.build_tag)
-    )
+    candidate = train.train(registry.open_client(), run, Snapshot.read(), Plan.read(), Stopwatch(run.build_tag))
     candidate.write()
     told = ", ".join(f"{name} {value:.4f}" for name, value in candidate.metrics.items())
     logging.getLogger(__name__).info("Candidate in MLflow run %s: %s", candidate.run_id, told)

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from continuous_training.settings import Column, Data, Settings
 
 EXAMPLES = 5  # failing rows shown for each check
-DTYPES = {"category": "string", "number": "float64", "integer": "int64", "boolean": "bool", "timestamp": "datetime64[us]"}
+DTYPES = {
+    "category": "string",
+    "number": "float64",
+    "integer": "int64",
+    "boolean": "bool",
+    "timestamp": "datetime64[us]",
+}
 
 
 def check(run: Run, given: Settings, taken: Snapshot, champion: dict[str, str] | None) -> list[Check]:
@@ -47,10 +53,10 @@ def check(run: Run, given: Settings, taken: Snapshot, champion: dict[str, str] |
 
 def columns(frame: pd.DataFrame, data: Data) -> list[Check]:
     """The columns are the declared ones, none is known only afterwards, and each holds something."""
-    extra = [name for name in frame if name not in data.columns]
+    extra = [str(name) for name in frame if name not in data.columns]
     missing = [name for name in data.columns if name not in frame]
     afterwards = [name for name in data.known_afterwards if name in frame or name in data.features]
-    empty = [name for name in frame if frame[name].isna().all()]
+    empty = [str(name) for name in frame if frame[name].isna().all()]
     return [
         _named("columns missing", missing, "every declared column is there", "the query does not return {}"),
         _named("columns undeclared", extra, "no column is undeclared", "training.yaml does not declare {}"),
@@ -66,8 +72,8 @@ def columns(frame: pd.DataFrame, data: Data) -> list[Check]:
 
 def values(frame: pd.DataFrame, data: Data) -> list[Check]:
     """Each declared column has its type, its limits and not too many nulls (pandera looks; all rows, all columns)."""
-    import pandera.errors  # noqa: PLC0415 - two seconds that only this stage pays
-    import pandera.pandas as pa  # noqa: PLC0415
+    import pandera.errors  # two seconds that only this stage pays
+    import pandera.pandas as pa
 
     present = {name: column for name, column in data.columns.items() if name in frame}
     try:
@@ -75,7 +81,10 @@ def values(frame: pd.DataFrame, data: Data) -> list[Check]:
         failures = pd.DataFrame(columns=["column", "check", "failure_case", "index"])
     except pandera.errors.SchemaErrors as error:
         failures = error.failure_cases
-    return [_of_column(name, column, frame, failures[failures["column"] == name], data.key) for name, column in present.items()]
+    return [
+        _of_column(name, column, frame, failures[failures["column"] == name], data.key)
+        for name, column in present.items()
+    ]
 
 
 def unique(frame: pd.DataFrame, data: Data) -> Check:
@@ -90,7 +99,9 @@ def fresh_enough(run: Run, given: Settings, taken: Snapshot) -> Check:
     """The newest row is not too old for AS_OF."""
     age = run.as_of - taken.newest
     limit = timedelta(days=given.checks.max_age_days)
-    said = f"the newest row is {age / timedelta(days=1):.1f} days older than AS_OF; {given.checks.max_age_days:g} are allowed"
+    said = (
+        f"the newest row is {age / timedelta(days=1):.1f} days before AS_OF, at most {given.checks.max_age_days:g} may be"
+    )
     return Check(name="freshness", column=given.data.time, passed=age <= limit, said=said)
 
 
@@ -113,7 +124,9 @@ def volume(given: Settings, taken: Snapshot, champion: dict[str, str] | None) ->
     if not before:
         return Check(name="volume", passed=True, said=f"{now:,.0f} rows a day; there is no champion to compare with")
     low, high = given.checks.volume
-    said = f"{now:,.0f} rows a day, {now / before:.2f} times the champion's {before:,.0f}; {low:g} to {high:g} are allowed"
+    said = (
+        f"{now:,.0f} rows a day, {now / before:.2f} times the champion's {before:,.0f}; {low:g} to {high:g} are allowed"
+    )
     return Check(name="volume", passed=low <= now / before <= high, said=said)
 
 
@@ -124,10 +137,10 @@ def rows_per_day(taken: Snapshot) -> float:
 
 def no_answer_among_the_features(frame: pd.DataFrame, given: Settings) -> list[Check]:
     """No single numeric feature ranks the target so well that it must have been made from it."""
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415
+    from sklearn.metrics import roc_auc_score
 
     data = given.data
-    if given.model.task != "classification" or data.target not in frame or frame[data.target].nunique() != 2:  # noqa: PLR2004
+    if given.model.task != "classification" or data.target not in frame or frame[data.target].nunique() != 2:
         return []
     limit = given.checks.max_single_feature_auc
     found = {}
@@ -135,7 +148,7 @@ def no_answer_among_the_features(frame: pd.DataFrame, given: Settings) -> list[C
         if name not in frame or not pd.api.types.is_numeric_dtype(frame[name]):
             continue
         known = frame[name].notna()
-        if frame.loc[known, data.target].nunique() == 2:  # noqa: PLR2004
+        if frame.loc[known, data.target].nunique() == 2:
             auc = roc_auc_score(frame.loc[known, data.target], frame.loc[known, name])
             found[name] = max(auc, 1 - auc)
     if not found:
@@ -146,7 +159,7 @@ def no_answer_among_the_features(frame: pd.DataFrame, given: Settings) -> list[C
 
 
 def _schema(column: Column) -> pa.Column:
-    import pandera.pandas as pa  # noqa: PLC0415
+    import pandera.pandas as pa
 
     limits = []
     if column.min is not None:
@@ -195,7 +208,7 @@ def _like(values: pd.Series[Any]) -> str:
 def _examples(rows: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
     """Return a few rows, with plain Python values that JSON knows."""
     shown = rows[[name for name in dict.fromkeys(names) if name in rows]].head(EXAMPLES)
-    return [{name: _plain(value) for name, value in row.items()} for row in shown.to_dict("records")]
+    return [{str(name): _plain(value) for name, value in row.items()} for row in shown.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a cell of any column

@@ -103,16 +103,14 @@ def _improves(limits: Compare, metric: Metric) -> Rule:
     interval = f"{low:+.4f} to {high:+.4f} with {limits.confidence:.0%} confidence"
     found = "is better" if better else ("is worse" if high < 0 else "is not surely better")
     said = f"the candidate's {metric.name} {found}: {interval}, more than {limits.min_improvement:+g} is asked"
-    return Rule(
-        name=f"{metric.name} improves", passed=better, observed=low, limit=limits.min_improvement, said=said
-    )
+    return Rule(name=f"{metric.name} improves", passed=better, observed=low, limit=limits.min_improvement, said=said)
 
 
 def _unseen(client: MlflowClient, champion: Version, taken: Snapshot) -> Rule:
     """Check that the champion has not trained on the rows that judge it: time flows forward."""
     until = datetime.fromisoformat(client.get_run(champion.run_id).data.tags["ct.trained_until"])
     passed = until <= taken.fresh_since
-    said = f"the champion was trained on rows before {until:%Y-%m-%d}, the fresh rows begin on {taken.fresh_since:%Y-%m-%d}"
+    said = f"the champion was trained on rows before {until:%Y-%m-%d}, the fresh start on {taken.fresh_since:%Y-%m-%d}"
     if not passed:
         said += ", so it has seen some of them: choose a later AS_OF"
     return Rule(name="fresh rows are unseen", passed=passed, observed=None, limit=None, said=said)

@@ -1,8 +1,7 @@
-"""What models are worth on rows with known answers: any scikit-learn scorer, and a paired interval of the difference."""
+"""What models are worth on rows with known answers: any scikit-learn scorer, and the interval of a difference."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,6 +34,7 @@ class RecordedRegressor(RegressorMixin, _Recorded):  # type: ignore[misc]
     """The recorded answers of a regressor, of shape (rows,)."""
 
     def predict(self, rows: NDArray[np.int_]) -> NDArray[Any]:
+        """Return what was predicted for these rows."""
         return self.answers[rows]
 
 
@@ -46,10 +46,13 @@ class RecordedClassifier(ClassifierMixin, _Recorded):  # type: ignore[misc]
         self.classes_ = classes_
 
     def predict_proba(self, rows: NDArray[np.int_]) -> NDArray[Any]:
+        """Return the probabilities of these rows."""
         return self.answers[rows]
 
     def predict(self, rows: NDArray[np.int_]) -> NDArray[Any]:
-        return self.classes_[self.answers[rows].argmax(axis=1)]
+        """Return the likeliest class of these rows."""
+        likeliest: NDArray[Any] = self.classes_[self.answers[rows].argmax(axis=1)]
+        return likeliest
 
 
 Recorded = RecordedRegressor | RecordedClassifier
@@ -102,7 +105,7 @@ def difference(
 
 def curves(model: Recorded, truth: ArrayLike, whose: Literal["candidate", "champion"]) -> list[Curve]:
     """Return the ROC curve and the calibration curve of a binary classifier; nothing for other models."""
-    if not isinstance(model, RecordedClassifier) or len(model.classes_) != 2:  # noqa: PLR2004
+    if not isinstance(model, RecordedClassifier) or len(model.classes_) != 2:
         return []
     positive = np.asarray(truth) == model.classes_[1]
     probability = model.answers[:, 1]

@@ -16,7 +16,6 @@ import mlflow
 import mlflow.pyfunc
 import mlflow.sklearn
 import numpy as np
-import pandas as pd
 from mlflow.models import infer_signature
 
 from continuous_training import evaluation, registry, settings, snapshot
@@ -24,6 +23,8 @@ from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def fit(model: str, folder: Path) -> str:
             estimator,
             name="model",
             serialization_format="skops",
-            skops_trusted_types=given.model.trusted_types,
+            skops_trusted_types=list(given.model.trusted_types),
             signature=infer_signature(fresh[features], answers),
             input_example=fresh[features].head(3),
             pyfunc_predict_fn="predict_proba" if given.model.task == "classification" else "predict",
@@ -74,7 +75,7 @@ def fit(model: str, folder: Path) -> str:
     return str(run.info.run_id)
 
 
-def golden(client: mlflow.MlflowClient, run_id: str) -> tuple[dict[str, Any], list[Any]]:
+def golden(run_id: str) -> tuple[dict[str, Any], list[Any]]:
     """Return the rows whose answers were kept, in MLflow's `dataframe_split`, and those answers."""
     kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{GOLDEN}"))
     return kept["dataframe_split"], kept["predictions"]

@@ -37,14 +37,16 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
         reason = f"FORCE: trained again, although run {before.info.run_name} did"
     else:
         outcome = before.data.tags.get(registry.OUTCOME)
-        done = outcome in {registry.DEPLOYED, registry.REJECTED} or (outcome == registry.HELD and run.promote == "never")
+        done = outcome in {registry.DEPLOYED, registry.REJECTED} or (
+            outcome == registry.HELD and run.promote == "never"
+        )
         if done:
             decision = "nothing"
             reason = f"nothing new to learn: run {before.info.run_name} trained this fingerprint and was {outcome}"
         else:
             resumes = before.info.run_id
             halted = "was held back" if outcome == registry.HELD else "did not come to its end"
-            reason = f"run {before.info.run_name} trained this fingerprint and {halted}: its candidate is taken up again"
-    return Plan(
-        decision=decision, reason=reason, fingerprint=fingerprint, parts=parts, resumes=resumes, **timer.stop()
-    )
+            reason = (
+                f"run {before.info.run_name} trained this fingerprint and {halted}: its candidate is taken up again"
+            )
+    return Plan(decision=decision, reason=reason, fingerprint=fingerprint, parts=parts, resumes=resumes, **timer.stop())

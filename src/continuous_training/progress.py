@@ -21,8 +21,8 @@ def bar(description: str, total: float | None = None) -> Iterator[Callable[[floa
     if not (sys.stderr.isatty() or os.environ.get("CT_PROGRESS") == "1"):
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415 - a fifth of a second that only watchers pay
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.console import Console  # a fifth of a second that only watchers pay
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True, force_terminal=True), transient=True) as progress:

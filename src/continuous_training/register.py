@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def register(
-    client: MlflowClient, run: Run, candidate: Candidate, verdict: Verdict, timer: Stopwatch
-) -> Registration:
+def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verdict, timer: Stopwatch) -> Registration:
     """Register the candidate under the alias `candidate`; with PROMOTE=never that is as far as it goes.
 
     Raises:

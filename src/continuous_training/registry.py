@@ -55,7 +55,7 @@ def open_client() -> MlflowClient:
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    import mlflow  # noqa: PLC0415 - five seconds that only the stages which ask MLflow pay
+    import mlflow  # five seconds that only the stages which ask MLflow pay
 
     uri = tracking_uri()
     if uri.startswith("sqlite"):
@@ -104,7 +104,7 @@ def load(uri: str) -> Any:  # noqa: ANN401 - whatever estimator the team's model
     Raises:
         Problem: it is gone or cannot be read, which is not the same as not being there.
     """
-    import mlflow.sklearn  # noqa: PLC0415
+    import mlflow.sklearn
 
     try:
         return mlflow.sklearn.load_model(uri)
@@ -118,8 +118,8 @@ def holder(client: MlflowClient, model: str, alias: str) -> Version | None:
     Raises:
         Problem: the registry does not answer; that is not the same as there being no champion.
     """
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
     absent = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
     try:
@@ -130,10 +130,24 @@ def holder(client: MlflowClient, model: str, alias: str) -> Version | None:
         raise Problem(f"the registry does not tell the {alias} of {model}: {error.message.splitlines()[0]}") from error
 
 
+def version(client: MlflowClient, model: str, number: str) -> Version:
+    """Return a version by its number."""
+    return _version(client.get_model_version(model, number))
+
+
+def identity(client: MlflowClient, model: str) -> str | None:
+    """Return what tells one registry's model from another's of the same name, however the registry is reached.
+
+    None if no version of the model was ever registered.
+    """
+    found = client.search_registered_models(f"name = '{model}'", max_results=1)
+    return f"{model}@{found[0].creation_timestamp}" if found else None
+
+
 def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags: dict[str, str]) -> Version:
     """Return the version made from an MLflow run; make it if the run has none yet. It becomes the `candidate`."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
     try:
         client.create_registered_model(model)

@@ -40,7 +40,7 @@ class Data(Value):
     label_delay_days: int = Field(default=0, ge=0)
     train_days: int = Field(gt=0)
     fresh_days: int = Field(gt=0)
-    known_afterwards: list[str] = []
+    known_afterwards: tuple[str, ...] = ()
     columns: dict[str, Column]
 
     @model_validator(mode="after")
@@ -80,15 +80,15 @@ class Model(Value):
     """The estimator's parameters, and the types that skops may load beside scikit-learn's plain ones."""
 
     task: Literal["classification", "regression"]
-    parameters: dict[str, Any] = {}
-    trusted_types: list[str] = []
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    trusted_types: tuple[str, ...] = ()
 
 
 class Compare(Value):
     """What a candidate must show: against the champion, and, while there is none, by itself."""
 
     metric: str
-    report: list[str] = []
+    report: tuple[str, ...] = ()
     min_improvement: float = Field(default=0.0, ge=0)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=300, ge=100)
@@ -149,7 +149,7 @@ def as_of(given: str, clock: date | None) -> datetime:
     """
     if not given.strip():
         day = clock or datetime.now(UTC).date()
-        return datetime(day.year, day.month, day.day)  # noqa: DTZ001 - UTC without a zone, as the warehouses keep it
+        return datetime(day.year, day.month, day.day)
     try:
         moment = datetime.fromisoformat(given.strip())
     except ValueError:

@@ -9,7 +9,6 @@ import hashlib
 import logging
 import shutil
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -22,6 +21,8 @@ from continuous_training.documents import Part, Run, Snapshot, Stopwatch
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from ibis.backends import BaseBackend
 
@@ -92,7 +93,7 @@ def read(path: Path, data: Data) -> pd.DataFrame:
     """
     if not path.exists():
         raise Problem(f"the snapshot {path} is gone: run scripts/ct snapshot again")
-    frame = pq.read_table(path).to_pandas()
+    frame: pd.DataFrame = pq.read_table(path).to_pandas()
     return frame.sort_values([name for name in data.key if name in frame], ignore_index=True, kind="stable")
 
 
@@ -104,12 +105,15 @@ def content_hash(path: Path) -> str:
     """
     schema = pq.read_schema(path)
     columns = sorted(schema.names)
-    texts = ", ".join(f"COALESCE(CAST({_canonical(name, schema.field(name).type)} AS VARCHAR), '∅')" for name in columns)
+    texts = ", ".join(
+        f"COALESCE(CAST({_canonical(name, schema.field(name).type)} AS VARCHAR), '∅')" for name in columns
+    )
     row = f"concat_ws(chr(31), {texts})"
-    found = duckdb.sql(
-        f"SELECT count(*), bit_xor(md5_number({row})), sum(md5_number_upper({row})), sum(md5_number_lower({row})) "  # noqa: S608 - column names are quoted
-        f"FROM read_parquet('{str(path).replace(chr(39), chr(39) * 2)}')"
-    ).fetchone()
+    with duckdb.connect() as connection:  # a shared one would answer from its cache of a file of the same name
+        table = connection.read_parquet(str(path))
+        found = table.aggregate(
+            f"count(*), bit_xor(md5_number({row})), sum(md5_number_upper({row})), sum(md5_number_lower({row}))"
+        ).fetchone()
     return hashlib.sha256(repr((columns, found)).encode()).hexdigest()
 
 
@@ -179,9 +183,10 @@ def _newest(path: Path, time: str) -> datetime:
 def _nothing(source: BaseBackend, data: Data, moment: datetime, since: datetime, until: datetime) -> str:
     """Say why there are no rows: AS_OF lies before the data, long after it, or there is no data."""
     window = f"the query returned no rows from {since:%Y-%m-%d} to {until:%Y-%m-%d}"
-    everything = warehouse.rows(source, data.query, datetime(1, 1, 2), datetime(9999, 1, 1))  # noqa: DTZ001
+    everything = warehouse.rows(source, data.query, datetime(1, 1, 2), datetime(9999, 1, 1))
     times = everything[data.time]
     found = everything.aggregate(oldest=times.min(), newest=times.max()).to_pyarrow().to_pylist()[0]
     if found["oldest"] is None:
         return f"{window}, nor at any other time"
-    return f"AS_OF={moment:%Y-%m-%d}: {window}; its data runs from {found['oldest']:%Y-%m-%d} to {found['newest']:%Y-%m-%d}"
+    extent = f"its data runs from {found['oldest']:%Y-%m-%d} to {found['newest']:%Y-%m-%d}"
+    return f"AS_OF={moment:%Y-%m-%d}: {window}; {extent}"

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from continuous_training import check_data, compute, registry
+from continuous_training import check_data, registry
 from continuous_training.compute import local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
 from continuous_training.problem import Problem
@@ -47,7 +47,10 @@ def train(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan, timer:
 
 
 def _start(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan) -> str:
-    """Open the MLflow run, close those that were killed before it, and write down where its model comes from, before anything can fail."""
+    """Open the MLflow run and write down where its model comes from, before anything can fail.
+
+    What a killed run left open of the same fingerprint is closed.
+    """
     lineage = {
         registry.FINGERPRINT: planned.fingerprint,
         "ct.snapshot": taken.hash,

@@ -33,7 +33,7 @@ def connect(settings: Settings) -> BaseBackend:
     Raises:
         Problem: the address is wrong, the driver is not installed, or nothing answers.
     """
-    import ibis  # noqa: PLC0415 - a second that only the stages which ask the warehouse pay
+    import ibis  # a second that only the stages which ask the warehouse pay
 
     url = settings.warehouse_url
     if url.startswith(DUCKDB):
@@ -58,8 +58,8 @@ def rows(warehouse: BaseBackend, query: str, since: datetime, until: datetime) -
     Raises:
         Problem: the query is not SQL, has other placeholders, or names a table or column that is not there.
     """
-    import sqlglot  # noqa: PLC0415
-    from sqlglot import exp  # noqa: PLC0415
+    import sqlglot
+    from sqlglot import exp
 
     bounds = {"since": since, "until": until}
 
@@ -101,7 +101,7 @@ def without_password(url: str) -> str:
 
 def _fill(path: Path, sample: str) -> None:
     """Fill a new DuckDB file beside the wanted one and rename it, so that no half-filled warehouse is ever seen."""
-    import ibis  # noqa: PLC0415
+    import ibis
 
     log.info("Filling the sample warehouse %s, once", path)
     path.parent.mkdir(parents=True, exist_ok=True)

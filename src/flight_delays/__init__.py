@@ -1,1 +1,1 @@
-"""The example model: will a flight from New York arrive more than 15 minutes late?"""
+"""The example model: whether a flight from New York will arrive more than 15 minutes late."""

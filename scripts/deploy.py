@@ -1,0 +1,24 @@
+"""Deploy: make the registered version the champion, and see every server answer with it."""
+
+import argparse
+import logging
+
+from continuous_training import command, deploy, registry
+from continuous_training.documents import Candidate, Registration, Run, Stopwatch
+
+
+def main(_: argparse.Namespace) -> None:
+    """Deploy the version of build/registration.json."""
+    run = Run.read()
+    candidate, registered, timer = Candidate.read(), Registration.read(), Stopwatch(run.build_tag)
+    made = deploy.deploy(registry.open_client(), run, candidate, registered, timer)
+    made.write()
+    logging.getLogger(__name__).info(
+        "Version %s is champion; ask it at %s/invocations", made.model_version, made.servers[0]
+    )
+
+
+if __name__ == "__main__":
+    command.start(
+        main, command.parser(str(__doc__), "ct deploy", "env SERVING_URLS=http://a:8000,http://b:8000 ct deploy")
+    )

@@ -1,0 +1,147 @@
+"""Deploy: move the champion's alias, wait until every server answers with it, and otherwise move it back.
+
+Servers pull: nothing is ever sent to them but questions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import requests
+from urllib3.exceptions import NewConnectionError
+
+from continuous_training import fit, registry
+from continuous_training.documents import Candidate, Deployment, Registration, Run, Stopwatch
+from continuous_training.problem import Problem
+from continuous_training.serving import SERVICE, daemon
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from continuous_training.registry import Version
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+TOLERANCE = 1e-9  # golden predictions travel as JSON, which keeps 15 digits
+REQUEST_SECONDS = 10
+START_SECONDS = 90
+FOLLOW_SECONDS = 120
+
+
+def deploy(
+    client: MlflowClient, run: Run, candidate: Candidate, registered: Registration, timer: Stopwatch
+) -> Deployment:
+    """Make the registered version the champion on every server of SERVING_URLS (comma-separated).
+
+    Raises:
+        Problem: a server cannot be had, does not follow, or answers otherwise than the stored model did. The alias is
+            then back where it was.
+    """
+    version = registry.version(client, registered.name, registered.model_version)
+    expected = registry.identity(client, run.model)
+    servers = [
+        url.strip().rstrip("/") for url in os.environ.get("SERVING_URLS", DEFAULT_SERVER).split(",") if url.strip()
+    ]
+    for url in servers:
+        _ensure(url, run.model, expected)
+    golden = fit.golden(candidate.run_id)
+    previous = registry.promote(client, version)
+    try:
+        for url in servers:
+            _wait(url, version)
+            _check_golden(url, version, golden)
+            log.info("%s answers with version %s, as it did offline", url, version.number)
+    except (Problem, requests.RequestException) as error:
+        registry.restore(client, run.model, previous)
+        back = f"version {previous.number} is champion again" if previous else "there is no champion again"
+        raise Problem(f"{error}; {back}") from error
+    client.set_tag(candidate.run_id, registry.OUTCOME, registry.DEPLOYED)
+    return Deployment(
+        name=version.name,
+        model_version=version.number,
+        previous=previous.number if previous else None,
+        servers=servers,
+        golden=len(golden[1]),
+        **timer.stop(),
+    )
+
+
+def _ensure(url: str, model: str, expected: str | None) -> None:
+    """See that a server of this project, with this model and registry, answers at the address; start one if need be."""
+    deadline = time.monotonic() + START_SECONDS
+    pid = None
+    while True:
+        try:
+            told = _told(url)
+        except requests.ConnectionError as error:
+            if pid is None and not daemon.can_start(url):
+                raise Problem(f"no server answers at {url}: check SERVING_URLS") from error
+            if pid is None:
+                log.info("Starting a server at %s", url)
+                pid = daemon.start(url, model)
+            elif not daemon.alive(pid):
+                raise Problem(f"the server at {url} ended at once: {daemon.last_words()}") from error
+            told = {}
+        if told.get("registry") == expected and told.get("model") == model:
+            return
+        if told and (told.get("model") != model or told.get("registry")):
+            raise Problem(
+                f"{url} is taken by a server of another model or registry: stop it there (scripts/ct stop), or set "
+                f"SERVING_URLS to a free address such as http://127.0.0.1:8001"
+            )
+        if time.monotonic() > deadline:
+            raise Problem(f"the server at {url} did not come up in {START_SECONDS} s: {daemon.last_words()}")
+        time.sleep(0.5)
+
+
+def _told(url: str) -> dict[str, Any]:
+    """Ask a server what it serves.
+
+    Raises:
+        Problem: something else answers there.
+        requests.ConnectionError: nothing listens there.
+    """
+    elsewhere = f"{url} is taken by something that is not this project's server: stop it, or set SERVING_URLS"
+    try:
+        answer = requests.get(f"{url}/version", timeout=REQUEST_SECONDS)
+        told = answer.json()
+    except requests.ConnectionError as error:
+        if isinstance(getattr(error.args[0], "reason", None), NewConnectionError):
+            raise
+        raise Problem(elsewhere) from error
+    except (requests.RequestException, ValueError) as error:
+        raise Problem(elsewhere) from error
+    if not isinstance(told, dict) or told.get("service") != SERVICE:
+        raise Problem(elsewhere)
+    return told
+
+
+def _wait(url: str, version: Version) -> None:
+    """Wait until the server reports the version."""
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    while _told(url)["model_version"] != version.number:
+        if time.monotonic() > deadline:
+            failure = requests.get(f"{url}/health", timeout=REQUEST_SECONDS).json().get("failure")
+            why = f": {failure}" if failure else ""
+            raise Problem(f"{url} did not follow to version {version.number} in {FOLLOW_SECONDS} s{why}")
+        time.sleep(0.5)
+
+
+def _check_golden(url: str, version: Version, golden: tuple[dict[str, Any], list[Any]]) -> None:
+    """Hold a server's answers over HTTP against those that the stored model gave offline."""
+    rows, expected = golden
+    answer = requests.post(f"{url}/invocations", json={"dataframe_split": rows}, timeout=REQUEST_SECONDS)
+    if answer.status_code != requests.codes.ok:
+        raise Problem(f"{url} refuses the golden rows of version {version.number}: {answer.text[:200]}")
+    named = answer.headers.get("X-Model-Version")
+    given = np.asarray(answer.json()["predictions"])
+    if named != version.number or given.shape != np.shape(expected):
+        raise Problem(f"{url} answers the golden rows with version {named}, shape {given.shape}")
+    worst = float(np.abs(given - np.asarray(expected)).max())
+    if not worst <= TOLERANCE:
+        raise Problem(f"{url} answers the golden rows of version {version.number} otherwise, by up to {worst:.2g}")

@@ -1,0 +1,28 @@
+"""Secrets never reach the console, the log or a record."""
+
+from __future__ import annotations
+
+import re
+
+MASK = "****"
+SHORTEST_LINE = 3  # shorter lines of a secret of many lines (a lone brace) tell nothing and would mask everything
+
+
+class Secrets:
+    """The secret values of a build."""
+
+    def __init__(self) -> None:
+        self._values: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, value: str) -> None:
+        """Mask a value from now on: whole, each of its lines, and as a shell's trace quotes it."""
+        lines = [line.strip() for line in value.splitlines()]
+        for part in {value, value.strip(), *(line for line in lines if len(line) >= SHORTEST_LINE)} - {""}:
+            self._values |= {part, part.replace("'", r"'\''"), part.replace("'", "'\"'\"'")}
+        longest_first = sorted(self._values, key=lambda one: (-len(one), one))
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def mask(self, text: str) -> str:
+        """Give the text with `****` for every secret in it."""
+        return self._pattern.sub(MASK, text) if self._pattern else text

@@ -1,0 +1,167 @@
+"""One whole build: its record, its environment, its stages, its `post`, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from continuous_training.jenkinsfile import credentials, parameters, signals
+from continuous_training.jenkinsfile.builds import Builds
+from continuous_training.jenkinsfile.console import Console
+from continuous_training.jenkinsfile.context import Build, Context, StageState
+from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of
+from continuous_training.jenkinsfile.interruption import Interruption
+from continuous_training.jenkinsfile.masking import MASK, Secrets
+from continuous_training.jenkinsfile.post import run_post
+from continuous_training.jenkinsfile.processes import BUILD_COOKIE, end_marked
+from continuous_training.jenkinsfile.results import Result
+from continuous_training.jenkinsfile.stages import Rules, options, run_stages
+from continuous_training.jenkinsfile.steps import Symbol
+from continuous_training.jenkinsfile.variables import of_build, with_declared
+from continuous_training.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from continuous_training.jenkinsfile.given import Given
+    from continuous_training.jenkinsfile.model import Pipeline, Stage
+    from continuous_training.jenkinsfile.refusals import Findings
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for on the command line."""
+
+    workspace: Path
+    branch: str
+    parameters: tuple[str, ...] = ()
+    start: str | None = None
+
+
+class OrderError(Problem):
+    """The command line asks for what the Jenkinsfile does not have."""
+
+
+def run(pipeline: Pipeline, findings: Findings, order: Order, machine: Mapping[str, str]) -> int:
+    """Run a pipeline that was found fit for it, and give the exit code.
+
+    ParameterError and OrderError say what is wrong with the order, before anything has run.
+    """
+    declared = parameters.declared(pipeline.parameters)
+    chosen = parameters.values(declared, order.parameters)
+    stages = _from(pipeline, order.start)
+    secrets = Secrets()
+    for identifier, pair in findings.credentials:
+        credentials.hide(identifier, machine, secrets, pair=pair)
+    hidden = {parameter.name for parameter in declared if parameter.secret}
+    for name in hidden:
+        secrets.add(str(chosen[name]))
+    console, builds = Console(secrets), Builds(order.workspace)
+    alone = any(option.name == "disableConcurrentBuilds" for option in pipeline.options)
+    with builds.alone(console.line) if alone else contextlib.nullcontext():
+        builds.end_the_dead(console.line)
+        record, folder = builds.open({name: MASK if name in hidden else value for name, value in chosen.items()})
+        build = Build(
+            record=record,
+            folder=folder,
+            workspace=order.workspace,
+            parameters=chosen,
+            previous=builds.last_result(record.number),
+            restarted=order.start is not None,
+            credentials=machine,
+        )
+        build.plan(pipeline.stages)
+        build.save()
+        console.log_to(folder / "log")
+        own = {name for identifier, _ in findings.credentials for name in credentials.sources(identifier)}
+        visible = {name: value for name, value in machine.items() if name not in own}
+        context = Context(
+            build=build,
+            console=console,
+            stage=StageState(),
+            environment=of_build(build, order.branch, visible, terminal=console.is_terminal),
+            directory=order.workspace,
+            interruption=build.interruption,
+        )
+        with signals.heeded(build) as received:
+            given = _options(context, pipeline)
+            try:
+                _run(context, pipeline, stages, given)
+            finally:
+                _finish(context)
+        _discard(builds, given)
+    return build.result.exit_code if received.exit_code is None else received.exit_code
+
+
+def _from(pipeline: Pipeline, start: str | None) -> tuple[Stage, ...]:
+    names = [stage.name for stage in pipeline.stages]
+    if start is None:
+        return pipeline.stages
+    if start not in names:
+        raise OrderError(f"there is no stage «{start}» to start from; there are: {', '.join(names)}")
+    return pipeline.stages[names.index(start) :]
+
+
+def _options(context: Context, pipeline: Pipeline) -> dict[str, Given]:
+    given = options(context, pipeline.options)
+    context.console.timestamps = "timestamps" in given
+    return given
+
+
+def _run(context: Context, pipeline: Pipeline, stages: Iterable[Stage], given: Mapping[str, Given]) -> None:
+    """Run the stages and `post`; all that can fail in them is in the build's result afterwards."""
+    build = context.build
+    context.say(f"build {build.record.number} of {build.workspace}, branch {context.environment['BRANCH_NAME']}")
+    if "timeout" in given:
+        context = context.within(interruption=Interruption(build.interruption, given["timeout"].seconds()))
+    rules = Rules("skipStagesAfterUnstable" in given, "parallelsAlwaysFailFast" in given)
+    for stage in pipeline.stages:
+        if stage not in stages:
+            context.say(f"stage {stage.name} skipped: restarted from a later one", "dim")
+
+    def attempt() -> None:
+        nonlocal context
+        build.result = Result.SUCCESS
+        context = with_declared(context, pipeline.environment)
+        if failure := run_stages(context, stages, rules):
+            raise failure
+
+    try:
+        repeat(context, int(given["retry"].number("count")) if "retry" in given else 1, attempt)
+    except FAILURES as failure:
+        build.worsen(result_of(failure))
+        if build.result is not Result.SUCCESS and not any(one.seconds for one in build.stages.values()):
+            context.say(f"ERROR: {failure}", "red")
+    if pipeline.post:
+        context.console.banner("post")
+        run_post(context, pipeline.post, lambda: build.result)
+
+
+def _finish(context: Context) -> None:
+    """End what still runs, close the record, and show how it went."""
+    build, console = context.build, context.console
+    if left := end_marked(BUILD_COOKIE, build.record.cookie):
+        context.say(f"ended {left} process(es) that the build had left running", "dim")
+    shutil.rmtree(build.folder / "tmp", ignore_errors=True)
+    record = build.record
+    record.state, record.result = "finished", build.result.name
+    build.save()
+    console.timestamps = False
+    console.line("")
+    console.table(build.stages.values())
+    console.line("")
+    for name, page in build.reports:
+        console.line(f"{name}: {page.as_uri()}")
+    console.line(f"Log: {(build.folder / 'log').as_uri()}")
+    console.line(f"Finished: {build.result.name}")
+    console.close()
+
+
+def _discard(builds: Builds, given: Mapping[str, Given]) -> None:
+    strategy = given["buildDiscarder"].values.get("strategy") if "buildDiscarder" in given else None
+    if isinstance(strategy, Symbol):
+        keep, days = (strategy.named.get(name) for name in ("numToKeepStr", "daysToKeepStr"))
+        builds.discard(keep=int(keep) if keep else None, days=int(days) if days else None)

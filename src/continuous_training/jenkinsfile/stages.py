@@ -1,0 +1,136 @@
+"""Stages: one after the other, nested, and side by side."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from continuous_training.jenkinsfile import conditions
+from continuous_training.jenkinsfile.catalogue import OPTIONS
+from continuous_training.jenkinsfile.context import Context, StageState
+from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of
+from continuous_training.jenkinsfile.given import Given
+from continuous_training.jenkinsfile.interruption import Interruption
+from continuous_training.jenkinsfile.post import run_post
+from continuous_training.jenkinsfile.questions import ask
+from continuous_training.jenkinsfile.results import Interrupted, Result, StepFailed
+from continuous_training.jenkinsfile.steps import execute, named
+from continuous_training.jenkinsfile.variables import with_declared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from continuous_training.jenkinsfile.model import Call, Stage
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the pipeline's options say about all its stages."""
+
+    skip_after_unstable: bool = False
+    fail_fast: bool = False
+
+
+def run_stages(context: Context, stages: Iterable[Stage], rules: Rules) -> Exception | None:
+    """Run stages in sequence and give what made one fail; those after it are skipped."""
+    failure: Exception | None = None
+    for stage in stages:
+        if failure:
+            context.say(f"stage {stage.name} skipped due to an earlier failure", "dim")
+        elif rules.skip_after_unstable and context.build.result is Result.UNSTABLE:
+            context.say(f"stage {stage.name} skipped: the build is unstable", "dim")
+        else:
+            failure = run_stage(context, stage, rules)
+    return failure
+
+
+def options(context: Context, calls: Iterable[Call]) -> dict[str, Given]:
+    """Evaluate the arguments of options, by the option's name."""
+    return {call.name: Given(call.name, named(context, call, OPTIONS[call.name])) for call in calls}
+
+
+def run_stage(context: Context, stage: Stage, rules: Rules) -> Exception | None:
+    """Run one stage with all it holds, set its result and the build's, and give what made it fail."""
+    record, began = context.build.stages[stage.position], time.monotonic()
+    context.console.banner(stage.name, context.label)
+    inside = context.within(stage=StageState()).with_variables({"STAGE_NAME": stage.name})
+    failure: Exception | None = None
+    try:
+        if not _with_options(inside, stage, rules):
+            context.say(f"stage {stage.name} skipped: its conditions do not hold", "dim")
+            return None
+    except FAILURES as caught:
+        failure = caught
+        inside.stage.worsen(result_of(failure))
+        if not stage.children:
+            context.say(f"ERROR: {failure}", "red")
+    record.result, record.seconds = inside.stage.result.name, round(time.monotonic() - began, 3)
+    if not (isinstance(failure, Interrupted) and not failure.counts):
+        context.stage.worsen(inside.stage.result)
+        if failure:
+            context.build.worsen(result_of(failure))
+    context.build.save()
+    return failure
+
+
+def _with_options(context: Context, stage: Stage, rules: Rules) -> bool:
+    """Run a stage under its options; gives whether its conditions hold."""
+    if stage.when and "beforeOptions" in stage.when.before and not conditions.hold(context, stage.when):
+        return False
+    given = options(context, stage.options)
+    if "timeout" in given:
+        context = context.within(interruption=Interruption(context.interruption, given["timeout"].seconds()))
+    count = int(given["retry"].number("count")) if "retry" in given else 1
+    return repeat(context, count, lambda: _attempt(context, stage, rules))
+
+
+def _attempt(context: Context, stage: Stage, rules: Rules) -> bool:
+    """Ask the stage's question, set its environment and run it, if its conditions hold."""
+    context.stage.result = Result.SUCCESS
+    when = stage.when if stage.when and "beforeOptions" not in stage.when.before else None
+    first = when is not None and "beforeInput" in when.before
+    if when and first and not conditions.hold(context, when):
+        return False
+    if stage.input:
+        ask(context, stage.input)
+    context = with_declared(context, stage.environment)
+    if when and not first and not conditions.hold(context, when):
+        return False
+    failure: Exception | None = None
+    try:
+        context.interruption.check()
+        if stage.parallel is not None:
+            failure = _run_parallel(context, stage.parallel, rules, fail_fast=stage.fail_fast or rules.fail_fast)
+        elif stage.stages is not None:
+            failure = run_stages(context, stage.stages, rules)
+        else:
+            execute(context, stage.steps or ())
+    except FAILURES as caught:
+        failure = caught
+    if failure:
+        context.stage.worsen(result_of(failure))
+    if run_post(context, stage.post, lambda: context.stage.result) and not failure:
+        failure = StepFailed(f"post of stage {stage.name} failed")
+    if failure:
+        raise failure
+    return True
+
+
+def _run_parallel(context: Context, stages: Sequence[Stage], rules: Rules, *, fail_fast: bool) -> Exception | None:
+    """Run stages side by side and give the first failure; with `fail_fast` it ends the others."""
+    scope = Interruption(context.interruption)
+    failures: list[Exception] = []
+
+    def branch(stage: Stage) -> None:
+        inner = context.within(label=stage.name, interruption=scope)
+        if failure := run_stage(inner, stage, rules):
+            failures.append(failure)
+            if fail_fast:
+                scope.interrupt(Interrupted(f"the parallel stage {stage.name} failed (failFast)", counts=False))
+
+    with ThreadPoolExecutor(max_workers=len(stages)) as pool:
+        for future in [pool.submit(branch, stage) for stage in stages]:
+            future.result()
+    return failures[0] if failures else None

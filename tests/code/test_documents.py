@@ -1,0 +1,57 @@
+"""The documents between the stages: whole, of this run, of this kind, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from continuous_training.documents import Plan, Stopwatch
+from continuous_training.problem import Problem
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def a_plan(build_tag: str = "ct-1") -> Plan:
+    return Plan(decision="train", reason="new", fingerprint="f", parts={}, **Stopwatch(build_tag).stop())
+
+
+def test_a_document_is_read_as_it_was_written() -> None:
+    a_plan().write()
+    assert Plan.read() == a_plan().model_copy(update={"started": Plan.read().started, "seconds": Plan.read().seconds})
+
+
+def test_a_missing_one_names_the_stage_to_run() -> None:
+    with pytest.raises(Problem, match=r"build/plan.json is missing: run scripts/ct plan first"):
+        Plan.read()
+
+
+def test_one_of_another_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_plan("ct-1").write()
+    monkeypatch.setenv("BUILD_TAG", "ct-2")
+    with pytest.raises(Problem, match="is of run ct-1, this is run ct-2"):
+        Plan.read()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"version": 2}', a_plan().model_dump_json().replace('"train"', '"dance"'), '{"decision": "train"}'],
+)
+def test_anything_else_is_refused_in_one_line(text: str) -> None:
+    Plan.path().parent.mkdir()
+    Plan.path().write_text(text)
+    with pytest.raises(Problem, match=r"build/plan.json is not a plan document"):
+        Plan.read()
+
+
+def test_the_jenkinsfile_can_find_the_decision_in_the_text() -> None:
+    a_plan().write()
+    assert '"decision": "train"' in Plan.path().read_text()
+
+
+def test_writing_leaves_no_temporary_file() -> None:
+    a_plan().write()
+    assert [path.name for path in Path("build").iterdir()] == ["plan.json"]

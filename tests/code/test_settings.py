@@ -1,0 +1,100 @@
+"""training.yaml and the parameters of a run: what is accepted, and what is said of the rest."""
+
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+
+from continuous_training import settings, setup
+from continuous_training.problem import Problem
+
+TRAINING = Path("src/toy/training.yaml")
+
+
+def change(old: str, new: str) -> None:
+    text = TRAINING.read_text()
+    assert old in text
+    TRAINING.write_text(text.replace(old, new))
+
+
+@pytest.mark.usefixtures("workspace")
+class TestTrainingYaml:
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("checks:", "chekcs:", "chekcs: Extra inputs are not permitted"),
+            ("  query:", "  query: [", "is not YAML"),
+            ("resamples: 100", "resamples: few", "compare.resamples"),
+            ("time: seen", "time: when", "the time column «when» is not among the columns"),
+            ("time: seen", "time: id", "not of type timestamp"),
+            ("late: {type: boolean, feature: false}", "late: {type: boolean}", "must say feature: false"),
+            ("train_days: 60", "train_days: 0", "data.train_days"),
+        ],
+    )
+    def test_a_mistake_is_named_in_one_line(self, old: str, new: str, said: str) -> None:
+        change(old, new)
+        with pytest.raises(Problem) as problem:
+            settings.load("toy")
+        assert said in str(problem.value)
+
+    def test_an_unknown_model_is_told_which_there_are(self) -> None:
+        with pytest.raises(Problem, match="the models here are: toy"):
+            settings.load("teapot")
+
+    def test_the_environment_goes_before_the_file_for_the_warehouse(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CT_WAREHOUSE_URL", "postgres://db/facts")
+        assert settings.load("toy").warehouse_url == "postgres://db/facts"
+
+
+@pytest.mark.parametrize(
+    ("given", "moment"),
+    [
+        ("2013-05-01", datetime(2013, 5, 1)),
+        (" 2013-05-01T06:30 ", datetime(2013, 5, 1, 6, 30)),
+        ("2013-05-01T06:30:00+02:00", datetime(2013, 5, 1, 4, 30)),
+        ("", datetime(2013, 4, 1)),
+    ],
+)
+def test_as_of_is_a_moment_in_utc(given: str, moment: datetime) -> None:
+    assert settings.as_of(given, date(2013, 4, 1)) == moment
+
+
+def test_without_as_of_and_clock_a_day_has_one_moment() -> None:
+    moment = settings.as_of("", None)
+    assert (moment.hour, moment.minute, moment.second, moment.microsecond) == (0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("workspace")
+class TestParameters:
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("AS_OF", "2013-02-30", "AS_OF=2013-02-30 is not a date"),
+            ("MODEL", "teapot", "there is no src/teapot/training.yaml"),
+            ("MODEL", "../toy", "model"),
+            ("COMPUTE", "moon", "compute: Input should be 'local' or 'ec2'"),
+            ("PROMOTE", "perhaps", "promote"),
+            ("FORCE", "certainly", "force"),
+            ("TRIGGER", "whim", "trigger"),
+        ],
+    )
+    def test_a_wrong_one_ends_the_run_at_once(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(Problem, match=said):
+            setup.begin()
+
+    def test_a_run_begins_with_an_empty_build_folder(self) -> None:
+        Path("build").mkdir()
+        Path("build/verdict.json").write_text("of an earlier run")
+        setup.begin()
+        assert not Path("build/verdict.json").exists()
+
+
+def test_the_source_hash_follows_the_code_and_nothing_else(workspace: Path) -> None:
+    before = settings.source_hash("toy")
+    (workspace / "src/toy/training.yaml").write_text("changed: true")
+    assert settings.source_hash("toy") == before
+    (workspace / "src/toy/more.py").write_text("x = 1\n")
+    assert settings.source_hash("toy") != before

@@ -1,0 +1,199 @@
+"""Snapshots: the right rows, immutable, with a hash that depends on the rows alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from continuous_training import snapshot, warehouse
+from continuous_training.problem import Problem
+from pipeline import Pipeline
+from toy import events, store
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.integers(-(2**31), 2**31),
+            "name": st.none() | st.text(max_size=5),
+            "size": st.none() | st.floats(allow_nan=False, width=64),
+            "at": st.none() | st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)),
+            "ok": st.none() | st.booleans(),
+        }
+    ),
+    min_size=1,
+    max_size=8,
+)
+SCHEMA = pa.schema(
+    {"id": pa.int64(), "name": pa.string(), "size": pa.float64(), "at": pa.timestamp("us"), "ok": pa.bool_()}
+)
+
+
+def hash_of(rows: list[dict[str, object]], path: Path, schema: pa.Schema = SCHEMA) -> str:
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    return snapshot.content_hash(path)
+
+
+class TestContentHash:
+    @given(rows=ROWS, data=st.data())
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_order_does_not_matter(self, rows: list[dict[str, object]], data: st.DataObject, tmp_path: Path) -> None:
+        other = data.draw(st.permutations(rows))
+        assert hash_of(rows, tmp_path / "a.parquet") == hash_of(other, tmp_path / "b.parquet")
+
+    @given(rows=ROWS, others=ROWS)
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_different_rows_differ(
+        self, rows: list[dict[str, object]], others: list[dict[str, object]], tmp_path: Path
+    ) -> None:
+        def canonical(given: list[dict[str, object]]) -> list[str]:
+            plain = [{**row, "size": 0.0 if row["size"] == 0 else row["size"]} for row in given]  # -0.0 is 0.0
+            return sorted(repr(sorted(row.items())) for row in plain)
+
+        same = hash_of(rows, tmp_path / "a.parquet") == hash_of(others, tmp_path / "b.parquet")
+        assert same == (canonical(rows) == canonical(others))
+
+    def test_a_row_that_is_there_twice_counts(self, tmp_path: Path) -> None:
+        row = {"id": 1, "name": "a", "size": 1.0, "at": None, "ok": True}
+        three = hash_of([row] * 3, tmp_path / "a.parquet")
+        assert three != hash_of([row], tmp_path / "b.parquet")
+
+    def test_the_width_of_numbers_and_the_order_of_columns_do_not(self, tmp_path: Path) -> None:
+        wide = hash_of([{"id": 1, "size": 2.0}], tmp_path / "a.parquet", pa.schema({"id": pa.int64(), "size": pa.float64()}))
+        slim = hash_of([{"id": 1, "size": 2.0}], tmp_path / "b.parquet", pa.schema({"size": pa.float32(), "id": pa.int16()}))
+        assert wide == slim
+
+    def test_a_known_table_has_a_known_hash_on_every_machine(self, tmp_path: Path) -> None:
+        rows = [
+            {"id": 1, "name": "Ærø", "size": 0.1, "at": datetime(2013, 4, 1, 5), "ok": True},
+            {"id": 2, "name": None, "size": -0.0, "at": None, "ok": None},
+        ]
+        assert hash_of(rows, tmp_path / "a.parquet") == KNOWN
+
+
+KNOWN = "045e75814bd15015b07a4a7bf8399e64f707d78b64f6f35cb83c002d8d7e3fcf"
+
+
+@pytest.mark.usefixtures("tracked")
+class TestTake:
+    def test_training_rows_end_before_the_fresh_ones_begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch)
+        taken = run.snapshot()
+        train, fresh = (pq.read_table(part.path)["seen"].to_pandas() for part in (taken.train, taken.fresh))
+        assert train.max() < taken.fresh_since <= fresh.min()
+        assert fresh.max() < taken.until <= run.run.as_of
+
+    def test_rows_whose_label_may_be_open_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert Pipeline(monkeypatch, AS_OF="2020-03-01").snapshot().until == datetime(2020, 2, 29)
+
+    def test_the_same_rows_are_the_same_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = Pipeline(monkeypatch).snapshot()
+        store(events().sample(frac=1, random_state=1))
+        again = Pipeline(monkeypatch).snapshot()
+        assert (again.hash, again.train.path) == (first.hash, first.train.path)
+
+    def test_a_corrected_row_is_another_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = Pipeline(monkeypatch).snapshot()
+        with duckdb.connect(".ct/warehouse.duckdb") as connection:
+            connection.execute("UPDATE events SET x = x + 0.001 WHERE id = 1000")
+        assert Pipeline(monkeypatch).snapshot().hash != first.hash
+
+    def test_what_a_killed_run_left_is_not_taken_for_a_snapshot(
+        self, monkeypatch: pytest.MonkeyPatch, workspace: Path
+    ) -> None:
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshot, "content_hash", killed)
+            with pytest.raises(KeyboardInterrupt):
+                Pipeline(monkeypatch).snapshot()
+        assert list((workspace / ".ct/snapshots").iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("as_of", "said"),
+        [
+            ("2019-06-01", "its data runs from 2020-01-01 to 2020-03-30"),
+            ("2030-01-01", "its data runs from 2020-01-01 to 2020-03-30"),
+            ("2020-01-10", "there are none before 2019-12-26, to train on"),
+            ("2020-04-20", "there are none to judge by"),
+        ],
+    )
+    def test_an_as_of_outside_the_data_is_told_where_the_data_is(
+        self, monkeypatch: pytest.MonkeyPatch, as_of: str, said: str
+    ) -> None:
+        with pytest.raises(Problem, match=f"AS_OF={as_of}: .*{said}"):
+            Pipeline(monkeypatch, AS_OF=as_of).snapshot()
+
+    def test_an_empty_warehouse_is_said_to_be_empty(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        store(events().head(0))
+        with pytest.raises(Problem, match="no rows from .*, nor at any other time"):
+            Pipeline(monkeypatch).snapshot()
+
+    def test_rows_come_in_the_order_of_their_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        store(events().sample(frac=1, random_state=1))
+        run = Pipeline(monkeypatch)
+        assert snapshot.read(run.snapshot().train.path, run.given.data)["id"].is_monotonic_increasing
+
+    def test_a_snapshot_that_was_deleted_is_missed_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch)
+        path = run.snapshot().train.path
+        path.unlink()
+        with pytest.raises(Problem, match="is gone: run scripts/ct snapshot again"):
+            snapshot.read(path, run.given.data)
+
+
+@pytest.mark.usefixtures("workspace")
+class TestWarehouse:
+    @pytest.mark.parametrize(
+        ("query", "said"),
+        [
+            ("SELECT * FROM event WHERE seen >= $since AND seen < $until", "Table with name event does not exist"),
+            ("SELECT missing FROM events WHERE seen >= $since AND seen < $until", "missing"),
+            ("SELEC * FROM events WHERE seen >= $since AND seen < $until", "is not SQL"),
+            ("SELECT * FROM events WHERE seen < $until", r"never uses \$since"),
+            ("SELECT * FROM events WHERE seen >= $since AND seen < $until AND id > $least", r"has \$least"),
+        ],
+    )
+    def test_a_wrong_query_is_explained(self, monkeypatch: pytest.MonkeyPatch, query: str, said: str) -> None:
+        source = warehouse.connect(Pipeline(monkeypatch).given)
+        with pytest.raises(Problem, match=said) as problem:
+            warehouse.rows(source, query, datetime(2020, 1, 1), datetime(2020, 2, 1))
+        assert "\n" not in str(problem.value)
+
+    def test_a_wrong_address_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        given = Pipeline(monkeypatch).given
+        monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/nowhere.duckdb")
+        with pytest.raises(Problem, match="is not there: check CT_WAREHOUSE_URL"):
+            warehouse.connect(given)
+
+    def test_a_file_that_is_no_warehouse_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "notes.duckdb").write_text("not a database, but long enough to look like a file of some kind")
+        given = Pipeline(monkeypatch).given
+        monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/notes.duckdb")
+        with pytest.raises(Problem, match="cannot be opened"):
+            warehouse.connect(given)
+
+    def test_a_password_is_never_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given = Pipeline(monkeypatch).given
+        monkeypatch.setenv("CT_WAREHOUSE_URL", "nosuchwarehouse://me:hunter2@127.0.0.1:1/facts")
+        with pytest.raises(Problem) as problem:
+            warehouse.connect(given)
+        assert "hunter2" not in str(problem.value)
+        assert "me:****@127.0.0.1" in str(problem.value)
+
+
+def test_blanks_and_types_are_those_of_training_yaml(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(events().assign(x=lambda rows: rows["x"].round().astype(int), y=float("nan")))
+    taken = Pipeline(monkeypatch).snapshot()
+    table = pq.read_table(taken.train.path)
+    assert table.schema.field("x").type == pa.float64()
+    assert table["y"].null_count == table.num_rows
+    assert pd.api.types.is_datetime64_any_dtype(table["seen"].to_pandas())
