@@ -15,14 +15,15 @@ ROOT = Path(__file__).parents[1]
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow: tests call nothing outside
 
-OF_A_RUN = (
-    "AS_OF BRANCH_NAME BUILD_TAG BUILD_URL COMPUTE CT_PROGRESS CT_WAREHOUSE_URL FORCE GIT_COMMIT MLFLOW_RUN_ID "
-    "MLFLOW_TRACKING_URI MODEL PROMOTE REASON SERVING_URLS TRIGGER"
-).split()
+OF_A_RUN = """
+    AS_OF BRANCH_NAME BUILD_TAG BUILD_URL COMPUTE CT_PROGRESS CT_WAREHOUSE_URL FORCE GIT_COMMIT MLFLOW_RUN_ID
+    MLFLOW_TRACKING_URI MODEL PROMOTE REASON SERVING_URLS TRIGGER
+"""
+
 
 @pytest.fixture(autouse=True)
 def _outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in OF_A_RUN:
+    for name in OF_A_RUN.split():
         monkeypatch.delenv(name, raising=False)
 
 

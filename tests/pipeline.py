@@ -92,4 +92,4 @@ class Pipeline:
         try:
             fit.fit(run.model, taken.train.path.parent)
         finally:
-            del os.environ["MLFLOW_RUN_ID"]
+            os.environ.pop("MLFLOW_RUN_ID", None)

@@ -30,6 +30,7 @@ checks: {min_train_rows: 100, min_fresh_rows: 50, max_age_days: 3, max_single_fe
 model:
   task: classification
   parameters: {C: 1.0}
+  trusted_types: [numpy.dtype]
 compare:
   metric: roc_auc
   report: [neg_log_loss]
@@ -77,3 +78,10 @@ def store(frame: pd.DataFrame, path: Path = Path(".ct/warehouse.duckdb")) -> Non
     with duckdb.connect(path) as connection:
         connection.register("frame", frame)
         connection.execute("CREATE TABLE events AS SELECT * FROM frame")
+
+
+def change(old: str, new: str, path: Path = Path("src/toy/training.yaml")) -> None:
+    """Replace a part of training.yaml, or of another file, that is surely there."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))

@@ -99,9 +99,8 @@ def fresh_enough(run: Run, given: Settings, taken: Snapshot) -> Check:
     """The newest row is not too old for AS_OF."""
     age = run.as_of - taken.newest
     limit = timedelta(days=given.checks.max_age_days)
-    said = (
-        f"the newest row is {age / timedelta(days=1):.1f} days before AS_OF, at most {given.checks.max_age_days:g} may be"
-    )
+    days = age / timedelta(days=1)
+    said = f"the newest row is {days:.1f} days before AS_OF, at most {given.checks.max_age_days:g} may be"
     return Check(name="freshness", column=given.data.time, passed=age <= limit, said=said)
 
 
@@ -180,7 +179,7 @@ def _of_column(name: str, column: Column, frame: pd.DataFrame, failures: pd.Data
         return Check(name="values", column=name, passed=True, said=_like(frame[name]))
     said = []
     for asked, cases in failures.groupby("check", sort=False):
-        found = cases["failure_case"].iloc[0]
+        found = _plain(cases["failure_case"].iloc[0])
         if str(asked).startswith("dtype"):
             said.append(f"is {found}, should be {column.type}")
         elif asked == "nulls":

@@ -14,7 +14,7 @@ import numpy as np
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from continuous_training import fit, registry
+from continuous_training import golden, registry
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Stopwatch
 from continuous_training.problem import Problem
 from continuous_training.serving import SERVICE, daemon
@@ -49,12 +49,12 @@ def deploy(
     ]
     for url in servers:
         _ensure(url, run.model, expected)
-    golden = fit.golden(candidate.run_id)
+    rows, answers = golden.kept(candidate.run_id)
     previous = registry.promote(client, version)
     try:
         for url in servers:
             _wait(url, version)
-            _check_golden(url, version, golden)
+            _check_golden(url, version, rows, answers)
             log.info("%s answers with version %s, as it did offline", url, version.number)
     except (Problem, requests.RequestException) as error:
         registry.restore(client, run.model, previous)
@@ -66,7 +66,7 @@ def deploy(
         model_version=version.number,
         previous=previous.number if previous else None,
         servers=servers,
-        golden=len(golden[1]),
+        golden=len(answers),
         **timer.stop(),
     )
 
@@ -132,9 +132,8 @@ def _wait(url: str, version: Version) -> None:
         time.sleep(0.5)
 
 
-def _check_golden(url: str, version: Version, golden: tuple[dict[str, Any], list[Any]]) -> None:
+def _check_golden(url: str, version: Version, rows: dict[str, Any], expected: list[Any]) -> None:
     """Hold a server's answers over HTTP against those that the stored model gave offline."""
-    rows, expected = golden
     answer = requests.post(f"{url}/invocations", json={"dataframe_split": rows}, timeout=REQUEST_SECONDS)
     if answer.status_code != requests.codes.ok:
         raise Problem(f"{url} refuses the golden rows of version {version.number}: {answer.text[:200]}")

@@ -46,7 +46,7 @@ class Document(Value):
 
     @classmethod
     def read(cls) -> Self:
-        """Read the document that this run's stage wrote.
+        """Read the document that this run's stage wrote; which run this is, build/run.json says.
 
         Raises:
             Problem: it is missing, is no such document, or belongs to another run.
@@ -67,11 +67,8 @@ class Document(Value):
             document = cls.model_validate_json(text)
         except ValidationError as error:
             raise Problem(f"{cls.path()} is not a {cls.noun} document of this version: {first(error)}") from error
-        current = os.environ.get("BUILD_TAG", document.build_tag)
-        if document.build_tag != current:
-            raise Problem(
-                f"{cls.path()} is of run {document.build_tag}, this is run {current}: run scripts/ct setup first"
-            )
+        if not isinstance(document, Run) and document.build_tag != (current := Run.read()).build_tag:
+            raise Problem(f"{cls.path()} is of run {document.build_tag}, not {current.build_tag}: run the stage again")
         return document
 
     def write(self) -> None:

@@ -6,30 +6,28 @@ MLproject runs it, on this machine or on any other; it needs the code, the snaps
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-import mlflow.pyfunc
 import mlflow.sklearn
-import numpy as np
+from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from continuous_training import evaluation, registry, settings, snapshot
+from continuous_training import evaluation, golden, registry, settings, snapshot
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import pandas as pd
+    from mlflow.models.model import ModelInfo
 
 log = logging.getLogger(__name__)
 
-GOLDEN = "golden.json"
-GOLDEN_ROWS = 50
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 
 
@@ -61,24 +59,9 @@ def fit(model: str, folder: Path) -> str:
         primary = evaluation.score(given.compare.metric, on_train, train[target])
         mlflow.log_metric(f"train_{given.compare.metric}", primary)
         answers = on_fresh.answers
-        logged = mlflow.sklearn.log_model(
-            estimator,
-            name="model",
-            serialization_format="skops",
-            skops_trusted_types=list(given.model.trusted_types),
-            signature=infer_signature(fresh[features], answers),
-            input_example=fresh[features].head(3),
-            pyfunc_predict_fn="predict_proba" if given.model.task == "classification" else "predict",
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-        )
-        _log_golden(logged.model_uri, fresh[features].head(GOLDEN_ROWS), answers[:GOLDEN_ROWS])
+        logged = _log_model(estimator, given.model, fresh[features], answers)
+        golden.keep(logged.model_uri, fresh[features], answers)
     return str(run.info.run_id)
-
-
-def golden(run_id: str) -> tuple[dict[str, Any], list[Any]]:
-    """Return the rows whose answers were kept, in MLflow's `dataframe_split`, and those answers."""
-    kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{GOLDEN}"))
-    return kept["dataframe_split"], kept["predictions"]
 
 
 def _build(model: str, given: settings.Settings) -> Any:  # noqa: ANN401 - any scikit-learn estimator
@@ -90,10 +73,23 @@ def _build(model: str, given: settings.Settings) -> Any:  # noqa: ANN401 - any s
     return build(categories=parts["category"], numbers=parts["number"], **given.model.parameters)
 
 
-def _log_golden(model_uri: str, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> None:
-    """Keep some rows with their answers, after proving that the stored model gives the same ones."""
-    stored = np.asarray(mlflow.pyfunc.load_model(model_uri).predict(rows))
-    if not np.allclose(stored, answers, rtol=0, atol=1e-12):
-        raise Problem("the stored model does not predict what the fitted one does: it is not used")
-    split = json.loads(rows.to_json(orient="split", index=False, double_precision=15))
-    mlflow.log_dict({"dataframe_split": split, "predictions": stored.tolist()}, GOLDEN)
+def _log_model(estimator: Any, given: settings.Model, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> ModelInfo:  # noqa: ANN401
+    """Store the model with skops, which refuses every type that it is not told to trust."""
+    try:
+        logged: ModelInfo = mlflow.sklearn.log_model(
+            estimator,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=list(given.trusted_types),
+            signature=infer_signature(rows, answers),
+            input_example=rows.head(3),
+            pyfunc_predict_fn="predict_proba" if given.task == "classification" else "predict",
+            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        )
+    except MlflowException as error:
+        _, unknown, types = error.message.partition("Untrusted types found in the file: ")
+        if not unknown:
+            raise
+        listed = types.rstrip(".")
+        raise Problem(f"the model holds types that skops does not know: add {listed} to model.trusted_types") from error
+    return logged

@@ -11,7 +11,7 @@ from continuous_training.documents import Curve, Document, Metric, Run, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TICKS = 4  # about as many steps as an axis has
+TICKS = 5  # about as many steps as an axis has
 MARGIN = 0.12  # of an interval's axis beyond its outermost mark
 SLIVER = 0.4  # per cent of the width: nothing that happened is invisible
 

@@ -66,7 +66,7 @@ def open_client() -> MlflowClient:
         client.search_experiments(max_results=1)
     except Exception as error:
         said = str(error).strip().splitlines()[0]
-        raise Problem(f"MLflow at {without_password(uri)} cannot be used: {without_password(said)}") from error
+        raise Problem(without_password(f"MLflow at {uri} cannot be used: {said}")) from error
     return client
 
 

@@ -167,7 +167,7 @@ def outcome(found: Found) -> Outcome:
     if found.plan and found.plan.decision == "nothing":
         why = found.plan.reason.removeprefix("nothing new to learn: ")
         meaning = "The same data, code, parameters and packages make the same model, so none was trained."
-        return Outcome("calm", "Nothing new to learn", "", f"{_sentence(why)} {meaning}")
+        return Outcome("calm", "Nothing new to learn", "", f"{why[:1].upper()}{why[1:]}. {meaning}")
     if failures := _failures(found):
         said = f"{_listed(failures)} failed, nothing was trained"
         return Outcome("bad", "Stopped", said, "Whatever answered before still does. What to mend is below.")
@@ -198,10 +198,10 @@ def number(value: float, *, signed: bool = False) -> str:
 
 def duration(seconds: float) -> str:
     """Write how long something took."""
-    if seconds < 60:  # noqa: PLR2004
+    if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def day(at: datetime) -> str:
@@ -218,16 +218,16 @@ def moment(at: datetime) -> str:
 
 def _promoted(deployed: Deployment) -> Outcome:
     instead = f"in place of version {deployed.previous}" if deployed.previous else "the first model in production"
-    servers = "The server reports" if len(deployed.servers) == 1 else f"All {len(deployed.servers)} servers report"
-    meaning = f"{servers} it, and the {deployed.golden} golden predictions equal those made offline."
+    servers = _counted(len(deployed.servers), "server")
+    meaning = f"It is live on {servers}, where {deployed.golden} golden predictions equal those made offline."
     return Outcome("good", "Promoted", f"version {deployed.model_version} now answers, {instead}", meaning)
 
 
 def _rejected(verdict: Verdict) -> Outcome:
     if verdict.champion is None:
-        return Outcome("held", "Rejected", "there is still no model in production", _sentence(verdict.said))
+        return Outcome("held", "Rejected", "there is still no champion", f"Because {verdict.said}.")
     stays = f"the champion, version {verdict.champion}, stays"
-    return Outcome("held", "Rejected", stays, _sentence(verdict.said))
+    return Outcome("held", "Rejected", stays, f"Because {verdict.said}.")
 
 
 def _won(found: Found) -> Outcome:
@@ -236,7 +236,9 @@ def _won(found: Found) -> Outcome:
     if asked == "auto":
         return _stopped(found)
     made = found.registration
-    said = f"version {made.model_version} is registered, but not deployed" if made else "the candidate won, but stays one"
+    said = (
+        f"version {made.model_version} is registered, but not deployed" if made else "the candidate won, but stays one"
+    )
     why = {
         "never": "PROMOTE=never: this run may train and judge, but puts nothing into production.",
         "ask": "PROMOTE=ask: nobody has approved it, or the run stopped before it was deployed.",
@@ -248,7 +250,9 @@ def _stopped(found: Found) -> Outcome:
     """Name the stage after the last one that left a document."""
     reached = [*found.documents]
     if not reached and not found.problems:
-        return Outcome("calm", "No run", "there is nothing to report", "build/ holds no documents: no run got that far.")
+        return Outcome(
+            "calm", "No run", "there is nothing to report", "build/ holds no documents: no run got that far."
+        )
     titles = [*STAGES]
     after = titles[titles.index(reached[-1]) + 1 :] if reached else titles
     at = "Lint" if reached[-1:] == ["Test"] and not found.lint else after[0]
@@ -288,7 +292,3 @@ def _counted(count: int, noun: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _sentence(said: str) -> str:
-    return f"{said[:1].upper()}{said[1:]}."

@@ -183,7 +183,7 @@ def _newest(path: Path, time: str) -> datetime:
 def _nothing(source: BaseBackend, data: Data, moment: datetime, since: datetime, until: datetime) -> str:
     """Say why there are no rows: AS_OF lies before the data, long after it, or there is no data."""
     window = f"the query returned no rows from {since:%Y-%m-%d} to {until:%Y-%m-%d}"
-    everything = warehouse.rows(source, data.query, datetime(1, 1, 2), datetime(9999, 1, 1))
+    everything = warehouse.rows(source, data.query, datetime(1700, 1, 1), datetime(2200, 1, 1))
     times = everything[data.time]
     found = everything.aggregate(oldest=times.min(), newest=times.max()).to_pyarrow().to_pylist()[0]
     if found["oldest"] is None:

@@ -8,7 +8,6 @@ import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from continuous_training.problem import Problem
 
@@ -47,7 +46,8 @@ def connect(settings: Settings) -> BaseBackend:
             return ibis.duckdb.connect(path, read_only=True)
         return ibis.connect(url)
     except Exception as error:
-        raise Problem(f"the warehouse {without_password(url)} cannot be opened: {_said(error, url)}") from error
+        said = without_password(f"the warehouse {url} cannot be opened: {_first_line(error)}")
+        raise Problem(said) from error
 
 
 def rows(warehouse: BaseBackend, query: str, since: datetime, until: datetime) -> Table:
@@ -93,10 +93,9 @@ def stream(table: Table) -> pa.RecordBatchReader:
         raise Problem(f"the warehouse gave up during the query: {_first_line(error)}") from error
 
 
-def without_password(url: str) -> str:
-    """Return the address as it may be shown."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":****@") if password else url
+def without_password(text: str) -> str:
+    """Return an address, or a text with addresses in it, as it may be shown."""
+    return re.sub(r"://([^:/@\s]*):[^@\s]+@", r"://\1:****@", text)
 
 
 def _fill(path: Path, sample: str) -> None:
@@ -118,12 +117,6 @@ def _fill(path: Path, sample: str) -> None:
         raise Problem(f"the sample {sample} cannot be loaded: {error}; pip install '.[example]'") from error
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
-
-
-def _said(error: Exception, url: str) -> str:
-    password = urlsplit(url).password
-    line = _first_line(error)
-    return line.replace(password, "****") if password else line
 
 
 def _first_line(error: Exception) -> str:

@@ -7,14 +7,7 @@ import pytest
 
 from continuous_training import settings, setup
 from continuous_training.problem import Problem
-
-TRAINING = Path("src/toy/training.yaml")
-
-
-def change(old: str, new: str) -> None:
-    text = TRAINING.read_text()
-    assert old in text
-    TRAINING.write_text(text.replace(old, new))
+from toy import change
 
 
 @pytest.mark.usefixtures("workspace")

@@ -66,8 +66,12 @@ class TestContentHash:
         assert three != hash_of([row], tmp_path / "b.parquet")
 
     def test_the_width_of_numbers_and_the_order_of_columns_do_not(self, tmp_path: Path) -> None:
-        wide = hash_of([{"id": 1, "size": 2.0}], tmp_path / "a.parquet", pa.schema({"id": pa.int64(), "size": pa.float64()}))
-        slim = hash_of([{"id": 1, "size": 2.0}], tmp_path / "b.parquet", pa.schema({"size": pa.float32(), "id": pa.int16()}))
+        wide = hash_of(
+            [{"id": 1, "size": 2.0}], tmp_path / "a.parquet", pa.schema({"id": pa.int64(), "size": pa.float64()})
+        )
+        slim = hash_of(
+            [{"id": 1, "size": 2.0}], tmp_path / "b.parquet", pa.schema({"size": pa.float32(), "id": pa.int16()})
+        )
         assert wide == slim
 
     def test_a_known_table_has_a_known_hash_on_every_machine(self, tmp_path: Path) -> None:
@@ -190,7 +194,8 @@ class TestWarehouse:
         assert "me:****@127.0.0.1" in str(problem.value)
 
 
-def test_blanks_and_types_are_those_of_training_yaml(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_blanks_and_types_are_those_of_training_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     store(events().assign(x=lambda rows: rows["x"].round().astype(int), y=float("nan")))
     taken = Pipeline(monkeypatch).snapshot()
     table = pq.read_table(taken.train.path)

@@ -1,0 +1,45 @@
+"""Golden rows: some rows with the answers that the stored model gave offline, for servers to be held against."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from continuous_training.problem import Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "golden.json"
+ROWS = 50
+
+
+def keep(model_uri: str, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> None:
+    """Log the first rows and their answers to the active MLflow run.
+
+    Args:
+        model_uri: the stored model.
+        rows: the features, of shape (rows, features).
+        answers: what the fitted estimator says of them, of shape (rows, ...).
+
+    Raises:
+        Problem: the stored model does not predict what the fitted one does.
+    """
+    import mlflow.pyfunc  # seconds that `ct deploy --help` should not take
+
+    asked = rows.head(ROWS)
+    stored = np.asarray(mlflow.pyfunc.load_model(model_uri).predict(asked))
+    if not np.allclose(stored, answers[:ROWS], rtol=0, atol=1e-12):
+        raise Problem("the stored model does not predict what the fitted one does: it is not used")
+    split = json.loads(asked.to_json(orient="split", index=False, double_precision=15))
+    mlflow.log_dict({"dataframe_split": split, "predictions": stored.tolist()}, FILE)
+
+
+def kept(run_id: str) -> tuple[dict[str, Any], list[Any]]:
+    """Return the golden rows of an MLflow run, in MLflow's `dataframe_split`, and their answers."""
+    import mlflow.artifacts
+
+    found = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{FILE}"))
+    return found["dataframe_split"], found["predictions"]

@@ -1,0 +1,66 @@
+"""How every script speaks: results to stdout, one line of error to stderr, an exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py"))
+
+
+def ct(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_help_shows_an_example(script: Path) -> None:
+    shown = ct(sys.executable, str(script), "--help")
+    assert shown.returncode == 0
+    assert f"scripts/ct {script.stem.replace('_', '-')}" in shown.stdout
+
+
+def test_an_error_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    failed = ct(sys.executable, str(ROOT / "scripts/plan.py"), cwd=tmp_path)
+    assert failed.returncode == 1
+    assert failed.stderr == "ct plan: error: build/run.json is missing: run scripts/ct setup first\n"
+    assert failed.stdout == ""
+
+
+def test_debug_shows_where(tmp_path: Path) -> None:
+    failed = ct(sys.executable, str(ROOT / "scripts/plan.py"), "--debug", cwd=tmp_path)
+    assert "Traceback" in failed.stderr
+
+
+class TestLauncher:
+    def test_without_a_verb_it_lists_them(self) -> None:
+        shown = ct("scripts/ct")
+        assert shown.returncode == 0
+        for script in SCRIPTS:
+            assert f"  {script.stem.replace('_', '-')} " in shown.stdout
+
+    @pytest.mark.parametrize("verb", ["dance", "../scripts/run", ".hidden", "x/y"])
+    def test_an_unknown_verb_is_refused(self, verb: str) -> None:
+        refused = ct("scripts/ct", verb)
+        assert refused.returncode == 2
+        assert "unknown verb" in refused.stderr
+
+    def test_it_works_from_any_folder(self, tmp_path: Path) -> None:
+        shown = ct(str(ROOT / "scripts/ct"), "plan", "--help", cwd=tmp_path)
+        assert shown.returncode == 0
+
+    def test_without_a_fit_python_it_says_which_is_needed(self, tmp_path: Path) -> None:
+        fresh = tmp_path / "clone"
+        (fresh / "scripts").mkdir(parents=True)
+        for name in ("scripts/ct", "scripts/plan.py", "requirements.lock"):
+            (fresh / name).write_bytes((ROOT / name).read_bytes())
+        (fresh / "scripts/ct").chmod(0o755)
+        failed = ct("scripts/ct", "plan", cwd=fresh, CT_PYTHON="/bin/false")
+        assert failed.returncode == 1
+        assert "no Python 3.11 to 3.13" in failed.stderr

@@ -1,0 +1,226 @@
+"""Serving and deploying: a real server on a free port, following a real registry."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pytest
+import requests
+import uvicorn
+
+from continuous_training import deploy, golden, registry
+from continuous_training.problem import Problem
+from continuous_training.serving import app, daemon
+from continuous_training.serving.follower import Follower
+from pipeline import Pipeline
+from toy import change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("tracked")
+
+ROWS = {"columns": ["shade", "x", "y"], "data": [["red", 1.5, None], ["blue", -2.0, 0.25]]}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+class Server:
+    """The application in a thread of this process."""
+
+    def __init__(self) -> None:
+        self.follower = Follower(registry.open_client(), "toy")
+        self.url = f"http://127.0.0.1:{free_port()}"
+        port = int(self.url.rpartition(":")[2])
+        self._uvicorn = uvicorn.Server(uvicorn.Config(app.create(self.follower), port=port, log_level="error"))
+        self._thread = threading.Thread(target=self._uvicorn.run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        while not self._uvicorn.started:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._uvicorn.should_exit = True
+        self._thread.join()
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(f"{self.url}{path}", timeout=10)
+
+    def ask(self, **body: Any) -> requests.Response:
+        return requests.post(f"{self.url}/invocations", json=body, timeout=10)
+
+    def wait_for(self, version: str) -> None:
+        while self.get("/version").json()["model_version"] != version:
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+def offline(version: registry.Version, rows: dict[str, Any]) -> np.ndarray:
+    import pandas as pd
+
+    return registry.load(version.uri).predict_proba(pd.DataFrame(rows["data"], columns=rows["columns"]))
+
+
+class TestServer:
+    def test_without_a_champion_it_says_so_and_asks_to_come_back(self, server: Server) -> None:
+        assert server.get("/health").status_code == 503
+        assert server.get("/ping").status_code == 503
+        refused = server.ask(dataframe_split=ROWS)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+
+    def test_it_follows_the_champion_without_a_restart(self, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+        first = Pipeline(monkeypatch).promote()
+        server.wait_for("1")
+        answer = server.ask(dataframe_split=ROWS)
+        assert answer.headers["X-Model-Version"] == "1"
+        assert np.allclose(answer.json()["predictions"], offline(first, ROWS))
+        run = Pipeline(monkeypatch, FORCE="true")
+        run.train()
+        second = registry.register(run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {})
+        registry.promote(run.client, second)
+        server.wait_for("2")
+        assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "2"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"dataframe_split": ROWS},
+            {"dataframe_records": [dict(zip(ROWS["columns"], row, strict=True)) for row in ROWS["data"]]},
+            {"inputs": {"shade": ["red", "blue"], "x": [1.5, -2.0], "y": [None, 0.25]}},
+            {"instances": [dict(zip(ROWS["columns"], row, strict=True)) for row in ROWS["data"]]},
+        ],
+        ids=lambda body: next(iter(body)),
+    )
+    def test_it_speaks_mlflows_formats(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server, body: dict[str, Any]
+    ) -> None:
+        version = Pipeline(monkeypatch).promote()
+        server.wait_for("1")
+        assert np.allclose(server.ask(**body).json()["predictions"], offline(version, ROWS))
+
+    def test_a_wrong_request_is_explained_without_a_stack_trace(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server
+    ) -> None:
+        Pipeline(monkeypatch).promote()
+        server.wait_for("1")
+        for body in ({}, {"dataframe_split": {"columns": ["x"], "data": [[1.0]]}}, {"dataframe_split": 3}):
+            refused = server.ask(**body)
+            assert refused.status_code == 400
+            assert refused.json()["message"]
+            assert "Traceback" not in refused.text
+        csv = requests.post(f"{server.url}/invocations", data="x", headers={"Content-Type": "text/xml"}, timeout=10)
+        assert csv.status_code == 415
+
+    def test_a_version_that_does_not_load_leaves_the_old_one_serving(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+    ) -> None:
+        Pipeline(monkeypatch).promote()
+        server.wait_for("1")
+        run = Pipeline(monkeypatch, FORCE="true")
+        run.train()
+        newest = max((tracked / ".ct/artifacts").rglob("model.skops"), key=lambda path: path.stat().st_mtime_ns)
+        newest.write_bytes(b"rotten")
+        second = registry.register(run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {})
+        registry.promote(run.client, second)
+        while server.get("/health").json()["failure"] is None:
+            time.sleep(0.05)
+        assert server.get("/health").json()["model_version"] == "1"
+        assert server.ask(dataframe_split=ROWS).status_code == 200
+
+
+class TestDeploy:
+    def test_the_candidate_becomes_champion_when_every_server_answers_with_it(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server
+    ) -> None:
+        with Server() as other:
+            made = Pipeline(monkeypatch, SERVING_URLS=f"{server.url},{other.url}").deploy()
+        assert (made.model_version, made.previous, len(made.servers)) == ("1", None, 2)
+        assert Pipeline(monkeypatch).plan().decision == "nothing"
+
+    def test_other_answers_than_offline_take_the_alias_back(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server
+    ) -> None:
+        first = Pipeline(monkeypatch).promote()
+        change("C: 1.0", "C: 0.5")
+        run = Pipeline(monkeypatch, SERVING_URLS=server.url)
+        run.train()
+        made = registry.register(run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {})
+        rows, answers = golden.kept(run.candidate.run_id)
+        monkeypatch.setattr(golden, "kept", lambda _: (rows, (np.asarray(answers) + 0.001).tolist()))
+        from continuous_training.documents import Registration
+
+        registered = Registration(name="toy", model_version=made.number, **run.timer.stop())
+        with pytest.raises(Problem, match="otherwise, by up to 0.001; version 1 is champion again"):
+            deploy.deploy(run.client, run.run, run.candidate, registered, run.timer)
+        champion = registry.holder(run.client, "toy", registry.CHAMPION)
+        assert champion is not None
+        assert champion.number == first.number
+
+    def test_a_deployment_killed_half_way_is_finished_by_the_next_run(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server
+    ) -> None:
+        killed = Pipeline(monkeypatch, SERVING_URLS=server.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(deploy, "_check_golden", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                killed.deploy()
+        again = Pipeline(monkeypatch, SERVING_URLS=server.url)
+        assert again.deploy().model_version == "1"
+        assert again.verdict.champion == "1"
+
+    def test_a_port_taken_by_something_else_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as stranger:
+            threading.Thread(target=stranger.serve_forever, daemon=True).start()
+            url = f"http://127.0.0.1:{stranger.server_port}"
+            with pytest.raises(Problem, match=f"{url} is taken by something that is not this project's server"):
+                Pipeline(monkeypatch, SERVING_URLS=url).deploy()
+            stranger.shutdown()
+        assert registry.holder(registry.open_client(), "toy", registry.CHAMPION) is None
+
+    def test_a_port_where_something_listens_but_speaks_no_http_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def hang_up(listening: socket.socket) -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                connection.sendall(b"220 mail\r\n")
+                connection.close()
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            threading.Thread(target=hang_up, args=(listening,), daemon=True).start()
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            with pytest.raises(Problem, match="is taken by something that is not this project's server"):
+                Pipeline(monkeypatch, SERVING_URLS=url).deploy()
+            listening.shutdown(socket.SHUT_RDWR)
+
+    def test_a_server_of_another_registry_is_named(self, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+        run = Pipeline(monkeypatch, SERVING_URLS=server.url)
+        server.follower.step = lambda: None  # type: ignore[method-assign]
+        server.follower.registry = "toy@1"
+        with pytest.raises(Problem, match="is taken by a server of another model or registry"):
+            run.deploy()
+
+    def test_a_server_elsewhere_that_does_not_answer_is_not_started_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(Problem, match="no server answers at http://ct.invalid:8000"):
+            Pipeline(monkeypatch, SERVING_URLS="http://ct.invalid:8000").deploy()
+
+
+def test_stop_says_when_no_server_runs() -> None:
+    assert daemon.stop() is None

@@ -1,0 +1,162 @@
+"""The sample data and the query on it: real flights, nothing from the future, nothing known only afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from conftest import ROOT
+from continuous_training import check_data, settings, snapshot
+from continuous_training.documents import Snapshot
+from pipeline import Pipeline
+from toy import change
+
+TRAINING = Path("src/flight_delays/training.yaml")
+
+
+@pytest.fixture(scope="session")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fill the sample warehouse once."""
+    import ibis
+
+    from flight_delays import sample
+
+    path = tmp_path_factory.mktemp("warehouse") / "warehouse.duckdb"
+    connection = ibis.duckdb.connect(path)
+    sample.load(connection)
+    connection.disconnect()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warehouse: Path) -> None:
+    """Enter a workspace with the example model and its warehouse."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "src/flight_delays", "src/flight_delays")
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{warehouse}")
+
+
+@pytest.fixture
+def april(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """Begin a run as of 1 April 2013."""
+    return Pipeline(monkeypatch, AS_OF="2013-04-01")
+
+
+def failures(run: Pipeline) -> dict[str, str]:
+    return {check.name: check.said for check in run.checks() if not check.passed}
+
+
+def rows(run: Pipeline, taken: Snapshot) -> pd.DataFrame:
+    return pd.concat([snapshot.read(part.path, run.given.data) for part in (taken.train, taken.fresh)])
+
+
+def test_the_warehouse_holds_the_flights_of_a_year(warehouse: Path) -> None:
+    with duckdb.connect(warehouse, read_only=True) as connection:
+        counts = {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("flights", "weather", "planes")
+        }
+    assert counts == {"flights": 336_776, "weather": 26_115, "planes": 3_322}
+
+
+def test_the_snapshot_is_the_same_on_every_machine(april: Pipeline) -> None:
+    assert april.snapshot().hash[:16] == "8875cc85584e4b0e"
+
+
+def test_the_data_of_the_sample_is_fit_to_train_on(april: Pipeline) -> None:
+    assert failures(april) == {}
+
+
+@pytest.mark.parametrize("as_of", ["2013-03-01", "2013-07-01", "2013-10-01", "2014-01-01"])
+def test_it_is_so_in_every_season(monkeypatch: pytest.MonkeyPatch, as_of: str) -> None:
+    assert failures(Pipeline(monkeypatch, AS_OF=as_of)) == {}
+
+
+def test_nothing_after_as_of_can_change_a_snapshot(
+    monkeypatch: pytest.MonkeyPatch, warehouse: Path, tmp_path: Path
+) -> None:
+    """Erase everything that was not known on 1 April 2013: the snapshot is the same."""
+    before = Pipeline(monkeypatch, AS_OF="2013-04-01").snapshot().hash
+    past = tmp_path / "past.duckdb"
+    shutil.copy(warehouse, past)
+    with duckdb.connect(past) as connection:
+        connection.execute("DELETE FROM flights WHERE time_hour >= TIMESTAMP '2013-04-01'")
+        connection.execute("DELETE FROM weather WHERE time_hour >= TIMESTAMP '2013-04-01'")
+    monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{past}")
+    assert Pipeline(monkeypatch, AS_OF="2013-04-01").snapshot().hash == before
+
+
+def test_no_feature_of_a_flight_depends_on_what_happened_after_it_left(
+    monkeypatch: pytest.MonkeyPatch, warehouse: Path, tmp_path: Path
+) -> None:
+    """Falsify all that became known of flights from some hour on: the features of that hour's flights stay."""
+    hour = pd.Timestamp("2013-03-15 20:00")
+    run = Pipeline(monkeypatch, AS_OF="2013-04-01")
+    before = rows(run, run.snapshot())
+    other = tmp_path / "other.duckdb"
+    shutil.copy(warehouse, other)
+    with duckdb.connect(other) as connection:
+        # Whether a flight of the two hours before left late may not be known yet either.
+        connection.execute(
+            "UPDATE flights SET dep_time = 1, dep_delay = 999, arr_time = 2, air_time = 1, "
+            "arr_delay = CASE WHEN arr_delay IS NOT NULL THEN 999 END "
+            "WHERE time_hour > ?",
+            [(hour - timedelta(hours=2)).to_pydatetime()],
+        )
+        connection.execute("UPDATE weather SET temp = 0, visib = 0 WHERE time_hour >= ?", [hour.to_pydatetime()])
+    monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{other}")
+    run = Pipeline(monkeypatch, AS_OF="2013-04-01")
+    after = rows(run, run.snapshot())
+    asked = [*run.given.data.key, *run.given.data.features]
+    of_the_hour = [frame.loc[frame["time_hour"] == hour, asked].reset_index(drop=True) for frame in (before, after)]
+    assert len(of_the_hour[0]) > 30
+    pd.testing.assert_frame_equal(*(frame.loc[:, ~frame.columns.duplicated()] for frame in of_the_hour))
+
+
+@pytest.mark.parametrize("column", ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"])
+def test_a_column_known_only_afterwards_stops_the_run(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
+    change("      flights.distance,", f"      flights.distance,\n      flights.{column},", TRAINING)
+    change("    dest: {type", f"    {column}: {{type: number, max_null_share: 1}}\n    dest: {{type", TRAINING)
+    found = failures(Pipeline(monkeypatch, AS_OF="2013-04-01"))
+    assert f"«{column}» is known only afterwards" in found["known afterwards"]
+
+
+def test_it_does_so_under_another_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    change("      flights.distance,", "      flights.distance,\n      flights.dep_delay AS hold,", TRAINING)
+    change("    dest: {type", "    hold: {type: number, max_null_share: 1}\n    dest: {type", TRAINING)
+    found = failures(Pipeline(monkeypatch, AS_OF="2013-04-01"))
+    assert "«hold» alone ranks the target" in found["leaks"]
+
+
+def test_the_sample_is_filled_when_the_default_warehouse_is_missing(
+    monkeypatch: pytest.MonkeyPatch, warehouse: Path
+) -> None:
+    from flight_delays import sample
+
+    monkeypatch.delenv("CT_WAREHOUSE_URL")
+    monkeypatch.setattr(
+        sample, "load", lambda to: to.raw_sql(f"ATTACH '{warehouse}' AS made; COPY FROM DATABASE made TO warehouse")
+    )
+    assert Pipeline(monkeypatch, AS_OF="2013-04-01").snapshot().hash[:16] == "8875cc85584e4b0e"
+    assert [path.name for path in Path(".ct").glob("*warehouse*")] == ["warehouse.duckdb"]
+
+
+def test_every_feature_has_limits_or_is_a_category() -> None:
+    data = settings.load("flight_delays").data
+    for name in data.features_of("number"):
+        assert data.columns[name].min is not None, name
+        assert data.columns[name].max is not None, name
+
+
+def test_a_failing_check_shows_the_rows_that_failed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    change("distance: {type: number, min: 50", "distance: {type: number, min: 90", TRAINING)
+    found = [check for check in Pipeline(monkeypatch, AS_OF="2013-04-01").checks() if not check.passed]
+    assert [check.column for check in found] == ["distance"]
+    assert 0 < len(found[0].rows) <= check_data.EXAMPLES
+    assert found[0].rows[0]["distance"] == pytest.approx(80)
