@@ -64,7 +64,7 @@ def columns(frame: pd.DataFrame, data: Data) -> list[Check]:
             "known afterwards",
             afterwards,
             "no column is known only afterwards",
-            "{} is known only afterwards: no server could be asked with it",
+            "known only afterwards, so no server could be asked with it: {}",
         ),
         _named("columns empty", empty, "every column has values", "{} has no value in any row"),
     ]

@@ -101,7 +101,7 @@ class TestWhatIsKnownOnlyAfterwards:
     def test_a_column_of_a_listed_name_fails_even_when_it_is_declared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("x, y, late FROM", "x, y, late, y AS regret FROM")
         change("    x: {type", "    regret: {type: number, max_null_share: 0.2}\n    x: {type")
-        assert "«regret» is known only afterwards" in failures(monkeypatch, events())["known afterwards"].said
+        assert "asked with it: «regret»" in failures(monkeypatch, events())["known afterwards"].said
 
     def test_a_feature_made_from_the_answer_fails_under_any_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         frame = events()

@@ -73,7 +73,7 @@ def test_the_data_of_the_sample_is_fit_to_train_on(april: Pipeline) -> None:
     assert failures(april) == {}
 
 
-@pytest.mark.parametrize("as_of", ["2013-03-01", "2013-07-01", "2013-10-01", "2014-01-01"])
+@pytest.mark.parametrize("as_of", ["2013-07-01", "2014-01-01"])
 def test_it_is_so_in_every_season(monkeypatch: pytest.MonkeyPatch, as_of: str) -> None:
     assert failures(Pipeline(monkeypatch, AS_OF=as_of)) == {}
 
@@ -119,12 +119,21 @@ def test_no_feature_of_a_flight_depends_on_what_happened_after_it_left(
     pd.testing.assert_frame_equal(*(frame.loc[:, ~frame.columns.duplicated()] for frame in of_the_hour))
 
 
-@pytest.mark.parametrize("column", ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"])
-def test_a_column_known_only_afterwards_stops_the_run(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
-    change("      flights.distance,", f"      flights.distance,\n      flights.{column},", TRAINING)
-    change("    dest: {type", f"    {column}: {{type: number, max_null_share: 1}}\n    dest: {{type", TRAINING)
+def test_columns_known_only_afterwards_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even when someone adds them to the query and declares them as features."""
+    known = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"]
+    change(
+        "      flights.distance,",
+        "      flights.distance,\n" + "".join(f"      flights.{name},\n" for name in known),
+        TRAINING,
+    )
+    declared = "".join(f"    {name}: {{type: number, max_null_share: 1}}\n" for name in known)
+    change("    dest: {type", f"{declared}    dest: {{type", TRAINING)
     found = failures(Pipeline(monkeypatch, AS_OF="2013-04-01"))
-    assert f"«{column}» is known only afterwards" in found["known afterwards"]
+    assert found["known afterwards"] == (
+        "known only afterwards, so no server could be asked with it: "
+        "«dep_time», «dep_delay», «arr_time», «arr_delay», «air_time»"
+    )
 
 
 def test_it_does_so_under_another_name_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,196 @@
+"""The loop, as a user closes it: `scripts/ct run` in a clone, on the real data, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+import requests
+
+from conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+LIMIT = 300  # seconds for one `ct run`
+
+
+class Clone:
+    """A clone of this work tree that shares its environment, warehouse and caches, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+        for name in filter(None, listed.stdout.decode().split("\0")):
+            if (ROOT / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        self._share_environment()
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    def _share_environment(self) -> None:
+        """Lend the clone this environment, marked as set up there; its own source goes before the installed one."""
+        lent = self.folder / ".venv"
+        lent.mkdir()
+        for part in (ROOT / ".venv").iterdir():
+            if part.name != ".set-up":
+                (lent / part.name).symlink_to(part)
+        mark = subprocess.run(
+            ["cksum"], stdin=(self.folder / "requirements.lock").open(), capture_output=True, text=True
+        )
+        (lent / ".set-up").write_text(f"{self.folder}\n{mark.stdout}")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "PYTHONPATH": str(self.folder / "src"),
+            "SERVING_URLS": self.url,
+            "PYTEST_ADDOPTS": "tests/model",  # the other quick tests run in this very session
+            "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
+            "RUFF_CACHE_DIR": str(ROOT / ".ruff_cache"),
+        }
+
+    def start(self, *parameters: str) -> subprocess.Popen[str]:
+        command = ["scripts/ct", "run", *(word for parameter in parameters for word in ("-P", parameter))]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def run(self, *parameters: str) -> str:
+        running = self.start(*parameters)
+        said, _ = running.communicate(timeout=LIMIT)
+        assert running.returncode == 0, said
+        return said
+
+    def document(self, noun: str) -> dict[str, object]:
+        return json.loads((self.folder / f"build/{noun}.json").read_text())
+
+    def served(self) -> str | None:
+        try:
+            return requests.get(f"{self.url}/version", timeout=10).json()["model_version"]
+        except requests.ConnectionError:
+            return None
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    made = Clone(tmp_path_factory.mktemp("clone"))
+    yield made
+    subprocess.run(["scripts/ct", "stop"], cwd=made.folder, env=made.environment, check=True, timeout=60)
+
+
+def results(said: str) -> dict[str, str]:
+    """Read the closing table."""
+    return dict(re.findall(r"^ *(\S.*?) {2,}(SUCCESS|UNSTABLE|FAILURE|ABORTED|NOT_BUILT)\b", said, flags=re.MULTILINE))
+
+
+def kill(running: subprocess.Popen[str], when: str) -> None:
+    """Kill the runner with -9 as soon as it says this."""
+    assert running.stdout is not None
+    for line in running.stdout:
+        if when in line:
+            break
+    else:
+        pytest.fail(f"the run ended before it said {when}")
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+
+
+def leftovers(folder: Path) -> list[psutil.Process]:
+    """Find the processes, other than the server, that still work in the clone."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and "scripts/serve.py" not in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_the_loop_closes(clone: Clone) -> None:
+    """Kill a run while it trains; the next makes the first champion all the same; then the world moves on."""
+    kill(clone.start("AS_OF=2013-04-01"), when="Fitting Pipeline")
+    assert clone.served() is None
+
+    first = clone.run("AS_OF=2013-04-01")
+    assert leftovers(clone.folder) == []
+    assert set(results(first).values()) == {"SUCCESS", "NOT_BUILT"}
+    assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == ["Approve"]
+    assert clone.document("deployment")["model_version"] == "1"
+    assert clone.served() == "1"
+
+    kept = clone.document("candidate")
+    golden = json.loads(
+        next((clone.folder / ".ct/artifacts").rglob(f"{kept['run_id']}/artifacts/golden.json")).read_text()
+    )
+    answer = requests.post(f"{clone.url}/invocations", json={"dataframe_split": golden["dataframe_split"]}, timeout=30)
+    assert np.allclose(answer.json()["predictions"], golden["predictions"], rtol=0, atol=1e-9)
+
+    second = clone.run("AS_OF=2013-05-01", "TRIGGER=cron", "REASON=a new month")
+    verdict = clone.document("verdict")
+    assert verdict["champion"] == "1"
+    assert results(second)["Compare"] == {"promote": "SUCCESS", "reject": "UNSTABLE"}[str(verdict["decision"])]
+    served = {"promote": "2", "reject": "1"}[str(verdict["decision"])]
+    assert clone.served() == served
+
+    third = clone.run("AS_OF=2013-05-01")
+    assert "nothing new to learn" in third
+    assert results(third)["Plan"] == "SUCCESS"
+    assert {results(third)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"NOT_BUILT"}
+    assert clone.served() == served
+    page = (clone.folder / "build/report.html").read_text()
+    assert "othing new to learn" in page
+
+
+def test_another_branch_lints_and_tests_and_trains_nothing(clone: Clone) -> None:
+    done = subprocess.run(
+        ["scripts/ct", "run", "--branch", "feature/x"],
+        cwd=clone.folder,
+        env=clone.environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    table = results(done.stdout)
+    assert (table["Lint"], table["Test"]) == ("SUCCESS", "SUCCESS")
+    assert {table[stage] for stage in ("Snapshot", "Check data", "Plan", "Train", "Deploy")} == {"NOT_BUILT"}
+
+
+def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:
+    running = clone.start("FORCE=true")
+    assert running.stdout is not None
+    for line in running.stdout:
+        if "Fitting Pipeline" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert results(said)["Train"] == "ABORTED"
+    assert "published Report" in said
+    deadline = time.monotonic() + 10
+    while leftovers(clone.folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert leftovers(clone.folder) == []
