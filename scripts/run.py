@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuous_training.command import parser, start
+from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     import argparse
@@ -22,28 +23,32 @@ exit codes:
 
 def run(given: argparse.Namespace) -> int:
     """Read the Jenkinsfile, refuse what cannot run here, and run the rest."""
-    from continuous_training.jenkinsfile.model import JenkinsfileError
-    from continuous_training.jenkinsfile.parameters import ParameterError
     from continuous_training.jenkinsfile.parser import parse
-    from continuous_training.jenkinsfile.refusals import examine
-    from continuous_training.jenkinsfile.runner import Order, OrderError
-    from continuous_training.jenkinsfile.runner import run as run_pipeline
 
     file: Path = given.jenkinsfile
     try:
-        pipeline = parse(file.read_text(encoding="utf-8"), file.name)
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    try:
+        pipeline = parse(text, file.name)
         if given.list:
             from continuous_training.jenkinsfile.listing import listing
 
             print("\n".join(listing(pipeline)))
             return 0
+        from continuous_training.jenkinsfile.refusals import examine
+        from continuous_training.jenkinsfile.runner import Order
+        from continuous_training.jenkinsfile.runner import run as run_pipeline
+
         findings = examine(pipeline, os.environ, file.name)
         if findings.refusals:
             print(*findings.refusals, sep="\n", file=sys.stderr)
             return REFUSED
         order = Order(Path.cwd(), given.branch, tuple(given.parameters), given.start)
         return run_pipeline(pipeline, findings, order, os.environ)
-    except (JenkinsfileError, OrderError, ParameterError, OSError) as error:
+    except Problem as error:  # what a run itself meets is in the build's result
         print(error, file=sys.stderr)
         return REFUSED
 

@@ -87,7 +87,7 @@ class Builds:
             record = self._read(number)
             if not record or record.get("state") != "running" or _lives(record):
                 continue
-            ended = end_marked(BUILD_COOKIE, record["cookie"])
+            ended = end_marked({BUILD_COOKIE: record["cookie"]})
             say(f"build {number} was killed: ended {ended} of its processes, its result is ABORTED")
             record |= {"state": "finished", "result": Result.ABORTED.name}
             _write(self.folder / str(number), record)

@@ -27,10 +27,6 @@ class Step:
     body: bool = False
 
 
-HTML = (
-    *("target", "reportDir", "reportFiles", "reportName", "reportTitles", "includes", "allowMissing", "keepAll"),
-    *("alwaysLinkToLastBuild", "escapeUnderscores", "numberOfWorkers", "useWrapperFileDirectly", "icon"),
-)
 JUNIT = (
     *("testResults", "allowEmptyResults", "skipMarkingBuildUnstable", "skipPublishingChecks", "checksName"),
     *("healthScaleFactor", "keepLongStdio", "keepTestNames", "keepProperties", "skipOldReports", "stdioRetention"),
@@ -56,7 +52,7 @@ STEPS = {
     "fileExists": Step(files.file_exists, ("file",)),
     "isUnix": Step(shell.is_unix),
     "junit": Step(reports.junit, JUNIT),
-    "publishHTML": Step(reports.publish_html, HTML),
+    "publishHTML": Step(reports.publish_html, ("target",)),
     "pwd": Step(shell.pwd, ("tmp",)),
     "readFile": Step(files.read_file, ("file", "encoding")),
     "retry": Step(flow.retry, ("count",), body=True),

@@ -7,9 +7,9 @@ import re
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from rich.console import Console as Terminal
+from rich.console import Console as RichConsole
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
 COLOURS = {"SUCCESS": "green", "UNSTABLE": "yellow", "FAILURE": "red", "ABORTED": "magenta", "NOT_BUILT": "dim"}
 CLEAR = "\r\x1b[2K"
+
+
+class Terminal(RichConsole):
+    """Rich's console, but for who stops reading: that ends no build."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Say so, where rich would end the program."""
+        raise BrokenPipeError
 
 
 class Console:
@@ -133,7 +141,7 @@ class Output:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             self._console.line(_last_state(line), label=self._label)
-        if b"\r" in self._rest:  # only what is complete: half a secret could not be masked
+        if chunk and b"\r" in self._rest:  # only what is complete: half a secret could not be masked
             self._console.transient(_last_state(self._rest.rpartition(b"\r")[0]), self._label)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from continuous_training.jenkinsfile import credentials
@@ -11,7 +12,7 @@ from continuous_training.jenkinsfile.results import Interrupted, Result, StepFai
 from continuous_training.jenkinsfile.values import EvaluationError, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from continuous_training.jenkinsfile.context import Body, Context
 
@@ -22,6 +23,16 @@ FAILURES = (StepFailed, EvaluationError, Interrupted)
 def result_of(failure: Exception) -> Result:
     """Give the result that a failure means."""
     return Result.ABORTED if isinstance(failure, Interrupted) else Result.FAILURE
+
+
+@contextmanager
+def told(context: Context) -> Iterator[None]:
+    """Say at once what fails in the block."""
+    try:
+        yield
+    except FAILURES as failure:
+        context.say(f"ERROR: {failure}", "red")
+        raise
 
 
 def echo(context: Context, given: Given, _body: Body) -> None:
@@ -84,8 +95,7 @@ def repeat(context: Context, count: int, attempt: Callable[[], T]) -> T:
             return attempt()
         except FAILURES as failure:
             context.interruption.check()
-            context.say(f"ERROR: {failure}", "red")
-            context.say(f"retrying, {left} left")
+            context.say(f"retrying ({left} left) after: {failure}", "yellow")
     return attempt()
 
 

@@ -18,7 +18,7 @@ class Secrets:
     def add(self, value: str) -> None:
         """Mask a value from now on: whole, each of its lines, and as a shell's trace quotes it."""
         lines = [line.strip() for line in value.splitlines()]
-        for part in {value, value.strip(), *(line for line in lines if len(line) >= SHORTEST_LINE)} - {""}:
+        for part in {value.strip(), *(line for line in lines if len(line) >= SHORTEST_LINE)} - {""}:
             self._values |= {part, part.replace("'", r"'\''"), part.replace("'", "'\"'\"'")}
         longest_first = sorted(self._values, key=lambda one: (-len(one), one))
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None

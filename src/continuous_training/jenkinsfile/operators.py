@@ -92,5 +92,5 @@ BY_RULE: dict[str, Callable[[Value, Value], Value]] = {
     "minus": minus,
     "times": _calculation(operator.mul),
     "divided": _calculation(lambda left, right: left // right if left % right == 0 else left / right),
-    "modulo": _calculation(operator.mod),
+    "modulo": _calculation(lambda left, right: left - right * int(left / right)),
 }

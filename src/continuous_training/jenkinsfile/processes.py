@@ -64,18 +64,19 @@ def run_script(
                     process.wait(timeout=POLL)
                 except subprocess.TimeoutExpired:
                     if interruption.cause:
-                        end(_family(process, environment.get(BUILD_COOKIE)))
+                        own = {STEP_COOKIE: cookie, BUILD_COOKIE: environment.get(BUILD_COOKIE)}
+                        end(_family(process, own[BUILD_COOKIE]))
                         process.wait()
-                        end_marked(STEP_COOKIE, cookie)
+                        end_marked(own)
                 write(followed.read())
         interruption.check()
         return process.returncode, captured.read_bytes()
 
 
-def marked(name: str, value: str) -> list[psutil.Process]:
-    """Give all processes, this one apart, whose environment has the variable with this value."""
+def marked(variables: Mapping[str, str | None]) -> list[psutil.Process]:
+    """Give all processes, this one apart, whose environment has these values."""
     own = os.getpid()
-    return [one for one in psutil.process_iter() if one.pid != own and _variable(one, name) == value]
+    return [one for one in psutil.process_iter() if one.pid != own and _has(one, variables)]
 
 
 def end(processes: Iterable[psutil.Process], grace: float = GRACE) -> int:
@@ -90,10 +91,10 @@ def end(processes: Iterable[psutil.Process], grace: float = GRACE) -> int:
     return number
 
 
-def end_marked(name: str, value: str) -> int:
-    """End all processes with a variable, those too that they start meanwhile. Gives how many there were."""
+def end_marked(variables: Mapping[str, str | None]) -> int:
+    """End all processes whose environment has these values, those too that they start meanwhile. Gives their number."""
     number = 0
-    while found := marked(name, value):
+    while found := marked(variables):
         number += end(found)
     return number
 
@@ -111,14 +112,16 @@ def _family(process: subprocess.Popen[bytes], cookie: str | None) -> list[psutil
         family = [leader, *leader.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-    return [member for member in family if _variable(member, BUILD_COOKIE) in {cookie, None}]
+    return [member for member in family if _has(member, {BUILD_COOKIE: cookie}) or _has(member, {BUILD_COOKIE: None})]
 
 
-def _variable(process: psutil.Process, name: str) -> str | None:
+def _has(process: psutil.Process, variables: Mapping[str, str | None]) -> bool:
+    """Tell whether a process has all these values in its environment (None: it lacks the variable)."""
     try:
-        return process.environ().get(name)
+        environment = process.environ()
     except (psutil.Error, OSError):  # it has gone, or belongs to somebody else
-        return None
+        return False
+    return all(environment.get(name) == value for name, value in variables.items())
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> bool:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 AGENTS = frozenset({"any", "none", "label", "node"})
+NEEDED = {"branch": 1, "environment": 2, "equals": 2, "triggeredBy": 1}  # arguments of a condition
 INPUT_SETTINGS = frozenset({"message", "id", "ok", "submitter", "submitterParameter"})
 
 
@@ -103,7 +104,7 @@ class _Finder:
             for call in stage.input.parameters[:1]:
                 self.unsupported("a parameter of «input»", call.position)
             for call in stage.input.settings:
-                if call.name not in INPUT_SETTINGS:
+                if call.name not in INPUT_SETTINGS or len(call.arguments) != 1:
                     self.unsupported(f"the setting «{call.name}» of «input»", call.position)
                 self.expressions(call)
         self.steps(stage.steps or ())
@@ -137,7 +138,11 @@ class _Finder:
 
     def condition(self, call: Call) -> None:
         if call.name not in CONDITIONS_OF_CONDITIONS:
-            self.arguments("when condition", call, CONDITIONS)
+            known = self.arguments("when condition", call, CONDITIONS)
+            if known and len(call.arguments) < NEEDED.get(call.name, 0):
+                self.refuse(f"«{call.name}» takes {' and '.join(CONDITIONS[call.name][:2])}", call.position)
+            if call.name == "expression" and call.code is None:
+                self.refuse("«expression» takes its code in braces", call.position)
             return
         children = call.body or ()
         if not children or (call.name == "not" and len(children) > 1):

@@ -55,8 +55,12 @@ def archive_artifacts(context: Context, given: Given, _body: Body) -> None:
 
 def publish_html(context: Context, given: Given, _body: Body) -> None:
     """Copy a folder to the build's `htmlreports/`, and remember the address of its first page."""
-    target = given.values.get("target", {})
-    report = Given("publishHTML", target if isinstance(target, dict) else target.named)
+    target = given.values.get("target")
+    if not isinstance(target, dict):
+        raise StepFailed(
+            "«publishHTML» takes a map: publishHTML(target: [reportDir: 'out', reportFiles: 'index.html'])"
+        )
+    report = Given("publishHTML", target)
     name = report.text("reportName", "HTML Report")
     folder = report.path("reportDir", context)
     pages = [page.strip() for page in report.text("reportFiles", "index.html").split(",")]

@@ -11,7 +11,7 @@ from continuous_training.jenkinsfile import credentials, parameters, signals
 from continuous_training.jenkinsfile.builds import Builds
 from continuous_training.jenkinsfile.console import Console
 from continuous_training.jenkinsfile.context import Build, Context, StageState
-from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of
+from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of, told
 from continuous_training.jenkinsfile.interruption import Interruption
 from continuous_training.jenkinsfile.masking import MASK, Secrets
 from continuous_training.jenkinsfile.post import run_post
@@ -87,9 +87,13 @@ def run(pipeline: Pipeline, findings: Findings, order: Order, machine: Mapping[s
             interruption=build.interruption,
         )
         with signals.heeded(build) as received:
-            given = _options(context, pipeline)
             try:
+                given = options(context, pipeline.options)
+                console.timestamps = "timestamps" in given
                 _run(context, pipeline, stages, given)
+            except BaseException:
+                build.worsen(Result.FAILURE)
+                raise
             finally:
                 _finish(context)
         _discard(builds, given)
@@ -105,45 +109,41 @@ def _from(pipeline: Pipeline, start: str | None) -> tuple[Stage, ...]:
     return pipeline.stages[names.index(start) :]
 
 
-def _options(context: Context, pipeline: Pipeline) -> dict[str, Given]:
-    given = options(context, pipeline.options)
-    context.console.timestamps = "timestamps" in given
-    return given
-
-
 def _run(context: Context, pipeline: Pipeline, stages: Iterable[Stage], given: Mapping[str, Given]) -> None:
     """Run the stages and `post`; all that can fail in them is in the build's result afterwards."""
     build = context.build
     context.say(f"build {build.record.number} of {build.workspace}, branch {context.environment['BRANCH_NAME']}")
-    if "timeout" in given:
-        context = context.within(interruption=Interruption(build.interruption, given["timeout"].seconds()))
-    rules = Rules("skipStagesAfterUnstable" in given, "parallelsAlwaysFailFast" in given)
     for stage in pipeline.stages:
         if stage not in stages:
             context.say(f"stage {stage.name} skipped: restarted from a later one", "dim")
+    rules = Rules("skipStagesAfterUnstable" in given, "parallelsAlwaysFailFast" in given)
+    scope, inside = context, context
 
     def attempt() -> None:
-        nonlocal context
+        nonlocal inside
         build.result = Result.SUCCESS
-        context = with_declared(context, pipeline.environment)
-        if failure := run_stages(context, stages, rules):
+        with told(scope):
+            inside = with_declared(scope, pipeline.environment)
+        if failure := run_stages(inside, stages, rules):
             raise failure
 
     try:
-        repeat(context, int(given["retry"].number("count")) if "retry" in given else 1, attempt)
+        with told(context):
+            if "timeout" in given:
+                scope = context.within(interruption=Interruption(build.interruption, given["timeout"].seconds()))
+            count = int(given["retry"].number("count")) if "retry" in given else 1
+        repeat(scope, count, attempt)
     except FAILURES as failure:
         build.worsen(result_of(failure))
-        if build.result is not Result.SUCCESS and not any(one.seconds for one in build.stages.values()):
-            context.say(f"ERROR: {failure}", "red")
     if pipeline.post:
         context.console.banner("post")
-        run_post(context, pipeline.post, lambda: build.result)
+        run_post(inside, pipeline.post, lambda: build.result)
 
 
 def _finish(context: Context) -> None:
     """End what still runs, close the record, and show how it went."""
     build, console = context.build, context.console
-    if left := end_marked(BUILD_COOKIE, build.record.cookie):
+    if left := end_marked({BUILD_COOKIE: build.record.cookie}):
         context.say(f"ended {left} process(es) that the build had left running", "dim")
     shutil.rmtree(build.folder / "tmp", ignore_errors=True)
     record = build.record

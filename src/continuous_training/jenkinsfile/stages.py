@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from continuous_training.jenkinsfile import conditions
 from continuous_training.jenkinsfile.catalogue import OPTIONS
 from continuous_training.jenkinsfile.context import Context, StageState
-from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of
+from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of, told
 from continuous_training.jenkinsfile.given import Given
 from continuous_training.jenkinsfile.interruption import Interruption
 from continuous_training.jenkinsfile.post import run_post
@@ -64,8 +64,6 @@ def run_stage(context: Context, stage: Stage, rules: Rules) -> Exception | None:
     except FAILURES as caught:
         failure = caught
         inside.stage.worsen(result_of(failure))
-        if not stage.children:
-            context.say(f"ERROR: {failure}", "red")
     record.result, record.seconds = inside.stage.result.name, round(time.monotonic() - began, 3)
     if not (isinstance(failure, Interrupted) and not failure.counts):
         context.stage.worsen(inside.stage.result)
@@ -77,38 +75,28 @@ def run_stage(context: Context, stage: Stage, rules: Rules) -> Exception | None:
 
 def _with_options(context: Context, stage: Stage, rules: Rules) -> bool:
     """Run a stage under its options; gives whether its conditions hold."""
-    if stage.when and "beforeOptions" in stage.when.before and not conditions.hold(context, stage.when):
-        return False
-    given = options(context, stage.options)
-    if "timeout" in given:
-        context = context.within(interruption=Interruption(context.interruption, given["timeout"].seconds()))
-    count = int(given["retry"].number("count")) if "retry" in given else 1
+    with told(context):
+        if not _holds(context, stage, "beforeOptions"):
+            return False
+        given = options(context, stage.options)
+        if "timeout" in given:
+            context = context.within(interruption=Interruption(context.interruption, given["timeout"].seconds()))
+        count = int(given["retry"].number("count")) if "retry" in given else 1
     return repeat(context, count, lambda: _attempt(context, stage, rules))
 
 
 def _attempt(context: Context, stage: Stage, rules: Rules) -> bool:
-    """Ask the stage's question, set its environment and run it, if its conditions hold."""
+    """Run a stage once, its `post` included; gives whether its conditions hold."""
     context.stage.result = Result.SUCCESS
-    when = stage.when if stage.when and "beforeOptions" not in stage.when.before else None
-    first = when is not None and "beforeInput" in when.before
-    if when and first and not conditions.hold(context, when):
-        return False
-    if stage.input:
-        ask(context, stage.input)
-    context = with_declared(context, stage.environment)
-    if when and not first and not conditions.hold(context, when):
-        return False
-    failure: Exception | None = None
-    try:
-        context.interruption.check()
-        if stage.parallel is not None:
-            failure = _run_parallel(context, stage.parallel, rules, fail_fast=stage.fail_fast or rules.fail_fast)
-        elif stage.stages is not None:
-            failure = run_stages(context, stage.stages, rules)
-        else:
-            execute(context, stage.steps or ())
-    except FAILURES as caught:
-        failure = caught
+    with told(context):
+        if not _holds(context, stage, "beforeInput"):
+            return False
+        if stage.input:
+            ask(context, stage.input)
+        context = with_declared(context, stage.environment)
+        if not _holds(context, stage, None):
+            return False
+    failure = _body(context, stage, rules)
     if failure:
         context.stage.worsen(result_of(failure))
     if run_post(context, stage.post, lambda: context.stage.result) and not failure:
@@ -116,6 +104,28 @@ def _attempt(context: Context, stage: Stage, rules: Rules) -> bool:
     if failure:
         raise failure
     return True
+
+
+def _body(context: Context, stage: Stage, rules: Rules) -> Exception | None:
+    """Run what a stage holds and give what failed in it."""
+    if stage.parallel is not None:
+        return _run_parallel(context, stage.parallel, rules, fail_fast=stage.fail_fast or rules.fail_fast)
+    if stage.stages is not None:
+        return run_stages(context, stage.stages, rules)
+    try:
+        with told(context):
+            execute(context, stage.steps or ())
+    except FAILURES as failure:
+        return failure
+    return None
+
+
+def _holds(context: Context, stage: Stage, moment: str | None) -> bool:
+    """Tell whether a stage's conditions hold, if this is when they are asked (None: just before its steps)."""
+    if stage.when is None:
+        return True
+    asked = next((one for one in ("beforeOptions", "beforeInput") if one in stage.when.before), None)
+    return asked != moment or conditions.hold(context, stage.when)
 
 
 def _run_parallel(context: Context, stages: Sequence[Stage], rules: Rules, *, fail_fast: bool) -> Exception | None:

@@ -1,0 +1,105 @@
+"""Credentials, and that nothing shows them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from local_build import build, pipeline
+
+from continuous_training.jenkinsfile.console import Console, Output
+from continuous_training.jenkinsfile.masking import Secrets
+
+MACHINE = {"MY_TOKEN": "s3cr'et", "REGISTRY": "joe:pa55word", "KEY": "first line\n}\nsecond line"}
+STEPS = """
+withCredentials([string(credentialsId: 'my-token', variable: 'T'),
+                 usernamePassword(credentialsId: 'registry', usernameVariable: 'U', passwordVariable: 'P'),
+                 usernameColonPassword(credentialsId: 'registry', variable: 'UP'),
+                 string(credentialsId: 'key', variable: 'K')]) {
+    sh 'echo "$T"; echo "$U"; echo "$P" "$UP"; echo "$K"; printf "pa55"; printf "word\\n"'
+    sh 'test "$UP" = "$U:$P" && env | grep -c "^MY_TOKEN" || echo hidden'
+    echo "${T} ${env.P}"
+    writeFile file: 'seen', text: T
+}
+error "failed with ${MY}"
+"""
+
+
+def test_a_bound_credential_is_used_and_never_shown(tmp_path):
+    finished = build(tmp_path, pipeline(STEPS, "environment { MY = credentials('my-token') }"), machine=MACHINE)
+    shown = (
+        "\n".join(finished.lines) + (finished.folder / "log").read_text() + (finished.folder / "build.json").read_text()
+    )
+    for secret in ("s3cr", "pa55word", "first line", "second line"):
+        assert secret not in shown
+    assert (tmp_path / "seen").read_text() == MACHINE["MY_TOKEN"]
+    assert {"joe", "hidden", "**** ****", "ERROR: failed with ****"} <= set(finished.lines)
+
+
+def test_a_user_with_a_password_sets_three_variables(tmp_path):
+    text = pipeline("sh 'echo ${LOGIN_USR} ${#LOGIN_PSW} ${#LOGIN}'", "environment { LOGIN = credentials('registry') }")
+    for machine in (MACHINE, {"REGISTRY_USR": "joe", "REGISTRY_PSW": "pa55word"}):
+        assert "joe 8 12" in build(tmp_path, text, machine=machine).lines
+
+
+def test_an_address_is_a_text_whatever_its_colons(tmp_path):
+    text = pipeline("sh 'echo ${#URI} ${URI_PSW:-none}'", "environment { URI = credentials('uri') }")
+    assert "21 none" in build(tmp_path, text, machine={"URI": "http://127.0.0.1:5000"}).lines
+
+
+class Sink:
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text, **_options):
+        self.lines.append(text)
+
+    def transient(self, text, _label=""):
+        self.lines.append(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.text("ab*.$\\", min_size=1, max_size=6), min_size=1, max_size=4),
+    st.text("ab*.$\\ \n", max_size=20),
+    st.data(),
+)
+def test_no_secret_survives_masking(values, around, data):
+    secrets = Secrets()
+    for value in values:
+        secrets.add(value)
+    value = data.draw(st.sampled_from(values))
+    masked = secrets.mask(f"{around}{value}{around}").replace("****", "\0")
+    assert not value.strip() or value.strip() not in masked
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12))
+def test_a_secret_in_pieces_is_one_line(sizes):
+    sink, written = Sink(), b"before s3cret after\r\rs3cret\rs3cret again\n" * 2
+    output, at = Output(sink), 0
+    for size in [*sizes, len(written)]:
+        output.write(written[at : at + size])
+        at += size
+    output.close()
+    for line in sink.lines:
+        assert "s3cret" in line or not any(part in line for part in ("s3", "3c", "cr", "et")), line
+
+
+def test_carriage_returns_update_the_terminal_and_not_the_log(tmp_path, capsys):
+    console = Console(Secrets())
+    console.log_to(tmp_path / "log")
+    output = Output(console)
+    output.write(b"10%\r50%\r")
+    output.write(b"100%\nnext")
+    output.close()
+    console.close()
+    assert (tmp_path / "log").read_text() == "100%\nnext\n"
+    assert capsys.readouterr().out == "100%\nnext\n"
+
+
+@pytest.mark.parametrize("value", ["", "   ", "\n"])
+def test_an_empty_secret_masks_nothing(value):
+    secrets = Secrets()
+    secrets.add(value)
+    assert secrets.mask("a b\n c") == "a b\n c"
