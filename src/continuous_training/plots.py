@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from continuous_training.documents import Curve, Document, Metric, Run, Snapshot
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from continuous_training.documents import Curve, Document, Metric, Run, Snapshot
 
 TICKS = 5  # about as many steps as an axis has
 MARGIN = 0.12  # of an interval's axis beyond its outermost mark

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from continuous_training import plots
 from continuous_training.documents import (
@@ -55,20 +56,21 @@ STARTERS = {
     "data": "a ping about new data",
     "manual": "a person",
 }
+BRANCH = "main"  # the one that trains; the Jenkinsfile ends a run of any other after Lint and Test
+STILL = "Whatever answered before still does."
 AGAIN = "The next run takes it up again."
-LEFT_BEHIND = {  # what a run that stopped at a stage leaves, where that is more than nothing
-    "Train": "No candidate came of it, and whatever answered before still does.",
-    "Compare": f"The candidate is kept in MLflow, but nobody has judged it. {AGAIN}",
-    "Register": f"The candidate has won and is kept in MLflow. {AGAIN}",
-    "Deploy": f"Where servers did not take the version up, the champion before it was put back. {AGAIN}",
+STOPPED = {  # what it means that a run stopped at a stage; before Train nothing came of it
+    "Compare": ("the candidate is not judged", f"It is kept in MLflow. {AGAIN}"),
+    "Register": ("the candidate is not registered", f"It has won and is kept in MLflow. {AGAIN}"),
+    "Deploy": ("the new version does not answer", f"Deploy puts back what answered before. {AGAIN}"),
 }
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the stages of a run left in build/, and what is wrong with the documents that are left out here."""
+    """What the stages of a run left in build/, and, by the title of the stage, what is wrong with what is left out."""
 
-    problems: list[str]
+    problems: dict[str, str]
     run: Run | None = None
     lint: Lint | None = None
     tests: Tests | None = None
@@ -116,34 +118,22 @@ def write() -> Path:
 
 def gather() -> Found:
     """Read every document in build/ that can be read and is of this run."""
-    documents: dict[str, Document] = {}
-    problems = []
-    for kind in STAGES.values():
+    documents: dict[str, Any] = {}
+    problems = {}
+    for title, kind in STAGES.items():
         try:
-            document = kind.find()
-        except (Problem, OSError, ValueError) as error:  # not UTF-8, a folder, no permission
-            problems.append(str(error) if isinstance(error, Problem) else f"{kind.path()} cannot be read: {error}")
-            continue
-        run = documents.get(Run.noun)
-        if document and run and document.build_tag != run.build_tag:  # by hand, no BUILD_TAG told `find` so
-            problems.append(f"{kind.path()} is of run {document.build_tag}, {Run.path()} is of run {run.build_tag}")
-        elif document:
-            documents[kind.noun] = document
-    return Found(problems, **documents)  # type: ignore[arg-type] # each noun has its own kind
+            documents[kind.noun] = kind.find()
+        except Problem as problem:
+            problems[title] = str(problem)
+        except (OSError, ValueError) as error:  # a folder, no permission, not UTF-8
+            problems[title] = f"{kind.path()} cannot be read: {error}"
+    return Found(problems, **documents)
 
 
 def render(found: Found) -> str:
     """Return the whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"day": day, "duration": duration, "moment": moment, "number": number}
     metrics = found.verdict.metrics if found.verdict else []
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         found=found,
         outcome=outcome(found),
         stages=STAGES,
@@ -156,12 +146,27 @@ def render(found: Found) -> str:
     )
 
 
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"day": day, "duration": duration, "moment": moment, "number": number}
+    return environment.get_template("report.html.j2")
+
+
 def outcome(found: Found) -> Outcome:
     """Say what became of the run, from the last thing that it did."""
     if found.deployment:
         return _promoted(found.deployment)
-    if found.verdict:
-        return _rejected(found.verdict) if found.verdict.decision == "reject" else _won(found)
+    if found.verdict and found.verdict.decision == "reject":
+        return _rejected(found.verdict)
+    if found.verdict or found.registration:
+        return _held(found) or _stopped(found)
     if found.candidate:
         return _stopped(found)
     if found.plan and found.plan.decision == "nothing":
@@ -170,8 +175,8 @@ def outcome(found: Found) -> Outcome:
         return Outcome("calm", "Nothing new to learn", "", f"{why[:1].upper()}{why[1:]}. {meaning}")
     if failures := _failures(found):
         said = f"{_listed(failures)} failed, nothing was trained"
-        return Outcome("bad", "Stopped", said, "Whatever answered before still does. What to mend is below.")
-    return _stopped(found)
+        return Outcome("bad", "Stopped", said, f"What to mend is below. {STILL}")
+    return _checked(found) or _stopped(found)
 
 
 def measure(metric: Metric) -> Measure:
@@ -189,17 +194,17 @@ def measure(metric: Metric) -> Measure:
 
 def number(value: float, *, signed: bool = False) -> str:
     """Write a number with as many digits as tell something."""
+    if not value:
+        return "0"
     decimals = next((places for limit, places in ((1000, 0), (100, 1), (10, 2)) if abs(value) >= limit), 4)
-    said = f"{value:{'+' if signed else ''},.{decimals}f}"
-    if value and not float(said.replace(",", "")):
-        said = f"{value:{'+' if signed else ''}.1e}"
-    return said.replace("-", "\N{MINUS SIGN}")
+    style = f",.{decimals}f" if abs(value) >= 10**-decimals else ".1e"
+    return f"{value:{'+' if signed else ''}{style}}".replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds: float) -> str:
     """Write how long something took."""
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.{1 if seconds >= 1 else 2}f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
@@ -224,50 +229,46 @@ def _promoted(deployed: Deployment) -> Outcome:
 
 
 def _rejected(verdict: Verdict) -> Outcome:
-    if verdict.champion is None:
-        return Outcome("held", "Rejected", "there is still no champion", f"Because {verdict.said}.")
-    stays = f"the champion, version {verdict.champion}, stays"
+    stays = f"the champion, version {verdict.champion}, stays" if verdict.champion else "there is still no champion"
     return Outcome("held", "Rejected", stays, f"Because {verdict.said}.")
 
 
-def _won(found: Found) -> Outcome:
-    """Say why a candidate that may replace the champion did not."""
-    asked = found.run.promote if found.run else "auto"
-    if asked == "auto":
-        return _stopped(found)
-    made = found.registration
-    said = (
-        f"version {made.model_version} is registered, but not deployed" if made else "the candidate won, but stays one"
-    )
-    why = {
-        "never": "PROMOTE=never: this run may train and judge, but puts nothing into production.",
-        "ask": "PROMOTE=ask: nobody has approved it, or the run stopped before it was deployed.",
-    }
-    return Outcome("held", "Held", said, f"{why[asked]} Whatever answered before still does.")
+def _held(found: Found) -> Outcome | None:
+    """Say who held a candidate back that has won, if anybody did."""
+    asked = found.run.promote if found.run else None
+    if asked == "never" and found.registration:
+        said = f"version {found.registration.model_version} is registered, but not deployed"
+        return Outcome("held", "Held", said, f"PROMOTE=never: this run puts nothing into production. {STILL}")
+    if asked == "ask" and not found.registration:
+        meaning = f"PROMOTE=ask: the run ended without a yes, or before Register. {STILL} {AGAIN}"
+        return Outcome("held", "Held", "the candidate won, but was not approved", meaning)
+    return None
+
+
+def _checked(found: Found) -> Outcome | None:
+    """Say that a run has done all it was to do on a branch that does not train."""
+    ended = found.lint and found.tests and not found.snapshot
+    if not (ended and found.run and found.run.branch not in {"", BRANCH}):
+        return None
+    said = f"{found.run.branch} passes Lint and Test"
+    return Outcome("good", "Checked", said, f"Only {BRANCH} trains, so the run ends here. {STILL}")
 
 
 def _stopped(found: Found) -> Outcome:
     """Name the stage after the last one that left a document."""
     reached = [*found.documents]
     if not reached and not found.problems:
-        return Outcome(
-            "calm", "No run", "there is nothing to report", "build/ holds no documents: no run got that far."
-        )
+        return Outcome("calm", "No run", "there is nothing to report", "No run has left a document in build/.")
     titles = [*STAGES]
-    after = titles[titles.index(reached[-1]) + 1 :] if reached else titles
-    at = "Lint" if reached[-1:] == ["Test"] and not found.lint else after[0]
-    parallel = at == "Lint" and not found.tests
-    said = "Lint and Test" if parallel else at
-    meaning = LEFT_BEHIND.get(at, "Nothing was trained, and whatever answered before still does.")
-    return Outcome("bad", f"Stopped at {said}", _unfinished(found), f"{meaning} The console of the run says why.")
-
-
-def _unfinished(found: Found) -> str:
-    if found.registration:
-        return f"version {found.registration.model_version} is registered, but does not answer"
-    if found.candidate:
-        return "the candidate is trained, but not registered"
-    return "no candidate was trained"
+    at = titles[titles.index(reached[-1]) + 1] if reached else titles[0]
+    if at == "Snapshot" and not found.lint:
+        at = "Lint"
+    if at in found.problems or not reached:
+        said = f"what {at} left in build/ is broken or of another run"
+        return Outcome("bad", "Unclear", said, "What is left out is named below. The console says what happened.")
+    both = at == "Lint" and not found.tests
+    said, meaning = STOPPED.get(at, ("nothing was trained", STILL))
+    return Outcome("bad", f"Stopped at {'Lint and Test' if both else at}", said, f"{meaning} The console says why.")
 
 
 def _failures(found: Found) -> list[str]:

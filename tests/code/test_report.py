@@ -1,0 +1,426 @@
+"""The report: the right verdict in plain words, everything that led to it, and a page that harms and asks nobody."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from continuous_training import report
+from continuous_training.documents import (
+    Candidate,
+    Check,
+    Curve,
+    DataCheck,
+    Deployment,
+    Document,
+    Lint,
+    Metric,
+    Part,
+    Plan,
+    Registration,
+    Rule,
+    Run,
+    Snapshot,
+    Tool,
+    Verdict,
+)
+from continuous_training.documents import Tests as Counts
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def at(second: float, took: float = 1.0) -> dict:
+    started = datetime(2020, 3, 1, 2, tzinfo=UTC) + timedelta(seconds=second)
+    return {"build_tag": "ct-1", "started": started, "seconds": took}
+
+
+def a_run(**changed: object) -> Run:
+    given = {
+        "model": "toy",
+        "as_of": datetime(2020, 3, 1),
+        "compute": "local",
+        "force": False,
+        "promote": "auto",
+        "trigger": "cron",
+        "reason": "",
+        "branch": "main",
+        "commit": "c0ffee",
+        "build_url": "https://jenkins.example.com/job/toy/1/",
+        "lock": "10c4",
+        "python": "3.11.7",
+    }
+    return Run.model_validate(at(0) | given | changed)
+
+
+def a_lint(*failing: str) -> Lint:
+    tools = [
+        Tool(name=name, command=f"{name} .", passed=name not in failing, said=f"{name} spoke")
+        for name in ("ruff", "mypy")
+    ]
+    return Lint(tools=tools, **at(1))
+
+
+def a_test(*failures: str) -> Counts:
+    return Counts(passed=40, failed=len(failures), skipped=2, failures=[*failures], **at(1, 3))
+
+
+def a_snapshot() -> Snapshot:
+    return Snapshot(
+        hash="5a4b",
+        train=Part(path=Path("train.parquet"), sha256="1", rows=50_791),
+        fresh=Part(path=Path("fresh.parquet"), sha256="2", rows=1_234),
+        since=datetime(2019, 3, 1),
+        fresh_since=datetime(2020, 2, 1),
+        until=datetime(2020, 2, 28),
+        newest=datetime(2020, 2, 27, 23),
+        columns={"seats": "double"},
+        **at(5),
+    )
+
+
+def a_data_check(*failing: Check) -> DataCheck:
+    fine = Check(name="values", column="carrier", passed=True, said="16 values")
+    return DataCheck(checks=[fine, *failing], **at(6))
+
+
+def a_plan(decision: str = "train", reason: str = "this fingerprint was never trained") -> Plan:
+    return Plan(decision=decision, reason=reason, fingerprint="f19e", parts={"source": "50c3"}, **at(7))
+
+
+def a_candidate() -> Candidate:
+    return Candidate(run_id="m1f10", model_uri="models:/m-1", fingerprint="f19e", metrics={"fit_seconds": 2.5}, **at(8))
+
+
+def a_verdict(decision: str = "promote", champion: str | None = "2", **changed: object) -> Verdict:
+    better = decision == "promote"
+    interval = (0.002, 0.01) if better else (-0.004, 0.003)
+    of_loss = Metric(name="neg_log_loss", candidate=-0.4712, champion=-0.4815 if champion else None)
+    primary = Metric(
+        name="roc_auc",
+        candidate=0.7470,
+        champion=0.7410 if champion else None,
+        difference=interval if champion else None,
+    )
+    rule = Rule(name="roc_auc improves", passed=better, observed=interval[0], limit=0.001, said="the rule spoke")
+    given = {
+        "decision": decision,
+        "said": "the judge spoke",
+        "champion": champion,
+        "fresh_rows": 1_234,
+        "confidence": 0.95,
+        "metrics": [primary, of_loss],
+        "rules": [rule],
+        "curves": [],
+    }
+    return Verdict.model_validate(at(9) | given | changed)
+
+
+def a_registration() -> Registration:
+    return Registration(name="toy", model_version="3", **at(10))
+
+
+def a_deployment(previous: str | None = "2") -> Deployment:
+    return Deployment(
+        name="toy", model_version="3", previous=previous, servers=["http://a:8000"], golden=20, **at(3600)
+    )
+
+
+UP_TO_PLAN = (a_run(), a_lint(), a_test(), a_snapshot(), a_data_check(), a_plan())
+UP_TO_TRAIN = (*UP_TO_PLAN, a_candidate())
+CURVES = [
+    Curve(kind=kind, model=model, x=[0.0, 0.1, 0.62], y=[0.0, 0.3, 0.65])
+    for kind in ("roc", "calibration")
+    for model in ("candidate", "champion")
+]
+WHOLE = (*UP_TO_TRAIN, a_verdict(curves=CURVES), a_registration(), a_deployment())
+
+
+def page(*documents: Document) -> str:
+    for document in documents:
+        document.write()
+    return report.write().read_text(encoding="utf-8")
+
+
+def text(html: str) -> str:
+    """What a reader sees of it, in one line."""
+    visible = re.sub(r"<(style|title)>.*?</\1>", "", html, flags=re.DOTALL).replace("<wbr>", "")
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", visible)).split())
+
+
+def headline(html: str) -> str:
+    return text(re.findall(r"<h1>.*?</h1>", html, flags=re.DOTALL)[0])
+
+
+def section(html: str, name: str) -> str:
+    return text(html.partition(f'id="{name}"')[2].partition("</section>")[0].partition(">")[2])
+
+
+class Tags(HTMLParser):
+    """The tags of a page, which must be closed in the order in which they were opened."""
+
+    VOID = ("meta", "link", "wbr")
+    EMPTY = ("line", "rect", "circle", "polyline")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        assert tag not in self.EMPTY, f"<{tag}> of an SVG must close itself"
+        self.seen.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+OUTCOMES = {
+    "Promoted: version 3 now answers, in place of version 2": WHOLE,
+    "Promoted: version 3 now answers, the first model in production": (
+        *UP_TO_TRAIN,
+        a_verdict(champion=None),
+        a_registration(),
+        a_deployment(None),
+    ),
+    "Rejected: the champion, version 2, stays": (*UP_TO_TRAIN, a_verdict("reject")),
+    "Rejected: there is still no champion": (*UP_TO_TRAIN, a_verdict("reject", None)),
+    "Held: version 3 is registered, but not deployed": (
+        *UP_TO_TRAIN,
+        a_run(promote="never"),
+        a_verdict(),
+        a_registration(),
+    ),
+    "Held: the candidate won, but was not approved": (*UP_TO_TRAIN, a_run(promote="ask"), a_verdict()),
+    "Nothing new to learn": (*UP_TO_PLAN[:-1], a_plan("nothing", "nothing new to learn: run ct-0 trained it")),
+    "Checked: feature passes Lint and Test": (a_run(branch="feature"), a_lint(), a_test()),
+    "Stopped: mypy failed, nothing was trained": (a_run(), a_lint("mypy"), a_test()),
+    "Stopped: ruff, mypy and 2 tests failed, nothing was trained": (a_run(), a_lint("ruff", "mypy"), a_test("a", "b")),
+    "Stopped: 1 data check failed, nothing was trained": (
+        *UP_TO_PLAN[:-2],
+        a_data_check(Check(name="freshness", passed=False, said="too old")),
+    ),
+    "Stopped at Lint and Test: nothing was trained": (a_run(),),
+    "Stopped at Lint: nothing was trained": (a_run(), a_test()),
+    "Stopped at Test: nothing was trained": (a_run(), a_lint()),
+    "Stopped at Snapshot: nothing was trained": (a_run(), a_lint(), a_test()),
+    "Stopped at Check data: nothing was trained": UP_TO_PLAN[:4],
+    "Stopped at Plan: nothing was trained": UP_TO_PLAN[:5],
+    "Stopped at Train: nothing was trained": UP_TO_PLAN,
+    "Stopped at Compare: the candidate is not judged": UP_TO_TRAIN,
+    "Stopped at Register: the candidate is not registered": (*UP_TO_TRAIN, a_verdict()),
+    "Stopped at Deploy: the new version does not answer": (*UP_TO_TRAIN, a_verdict(), a_registration()),
+    "No run: there is nothing to report": (),
+}
+
+
+@pytest.mark.parametrize("expected", OUTCOMES)
+def test_the_headline_says_what_happened(expected: str) -> None:
+    html = page(*OUTCOMES[expected])
+    assert headline(html) == expected
+    assert f"<title>{expected}</title>" in html
+
+
+@pytest.mark.parametrize("expected", OUTCOMES)
+def test_every_page_is_well_formed_and_asks_for_nothing(expected: str) -> None:
+    tags = Tags(page(*OUTCOMES[expected])).seen
+    assert not {"script", "iframe", "img", "base", "form"} & {tag for tag, _ in tags}
+    asked = {value for _, attributes in tags for name, value in attributes.items() if name in {"src", "href"}}
+    assert asked <= {"data:,", a_run().build_url}
+    assert not any(name.startswith("on") for _, attributes in tags for name in attributes)
+
+
+def test_who_started_the_run_and_why() -> None:
+    html = page(a_run(trigger="drift", reason="seats drifted"))
+    assert "toy as of 1 March 2020" in text(html)
+    assert "Started by a ping about drift Reason seats drifted Started at 1 March 2020, 02:00 UTC Run ct-1" in text(
+        html
+    )
+    assert "Started by a push to feature" in text(page(a_run(trigger="push", branch="feature")))
+
+
+def test_both_models_stand_side_by_side_and_a_loss_reads_as_a_loss() -> None:
+    said = section(page(*WHOLE), "comparison")
+    assert "roc_auc higher is better, decides 0.7470 0.7410 +0.0060" in said
+    assert "log_loss lower is better 0.4712 0.4815 +0.0103" in said
+    assert "neg_" not in said
+    assert "Improvement of roc_auc over the champion: +0.0020 to +0.0100 with 95% confidence" in said
+    assert "asked +0.0010" in said
+
+
+def test_a_first_candidate_has_no_champion_beside_it() -> None:
+    said = section(page(*UP_TO_TRAIN, a_verdict(champion=None)), "comparison")
+    assert said.startswith("The first candidate")
+    assert "Champion" not in said
+    assert "Improvement" not in said
+
+
+def test_every_rule_says_whether_it_held() -> None:
+    assert "✓ roc_auc improves 0.0020 0.0010 the rule spoke" in section(page(*UP_TO_TRAIN, a_verdict()), "comparison")
+    html = page(*UP_TO_TRAIN, a_verdict("reject"))
+    assert "✗ roc_auc improves −0.0040 0.0010 the rule spoke" in section(html, "comparison")
+    assert "Because the judge spoke." in text(html)
+
+
+def test_curves_are_drawn_where_there_are_any() -> None:
+    html = page(*WHOLE)
+    assert html.count("<polyline") == 4
+    assert 'aria-label="Calibration: how often it happened against predicted probability' in html
+    assert "<polyline" not in page(a_verdict(curves=[]))
+
+
+def test_a_curve_with_a_hole_is_drawn_without_it() -> None:
+    holed = Curve(kind="roc", model="candidate", x=[0.0, float("nan"), 1.0], y=[0.0, 0.5, 1.0])
+    drawn = report.render(report.Found({}, verdict=a_verdict(curves=[holed])))
+    assert "nan" not in re.findall(r'points="([^"]*)"', drawn)[0]
+
+
+def test_a_failed_check_comes_first_with_its_rows_and_the_passed_are_folded() -> None:
+    failed = Check(
+        name="values",
+        column="seats",
+        passed=False,
+        said="is null in 48% of the rows",
+        rows=[{"flight": 1545, "seats": None}, {"flight": 1546, "seats": 9999.0}],
+    )
+    html = page(*UP_TO_PLAN[:4], a_data_check(failed))
+    found = "✗ values of seats is null in 48% of the rows flight seats 1545 null 1546 9999.0"
+    assert section(html, "data").startswith(f"Data checks {found}")
+    folded = text(re.findall(r"<details>.*?</details>", html, flags=re.DOTALL)[0])
+    assert folded == "✓ 1 other check passed Column Check Found carrier values 16 values"
+
+
+def test_what_failed_in_the_code_is_told_and_what_passed_is_not() -> None:
+    said = section(page(a_run(), a_lint("mypy"), a_test("tests.code.test_plan.test_twice")), "code")
+    assert "✗ Test: 40 passed, 1 failed, 2 skipped tests.code.test_plan.test_twice" in said
+    assert "mypy spoke" in said
+    assert "ruff spoke" not in said
+
+
+def test_the_lineage_names_all_that_the_model_was_made_of() -> None:
+    said = section(page(*WHOLE), "lineage")
+    for part in ("5a4b", "50,791", "1,234", "1 March 2019", "f19e", "50c3", "m1f10", "3 of toy", "c0ffee", "3.11.7"):
+        assert part in said
+    assert "MODEL=toy AS_OF=2020-03-01T00:00:00 COMPUTE=local FORCE=false PROMOTE=auto" in said
+
+
+def test_the_stages_stand_in_run_order_and_a_stage_that_did_not_run_says_so() -> None:
+    said = section(page(a_run(), a_lint(), a_test()), "time")
+    assert "Set up 02:00:00 1.0 s Lint 02:00:01 1.0 s Test 02:00:01 3.0 s Snapshot not run Check data not run" in said
+
+
+def test_an_hour_of_waiting_does_not_squeeze_the_stages() -> None:
+    bars = re.findall(r'<rect x="([\d.]+)%" y="2" width="([\d.]+)%"', page(*WHOLE))
+    begins, widths = zip(*((float(x), float(width)) for x, width in bars), strict=True)
+    assert len(bars) == 10
+    assert min(widths) > 5  # the approval took an hour, each stage a second
+    assert begins[1] == begins[2]  # Lint and Test run at once
+    assert all(x + width <= 100.01 for x, width in zip(begins, widths, strict=True))
+
+
+def test_a_broken_document_is_named_and_the_rest_is_shown() -> None:
+    page(*WHOLE)
+    Plan.path().write_text('{"version": 2}')
+    Lint.path().write_bytes(b"\xff\xfe")
+    Counts.path().unlink()
+    Counts.path().mkdir()
+    html = page()
+    assert headline(html).startswith("Promoted")
+    for name in ("plan", "lint", "tests"):
+        assert f"build/{name}.json" in section(html, "left-out")
+    assert "roc_auc" in section(html, "comparison")
+
+
+def test_a_document_of_another_run_is_named_and_left_out() -> None:
+    html = page(*UP_TO_PLAN, a_verdict().model_copy(update={"build_tag": "ct-0"}))
+    assert "build/verdict.json is of run ct-0" in section(html, "left-out")
+    assert 'id="comparison"' not in html
+
+
+@pytest.mark.parametrize(("broken", "stage"), [(Deployment, "Deploy"), (Run, "Set up")])
+def test_the_page_does_not_claim_what_a_broken_document_may_deny(broken: type[Document], stage: str) -> None:
+    page(*WHOLE)
+    broken.path().write_text("{")
+    html = page()
+    assert headline(html) == f"Unclear: what {stage} left in build/ is broken or of another run"
+    assert f"build/{broken.noun}.json is not a {broken.noun} document" in section(html, "left-out")
+
+
+def test_documents_without_a_run_are_not_believed() -> None:
+    html = page(a_lint(), a_verdict())
+    assert headline(html).startswith("Unclear")
+    assert section(html, "left-out").count("build/run.json is missing") == 1
+
+
+def test_hostile_text_stays_text() -> None:
+    check = Check(name=HOSTILE, column=HOSTILE, passed=False, said=HOSTILE, rows=[{HOSTILE: HOSTILE}])
+    metric = Metric(name=HOSTILE, candidate=0.5, champion=0.4, difference=(0.05, 0.2))
+    rule = Rule(name=HOSTILE, passed=False, observed=0.1, limit=0.2, said=HOSTILE)
+    verdict = a_verdict("reject", said=HOSTILE, champion=HOSTILE, metrics=[metric], rules=[rule])
+    html = page(
+        a_run(reason=HOSTILE, branch=HOSTILE, trigger="push", build_url="javascript:alert(1)", commit=HOSTILE),
+        Lint(tools=[Tool(name=HOSTILE, command=HOSTILE, passed=False, said=HOSTILE)], **at(1)),
+        a_test(HOSTILE),
+        a_data_check(check),
+        a_plan(reason=HOSTILE).model_copy(update={"parts": {HOSTILE: HOSTILE}}),
+        a_candidate().model_copy(update={"metrics": {HOSTILE: 1.0}}),
+        verdict,
+    )
+    tags = Tags(html).seen
+    assert not {"script", "img", "a"} & {tag for tag, _ in tags}
+    assert text(html).count("alert('x')") > 15  # shown, as text
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.74699, "0.7470"),
+        (0.00002, "2.0e−05"),
+        (12.346, "12.35"),
+        (1234567.8, "1,234,568"),
+        (-3.0, "−3.0000"),
+        (0, "0"),
+    ],
+)
+def test_numbers_show_the_digits_that_tell_something(value: float, said: str) -> None:
+    assert report.number(value) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.017, "0.02 s"), (59, "59.0 s"), (61, "1 min 1 s"), (7300, "2 h 1 min")]
+)
+def test_durations_are_told_as_people_do(seconds: float, said: str) -> None:
+    assert report.duration(seconds) == said
+
+
+def test_the_script_is_quick_and_prints_the_path() -> None:
+    a_run().write()
+    heavy = "{'mlflow', 'sklearn', 'pandas', 'numpy', 'matplotlib'} & {*sys.modules}"
+    program = (
+        "import atexit, runpy, sys; sys.argv = ['report.py'];"
+        f"atexit.register(lambda: sys.stderr.write(str({heavy} or 'light')));"
+        f"runpy.run_path({str(ROOT / 'scripts' / 'report.py')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "build/report.html\n", "light")
+    assert headline(Path("build/report.html").read_text()) == "Stopped at Lint and Test: nothing was trained"
