@@ -12,7 +12,8 @@ def main(_: argparse.Namespace) -> None:
     run, taken = Run.read(), Snapshot.read()
     made = plan.make(registry.open_client(), run, settings.load(run.model), taken, Stopwatch(run.build_tag))
     made.write()
-    logging.getLogger(__name__).info("%s (fingerprint %s)", made.reason, made.fingerprint[:12])
+    told = {"train": made.reason, "nothing": f"Nothing new to learn: {made.reason}"}[made.decision]
+    logging.getLogger(__name__).info("%s (fingerprint %s)", told, made.fingerprint[:12])
 
 
 if __name__ == "__main__":

@@ -34,15 +34,15 @@ def parser(description: str, *examples: str) -> argparse.ArgumentParser:
 def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.ArgumentParser) -> NoReturn:
     """Parse the command line, run `body` and leave with its exit code (None is 0).
 
-    Results belong on standard output, so the log goes to standard error. A Problem ends as one line and exit code 1;
-    any other exception does too, but names its type, for it is an error in this program.
+    Results belong on standard output, so the log goes to standard error. A Problem ends as one line and its own
+    exit code; any other exception does too, with 1, but names its type, for it is an error in this program.
     """
     given = arguments.parse_args()
     logging.basicConfig(level=logging.DEBUG if given.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if not given.debug:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its level when it is imported
-        for chatty in ("alembic", "httpx", "matplotlib", "urllib3"):
+        for chatty in ("alembic", "httpx", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         code = body(given) or 0
@@ -57,5 +57,5 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
             raise
         said = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error} (--debug shows where)"
         print(f"{arguments.prog}: error: {' '.join(said.split())}", file=sys.stderr)
-        code = FAILURE
+        code = error.exit_code if isinstance(error, Problem) else FAILURE
     sys.exit(code)

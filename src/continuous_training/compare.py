@@ -74,20 +74,22 @@ def _answers(uri: str, whose: str, fresh: pd.DataFrame, given: Settings) -> Reco
 
 
 def _metrics(limits: Compare, ours: Recorded, theirs: Recorded | None, truth: pd.Series) -> list[Metric]:
-    """Score both models; the primary metric comes first."""
-    return [
+    """Score both models; the primary metric comes first, with the interval of the difference and its margin."""
+    metrics = [
         Metric(
             name=name,
             candidate=evaluation.score(name, ours, truth),
             champion=evaluation.score(name, theirs, truth) if theirs else None,
-            difference=evaluation.difference(
-                name, ours, theirs, truth, confidence=limits.confidence, resamples=limits.resamples
-            )
-            if theirs and number == 0
-            else None,
         )
-        for number, name in enumerate((limits.metric, *limits.report))
+        for name in (limits.metric, *limits.report)
     ]
+    if theirs is None:
+        return metrics
+    interval = evaluation.difference(
+        limits.metric, ours, theirs, truth, confidence=limits.confidence, resamples=limits.resamples
+    )
+    primary = metrics[0].model_copy(update={"difference": interval, "margin": limits.min_improvement})
+    return [primary, *metrics[1:]]
 
 
 def _reaches(name: str, limit: float, ours: Recorded, truth: pd.Series) -> Rule:

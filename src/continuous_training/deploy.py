@@ -6,18 +6,16 @@ Servers pull: nothing is ever sent to them but questions.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import requests
-from urllib3.exceptions import NewConnectionError
 
 from continuous_training import golden, registry
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Stopwatch
 from continuous_training.problem import Problem
-from continuous_training.serving import SERVICE, daemon
+from continuous_training.serving import daemon, questions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,9 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_SERVER = "http://127.0.0.1:8000"
 TOLERANCE = 1e-9  # golden predictions travel as JSON, which keeps 15 digits
-REQUEST_SECONDS = 10
 START_SECONDS = 90
 FOLLOW_SECONDS = 120
 
@@ -44,9 +40,7 @@ def deploy(
     """
     version = registry.version(client, registered.name, registered.model_version)
     expected = registry.identity(client, run.model)
-    servers = [
-        url.strip().rstrip("/") for url in os.environ.get("SERVING_URLS", DEFAULT_SERVER).split(",") if url.strip()
-    ]
+    servers = questions.servers()
     for url in servers:
         _ensure(url, run.model, expected)
     rows, answers = golden.kept(candidate.run_id)
@@ -77,7 +71,7 @@ def _ensure(url: str, model: str, expected: str | None) -> None:
     pid = None
     while True:
         try:
-            told = _told(url)
+            told = questions.told(url)
         except requests.ConnectionError as error:
             if pid is None and not daemon.can_start(url):
                 raise Problem(f"no server answers at {url}: check SERVING_URLS") from error
@@ -99,34 +93,12 @@ def _ensure(url: str, model: str, expected: str | None) -> None:
         time.sleep(0.5)
 
 
-def _told(url: str) -> dict[str, Any]:
-    """Ask a server what it serves.
-
-    Raises:
-        Problem: something else answers there.
-        requests.ConnectionError: nothing listens there.
-    """
-    elsewhere = f"{url} is taken by something that is not this project's server: stop it, or set SERVING_URLS"
-    try:
-        answer = requests.get(f"{url}/version", timeout=REQUEST_SECONDS)
-        told = answer.json()
-    except requests.ConnectionError as error:
-        if isinstance(getattr(error.args[0], "reason", None), NewConnectionError):
-            raise
-        raise Problem(elsewhere) from error
-    except (requests.RequestException, ValueError) as error:
-        raise Problem(elsewhere) from error
-    if not isinstance(told, dict) or told.get("service") != SERVICE:
-        raise Problem(elsewhere)
-    return told
-
-
 def _wait(url: str, version: Version) -> None:
     """Wait until the server reports the version."""
     deadline = time.monotonic() + FOLLOW_SECONDS
-    while _told(url)["model_version"] != version.number:
+    while questions.told(url)["model_version"] != version.number:
         if time.monotonic() > deadline:
-            failure = requests.get(f"{url}/health", timeout=REQUEST_SECONDS).json().get("failure")
+            failure = requests.get(f"{url}/health", timeout=questions.SECONDS).json().get("failure")
             why = f": {failure}" if failure else ""
             raise Problem(f"{url} did not follow to version {version.number} in {FOLLOW_SECONDS} s{why}")
         time.sleep(0.5)
@@ -134,7 +106,7 @@ def _wait(url: str, version: Version) -> None:
 
 def _check_golden(url: str, version: Version, rows: dict[str, Any], expected: list[Any]) -> None:
     """Hold a server's answers over HTTP against those that the stored model gave offline."""
-    answer = requests.post(f"{url}/invocations", json={"dataframe_split": rows}, timeout=REQUEST_SECONDS)
+    answer = requests.post(f"{url}/invocations", json={"dataframe_split": rows}, timeout=questions.SECONDS)
     if answer.status_code != requests.codes.ok:
         raise Problem(f"{url} refuses the golden rows of version {version.number}: {answer.text[:200]}")
     named = answer.headers.get("X-Model-Version")

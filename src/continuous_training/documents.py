@@ -25,7 +25,7 @@ Scalar = str | float | int | bool | None
 class Value(BaseModel):
     """An immutable value: no unknown fields, no changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Document(Value):
@@ -60,7 +60,7 @@ class Document(Value):
     def find(cls) -> Self | None:
         """Read the document if this run's stage wrote one; raises as `read` does if it is broken or foreign."""
         try:
-            text = cls.path().read_text(encoding="utf-8")
+            text = cls.path().read_bytes()
         except FileNotFoundError:
             return None
         try:
@@ -149,6 +149,7 @@ class Tests(Document):
 
     noun: ClassVar[str] = "tests"
     verb: ClassVar[str] = "test"
+    __test__: ClassVar[bool] = False  # pytest: this is no class of tests
 
     passed: int
     failed: int
@@ -245,15 +246,16 @@ class Rule(Value):
 
 
 class Metric(Value):
-    """One scorer's value of both models on the fresh rows, more is better; the primary one has an interval.
+    """One scorer's value of both models on the fresh rows; more is better.
 
-    The interval is of the difference, candidate less champion, from a paired bootstrap.
+    The primary one has an interval of the difference, candidate less champion, and the margin that it must clear.
     """
 
     name: str
     candidate: float
     champion: float | None
     difference: tuple[float, float] | None = None
+    margin: float | None = None
 
 
 class Curve(Value):

@@ -42,7 +42,7 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
         )
         if done:
             decision = "nothing"
-            reason = f"nothing new to learn: run {before.info.run_name} trained this fingerprint and was {outcome}"
+            reason = f"run {before.info.run_name} trained this fingerprint and was {outcome}"
         else:
             resumes = before.info.run_id
             halted = "was held back" if outcome == registry.HELD else "did not come to its end"

@@ -59,13 +59,13 @@ class Interval:
         return "worse" if self.high < 0 else "unsure"
 
 
-def interval(metric: Metric, margin: float) -> Interval | None:
+def interval(metric: Metric) -> Interval | None:
     """Draw a metric's interval; nothing if the metric has none."""
     if metric.champion is None or metric.difference is None:
         return None
-    low, high = metric.difference
+    (low, high), margin = metric.difference, metric.margin or 0.0
     marks = (low, high, metric.candidate - metric.champion, margin, 0.0)
-    if not all(map(math.isfinite, marks)) or min(marks) == max(marks):
+    if min(marks) == max(marks):
         return None
     room = MARGIN * (max(marks) - min(marks))
     axis = Axis(min(marks) - room, max(marks) + room)
@@ -95,15 +95,14 @@ def plots(curves: Sequence[Curve]) -> list[Plot]:
     drawn = []
     for kind in ("roc", "calibration"):
         these = sorted((curve for curve in curves if curve.kind == kind), key=lambda curve: curve.model, reverse=True)
-        values = [value for curve in these for value in (*curve.x, *curve.y) if math.isfinite(value)]
+        values = [value for curve in these for value in (*curve.x, *curve.y)]
         if not values:
             continue
         # Probabilities of a rare event would huddle in the corner of a plot that goes to 1
         highest = 1.0 if kind == "roc" else max(0.1, math.ceil(max(values) * 10 - 1e-9) / 10)
         x, y = Axis(0, highest, 40, 308), Axis(0, highest, 268, 12)
         lines = [
-            Line(curve.model, [(x.at(a), y.at(b)) for a, b in zip(curve.x, curve.y, strict=False) if _finite(a, b)])
-            for curve in these
+            Line(curve.model, [(x.at(a), y.at(b)) for a, b in zip(curve.x, curve.y, strict=False)]) for curve in these
         ]
         drawn.append(Plot(kind, x, y, lines))
     return drawn
@@ -149,7 +148,3 @@ def waterfall(stages: Sequence[Document]) -> dict[str, Bar]:
         width = min(100.0, max(SLIVER, axis.at(stage.seconds)))
         bars[stage.noun] = Bar(min(axis.at(begun[stage.noun]), round(100 - width, 2)), width)
     return bars
-
-
-def _finite(*values: float) -> bool:
-    return all(map(math.isfinite, values))

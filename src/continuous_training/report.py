@@ -139,7 +139,7 @@ def render(found: Found) -> str:
         stages=STAGES,
         starters=STARTERS,
         measures=[measure(metric) for metric in metrics],
-        interval=plots.interval(metrics[0], _margin(found.verdict)) if found.verdict and metrics else None,
+        interval=plots.interval(metrics[0]) if metrics else None,
         plots=plots.plots(found.verdict.curves) if found.verdict else [],
         windows=plots.windows(found.run, found.snapshot) if found.run and found.snapshot else None,
         bars=plots.waterfall([*found.documents.values()]),
@@ -170,7 +170,7 @@ def outcome(found: Found) -> Outcome:
     if found.candidate:
         return _stopped(found)
     if found.plan and found.plan.decision == "nothing":
-        why = found.plan.reason.removeprefix("nothing new to learn: ")
+        why = found.plan.reason
         meaning = "The same data, code, parameters and packages make the same model, so none was trained."
         return Outcome("calm", "Nothing new to learn", "", f"{why[:1].upper()}{why[1:]}. {meaning}")
     if failures := _failures(found):
@@ -279,12 +279,6 @@ def _failures(found: Found) -> list[str]:
     if found.data_check and found.data_check.failures:
         failures.append(_counted(len(found.data_check.failures), "data check"))
     return failures
-
-
-def _margin(verdict: Verdict) -> float:
-    """Return how much better the primary metric must be; the rule that asks for it is named after the metric."""
-    asks = (rule.limit for rule in verdict.rules if rule.name == f"{verdict.metrics[0].name} improves")
-    return next(asks, None) or 0.0
 
 
 def _counted(count: int, noun: str) -> str:

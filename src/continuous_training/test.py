@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 JUNIT = BUILD / "junit" / "tests.xml"
 QUICK = ("-m", "not integration")
+AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=worksteal")  # each process takes seconds to import what it tests
 
 
 def test(*arguments: str) -> int:
     """Run pytest with the given arguments; return its exit code and leave its results in build/junit/tests.xml."""
-    command = [sys.executable, "-m", "pytest", f"--junitxml={JUNIT}", *arguments]
+    command = [sys.executable, "-m", "pytest", f"--junitxml={JUNIT}", *AT_ONCE, *arguments]
     return subprocess.run(command, check=False).returncode
 
 

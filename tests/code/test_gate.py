@@ -28,7 +28,7 @@ class TestPlan:
         Pipeline(monkeypatch).promote()
         again = Pipeline(monkeypatch).plan()
         assert again.decision == "nothing"
-        assert "nothing new to learn" in again.reason
+        assert "trained this fingerprint and was deployed" in again.reason
 
     def test_force_trains_although_nothing_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch).promote()

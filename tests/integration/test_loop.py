@@ -155,7 +155,7 @@ def test_the_loop_closes(clone: Clone) -> None:
     assert clone.served() == served
 
     third = clone.run("AS_OF=2013-05-01")
-    assert "nothing new to learn" in third
+    assert "Nothing new to learn" in third
     assert results(third)["Plan"] == "SUCCESS"
     assert {results(third)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"NOT_BUILT"}
     assert clone.served() == served

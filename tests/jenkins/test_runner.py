@@ -368,11 +368,24 @@ def test_a_wrong_parameter_is_an_error_before_anything_runs(tmp_path, given, sai
 
 def test_restart_from_a_stage(tmp_path):
     text = pipeline("\n".join(f"stage('{name}') {{ steps {{ echo 'in {name}' }} }}" for name in "ABC"))
+    with pytest.raises(OrderError, match="there is no build yet that could be restarted from B"):
+        build(tmp_path, text, start="B")
+    build(tmp_path, text)
     finished = build(tmp_path, text, start="B")
     assert finished.stages == {"A": "NOT_BUILT", "B": "SUCCESS", "C": "SUCCESS"}
     assert "in A" not in finished.lines
     with pytest.raises(OrderError, match="there is no stage «D» to start from; there are: A, B, C"):
         build(tmp_path, text, start="D")
+
+
+def test_a_restart_has_the_parameters_of_the_build_that_it_restarts(tmp_path):
+    text = pipeline(
+        "stage('A') { steps { echo 'a' } }\nstage('B') { steps { echo \"as of ${params.AS_OF}\" } }", PARAMETERS
+    )
+    build(tmp_path, text, "AS_OF=2013-05-01")
+    assert "as of 2013-05-01" in build(tmp_path, text, start="B").lines
+    with pytest.raises(OrderError, match="a restart has the parameters of the last build: leave out -P"):
+        build(tmp_path, text, "AS_OF=2013-06-01", start="B")
 
 
 def test_an_input_without_a_terminal_aborts_the_stage(tmp_path, monkeypatch):

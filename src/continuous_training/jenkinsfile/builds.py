@@ -73,6 +73,11 @@ class Builds:
         save(record, folder)
         return record, folder
 
+    def last_parameters(self) -> dict[str, Any] | None:
+        """Give the parameters of the last build, or None if there is none."""
+        record = self._read(max(self._numbers(), default=0))
+        return record["parameters"] if record else None
+
     def last_result(self, before: int) -> Result | None:
         """Give the result of the last finished build before a number."""
         for number in sorted(self._numbers(), reverse=True):

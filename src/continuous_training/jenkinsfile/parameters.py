@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from continuous_training.jenkinsfile import expressions
 from continuous_training.jenkinsfile.model import Call, JenkinsfileError
 from continuous_training.jenkinsfile.values import EvaluationError, Value, text
-from continuous_training.problem import Problem
+from continuous_training.problem import Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BOOLEANS = {"true": True, "false": False}
 
 
-class ParameterError(Problem):
+class ParameterError(Misuse):
     """A `-P NAME=VALUE` that the Jenkinsfile does not allow."""
 
 

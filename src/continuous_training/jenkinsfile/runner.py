@@ -20,7 +20,7 @@ from continuous_training.jenkinsfile.results import Result
 from continuous_training.jenkinsfile.stages import Rules, options, run_stages
 from continuous_training.jenkinsfile.steps import Symbol
 from continuous_training.jenkinsfile.variables import of_build, with_declared
-from continuous_training.problem import Problem
+from continuous_training.problem import Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from continuous_training.jenkinsfile.given import Given
     from continuous_training.jenkinsfile.model import Pipeline, Stage
+    from continuous_training.jenkinsfile.parameters import Parameter
     from continuous_training.jenkinsfile.refusals import Findings
 
 
@@ -41,7 +42,7 @@ class Order:
     start: str | None = None
 
 
-class OrderError(Problem):
+class OrderError(Misuse):
     """The command line asks for what the Jenkinsfile does not have."""
 
 
@@ -51,15 +52,16 @@ def run(pipeline: Pipeline, findings: Findings, order: Order, machine: Mapping[s
     ParameterError and OrderError say what is wrong with the order, before anything has run.
     """
     declared = parameters.declared(pipeline.parameters)
-    chosen = parameters.values(declared, order.parameters)
+    builds = Builds(order.workspace)
     stages = _from(pipeline, order.start)
+    chosen = _parameters(declared, order, builds)
     secrets = Secrets()
     for identifier, pair in findings.credentials:
         credentials.hide(identifier, machine, secrets, pair=pair)
     hidden = {parameter.name for parameter in declared if parameter.secret}
     for name in hidden:
         secrets.add(str(chosen[name]))
-    console, builds = Console(secrets), Builds(order.workspace)
+    console = Console(secrets)
     alone = any(option.name == "disableConcurrentBuilds" for option in pipeline.options)
     with builds.alone(console.line) if alone else contextlib.nullcontext():
         builds.end_the_dead(console.line)
@@ -98,6 +100,19 @@ def run(pipeline: Pipeline, findings: Findings, order: Order, machine: Mapping[s
                 _finish(context)
         _discard(builds, given)
     return build.result.exit_code if received.exit_code is None else received.exit_code
+
+
+def _parameters(declared: list[Parameter], order: Order, builds: Builds) -> dict[str, str | bool]:
+    """Give every parameter its value; a restart has those of the build that it restarts, as on Jenkins."""
+    if order.start is None:
+        return parameters.values(declared, order.parameters)
+    if order.parameters:
+        raise OrderError("a restart has the parameters of the last build: leave out -P, or leave out --from")
+    last = builds.last_parameters()
+    if last is None:
+        raise OrderError(f"there is no build yet that could be restarted from {order.start}")
+    kept = {parameter.name: last[parameter.name] for parameter in declared if parameter.name in last}
+    return parameters.values(declared, ()) | {name: value for name, value in kept.items() if value != MASK}
 
 
 def _from(pipeline: Pipeline, start: str | None) -> tuple[Stage, ...]:

@@ -1,0 +1,31 @@
+"""Where a person finds what a run has made: MLflow's pages, and the server that answers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import requests
+
+from continuous_training.problem import Problem
+from continuous_training.serving import questions
+from continuous_training.settings import STATE
+
+
+def addresses() -> list[str]:
+    """Return a line for each thing that can be looked at or asked after a run in this workspace."""
+    lines = []
+    database = STATE / "mlflow.db"
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        lines.append(f"MLflow: {uri}")
+    elif database.exists():
+        mlflow = Path(".venv/bin/mlflow")
+        lines.append(f"MLflow: {mlflow} ui --backend-store-uri sqlite:///{database}, then http://127.0.0.1:5000")
+    for url in questions.servers():
+        try:
+            told = questions.told(url)
+        except (Problem, requests.RequestException):
+            continue  # nobody, or somebody else: nothing to show
+        if told["model_version"]:
+            lines.append(f"Server: {url}/invocations answers with version {told['model_version']} of {told['model']}")
+    return lines
