@@ -12,8 +12,8 @@ class Secrets:
     """The secret values of a build."""
 
     def __init__(self) -> None:
-        self._values: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._values: set[str] = set()
 
     def add(self, value: str) -> None:
         """Mask a value from now on: whole, each of its lines, and as a shell's trace quotes it."""
@@ -21,8 +21,17 @@ class Secrets:
         for part in {value.strip(), *(line for line in lines if len(line) >= SHORTEST_LINE)} - {""}:
             self._values |= {part, part.replace("'", r"'\''"), part.replace("'", "'\"'\"'")}
         longest_first = sorted(self._values, key=lambda one: (-len(one), one))
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        # A look-ahead finds the secrets that overlap another one too
+        self._pattern = re.compile(f"(?=({'|'.join(map(re.escape, longest_first))}))") if longest_first else None
 
     def mask(self, text: str) -> str:
-        """Give the text with `****` for every secret in it."""
-        return self._pattern.sub(MASK, text) if self._pattern else text
+        """Give the text with `****` for every stretch that secrets cover."""
+        if not self._pattern:
+            return text
+        shown, covered = [], 0
+        for found in self._pattern.finditer(text):
+            start, end = found.span(1)
+            if start >= covered:
+                shown += [text[covered:start], MASK]
+            covered = max(covered, end)
+        return "".join([*shown, text[covered:]])
