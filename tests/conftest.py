@@ -14,6 +14,7 @@ from toy import MODEL, TRAINING, events, store
 ROOT = Path(__file__).parents[1]
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow: tests call nothing outside
+os.environ["OMP_NUM_THREADS"] = "1"  # models of a few rows: threads would only wait for each other
 
 OF_A_RUN = """
     AS_OF BRANCH_NAME BUILD_TAG BUILD_URL COMPUTE CT_PROGRESS CT_WAREHOUSE_URL FORCE GIT_COMMIT MLFLOW_RUN_ID

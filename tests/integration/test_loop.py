@@ -68,6 +68,7 @@ class Clone:
             "PYTEST_ADDOPTS": "tests/model",  # the other quick tests run in this very session
             "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
             "RUFF_CACHE_DIR": str(ROOT / ".ruff_cache"),
+            "OMP_NUM_THREADS": "1",  # threads that wait for each other burn the cores that other tests need
         }
 
     def start(self, *parameters: str) -> subprocess.Popen[str]:
@@ -163,32 +164,16 @@ def test_the_loop_closes(clone: Clone) -> None:
     assert "othing new to learn" in page
 
 
-def test_another_branch_lints_and_tests_and_trains_nothing(clone: Clone) -> None:
-    done = subprocess.run(
-        ["scripts/ct", "run", "--branch", "feature/x"],
-        cwd=clone.folder,
-        env=clone.environment,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    table = results(done.stdout)
-    assert (table["Lint"], table["Test"]) == ("SUCCESS", "SUCCESS")
-    assert {table[stage] for stage in ("Snapshot", "Check data", "Plan", "Train", "Deploy")} == {"NOT_BUILT"}
-
-
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:
-    running = clone.start("FORCE=true")
+    running = clone.start()
     assert running.stdout is not None
     for line in running.stdout:
-        if "Fitting Pipeline" in line:
+        if "test session starts" in line:
             break
     running.send_signal(signal.SIGINT)
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert results(said)["Train"] == "ABORTED"
+    assert results(said)["Test"] == "ABORTED"
     assert "published Report" in said
     deadline = time.monotonic() + 10
     while leftovers(clone.folder) and time.monotonic() < deadline:

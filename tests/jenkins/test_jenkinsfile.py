@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from local_build import Finished, build
 
 from conftest import ROOT
 from continuous_training.jenkinsfile.parser import parse
@@ -13,11 +15,23 @@ from continuous_training.jenkinsfile.refusals import examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from continuous_training.jenkinsfile.model import Call, Pipeline, Stage
 
 FREE = ["Set up", "Lint and test"]
 PAID = ["Snapshot", "Check data", "Plan", "Train", "Compare", "Approve", "Register", "Deploy"]
+
+COMMANDS = """#!/bin/sh
+echo "$1" >>called
+mkdir -p build
+case $1 in
+    plan) echo "{\\"decision\\": \\"${PLAN:-train}\\"}" >build/plan.json ;;
+    compare) echo "{\\"decision\\": \\"${VERDICT:-promote}\\"}" >build/verdict.json ;;
+    register) echo '{}' >build/registration.json ;;
+esac
+[ "$1" != "${BROKEN:-}" ]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +104,75 @@ def test_there_is_no_script_block(pipeline: Pipeline) -> None:
 def test_the_report_is_published_whatever_happened(pipeline: Pipeline) -> None:
     always = next(condition for condition in pipeline.post if condition.name == "always")
     assert [call.name for call in always.steps] == ["sh", "junit", "archiveArtifacts", "publishHTML"]
+
+
+class TestWhatRuns:
+    """The Jenkinsfile as it is, around commands that only say what the real ones decided."""
+
+    @pytest.fixture(autouse=True)
+    def _commands(self, tmp_path: Path) -> None:
+        launcher = tmp_path / "scripts/ct"
+        launcher.parent.mkdir()
+        launcher.write_text(COMMANDS)
+        launcher.chmod(0o755)
+
+    @staticmethod
+    def run(workspace: Path, *parameters: str, branch: str = "main", **decided: str) -> Finished:
+        return build(workspace, (ROOT / "Jenkinsfile").read_text(), *parameters, branch=branch, machine=decided)
+
+    @staticmethod
+    def called(workspace: Path) -> list[str]:
+        return (workspace / "called").read_text().split()
+
+    def test_a_better_candidate_is_deployed(self, tmp_path: Path) -> None:
+        assert self.run(tmp_path).result == "SUCCESS"
+        assert self.called(tmp_path)[3:] == [
+            "snapshot",
+            "check-data",
+            "plan",
+            "train",
+            "compare",
+            "register",
+            "deploy",
+            "report",
+        ]
+
+    def test_another_branch_is_linted_and_tested_and_nothing_more(self, tmp_path: Path) -> None:
+        assert self.run(tmp_path, branch="feature/x").result == "SUCCESS"
+        assert sorted(self.called(tmp_path)) == ["lint", "report", "setup", "test"]
+
+    @pytest.mark.parametrize("broken", ["lint", "test", "snapshot", "check-data"])
+    def test_what_is_broken_before_training_spends_nothing_on_it(self, tmp_path: Path, broken: str) -> None:
+        assert self.run(tmp_path, BROKEN=broken).result == "FAILURE"
+        assert not {"train", "compare", "register", "deploy"} & set(self.called(tmp_path))
+        assert self.called(tmp_path)[-1] == "report"
+
+    def test_with_nothing_new_to_learn_it_ends_green_after_the_plan(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, PLAN="nothing")
+        assert finished.result == "SUCCESS"
+        assert self.called(tmp_path)[-2:] == ["plan", "report"]
+        assert {finished.stages[name] for name in PAID[3:]} == {"NOT_BUILT"}
+
+    def test_a_rejected_candidate_is_yellow_and_not_registered(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, VERDICT="reject")
+        assert (finished.result, finished.stages["Compare"], finished.code) == ("UNSTABLE", "UNSTABLE", 0)
+        assert self.called(tmp_path)[-2:] == ["compare", "report"]
+
+    def test_a_candidate_that_may_not_be_promoted_is_registered_and_not_deployed(self, tmp_path: Path) -> None:
+        assert self.run(tmp_path, "PROMOTE=never").result == "SUCCESS"
+        assert self.called(tmp_path)[-2:] == ["register", "report"]
+
+    def test_where_a_person_must_approve_and_none_is_there_nothing_is_registered(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        finished = self.run(tmp_path, "PROMOTE=ask")
+        assert (finished.result, finished.stages["Approve"]) == ("ABORTED", "ABORTED")
+        assert self.called(tmp_path)[-2:] == ["compare", "report"]
+
+    def test_a_rejected_candidate_is_put_before_nobody(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, "PROMOTE=ask", VERDICT="reject")
+        assert finished.stages["Approve"] == "NOT_BUILT"
 
 
 @pytest.mark.parametrize(
