@@ -65,7 +65,8 @@ class Clone:
         return os.environ | {
             "PYTHONPATH": str(self.folder / "src"),
             "SERVING_URLS": self.url,
-            "PYTEST_ADDOPTS": "tests/model",  # the other quick tests run in this very session
+            "PYTEST_ADDOPTS": "tests/code/test_documents.py",  # the other quick tests run in this very session
+            "PYTEST_XDIST_AUTO_NUM_WORKERS": "0",
             "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
             "RUFF_CACHE_DIR": str(ROOT / ".ruff_cache"),
             "OMP_NUM_THREADS": "1",  # threads that wait for each other burn the cores that other tests need
