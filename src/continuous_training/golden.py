@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from continuous_training.problem import Problem
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILE = "golden.json"
 ROWS = 50
@@ -33,8 +31,8 @@ def keep(model_uri: str, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> N
     stored = np.asarray(mlflow.pyfunc.load_model(model_uri).predict(asked))
     if not np.allclose(stored, answers[:ROWS], rtol=0, atol=1e-12):
         raise Problem("the stored model does not predict what the fitted one does: it is not used")
-    plain = asked.astype(object).where(asked.notna(), None)  # pandas' own JSON would round the last digits
-    split = {"columns": list(plain.columns), "data": plain.to_numpy().tolist()}
+    cells = asked.astype(object).to_numpy().tolist()  # pandas' own JSON would round the last digits
+    split = {"columns": list(asked.columns), "data": [[None if pd.isna(one) else one for one in row] for row in cells]}
     mlflow.log_dict({"dataframe_split": split, "predictions": stored.tolist()}, FILE)
 
 
