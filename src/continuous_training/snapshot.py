@@ -49,20 +49,22 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
     since, fresh_since, until = settings.windows(data, run.as_of)
     source = warehouse.connect(given)
     table = warehouse.rows(source, data.query, since, until)
-    if data.time not in table.columns:
-        raise Problem(f"the query does not return its time column «{data.time}»")
+    if data.time not in table.columns or not table[data.time].type().is_temporal():
+        raise Problem(f"the query does not return its time column «{data.time}» as a date or a timestamp")
     folder = settings.STATE / "snapshots" / ".unfinished"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         _write(warehouse.stream(table), data, fresh_since, folder)
         counts = {name: pq.read_metadata(folder / name).num_rows for name in ("train.parquet", "fresh.parquet")}
-        if not sum(counts.values()):
+        total = sum(counts.values())
+        if not total:
             raise Problem(_nothing(source, data, run.as_of, since, until))
-        for name, rows in counts.items():
-            if not rows:
-                part = f"before {fresh_since:%Y-%m-%d}, to train on" if name == "train.parquet" else "to judge by"
-                raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {sum(counts.values()):,} rows there are none {part}")
+        if not counts["train.parquet"]:
+            before = f"before {fresh_since:%Y-%m-%d}, to train on"
+            raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none {before}")
+        if not counts["fresh.parquet"]:
+            raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none to judge by")
         hashes = {name: content_hash(folder / name) for name in counts}
         whole = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
         kept = _keep(folder, settings.STATE / "snapshots" / whole[:16])

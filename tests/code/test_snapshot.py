@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from continuous_training import snapshot, warehouse
 from continuous_training.problem import Problem
 from pipeline import Pipeline
-from toy import events, store
+from toy import change, events, store
 
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -139,6 +139,11 @@ class TestTake:
     def test_an_empty_warehouse_is_said_to_be_empty(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events().head(0))
         with pytest.raises(Problem, match="no rows from .*, nor at any other time"):
+            Pipeline(monkeypatch).snapshot()
+
+    def test_a_time_that_is_a_text_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        change("SELECT id, seen,", "SELECT id, CAST(seen AS VARCHAR) AS seen,")
+        with pytest.raises(Problem, match="does not return its time column «seen» as a date or a timestamp"):
             Pipeline(monkeypatch).snapshot()
 
     def test_rows_come_in_the_order_of_their_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
