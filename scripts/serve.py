@@ -7,13 +7,13 @@ from continuous_training import command, settings
 
 def main(given: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    settings.load(given.model)
+    trusted = settings.load(given.model).model.trusted_types
     import uvicorn  # MLflow takes seconds to import, --help and a wrong name should not
 
     from continuous_training import registry
     from continuous_training.serving import app, follower
 
-    served = app.create(follower.Follower(registry.open_client(), given.model))
+    served = app.create(follower.Follower(registry.open_client(), given.model, trusted))
     uvicorn.run(served, host=given.host, port=given.port, log_level="warning")
 
 

@@ -10,6 +10,7 @@ import requests
 from continuous_training.problem import Problem
 from continuous_training.serving import questions
 from continuous_training.settings import STATE
+from continuous_training.warehouse import without_password
 
 
 def addresses() -> list[str]:
@@ -17,11 +18,15 @@ def addresses() -> list[str]:
     lines = []
     database = STATE / "mlflow.db"
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        lines.append(f"MLflow: {uri}")
+        lines.append(f"MLflow: {without_password(uri)}")
     elif database.exists():
         mlflow = Path(".venv/bin/mlflow")
         lines.append(f"MLflow: {mlflow} ui --backend-store-uri sqlite:///{database}, then http://127.0.0.1:5000")
-    for url in questions.servers():
+    try:
+        servers = questions.servers()
+    except Problem:
+        return lines
+    for url in servers:
         try:
             told = questions.told(url)
         except (Problem, requests.RequestException):

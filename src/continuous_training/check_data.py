@@ -39,10 +39,11 @@ def check(run: Run, given: Settings, taken: Snapshot, champion: dict[str, str] |
     Returns:
         Every check, those passed and those failed.
     """
-    frame = pd.concat([snapshot.read(part.path, given.data) for part in (taken.train, taken.fresh)], ignore_index=True)
+    parts = [snapshot.read(part.path, given.data) for part in (taken.train, taken.fresh)]
+    frame = pd.concat(parts, ignore_index=True)
     return [
         *columns(frame, given.data),
-        *values(frame, given.data),
+        *values(frame, given.data, len(parts[0])),
         unique(frame, given.data),
         fresh_enough(run, given, taken),
         *enough(given, taken),
@@ -70,19 +71,24 @@ def columns(frame: pd.DataFrame, data: Data) -> list[Check]:
     ]
 
 
-def values(frame: pd.DataFrame, data: Data) -> list[Check]:
-    """Each declared column has its type, its limits and not too many nulls (pandera looks; all rows, all columns)."""
+def values(frame: pd.DataFrame, data: Data, train: int) -> list[Check]:
+    """Each declared column has its type, its limits and not too many nulls (pandera looks; all rows, all columns).
+
+    The first `train` rows are those to train on. Nulls are counted in them and in the fresh rows apart, for a source
+    that has dried up shows in the few fresh rows first.
+    """
     import pandera.errors  # two seconds that only this stage pays
     import pandera.pandas as pa
 
     present = {name: column for name, column in data.columns.items() if name in frame}
     try:
-        pa.DataFrameSchema({name: _schema(column) for name, column in present.items()}).validate(frame, lazy=True)
+        schema = {name: _schema(column, train) for name, column in present.items()}
+        pa.DataFrameSchema(schema).validate(frame, lazy=True)
         failures = pd.DataFrame(columns=["column", "check", "failure_case", "index"])
     except pandera.errors.SchemaErrors as error:
         failures = error.failure_cases
     return [
-        _of_column(name, column, frame, failures[failures["column"] == name], data.key)
+        _of_column(name, column, frame, failures[failures["column"] == name], data.key, train)
         for name, column in present.items()
     ]
 
@@ -157,7 +163,12 @@ def no_answer_among_the_features(frame: pd.DataFrame, given: Settings) -> list[C
     return [Check(name="leaks", column=best, passed=found[best] <= limit, said=said)]
 
 
-def _schema(column: Column) -> pa.Column:
+def _null_share(values: pd.Series[Any], train: int) -> float:
+    """Return the share of nulls in the training rows or in the fresh ones, whichever is larger."""
+    return float(max(values.iloc[:train].isna().mean(), values.iloc[train:].isna().mean()))
+
+
+def _schema(column: Column, train: int) -> pa.Column:
     import pandera.pandas as pa
 
     limits = []
@@ -169,11 +180,13 @@ def _schema(column: Column) -> pa.Column:
         limits.append(pa.Check.isin(column.values))
     if column.max_null_share < 1:
         share = column.max_null_share
-        limits.append(pa.Check(lambda values: values.isna().mean() <= share, name="nulls", ignore_na=False))
+        limits.append(pa.Check(lambda values: _null_share(values, train) <= share, name="nulls", ignore_na=False))
     return pa.Column(DTYPES[column.type], limits, nullable=True, coerce=False)
 
 
-def _of_column(name: str, column: Column, frame: pd.DataFrame, failures: pd.DataFrame, key: list[str]) -> Check:
+def _of_column(
+    name: str, column: Column, frame: pd.DataFrame, failures: pd.DataFrame, key: list[str], train: int
+) -> Check:
     """Say what pandera found of one column, or what it is like if nothing was found."""
     if failures.empty:
         return Check(name="values", column=name, passed=True, said=_like(frame[name]))
@@ -183,8 +196,9 @@ def _of_column(name: str, column: Column, frame: pd.DataFrame, failures: pd.Data
         if str(asked).startswith("dtype"):
             said.append(f"is {found}, should be {column.type}")
         elif asked == "nulls":
-            share = frame[name].isna().mean()
-            said.append(f"is null in {share:.1%} of the rows; {column.max_null_share:.0%} are allowed")
+            nulls = frame[name].isna()
+            shares = f"{nulls[:train].mean():.1%} of the training rows and {nulls[train:].mean():.1%} of the fresh ones"
+            said.append(f"is null in {shares}; {column.max_null_share:.0%} are allowed")
         else:
             said.append(f"fails {asked} in {len(cases):,} rows, with {found!r} for one")
     rows = frame.loc[failures["index"].dropna().astype(int).unique()]

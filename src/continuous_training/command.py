@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 FAILURE = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+TERMINATED = 143  # 128 + SIGTERM
 
 
 def parser(description: str, *examples: str) -> argparse.ArgumentParser:
@@ -40,10 +42,12 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
     given = arguments.parse_args()
     logging.basicConfig(level=logging.DEBUG if given.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # nothing is unpickled, whatever a model asks for
     if not given.debug:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its level when it is imported
         for chatty in ("alembic", "httpx", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what must be undone is undone
     try:
         code = body(given) or 0
         sys.stdout.flush()

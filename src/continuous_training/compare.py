@@ -61,11 +61,13 @@ def judge(
     client.set_tag(candidate.run_id, "ct.verdict", verdict.decision)
     if failed:
         client.set_tag(candidate.run_id, registry.OUTCOME, registry.REJECTED)
+    elif run.promote == "ask":  # until a person has said yes and Deploy has overwritten it, this is a no
+        client.set_tag(candidate.run_id, registry.OUTCOME, registry.UNAPPROVED)
     return verdict
 
 
 def _answers(uri: str, whose: str, fresh: pd.DataFrame, given: Settings) -> Recorded:
-    estimator = registry.load(uri)
+    estimator = registry.load(uri, given.model.trusted_types)
     asks = list(getattr(estimator, "feature_names_in_", given.data.features))
     missing = [name for name in asks if name not in fresh]
     if missing:

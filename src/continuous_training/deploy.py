@@ -44,16 +44,22 @@ def deploy(
     for url in servers:
         _ensure(url, run.model, expected)
     rows, answers = golden.kept(candidate.run_id)
+    proven = client.get_run(version.run_id).data.tags.get(registry.OUTCOME) == registry.DEPLOYED
     previous = registry.promote(client, version)
     try:
         for url in servers:
             _wait(url, version)
             _check_golden(url, version, rows, answers)
             log.info("%s answers with version %s, as it did offline", url, version.number)
-    except (Problem, requests.RequestException) as error:
+    except BaseException as error:  # an abort too must not leave a champion that nobody has seen answer
+        if proven:
+            raise
         registry.restore(client, run.model, previous)
         back = f"version {previous.number} is champion again" if previous else "there is no champion again"
-        raise Problem(f"{error}; {back}") from error
+        log.warning("%s", back)
+        if isinstance(error, Exception):
+            raise Problem(f"{error}; {back}") from error
+        raise
     client.set_tag(candidate.run_id, registry.OUTCOME, registry.DEPLOYED)
     return Deployment(
         name=version.name,
@@ -94,12 +100,17 @@ def _ensure(url: str, model: str, expected: str | None) -> None:
 
 
 def _wait(url: str, version: Version) -> None:
-    """Wait until the server reports the version."""
+    """Wait until the server reports the version; one question without an answer is no reason to give up."""
     deadline = time.monotonic() + FOLLOW_SECONDS
-    while questions.told(url)["model_version"] != version.number:
+    while True:
+        try:
+            told = questions.told(url)
+            if told["model_version"] == version.number:
+                return
+            why = f": {told['failure']}" if told["failure"] else ""
+        except (Problem, requests.RequestException) as error:
+            why = f": {error}"
         if time.monotonic() > deadline:
-            failure = requests.get(f"{url}/health", timeout=questions.SECONDS).json().get("failure")
-            why = f": {failure}" if failure else ""
             raise Problem(f"{url} did not follow to version {version.number} in {FOLLOW_SECONDS} s{why}")
         time.sleep(0.5)
 

@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
 
+def _learnt_with(given: Settings) -> str:
+    """Return all of training.yaml that a model depends on: its section, and which columns are what; no limits."""
+    data = given.data
+    features = [(name, data.columns[name].type) for name in data.features]
+    return json.dumps([given.model.model_dump(), data.target, data.time, data.key, features], default=str)
+
+
 def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer: Stopwatch) -> Plan:
     """Decide whether to train, from the fingerprint and what became of it before."""
     parts = {
         "snapshot": taken.hash,
         "source": settings.source_hash(run.model),
-        "parameters": hashlib.sha256(given.model.model_dump_json().encode()).hexdigest(),
+        "parameters": hashlib.sha256(_learnt_with(given).encode()).hexdigest(),
         "lock": run.lock,
     }
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -37,15 +44,17 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
         reason = f"FORCE: trained again, although run {before.info.run_name} did"
     else:
         outcome = before.data.tags.get(registry.OUTCOME)
-        done = outcome in {registry.DEPLOYED, registry.REJECTED} or (
-            outcome == registry.HELD and run.promote == "never"
-        )
-        if done:
+        done = {registry.DEPLOYED, registry.REJECTED}
+        if run.promote == "never":
+            done.add(registry.HELD)
+        if run.promote != "ask":  # who was not asked cannot overrule who said no
+            done.add(registry.UNAPPROVED)
+        if outcome in done:
             decision = "nothing"
             reason = f"run {before.info.run_name} trained this fingerprint and was {outcome}"
         else:
             resumes = before.info.run_id
-            halted = "was held back" if outcome == registry.HELD else "did not come to its end"
+            halted = f"was {outcome}" if outcome else "did not come to its end"
             reason = (
                 f"run {before.info.run_name} trained this fingerprint and {halted}: its candidate is taken up again"
             )

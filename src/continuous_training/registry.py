@@ -22,7 +22,7 @@ CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
 FINGERPRINT = "ct.fingerprint"
 OUTCOME = "ct.outcome"  # how far a run got: set last, so a run without one was interrupted
-DEPLOYED, REJECTED, HELD = "deployed", "rejected", "held"
+DEPLOYED, REJECTED, HELD, UNAPPROVED = "deployed", "rejected", "held", "not approved"
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,35 @@ def abandon(client: MlflowClient, model: str, fingerprint: str) -> None:
         client.set_terminated(found.info.run_id, status="KILLED")
 
 
-def load(uri: str) -> Any:  # noqa: ANN401 - whatever estimator the team's model package builds
-    """Load a scikit-learn estimator that was stored with skops; its trusted types are those it was stored with.
+def examine(uri: str, trusted: tuple[str, ...]) -> None:
+    """See that a model was stored with skops and holds no types beyond those that training.yaml trusts.
+
+    MLflow loads what the model itself asks for, so this must be asked before anything is loaded.
 
     Raises:
-        Problem: it is gone or cannot be read, which is not the same as not being there.
+        Problem: it was stored otherwise, asks for more, or is gone.
+    """
+    from mlflow.models import get_model_info
+
+    try:
+        flavor = get_model_info(uri).flavors["sklearn"]
+    except Exception as error:
+        raise Problem(f"the model {uri} is registered but cannot be loaded: {error}") from error
+    if flavor.get("serialization_format") != "skops":
+        raise Problem(f"the model {uri} was not stored with skops: it is not loaded")
+    if strange := set(flavor.get("skops_trusted_types") or ()) - set(trusted):
+        raise Problem(f"the model {uri} asks for types that training.yaml does not trust: {', '.join(sorted(strange))}")
+
+
+def load(uri: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever estimator the team's model package builds
+    """Load a scikit-learn estimator, after examining it.
+
+    Raises:
+        Problem: it is gone, is not to be trusted or cannot be read, which is not the same as not being there.
     """
     import mlflow.sklearn
 
+    examine(uri, trusted)
     try:
         return mlflow.sklearn.load_model(uri)
     except Exception as error:

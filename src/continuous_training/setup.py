@@ -11,7 +11,7 @@ import time
 
 from pydantic import ValidationError
 
-from continuous_training import settings
+from continuous_training import compute, settings
 from continuous_training.documents import BUILD, Run, Stopwatch, first
 from continuous_training.problem import Problem
 
@@ -24,6 +24,7 @@ def begin() -> Run:
     Raises:
         Problem: a parameter has a value that it may not have.
     """
+    shutil.rmtree(BUILD, ignore_errors=True)  # first of all: a wrong parameter must not show another run's report
     timer = Stopwatch(os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}")
     given = {
         name.lower(): os.environ.get(name) or default
@@ -36,7 +37,6 @@ def begin() -> Run:
         }.items()
     }
     chosen = settings.load(given["model"])
-    shutil.rmtree(BUILD, ignore_errors=True)
     try:
         run = Run.model_validate(
             timer.stop()
@@ -53,6 +53,8 @@ def begin() -> Run:
         )
     except ValidationError as error:
         raise Problem(f"a parameter of this run is wrong: {first(error)}") from error
+    if run.compute not in compute.AVAILABLE:
+        raise Problem(f"COMPUTE={run.compute} is not available yet: use {', '.join(compute.AVAILABLE)}")
     asked = f", because {run.reason}" if run.reason else ""
     log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, asked)
     return run

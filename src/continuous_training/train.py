@@ -23,10 +23,8 @@ def train(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan, timer:
     """Train the candidate, or take up the one that an interrupted run has trained already.
 
     Raises:
-        Problem: the compute is not available, or training failed there.
+        Problem: training failed.
     """
-    if run.compute not in COMPUTE:
-        raise Problem(f"COMPUTE={run.compute} is not available yet: use {', '.join(COMPUTE)}")
     run_id = planned.resumes
     if run_id is None:
         run_id = _start(client, run, taken, planned)

@@ -120,6 +120,6 @@ def _fill(path: Path, sample: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """Return what a driver says without its hints and the colour codes that sqlglot underlines with."""
-    plain = re.sub(r"\x1b\[\d*m", "", str(error)).strip()
+    """Return what a driver says without passwords, its hints and the colour codes that sqlglot underlines with."""
+    plain = without_password(re.sub(r"\x1b\[\d*m", "", str(error))).strip()
     return plain.splitlines()[0] if plain else type(error).__name__

@@ -59,6 +59,13 @@ def test_more_nulls_than_allowed_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "20% are allowed" in failures(monkeypatch, frame)["values y"].said
 
 
+def test_a_source_that_has_dried_up_shows_although_the_fresh_rows_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = events().assign(y=lambda rows: rows["y"].fillna(0.0))
+    frame.loc[frame["seen"] >= "2020-02-22", "y"] = np.nan
+    assert frame.loc[frame["seen"] < "2020-02-29", "y"].isna().mean() < 0.2
+    assert "20% are allowed" in failures(monkeypatch, frame)["values y"].said
+
+
 def test_a_column_that_is_all_nan_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found = failures(monkeypatch, events().assign(y=np.nan))
     assert found["columns empty"].said == "«y» has no value in any row"

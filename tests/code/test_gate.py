@@ -54,6 +54,18 @@ class TestPlan:
         change(old, new, tracked / path)
         assert Pipeline(monkeypatch).plan().fingerprint != before
 
+    def test_other_features_from_the_same_rows_are_something_new(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = Pipeline(monkeypatch).plan().fingerprint
+        change("y: {type: number,", "y: {type: number, feature: false,")
+        assert Pipeline(monkeypatch).plan().fingerprint != before
+
+    def test_what_a_person_did_not_approve_is_not_promoted_by_the_next_night(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert Pipeline(monkeypatch, PROMOTE="ask").compare().decision == "promote"
+        assert Pipeline(monkeypatch, PROMOTE="auto").plan().decision == "nothing"
+        assert Pipeline(monkeypatch, PROMOTE="ask").plan().decision == "train"
+
     def test_changed_limits_of_the_comparison_are_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = Pipeline(monkeypatch).plan().fingerprint
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.7}")
@@ -124,9 +136,11 @@ class TestTrain:
         runs = again.client.search_runs([registry.experiment(again.client, "toy")])
         assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
 
-    def test_a_compute_that_is_not_there_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_compute_that_is_not_there_is_refused_before_anything_is_done(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         with pytest.raises(Problem, match="COMPUTE=ec2 is not available"):
-            Pipeline(monkeypatch, COMPUTE="ec2").train()
+            Pipeline(monkeypatch, COMPUTE="ec2")
 
     def test_an_mlflow_that_does_not_answer_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@127.0.0.1:9")
@@ -187,6 +201,18 @@ class TestCompare:
             stored.write_bytes(b"rotten")
         with pytest.raises(Problem, match="is registered but cannot be loaded"):
             Pipeline(monkeypatch, AS_OF="2020-03-20").compare()
+
+    def test_a_champion_of_types_that_are_not_trusted_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Pipeline(monkeypatch).promote()
+        with pytest.raises(Problem, match=r"asks for types that training.yaml does not trust: numpy\.dtype"):
+            registry.load("models:/toy@champion", ())
+
+    def test_a_pickled_champion_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
+        Pipeline(monkeypatch).promote()
+        for described in (tracked / ".ct/artifacts").rglob("MLmodel"):
+            change("serialization_format: skops", "serialization_format: pickle", described)
+        with pytest.raises(Problem, match="was not stored with skops"):
+            registry.load("models:/toy@champion", ("numpy.dtype",))
 
     def test_the_verdict_is_kept_with_the_mlflow_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
@@ -303,6 +329,6 @@ class TestRegistry:
                     go()
         champion = registry.holder(run.client, "toy", registry.CHAMPION)
         assert champion is not None
-        registry.load(champion.uri)
+        registry.load(champion.uri, run.given.model.trusted_types)
         go()
         assert aliases(run) == {"candidate": "2", "previous": "1", "champion": "2"}

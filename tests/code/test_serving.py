@@ -38,7 +38,7 @@ class Server:
     """The application in a thread of this process."""
 
     def __init__(self) -> None:
-        self.follower = Follower(registry.open_client(), "toy")
+        self.follower = Follower(registry.open_client(), "toy", ("numpy.dtype",))
         self.url = f"http://127.0.0.1:{free_port()}"
         port = int(self.url.rpartition(":")[2])
         self._uvicorn = uvicorn.Server(uvicorn.Config(app.create(self.follower), port=port, log_level="error"))
@@ -74,7 +74,9 @@ def server() -> Iterator[Server]:
 def offline(version: registry.Version, rows: dict[str, Any]) -> np.ndarray:
     import pandas as pd
 
-    return registry.load(version.uri).predict_proba(pd.DataFrame(rows["data"], columns=rows["columns"]))
+    return registry.load(version.uri, ("numpy.dtype",)).predict_proba(
+        pd.DataFrame(rows["data"], columns=rows["columns"])
+    )
 
 
 class TestServer:
@@ -176,13 +178,32 @@ class TestDeploy:
         self, monkeypatch: pytest.MonkeyPatch, server: Server
     ) -> None:
         killed = Pipeline(monkeypatch, SERVING_URLS=server.url)
-        with monkeypatch.context() as patch:
-            patch.setattr(deploy, "_check_golden", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-            with pytest.raises(KeyboardInterrupt):
-                killed.deploy()
+        killed.register()
+        registry.promote(killed.client, registry.version(killed.client, "toy", killed.registered.model_version))
         again = Pipeline(monkeypatch, SERVING_URLS=server.url)
         assert again.deploy().model_version == "1"
         assert again.verdict.champion == "1"
+
+    def test_an_abort_while_servers_follow_takes_the_alias_back(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server
+    ) -> None:
+        run = Pipeline(monkeypatch, SERVING_URLS=server.url)
+        monkeypatch.setattr(deploy, "_check_golden", lambda *_: (_ for _ in ()).throw(SystemExit(143)))
+        with pytest.raises(SystemExit):
+            run.deploy()
+        assert registry.holder(run.client, "toy", registry.CHAMPION) is None
+        while server.get("/health").status_code != 503:
+            time.sleep(0.05)
+
+    def test_a_proven_champion_stays_when_its_deployment_is_repeated_and_fails(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server
+    ) -> None:
+        run = Pipeline(monkeypatch, SERVING_URLS=server.url)
+        run.deploy()
+        monkeypatch.setattr(deploy, "_wait", lambda *_: (_ for _ in ()).throw(Problem("it did not answer in time")))
+        with pytest.raises(Problem, match="it did not answer in time"):
+            deploy.deploy(run.client, run.run, run.candidate, run.registered, run.timer)
+        assert registry.holder(run.client, "toy", registry.CHAMPION) is not None
 
     def test_a_port_taken_by_something_else_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as stranger:
@@ -212,7 +233,7 @@ class TestDeploy:
 
     def test_a_server_of_another_registry_is_named(self, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
-        server.follower.step = lambda: None  # type: ignore[method-assign]
+        server.follower.stop()
         server.follower.registry = "toy@1"
         with pytest.raises(Problem, match="is taken by a server of another model or registry"):
             run.deploy()

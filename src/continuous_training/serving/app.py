@@ -58,6 +58,7 @@ def create(follower: Follower) -> FastAPI:
             "registry": follower.registry,
             "model_version": served.version.number if served else None,
             "run_id": served.version.run_id if served else None,
+            "failure": follower.failure,
         }
 
     @app.post("/invocations")

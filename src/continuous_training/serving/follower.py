@@ -37,8 +37,9 @@ class Follower:
     `served` is replaced as a whole, so a request that took it keeps one version from its first line to its last.
     """
 
-    def __init__(self, client: MlflowClient, model: str) -> None:
+    def __init__(self, client: MlflowClient, model: str, trusted: tuple[str, ...]) -> None:
         self.model = model
+        self.trusted = trusted
         self.served: Served | None = None
         self.registry: str | None = None
         self.failure: str | None = None
@@ -59,8 +60,12 @@ class Follower:
         """Look at the registry once, and load and swap in its champion if that is a new one."""
         self.registry = registry.identity(self._client, self.model)
         champion = registry.holder(self._client, self.model, registry.CHAMPION)
-        if champion is None or (self.served and self.served.version.number == champion.number):
+        if champion is None:  # it was taken away on purpose: a registry that does not answer is a Problem instead
+            self.served = None
             return
+        if self.served and self.served.version.number == champion.number:
+            return
+        registry.examine(champion.uri, self.trusted)
         self.served = Served(champion, mlflow.pyfunc.load_model(champion.uri))
         log.info("Version %s of %s serves", champion.number, champion.name)
 
