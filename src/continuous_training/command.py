@@ -42,7 +42,6 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
     given = arguments.parse_args()
     logging.basicConfig(level=logging.DEBUG if given.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # nothing is unpickled, whatever a model asks for
     if not given.debug:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its level when it is imported
         for chatty in ("alembic", "httpx", "urllib3"):
