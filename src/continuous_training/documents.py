@@ -116,6 +116,7 @@ class Run(Document):
     as_of: datetime
     compute: Literal["local", "ec2"]
     force: bool
+    rollback: bool = False
     promote: Literal["auto", "ask", "never"]
     trigger: Trigger
     reason: str
@@ -235,6 +236,15 @@ class Candidate(Document):
     metrics: dict[str, float]
 
 
+class ModelCheck(Document):
+    """Check model: what the behaviour tests said of the candidate, one check for each test."""
+
+    noun: ClassVar[str] = "model_check"
+    verb: ClassVar[str] = "check-model"
+
+    checks: list[Check]
+
+
 class Rule(Value):
     """One rule of the comparison: what was observed, what was allowed, and whether it held."""
 
@@ -248,7 +258,7 @@ class Rule(Value):
 class Metric(Value):
     """One scorer's value of both models on the fresh rows; more is better.
 
-    The primary one has an interval of the difference, candidate less champion, and the margin that it must clear.
+    A metric that decides has an interval of the difference, candidate less champion, and the margin that it must clear.
     """
 
     name: str
@@ -304,3 +314,16 @@ class Deployment(Document):
     previous: str | None
     servers: list[str]
     golden: int
+
+
+class Rollback(Document):
+    """Roll back: which version answers again, which was taken back, and why."""
+
+    noun: ClassVar[str] = "rollback"
+    verb: ClassVar[str] = "rollback"
+
+    name: str
+    model_version: str
+    rolled_back: str
+    reason: str
+    servers: list[str]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -16,6 +17,7 @@ from continuous_training.problem import Problem
 
 SOURCES = Path("src")
 STATE = Path(".ct")
+BEYOND = 5  # resamples that must lie beyond each end of an interval, or that end is luck
 
 
 class Column(Value):
@@ -85,14 +87,42 @@ class Model(Value):
 
 
 class Compare(Value):
-    """What a candidate must show: against the champion, and, while there is none, by itself."""
+    """What a candidate must show: against the champion, and, while there is none, by itself.
+
+    All limits of scores are in the scorer's own units, where more is better. `non_inferior` is for teams that prefer a
+    fresh model to an old one: it may be worse by this much, surely not by more.
+    """
 
     metric: str
     report: tuple[str, ...] = ()
     min_improvement: float = Field(default=0.0, ge=0)
+    non_inferior: float | None = Field(default=None, gt=0)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    resamples: int = Field(default=300, ge=100)
+    resamples: int = Field(default=1000, ge=100)
+    resample_by: Literal["row", "hour", "day", "week"] = "row"
     first: dict[str, float] = Field(min_length=1)
+    guardrails: dict[str, Annotated[float, Field(ge=0)]] = {}
+    slices: dict[str, Annotated[float, Field(ge=0)]] = {}
+    min_slice_rows: int = Field(default=200, ge=1)
+    max_calibration_error: float | None = Field(default=None, gt=0)
+    max_milliseconds: float | None = Field(default=None, gt=0)
+    max_slowdown: float | None = Field(default=None, gt=0)
+    max_megabytes: float | None = Field(default=None, gt=0)
+    new_inputs: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.non_inferior is not None and self.min_improvement:
+            raise ValueError("non_inferior and min_improvement exclude each other")
+        needed = math.ceil(2 * BEYOND / (1 - self.confidence))
+        if self.resamples < needed:
+            raise ValueError(f"confidence {self.confidence} needs at least {needed} resamples")
+        return self
+
+    @property
+    def margin(self) -> float:
+        """What the lower end of the difference's interval must clear."""
+        return self.min_improvement if self.non_inferior is None else -self.non_inferior
 
 
 class Settings(Value):
