@@ -34,7 +34,7 @@ model:
 compare:
   metric: roc_auc
   report: [neg_log_loss]
-  resamples: 100
+  resamples: 200
   first: {roc_auc: 0.6}
 """
 

@@ -101,9 +101,8 @@ class Compare(Value):
     resamples: int = Field(default=1000, ge=100)
     resample_by: Literal["row", "hour", "day", "week"] = "row"
     first: dict[str, float] = Field(min_length=1)
-    guardrails: dict[str, Annotated[float, Field(ge=0)]] = {}
-    slices: dict[str, Annotated[float, Field(ge=0)]] = {}
-    min_slice_rows: int = Field(default=200, ge=1)
+    guardrails: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    slices: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     max_calibration_error: float | None = Field(default=None, gt=0)
     max_milliseconds: float | None = Field(default=None, gt=0)
     max_slowdown: float | None = Field(default=None, gt=0)
@@ -114,10 +113,20 @@ class Compare(Value):
     def _is_consistent(self) -> Self:
         if self.non_inferior is not None and self.min_improvement:
             raise ValueError("non_inferior and min_improvement exclude each other")
-        needed = math.ceil(2 * BEYOND / (1 - self.confidence))
+        needed = round(BEYOND / self.tail)
         if self.resamples < needed:
             raise ValueError(f"confidence {self.confidence} needs at least {needed} resamples")
         return self
+
+    @property
+    def tail(self) -> float:
+        """The share that lies beyond each end of an interval."""
+        return (1 - self.confidence) / 2
+
+    @property
+    def cases(self) -> int:
+        """How many cases it takes to speak of such a share: fewer, and it is less than one of them."""
+        return math.ceil(round(1 / self.tail, 6))
 
     @property
     def margin(self) -> float:
@@ -134,6 +143,12 @@ class Settings(Value):
     checks: Checks = Checks()
     model: Model
     compare: Compare
+
+    @model_validator(mode="after")
+    def _slices_by_columns(self) -> Self:
+        if unknown := sorted(set(self.compare.slices) - set(self.data.columns)):
+            raise ValueError(f"compare.slices names «{unknown[0]}», which is not among the columns")
+        return self
 
     @field_validator("sample")
     @classmethod

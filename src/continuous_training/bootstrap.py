@@ -1,0 +1,87 @@
+"""The paired bootstrap: how sure the difference between two models' scores is.
+
+Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13: percentile intervals. Both models are scored
+on the same resampled rows, so what makes a row hard for both cancels out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from continuous_training import progress
+from continuous_training.counted import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+
+    from continuous_training.counted import Counts
+    from continuous_training.evaluation import Recorded
+
+PERIODS = {"hour": "h", "day": "D", "week": "W"}
+
+
+def together(times: pd.Series, by: Literal["row", "hour", "day", "week"]) -> NDArray[Any] | None:
+    """Return the period of each row, for rows of one period to be drawn as a whole; None draws single rows.
+
+    Rows of one hour or day often share what makes them hard, the weather say: drawn singly they would look like more
+    evidence than they are.
+    """
+    return None if by == "row" else times.to_numpy().astype(f"datetime64[{PERIODS[by]}]")
+
+
+def draws(rows: int, resamples: int, groups: NDArray[Any] | None = None) -> Iterator[Counts]:
+    """Yield for each resample how often each row is in it, of shape (rows,); always the same ones.
+
+    Args:
+        rows: how many rows there are to draw from, with replacement.
+        resamples: how many times.
+        groups: the label of each row's group, if groups are drawn as a whole.
+    """
+    random = np.random.default_rng(0)
+    if groups is None:
+        for _ in range(resamples):
+            yield np.bincount(random.integers(rows, size=rows), minlength=rows).astype(np.int16)
+        return
+    labels, group = np.unique(groups, return_inverse=True)
+    for counts in draws(len(labels), resamples):
+        yield counts.take(group)
+
+
+def differences(
+    metric: str,
+    ours: Recorded,
+    theirs: Recorded,
+    truth: ArrayLike,
+    *,
+    resamples: int,
+    together: NDArray[Any] | None = None,
+) -> NDArray[np.float64]:
+    """Return score(ours) - score(theirs) on each resample, of shape (resamples,); NaN where one is not defined.
+
+    Takes memory for the rows, not for the resamples.
+    """
+    known = np.asarray(truth)
+    mine, other = (counted(metric, model, known) for model in (ours, theirs))
+    found = np.empty(resamples)
+    with progress.bar(f"resamples, {metric}", resamples) as advance:
+        for number, counts in enumerate(draws(len(known), resamples, together)):
+            found[number] = mine(counts) - other(counts)
+            advance(1)
+    return found
+
+
+def interval(found: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
+    """Return the percentile interval of the resamples' differences.
+
+    None if so many resamples have no score that the interval's ends would be guesses.
+    """
+    tail = (1 - confidence) / 2
+    if np.isnan(found).mean() > tail:
+        return None
+    low, high = np.nanquantile(found, [tail, 1 - tail])
+    return float(low), float(high)
