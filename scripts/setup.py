@@ -6,7 +6,7 @@ from continuous_training import command, setup
 
 
 def main(_: argparse.Namespace) -> None:
-    """Start a run from the environment's MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, TRIGGER and REASON."""
+    """Start a run from the environment's MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, TRIGGER and REASON."""
     setup.begin().write()
 
 

@@ -22,7 +22,7 @@ def begin() -> Run:
     """Clear build/ and return what this run is, from the environment that Jenkins or a person gives it.
 
     Raises:
-        Problem: a parameter has a value that it may not have.
+        Problem: a parameter has a value that it may not have, or one that does not go with the others.
     """
     shutil.rmtree(BUILD, ignore_errors=True)  # first of all: a wrong parameter must not show another run's report
     timer = Stopwatch(os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}")
@@ -33,6 +33,7 @@ def begin() -> Run:
             "COMPUTE": "local",
             "FORCE": "false",
             "PROMOTE": "auto",
+            "ROLLBACK": "false",
             "TRIGGER": "manual",
         }.items()
     }
@@ -55,6 +56,10 @@ def begin() -> Run:
         raise Problem(f"a parameter of this run is wrong: {first(error)}") from error
     if run.compute not in compute.AVAILABLE:
         raise Problem(f"COMPUTE={run.compute} is not available yet: use {', '.join(compute.AVAILABLE)}")
+    if run.rollback and not run.reason.strip():
+        raise Problem("ROLLBACK=true needs a reason: say why in REASON")
+    if run.rollback and run.branch not in {"", "main"}:
+        raise Problem(f"ROLLBACK=true does nothing on branch {run.branch}: start it on main")
     asked = f", because {run.reason}" if run.reason else ""
     log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, asked)
     return run

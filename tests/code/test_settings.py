@@ -17,7 +17,7 @@ class TestTrainingYaml:
         [
             ("checks:", "chekcs:", "chekcs: Extra inputs are not permitted"),
             ("  query:", "  query: [", "is not YAML"),
-            ("resamples: 100", "resamples: few", "compare.resamples"),
+            ("resamples: 200", "resamples: few", "compare.resamples"),
             ("time: seen", "time: when", "the time column «when» is not among the columns"),
             ("time: seen", "time: id", "not of type timestamp"),
             ("late: {type: boolean, feature: false}", "late: {type: boolean}", "must say feature: false"),
@@ -68,12 +68,37 @@ class TestParameters:
             ("COMPUTE", "moon", "compute: Input should be 'local' or 'ec2'"),
             ("PROMOTE", "perhaps", "promote"),
             ("FORCE", "certainly", "force"),
+            ("ROLLBACK", "perhaps", "rollback"),
             ("TRIGGER", "whim", "trigger"),
         ],
     )
     def test_a_wrong_one_ends_the_run_at_once(
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
     ) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(Problem, match=said):
+            setup.begin()
+
+    def test_a_run_trains_unless_it_is_told_to_roll_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert not setup.begin().rollback
+        monkeypatch.setenv("ROLLBACK", "true")
+        monkeypatch.setenv("REASON", "version 4 is late")
+        begun = setup.begin()
+        assert (begun.rollback, begun.reason) == (True, "version 4 is late")
+
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("REASON", " ", "say why in REASON"),
+            ("BRANCH_NAME", "feature/x", "does nothing on branch feature/x: start it on main"),
+        ],
+    )
+    def test_a_rollback_that_says_no_reason_or_can_do_nothing_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    ) -> None:
+        for given, meant in {"ROLLBACK": "true", "REASON": "version 4 is late", "BRANCH_NAME": "main"}.items():
+            monkeypatch.setenv(given, meant)
+        assert setup.begin().rollback
         monkeypatch.setenv(name, value)
         with pytest.raises(Problem, match=said):
             setup.begin()

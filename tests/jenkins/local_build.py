@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -68,9 +69,24 @@ def ct_run(workspace: Path, text: str, *arguments: str, **options) -> subprocess
     return subprocess.Popen(
         [sys.executable, ROOT / "scripts/run.py", *arguments],
         cwd=workspace,
-        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **options,
+        **{"stdin": subprocess.DEVNULL, **options},
     )
+
+
+def at_terminal(workspace: Path, text: str, *arguments: str, typed: str) -> tuple[int, list[str]]:
+    """Run `ct run` at a terminal where somebody types once a question is there; gives its exit code and its lines."""
+    keyboard, terminal = pty.openpty()
+    lines = []
+    try:
+        with ct_run(workspace, text, *arguments, stdin=terminal) as process:
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                if line.endswith(", Abort: n]\n"):
+                    os.write(keyboard, typed.encode())
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+    return process.returncode, lines

@@ -7,9 +7,10 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from local_build import Finished, build
+from local_build import Finished, at_terminal, build
 
 from conftest import ROOT
+from continuous_training.jenkinsfile.given import UNITS
 from continuous_training.jenkinsfile.parser import parse
 from continuous_training.jenkinsfile.refusals import examine
 
@@ -19,15 +20,24 @@ if TYPE_CHECKING:
 
     from continuous_training.jenkinsfile.model import Call, Pipeline, Stage
 
-FREE = ["Set up", "Lint and test"]
-PAID = ["Snapshot", "Check data", "Plan", "Train", "Compare", "Approve", "Register", "Deploy"]
+STAGES = [
+    *("Set up", "Roll back", "Lint and test", "Snapshot", "Check data", "Plan"),
+    *("Train", "Compare", "Approve", "Register", "Deploy"),
+]
+OF_ALL_BRANCHES = {"Set up", "Lint and test"}
 
 COMMANDS = """#!/bin/sh
 echo "$1" >>called
-mkdir -p build
+mkdir -p build/junit
 case $1 in
     plan) echo "{\\"decision\\": \\"${PLAN:-train}\\"}" >build/plan.json ;;
-    compare) echo "{\\"decision\\": \\"${VERDICT:-promote}\\"}" >build/verdict.json ;;
+    check-model)
+        echo "<testsuite><testcase name='t'><${BEHAVIOUR:-properties}/></testcase></testsuite>" >build/junit/model.xml
+        ;;
+    compare)
+        echo "{\\"decision\\": \\"${VERDICT:-promote}\\"}" >build/verdict.json
+        printf '%s\\n\\n%s\\n' 'Promote the candidate of flight_delays?' '  roc_auc is surely better' >build/verdict.txt
+        ;;
     register) echo '{}' >build/registration.json ;;
 esac
 [ "$1" != "${BROKEN:-}" ]
@@ -54,9 +64,14 @@ def argument(call: Call, name: str | None) -> str:
     return next(given.value.text.strip("'\"") for given in call.arguments if given.name == name)
 
 
+def longest(options: tuple[Call, ...]) -> float:
+    timeout = next(call for call in options if call.name == "timeout")
+    return int(argument(timeout, "time")) * UNITS[argument(timeout, "unit")]
+
+
 def test_the_stages_are_those_of_the_design_in_their_order(pipeline: Pipeline) -> None:
-    assert [stage.name for stage in pipeline.stages] == FREE + PAID
-    assert [stage.name for stage in pipeline.stages[1].parallel or ()] == ["Lint", "Test"]
+    assert [stage.name for stage in pipeline.stages] == STAGES
+    assert [stage.name for stage in pipeline.stages[2].parallel or ()] == ["Lint", "Test"]
 
 
 def test_nothing_in_it_is_refused_by_a_local_run(pipeline: Pipeline) -> None:
@@ -68,19 +83,19 @@ def test_only_main_takes_the_stages_that_cost_money(pipeline: Pipeline) -> None:
         branches = [
             argument(call, None) for call in (stage.when.conditions if stage.when else ()) if call.name == "branch"
         ]
-        assert branches == (["main"] if stage.name in PAID else []), stage.name
+        assert branches == ([] if stage.name in OF_ALL_BRANCHES else ["main"]), stage.name
 
 
-def test_a_person_is_asked_before_and_not_after_the_executor_waits(pipeline: Pipeline) -> None:
-    approve = next(stage for stage in pipeline.stages if stage.input)
-    assert approve.when is not None
-    assert "beforeInput" in approve.when.before
+def test_only_who_is_named_may_approve_and_the_wait_ends_before_the_pipelines_does(pipeline: Pipeline) -> None:
+    approve = next(stage for stage in pipeline.stages if stage.name == "Approve")
+    assert [argument(call, "submitter") for call in approve.steps or ()] == ["admin,approver"]
+    assert longest(approve.options) < longest(pipeline.options)
 
 
 def test_every_parameter_is_mapped_into_the_environment(pipeline: Pipeline) -> None:
     """Because in a job's first build $NAME is empty in `sh` while params.NAME has its default."""
     declared = [argument(call, "name") for call in pipeline.parameters]
-    assert declared == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "TRIGGER", "REASON"]
+    assert declared == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "ROLLBACK", "TRIGGER", "REASON"]
     assert {variable.name: variable.value.text for variable in pipeline.environment} == {
         name: f'"${{params.{name}}}"' for name in declared
     }
@@ -90,7 +105,7 @@ def test_every_command_it_runs_is_one_of_the_scripts(pipeline: Pipeline) -> None
     steps = [call for stage in leaves(pipeline.stages) for call in calls(stage.steps or ())]
     steps += [call for condition in pipeline.post for call in calls(condition.steps)]
     commands = [argument(call, None) for call in steps if call.name == "sh" and len(call.arguments) == 1]
-    assert len(commands) >= 11
+    assert len(commands) >= 13
     for command in commands:
         launcher, verb, *_ = command.split()
         assert launcher == "scripts/ct"
@@ -131,6 +146,7 @@ class TestWhatRuns:
             "check-data",
             "plan",
             "train",
+            "check-model",
             "compare",
             "register",
             "deploy",
@@ -144,14 +160,14 @@ class TestWhatRuns:
     @pytest.mark.parametrize("broken", ["lint", "test", "snapshot", "check-data"])
     def test_what_is_broken_before_training_spends_nothing_on_it(self, tmp_path: Path, broken: str) -> None:
         assert self.run(tmp_path, BROKEN=broken).result == "FAILURE"
-        assert not {"train", "compare", "register", "deploy"} & set(self.called(tmp_path))
+        assert not {"train", "check-model", "compare", "register", "deploy"} & set(self.called(tmp_path))
         assert self.called(tmp_path)[-1] == "report"
 
     def test_with_nothing_new_to_learn_it_ends_green_after_the_plan(self, tmp_path: Path) -> None:
         finished = self.run(tmp_path, PLAN="nothing")
         assert finished.result == "SUCCESS"
         assert self.called(tmp_path)[-2:] == ["plan", "report"]
-        assert {finished.stages[name] for name in PAID[3:]} == {"NOT_BUILT"}
+        assert {finished.stages[name] for name in STAGES[STAGES.index("Train") :]} == {"NOT_BUILT"}
 
     def test_a_rejected_candidate_is_yellow_and_not_registered(self, tmp_path: Path) -> None:
         finished = self.run(tmp_path, VERDICT="reject")
@@ -162,6 +178,15 @@ class TestWhatRuns:
         assert self.run(tmp_path, "PROMOTE=never").result == "SUCCESS"
         assert self.called(tmp_path)[-2:] == ["register", "report"]
 
+    @pytest.mark.parametrize(("typed", "after"), [("y\n", ["register", "deploy", "report"]), ("n\n", ["report"])])
+    def test_a_person_sees_the_whole_verdict_and_decides(self, tmp_path: Path, typed: str, after: list[str]) -> None:
+        _, lines = at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", typed=typed)
+        said = [line.partition(" ")[2] for line in lines]  # what stands after the time
+        at = said.index("Promote the candidate of flight_delays?")
+        assert said[at + 1 : at + 4] == ["", "  roc_auc is surely better", "[Promote: y, Abort: n]"]
+        called = self.called(tmp_path)
+        assert called[called.index("compare") + 1 :] == after
+
     def test_where_a_person_must_approve_and_none_is_there_nothing_is_registered(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -169,10 +194,30 @@ class TestWhatRuns:
         finished = self.run(tmp_path, "PROMOTE=ask")
         assert (finished.result, finished.stages["Approve"]) == ("ABORTED", "ABORTED")
         assert self.called(tmp_path)[-2:] == ["compare", "report"]
+        assert (finished.folder / "archive/build/verdict.txt").exists()
 
     def test_a_rejected_candidate_is_put_before_nobody(self, tmp_path: Path) -> None:
         finished = self.run(tmp_path, "PROMOTE=ask", VERDICT="reject")
         assert finished.stages["Approve"] == "NOT_BUILT"
+
+    def test_failed_behaviour_tests_are_yellow_even_if_nothing_else_is(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, BEHAVIOUR="failure")
+        assert finished.result == "UNSTABLE"
+        assert (finished.folder / "junit/build/junit/model.xml").exists()
+
+    def test_a_rollback_does_nothing_else(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, "ROLLBACK=true", "REASON=late", "PROMOTE=ask")
+        assert finished.result == "SUCCESS"
+        assert self.called(tmp_path) == ["setup", "rollback", "report"]
+        assert {name for name, result in finished.stages.items() if result != "NOT_BUILT"} == {"Set up", "Roll back"}
+
+    def test_a_rollback_that_fails_is_red(self, tmp_path: Path) -> None:
+        assert self.run(tmp_path, "ROLLBACK=true", BROKEN="rollback").result == "FAILURE"
+        assert self.called(tmp_path) == ["setup", "rollback", "report"]
+
+    def test_only_main_rolls_back(self, tmp_path: Path) -> None:
+        self.run(tmp_path, "ROLLBACK=true", branch="feature/x")
+        assert self.called(tmp_path) == ["setup", "report"]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,14 @@ LATER = "is not supported by ct run; a Jenkins controller can run it"
             f"Jenkinsfile:7: a parameter of «input» {LATER}",
         ),
         (
+            pipeline("input message: 'm', parameters: [string(name: 'x')]"),
+            f"Jenkinsfile:6: the argument «parameters» of the step «input» {LATER}",
+        ),
+        (
+            pipeline("echo 'a'", "environment { A = input(message: 'm', parameters: [string(name: 'x')]) }"),
+            f"Jenkinsfile:3: the argument «parameters» of the step «input» {LATER}",
+        ),
+        (
             pipeline(
                 "stage('A') { matrix {\naxes { axis { name 'X'; values 'a' } }\n"
                 "stages { stage('B') { steps { echo 'a' } } }\n} }"

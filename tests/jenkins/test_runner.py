@@ -388,13 +388,6 @@ def test_a_restart_has_the_parameters_of_the_build_that_it_restarts(tmp_path):
         build(tmp_path, text, "AS_OF=2013-06-01", start="B")
 
 
-def test_an_input_without_a_terminal_aborts_the_stage(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    finished = build(tmp_path, pipeline("stage('A') {\ninput { message 'Go on?' }\nsteps { echo 'a' }\n}"))
-    assert finished.stages == {"A": "ABORTED"}
-    assert "ERROR: «Go on?» waits for an answer, and nobody is at the terminal" in finished.lines
-
-
 # ---- steps
 
 

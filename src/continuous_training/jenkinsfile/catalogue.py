@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.jenkinsfile import credentials, files, flow, reports, shell
+from continuous_training.jenkinsfile import credentials, files, flow, questions, reports, shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,7 @@ STEPS = {
     "echo": Step(flow.echo, ("message",)),
     "error": Step(flow.error, ("message",)),
     "fileExists": Step(files.file_exists, ("file",)),
+    "input": Step(questions.ask, ("message", "id", "ok", "submitter", "submitterParameter")),
     "isUnix": Step(shell.is_unix),
     "junit": Step(reports.junit, JUNIT),
     "publishHTML": Step(reports.publish_html, ("target",)),

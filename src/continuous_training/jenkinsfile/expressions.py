@@ -36,14 +36,15 @@ class Scope(Protocol):
 
 @dataclass(frozen=True)
 class Use:
-    """A call in an expression, seen without evaluating, with those of its arguments that are plain literals.
+    """A call in an expression, seen without evaluating: the names of its arguments, and those that are plain literals.
 
-    An unnamed argument stands under the empty name.
+    Among the literals an unnamed argument stands under the empty name.
     """
 
     name: str
     position: Position
     method: bool
+    named: tuple[str, ...] = ()
     literals: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,7 +76,7 @@ def uses(expression: Expression) -> Iterator[Use]:
                 continue
             line = expression.position.line + (name.line or 1) - 1
             arguments = next((one for one in tree.children[1:] if isinstance(one, Tree)), None)
-            yield Use(str(name), Position(line), method, _literals(arguments))
+            yield Use(str(name), Position(line), method, _named(arguments), _literals(arguments))
 
 
 @functools.cache
@@ -86,6 +87,11 @@ def _grammar() -> Lark:
 @functools.lru_cache(maxsize=1024)
 def _tree(source: str) -> Tree[Token]:
     return _grammar().parse(source)
+
+
+def _named(arguments: Tree[Token] | None) -> tuple[str, ...]:
+    found = arguments.children if arguments is not None else []
+    return tuple(_key(one.children[0]) for one in found if isinstance(one, Tree) and one.data == "named")
 
 
 def _literals(arguments: Tree[Token] | None) -> dict[str, str]:

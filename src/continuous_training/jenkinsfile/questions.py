@@ -1,33 +1,42 @@
-"""The `input` of a stage: a question to whoever sits at the terminal."""
+"""`input`, as a step and as a section of a stage: a question to whoever sits at the terminal."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import select
 import sys
+import termios
 from typing import TYPE_CHECKING
 
 from continuous_training.jenkinsfile.interruption import POLL
 from continuous_training.jenkinsfile.results import Interrupted
-from continuous_training.jenkinsfile.steps import evaluate
-from continuous_training.jenkinsfile.values import text
 
 if TYPE_CHECKING:
-    from continuous_training.jenkinsfile.context import Context
-    from continuous_training.jenkinsfile.model import Input
+    from continuous_training.jenkinsfile.context import Body, Context
+    from continuous_training.jenkinsfile.given import Given
 
 YES = frozenset({"y", "yes"})
 
 
-def ask(context: Context, question: Input) -> None:
-    """Ask and wait. Interrupted: the answer is no, or nobody is there to give one."""
-    settings = {call.name: text(evaluate(context, call.arguments[0].value)) for call in question.settings}
-    message, ok = settings.get("message", "Proceed?"), settings.get("ok", "Proceed")
+def ask(context: Context, given: Given, _body: Body) -> str | None:
+    """Ask and wait; gives the name of who approved if `submitterParameter` asks for it, as Jenkins does.
+
+    `submitter` restricts nobody here: whoever sits at this terminal could run the commands by hand as well.
+    Interrupted: the answer is no, or nobody is there to give one.
+    """
+    message, ok = given.text("message", "Proceed?").strip("\n"), given.text("ok", "Proceed")
+    subject = message.partition("\n")[0]
+    context.say(message)
     if not sys.stdin.isatty():
-        raise Interrupted(f"«{message}» waits for an answer, and nobody is at the terminal")
-    context.say(f"{message}  [{ok}: y, Abort: n]", "bold")
+        raise Interrupted(f"«{subject}» waits for an answer, and nobody is at the terminal")
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)  # keys that were pressed before the question do not answer it
+    context.say(f"[{ok}: y, Abort: n]", "bold")
     if _answer(context).strip().lower() not in {*YES, ok.lower()}:
-        raise Interrupted(f"«{message}» was answered with no")
+        raise Interrupted(f"«{subject}» was answered with no")
+    person = _person()
+    context.say(f"Approved by {person}")
+    return person if given.text("submitterParameter", "") else None
 
 
 def _answer(context: Context) -> str:
@@ -36,3 +45,10 @@ def _answer(context: Context) -> str:
         ready, _, _ = select.select([sys.stdin], [], [], POLL)
         if ready:
             return os.read(sys.stdin.fileno(), 1024).decode(errors="replace")
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 AGENTS = frozenset({"any", "none", "label", "node"})
 NEEDED = {"branch": 1, "environment": 2, "equals": 2, "triggeredBy": 1}  # arguments of a condition
-INPUT_SETTINGS = frozenset({"message", "id", "ok", "submitter", "submitterParameter"})
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class _Finder:
             for call in stage.input.parameters[:1]:
                 self.unsupported("a parameter of «input»", call.position)
             for call in stage.input.settings:
-                if call.name not in INPUT_SETTINGS or len(call.arguments) != 1:
+                if call.name not in STEPS["input"].arguments or len(call.arguments) != 1:
                     self.unsupported(f"the setting «{call.name}» of «input»", call.position)
                 self.expressions(call)
         self.steps(stage.steps or ())
@@ -196,6 +195,9 @@ class _Finder:
             elif use.name not in STEPS and use.name not in SYMBOLS:
                 self.unsupported(f"the step «{use.name}»", use.position)
             else:
+                for name in use.named if use.name in STEPS else ():
+                    if name not in STEPS[use.name].arguments:
+                        self.unsupported(f"the argument «{name}» of the step «{use.name}»", use.position)
                 self.credential(use)
 
     def credential(self, use: Use) -> None:

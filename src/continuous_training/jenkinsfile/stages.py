@@ -14,15 +14,14 @@ from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of, to
 from continuous_training.jenkinsfile.given import Given
 from continuous_training.jenkinsfile.interruption import Interruption
 from continuous_training.jenkinsfile.post import run_post
-from continuous_training.jenkinsfile.questions import ask
 from continuous_training.jenkinsfile.results import Interrupted, Result, StepFailed
-from continuous_training.jenkinsfile.steps import execute, named
+from continuous_training.jenkinsfile.steps import evaluate, execute, named, perform
 from continuous_training.jenkinsfile.variables import with_declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from continuous_training.jenkinsfile.model import Call, Stage
+    from continuous_training.jenkinsfile.model import Call, Input, Stage
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _attempt(context: Context, stage: Stage, rules: Rules) -> bool:
         if not _holds(context, stage, "beforeInput"):
             return False
         if stage.input:
-            ask(context, stage.input)
+            context = _asked(context, stage.input)
         context = with_declared(context, stage.environment)
         if not _holds(context, stage, None):
             return False
@@ -104,6 +103,13 @@ def _attempt(context: Context, stage: Stage, rules: Rules) -> bool:
     if failure:
         raise failure
     return True
+
+
+def _asked(context: Context, question: Input) -> Context:
+    """Ask a stage's question; who approved is then in the variable that its `submitterParameter` names."""
+    settings = {call.name: evaluate(context, call.arguments[0].value) for call in question.settings}
+    person = perform(context, "input", settings)
+    return context.with_variables({settings["submitterParameter"]: person}) if person else context
 
 
 def _body(context: Context, stage: Stage, rules: Rules) -> Exception | None:
