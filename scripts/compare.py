@@ -4,23 +4,21 @@ import argparse
 import logging
 
 from continuous_training import command, compare, registry, settings
-from continuous_training.documents import Candidate, Run, Snapshot, Stopwatch
+from continuous_training.documents import Candidate, ModelCheck, Run, Snapshot, Stopwatch, write_atomically
 
 log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write the verdict; a rejected candidate is a result, not an error."""
+    """Write the verdict, and the same in words; a rejected candidate is a result, not an error."""
     run = Run.read()
-    taken, candidate, timer = Snapshot.read(), Candidate.read(), Stopwatch(run.build_tag)
-    verdict = compare.judge(registry.open_client(), run, settings.load(run.model), taken, candidate, timer)
+    taken, candidate, checked, timer = Snapshot.read(), Candidate.read(), ModelCheck.read(), Stopwatch(run.build_tag)
+    verdict = compare.judge(registry.open_client(), run, settings.load(run.model), taken, candidate, checked, timer)
+    said = [*compare.in_words(verdict)]
+    write_atomically(compare.IN_WORDS, "\n".join(said) + "\n")
     verdict.write()
-    for metric in verdict.metrics:
-        champion = "" if metric.champion is None else f"   champion {metric.champion:.4f}"
-        log.info("%-20s candidate %.4f%s", metric.name, metric.candidate, champion)
-    for rule in verdict.rules:
-        log.info("%s %s", "✓" if rule.passed else "✗", rule.said)
-    log.info("Verdict: %s", verdict.decision)
+    for line in said:
+        log.info("%s", line)
 
 
 if __name__ == "__main__":

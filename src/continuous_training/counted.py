@@ -56,8 +56,8 @@ def _roc_auc(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> S
         np.cumsum(counts.take(below), out=passed[1:])
         weight = counts.take(above).astype(np.float64)
         pairs = weight.sum() * passed[-1]
-        beaten = passed.take(first) + passed.take(last) if tied else 2 * passed.take(first)
-        return float(weight @ beaten / 2 / pairs) if pairs else np.nan
+        beaten = (passed.take(first) + passed.take(last)) / 2 if tied else passed.take(first)
+        return float(weight @ beaten / pairs) if pairs else np.nan
 
     return score
 

@@ -1,4 +1,4 @@
-"""What models are worth on rows with known answers: any scikit-learn scorer, and the interval of a difference."""
+"""What models are worth on rows with known answers: any scikit-learn scorer, and how far predictions are off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import get_scorer, roc_curve
 
-from continuous_training import progress
 from continuous_training.documents import Curve
 from continuous_training.problem import Problem
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 POINTS = 100  # of a curve, enough for a plot
+BINS = 10  # of a calibration
 
 
 class _Recorded(BaseEstimator):  # type: ignore[misc]
@@ -37,6 +37,10 @@ class RecordedRegressor(RegressorMixin, _Recorded):  # type: ignore[misc]
         """Return what was predicted for these rows."""
         return self.answers[rows]
 
+    def of(self, rows: NDArray[np.int_]) -> RecordedRegressor:
+        """Return the records of some rows, numbered anew."""
+        return RecordedRegressor(self.answers[rows])
+
 
 class RecordedClassifier(ClassifierMixin, _Recorded):  # type: ignore[misc]
     """The recorded probabilities of a classifier, of shape (rows, classes)."""
@@ -53,6 +57,10 @@ class RecordedClassifier(ClassifierMixin, _Recorded):  # type: ignore[misc]
         """Return the likeliest class of these rows."""
         likeliest: NDArray[Any] = self.classes_[self.answers[rows].argmax(axis=1)]
         return likeliest
+
+    def of(self, rows: NDArray[np.int_]) -> RecordedClassifier:
+        """Return the records of some rows, numbered anew."""
+        return RecordedClassifier(self.answers[rows], self.classes_)
 
 
 Recorded = RecordedRegressor | RecordedClassifier
@@ -81,26 +89,22 @@ def score(name: str, model: Recorded, truth: ArrayLike) -> float:
     return value
 
 
-def difference(
-    name: str, candidate: Recorded, champion: Recorded, truth: ArrayLike, *, confidence: float, resamples: int
-) -> tuple[float, float]:
-    """Return the interval of score(candidate) - score(champion): a paired percentile bootstrap of the rows, seeded.
+def calibration_error(model: Recorded, truth: ArrayLike) -> float:
+    """Return by how much predictions are off, on average over ten bins with as many rows each, in their own unit.
 
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. Both models are scored on the same
-    resampled rows, so what makes a row hard for both cancels out.
+    A classifier's prediction is the probability of the second of two classes or, of more, that of the likeliest class
+    (Guo et al., On Calibration of Modern Neural Networks, 2017); a regressor's is its answer.
     """
     known = np.asarray(truth)
-    scorer = get_scorer(name)
-    random = np.random.default_rng(0)
-    differences = np.empty(resamples)
-    with progress.bar("resamples", resamples) as advance:
-        for number in range(resamples):
-            rows = random.integers(len(known), size=len(known))
-            differences[number] = scorer(candidate, rows, known[rows]) - scorer(champion, rows, known[rows])
-            advance(1)
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(differences, [tail, 1 - tail])
-    return float(low), float(high)
+    if not isinstance(model, RecordedClassifier):
+        predicted, happened = model.answers, known
+    elif len(model.classes_) == 2:
+        predicted, happened = model.answers[:, 1], known == model.classes_[1]
+    else:
+        predicted, happened = model.answers.max(axis=1), known == model.predict(np.arange(len(known)))
+    order = np.argsort(predicted, kind="stable")
+    off = [abs(np.sum(predicted[rows] - happened[rows])) for rows in np.array_split(order, BINS)]
+    return float(sum(off) / len(known))
 
 
 def curves(model: Recorded, truth: ArrayLike, whose: Literal["candidate", "champion"]) -> list[Curve]:
@@ -111,7 +115,7 @@ def curves(model: Recorded, truth: ArrayLike, whose: Literal["candidate", "champ
     probability = model.answers[:, 1]
     false_alarms, hits, _ = roc_curve(positive, probability)
     grid = np.linspace(0, 1, POINTS)
-    happened, predicted = calibration_curve(positive, probability, n_bins=10, strategy="quantile")
+    happened, predicted = calibration_curve(positive, probability, n_bins=BINS, strategy="quantile")
     return [
         Curve(kind="roc", model=whose, x=grid.tolist(), y=np.interp(grid, false_alarms, hits).tolist()),
         Curve(kind="calibration", model=whose, x=predicted.tolist(), y=happened.tolist()),

@@ -52,10 +52,9 @@ def fit(model: str, folder: Path) -> str:
         began = time.monotonic()
         estimator.fit(train[features], train[target])
         mlflow.log_metric("fit_seconds", time.monotonic() - began)
-        scorers = (given.compare.metric, *given.compare.report)
         on_fresh = evaluation.predict(estimator, fresh[features], given.model.task)
         on_train = evaluation.predict(estimator, train[features], given.model.task)
-        mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in scorers})
+        mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in given.compare.metrics})
         primary = evaluation.score(given.compare.metric, on_train, train[target])
         mlflow.log_metric(f"train_{given.compare.metric}", primary)
         answers = on_fresh.answers

@@ -119,6 +119,11 @@ class Compare(Value):
         return self
 
     @property
+    def metrics(self) -> list[str]:
+        """Every metric that is scored, the primary one first."""
+        return list(dict.fromkeys([self.metric, *self.guardrails, *self.report]))
+
+    @property
     def tail(self) -> float:
         """The share that lies beyond each end of an interval."""
         return (1 - self.confidence) / 2

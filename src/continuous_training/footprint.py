@@ -1,0 +1,30 @@
+"""Footprint: how long a model takes to answer, and how large it is."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+TIMES = 30
+
+
+def milliseconds(asked: Sequence[Callable[[], object]]) -> list[float]:
+    """Return the median time that each of these takes, in milliseconds.
+
+    They are called in turn, so that whatever else the machine does slows all of them alike.
+    """
+    taken = np.empty((TIMES, len(asked)))
+    for call in asked:  # the first time is not like the others
+        call()
+    for repetition in taken:
+        for number, call in enumerate(asked):
+            began = time.perf_counter()
+            call()
+            repetition[number] = time.perf_counter() - began
+    medians: list[float] = (np.median(taken, axis=0) * 1000).tolist()
+    return medians

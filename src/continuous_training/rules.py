@@ -1,0 +1,212 @@
+"""The rules that a candidate is held to. Each says in words what it found, with its number and its limit.
+
+A metric of all fresh rows bears the burden of proof: it must surely be better than asked, or surely not worse than
+allowed. A slice is smaller and could seldom prove that, so there the harm must be proven.
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from continuous_training.documents import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+
+    from continuous_training.documents import Check, Metric
+    from continuous_training.settings import Compare
+
+WIDER = {("integer", "double"), ("long", "double"), ("integer", "long"), ("float", "double")}
+
+
+def behaves(checks: Iterable[Check]) -> list[Rule]:
+    """Hold the candidate to its behaviour tests."""
+    return [
+        Rule(
+            name=f"behaviour: {check.name}",
+            passed=check.passed,
+            observed=None,
+            limit=None,
+            said=check.name if check.passed else f"{check.name}: {check.said}",
+        )
+        for check in checks
+    ]
+
+
+def enough(cases: int, groups: int | None, limits: Compare) -> Rule:
+    """Hold the fresh rows to what the configured confidence needs: a case in each end of the interval, at least.
+
+    Args:
+        cases: the rows of the rarest class, or all rows of a regression; 0 if there is one class only.
+        groups: how many groups of rows the bootstrap draws from, if it does not draw single rows.
+        limits: the settings.
+    """
+    found = cases if groups is None else min(cases, groups)
+    what = "rows of the rarest class" if groups is None or cases <= groups else f"{limits.resample_by}s"
+    said = f"{found:,} {what} to judge by; {100 * limits.confidence:g}% confidence needs {limits.cases}"
+    if not cases:
+        said = "the fresh rows are all of one class: nothing can be judged by them"
+    return Rule(name="enough to judge by", passed=found >= limits.cases, observed=found, limit=limits.cases, said=said)
+
+
+def unseen(trained_until: datetime, fresh_since: datetime) -> Rule:
+    """Check that the champion has not trained on the rows that judge it: time flows forward."""
+    passed = trained_until <= fresh_since
+    said = (
+        f"the champion was trained on rows before {trained_until:%Y-%m-%d}, the fresh start on {fresh_since:%Y-%m-%d}"
+    )
+    if not passed:
+        said += ", so it has seen some of them: choose a later AS_OF"
+    return Rule(name="fresh rows are unseen", passed=passed, observed=None, limit=None, said=said)
+
+
+def answerable(champion_asks: Iterable[str], returned: Collection[str]) -> Rule:
+    """Check that the query still returns what the champion asks for, or it cannot be judged."""
+    missing = [name for name in champion_asks if name not in returned]
+    said = "the query returns all that the champion asks for"
+    if missing:
+        said = (
+            f"the champion asks for {', '.join(missing)}, which the query does not return any more: keep it in the "
+            "query, with feature: false, until a champion without it serves"
+        )
+    return Rule(name="champion can be asked", passed=not missing, observed=len(missing), limit=0, said=said)
+
+
+def accepts(candidate: Mapping[str, str], champion: Mapping[str, str], new_inputs: Collection[str]) -> Rule:
+    """Check that whoever asks the champion today may ask the candidate the same tomorrow.
+
+    Args:
+        candidate: the types of the candidate's inputs by their names, as in its signature.
+        champion: the same of the champion.
+        new_inputs: what clients send already although the champion does not ask for it.
+    """
+    asked = [name for name in candidate if name not in champion and name not in new_inputs]
+    changed = [
+        f"{name} ({champion[name]} to {kind})"
+        for name, kind in candidate.items()
+        if name in champion and champion[name] != kind and (champion[name], kind) not in WIDER
+    ]
+    said = "who asks the champion can ask the candidate the same"
+    if asked:
+        said = f"servers are not sent {', '.join(asked)} today: name it in compare.new_inputs once clients send it"
+    elif changed:
+        said = f"the candidate wants other types than servers are sent: {', '.join(changed)}"
+    return Rule(name="inputs agree", passed=not asked + changed, observed=len(asked) + len(changed), limit=0, said=said)
+
+
+def answers_alike(candidate: list[str], champion: list[str]) -> Rule:
+    """Check that both answer with the same classes, in the same order."""
+    said = f"both answer with {', '.join(candidate)}"
+    if candidate != champion:
+        said = f"the candidate answers with {', '.join(candidate)}, the champion with {', '.join(champion)}"
+    return Rule(name="outputs agree", passed=candidate == champion, observed=None, limit=None, said=said)
+
+
+def reaches(metric: Metric, limit: float) -> Rule:
+    """Hold a first model to an absolute limit."""
+    said = f"{metric.name} is {metric.candidate:.4f}; a first model needs {limit:g}"
+    passed = metric.candidate >= limit
+    return Rule(
+        name=f"{metric.name} of a first model", passed=passed, observed=metric.candidate, limit=limit, said=said
+    )
+
+
+def is_champion() -> Rule:
+    """Let a candidate pass that is the champion: an interrupted run promoted it."""
+    said = "the candidate is the champion already: an interrupted run promoted it"
+    return Rule(name="candidate is the champion", passed=True, observed=None, limit=None, said=said)
+
+
+def improves(metric: Metric, limits: Compare) -> Rule:
+    """Hold the lower end of the difference's interval against the margin: an equal model is not promoted, unless asked.
+
+    Without an interval (too few resamples had a score) nothing is sure.
+    """
+    if metric.difference is None:
+        return _undefined(f"{metric.name} improves", metric.name, limits.margin)
+    low, high = metric.difference
+    passed = low > limits.margin
+    found = "is better" if low > 0 else ("is worse" if high < 0 else "is not surely better")
+    said = f"the candidate's {metric.name} {found}: {_interval(metric.difference, limits.confidence)}"
+    said += f", more than {limits.margin:+g} is asked"
+    return Rule(name=f"{metric.name} improves", passed=passed, observed=low, limit=limits.margin, said=said)
+
+
+def guards(metric: Metric, allowed: float, confidence: float) -> Rule:
+    """Hold another metric to not worsening by more than is allowed."""
+    name = f"{metric.name} does not worsen"
+    if metric.difference is None:
+        return _undefined(name, metric.name, -allowed)
+    low = metric.difference[0]
+    passed = low >= -allowed
+    kept = "worsens by no more" if passed else "may worsen by more"
+    said = f"{metric.name} {kept} than {allowed:g}: {_interval(metric.difference, confidence)}"
+    return Rule(name=name, passed=passed, observed=low, limit=-allowed, said=said)
+
+
+def spares(name: str, rows: int, found: NDArray[np.float64], allowed: float, tail: float) -> Rule:
+    """Hold the candidate to not surely worsening in a slice by more than is allowed.
+
+    Args:
+        name: the slice.
+        rows: how many rows it has.
+        found: the differences on the resamples, of shape (resamples,).
+        allowed: by how much it may worsen.
+        tail: the probability with which a slice that just reaches the limit may be taken for a worse one: the
+            interval's, divided by the number of slices (Bonferroni), or one of many would fail by chance.
+    """
+    known = found[~np.isnan(found)]
+    if len(known) < len(found) / 2:
+        said = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
+        return Rule(name=name, passed=False, observed=None, limit=-allowed, said=said)
+    change, spread = float(known.mean()), float(known.std())
+    best = change + NormalDist().inv_cdf(1 - tail) * spread  # ends this far out have too few resamples to be counted
+    passed = best >= -allowed
+    said = f"{name} ({rows:,} rows): {change:+.4f} ± {spread:.4f}"
+    if not passed:
+        said += f", surely worse by more than {allowed:g}"
+    return Rule(name=name, passed=passed, observed=best, limit=-allowed, said=said)
+
+
+def calibrated(candidate: float, champion: float | None, limit: float) -> Rule:
+    """Hold the candidate's calibration error to a limit, or to the champion's if that one is further off itself."""
+    allowed = max(limit, champion or 0.0)
+    beside = "" if champion is None else f" (the champion's by {champion:.4f})"
+    said = f"predictions are off by {candidate:.4f} on average{beside}; {allowed:.4g} is allowed"
+    return Rule(name="calibration", passed=candidate <= allowed, observed=candidate, limit=allowed, said=said)
+
+
+def quick(candidate: float, limit: float) -> Rule:
+    """Hold the time of one answer, in milliseconds, to a limit."""
+    said = f"one answer takes {candidate:.3g} ms; {limit:g} ms are allowed"
+    return Rule(name="time to answer", passed=candidate <= limit, observed=candidate, limit=limit, said=said)
+
+
+def keeps_pace(candidate: float, champion: float, limit: float) -> Rule:
+    """Hold the time of one answer to a multiple of the champion's."""
+    ratio = candidate / champion
+    said = f"one answer takes {ratio:.2f} times the champion's {champion:.3g} ms; {limit:g} times is allowed"
+    return Rule(name="pace", passed=ratio <= limit, observed=ratio, limit=limit, said=said)
+
+
+def small(megabytes: float | None, limit: float) -> Rule:
+    """Hold the stored model to a size."""
+    passed = megabytes is not None and megabytes <= limit
+    takes = "an unknown number of" if megabytes is None else f"{megabytes:.2f}"
+    said = f"the model takes {takes} MB; {limit:g} MB are allowed"
+    return Rule(name="size", passed=passed, observed=megabytes, limit=limit, said=said)
+
+
+def _interval(ends: tuple[float, float], confidence: float) -> str:
+    return f"{ends[0]:+.4f} to {ends[1]:+.4f} with {100 * confidence:g}% confidence"
+
+
+def _undefined(name: str, metric: str, limit: float) -> Rule:
+    said = f"{metric} is not defined on enough resamples of the fresh rows: too few of a class"
+    return Rule(name=name, passed=False, observed=None, limit=limit, said=said)
