@@ -1,0 +1,89 @@
+"""The page: one for a person, from whatever documents a run has left, with what is wrong with the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from continuous_training.documents import BUILD, write_atomically
+from continuous_training.report import plots
+from continuous_training.report.found import Found, gather
+from continuous_training.report.outcome import outcome
+from continuous_training.report.words import day, duration, moment, number
+
+if TYPE_CHECKING:
+    from continuous_training.documents import Metric
+
+PAGE = BUILD / "report.html"
+STARTERS = {
+    "push": "a push",
+    "cron": "the schedule",
+    "drift": "a ping about drift",
+    "data": "a ping about new data",
+    "manual": "a person",
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric as people read it: a loss is positive, and an improvement is positive whichever way is better."""
+
+    name: str
+    lower_is_better: bool
+    candidate: float
+    champion: float | None
+    improvement: float | None
+    interval: tuple[float, float] | None
+
+
+def write() -> Path:
+    """Write build/report.html, whole or not at all, and return its path."""
+    write_atomically(PAGE, render(gather()))
+    return PAGE
+
+
+def render(found: Found) -> str:
+    """Return the whole page."""
+    metrics = found.verdict.metrics if found.verdict else []
+    return _template().render(
+        found=found,
+        outcome=outcome(found),
+        stages=found.stages,
+        starters=STARTERS,
+        measures=[measure(metric) for metric in metrics],
+        interval=plots.interval(metrics[0]) if metrics else None,
+        plots=plots.plots(found.verdict.curves) if found.verdict else [],
+        windows=plots.windows(found.run, found.snapshot) if found.run and found.snapshot else None,
+        bars=plots.waterfall([*found.documents.values()]),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"day": day, "duration": duration, "moment": moment, "number": number}
+    return environment.get_template("report.html.j2")
+
+
+def measure(metric: Metric) -> Measure:
+    """Turn a scorer's value, of which more is better, into the metric that people know."""
+    loss = metric.name.startswith("neg_")
+    sign = -1 if loss else 1
+    return Measure(
+        name=metric.name.removeprefix("neg_"),
+        lower_is_better=loss,
+        candidate=sign * metric.candidate,
+        champion=None if metric.champion is None else sign * metric.champion,
+        improvement=None if metric.champion is None else metric.candidate - metric.champion,
+        interval=metric.difference,
+    )
