@@ -2,12 +2,13 @@
 
 import argparse
 
-from continuous_training import command, report
+from continuous_training import command
+from continuous_training.report import page
 
 
 def main(_: argparse.Namespace) -> None:
     """Report on whatever documents the run has left in build/, wherever it stopped."""
-    print(report.write())
+    print(page.write())
 
 
 if __name__ == "__main__":

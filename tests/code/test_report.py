@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from continuous_training import report
 from continuous_training.documents import (
     Candidate,
     Check,
@@ -22,9 +21,11 @@ from continuous_training.documents import (
     Document,
     Lint,
     Metric,
+    ModelCheck,
     Part,
     Plan,
     Registration,
+    Rollback,
     Rule,
     Run,
     Snapshot,
@@ -32,6 +33,8 @@ from continuous_training.documents import (
     Verdict,
 )
 from continuous_training.documents import Tests as Counts
+from continuous_training.report import page as report
+from continuous_training.report import words
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&"
@@ -139,8 +142,15 @@ def a_deployment(previous: str | None = "2") -> Deployment:
     )
 
 
+def a_rollback() -> Rollback:
+    return Rollback(
+        name="toy", model_version="2", rolled_back="3", reason="it says yes to all", servers=["http://a:8000"], **at(2)
+    )
+
+
 UP_TO_PLAN = (a_run(), a_lint(), a_test(), a_snapshot(), a_data_check(), a_plan())
 UP_TO_TRAIN = (*UP_TO_PLAN, a_candidate())
+MODEL_CHECK = ModelCheck(checks=[Check(name="an evening is later", passed=True, said="")], **at(8.5))
 CURVES = [
     Curve(kind=kind, model=model, x=[0.0, 0.1, 0.62], y=[0.0, 0.3, 0.65])
     for kind in ("roc", "calibration")
@@ -228,7 +238,13 @@ OUTCOMES = {
     "Stopped at Check data: nothing was trained": UP_TO_PLAN[:4],
     "Stopped at Plan: nothing was trained": UP_TO_PLAN[:5],
     "Stopped at Train: nothing was trained": UP_TO_PLAN,
-    "Stopped at Compare: the candidate is not judged": UP_TO_TRAIN,
+    "Stopped at Check model: the candidate is not judged": UP_TO_TRAIN,
+    "Stopped at Compare: the candidate is not judged": (*UP_TO_TRAIN, MODEL_CHECK),
+    "Rolled back: version 2 answers again, in place of version 3": (
+        a_run(rollback=True, reason="it says yes to all"),
+        a_rollback(),
+    ),
+    "Stopped at Roll back: the champion may still be the one to take back": (a_run(rollback=True, reason="it lies"),),
     "Stopped at Register: the candidate is not registered": (*UP_TO_TRAIN, a_verdict()),
     "Stopped at Deploy: the new version does not answer": (*UP_TO_TRAIN, a_verdict(), a_registration()),
     "No run: there is nothing to report": (),
@@ -281,6 +297,21 @@ def test_every_rule_says_whether_it_held() -> None:
     html = page(*UP_TO_TRAIN, a_verdict("reject"))
     assert "✗ roc_auc improves −0.0040 0.0010 the rule spoke" in section(html, "comparison")
     assert "Because the judge spoke." in text(html)
+
+
+def test_a_verdict_without_scores_says_why() -> None:
+    rule = Rule(name="enough to judge by", passed=False, observed=3, limit=40, said="3 rows of the rarest class")
+    html = page(*UP_TO_TRAIN, a_verdict("reject", metrics=[], rules=[rule]))
+    said = section(html, "comparison")
+    assert "✗ enough to judge by" in said
+    assert "3 rows of the rarest class" in said
+    assert "Metric" not in said
+
+
+def test_a_rollback_says_why_and_lists_no_stage_that_it_does_not_have() -> None:
+    html = page(*OUTCOMES["Rolled back: version 2 answers again, in place of version 3"])
+    assert "Because it says yes to all. Version 3 is not promoted again without FORCE." in text(html)
+    assert "not run" not in section(html, "time")
 
 
 def test_curves_are_drawn_where_there_are_any() -> None:
@@ -398,14 +429,14 @@ def test_hostile_text_stays_text() -> None:
     ],
 )
 def test_numbers_show_the_digits_that_tell_something(value: float, said: str) -> None:
-    assert report.number(value) == said
+    assert words.number(value) == said
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.017, "0.02 s"), (59, "59.0 s"), (61, "1 min 1 s"), (7300, "2 h 1 min")]
 )
 def test_durations_are_told_as_people_do(seconds: float, said: str) -> None:
-    assert report.duration(seconds) == said
+    assert words.duration(seconds) == said
 
 
 def test_the_script_is_quick_and_prints_the_path() -> None:
