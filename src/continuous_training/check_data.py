@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from continuous_training import snapshot
+from continuous_training import slices, snapshot
 from continuous_training.documents import Check
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def check(run: Run, given: Settings, taken: Snapshot, champion: dict[str, str] |
         unique(frame, given.data),
         fresh_enough(run, given, taken),
         *enough(given, taken),
+        *cases(parts[1], given),
         volume(given, taken, champion),
         *no_answer_among_the_features(frame, given),
     ]
@@ -120,6 +121,17 @@ def enough(given: Settings, taken: Snapshot) -> list[Check]:
             ("rows to judge by", taken.fresh.rows, limits.min_fresh_rows),
         )
     ]
+
+
+def cases(fresh: pd.DataFrame, given: Settings) -> list[Check]:
+    """The fresh rows can tell models apart with the confidence that the comparison asks for."""
+    target = given.data.target
+    if target not in fresh:
+        return []
+    needed = given.compare.cases
+    found = slices.cases(fresh[target] if given.model.task == "classification" else None, len(fresh))
+    said = f"{found:,} fresh rows of the rarest class; {100 * given.compare.confidence:g}% confidence needs {needed}"
+    return [Check(name="cases to judge by", column=target, passed=found >= needed, said=said)]
 
 
 def volume(given: Settings, taken: Snapshot, champion: dict[str, str] | None) -> Check:

@@ -119,6 +119,11 @@ class Compare(Value):
         return self
 
     @property
+    def scorers(self) -> set[str]:
+        """The names of all scorers that are asked for anything."""
+        return {*self.metrics, *self.first}
+
+    @property
     def metrics(self) -> list[str]:
         """Every metric that is scored, the primary one first."""
         return list(dict.fromkeys([self.metric, *self.guardrails, *self.report]))

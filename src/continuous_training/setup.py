@@ -60,9 +60,19 @@ def begin() -> Run:
         raise Problem("ROLLBACK=true needs a reason: say why in REASON")
     if run.rollback and run.branch not in {"", "main"}:
         raise Problem(f"ROLLBACK=true does nothing on branch {run.branch}: start it on main")
+    if not run.rollback:
+        _refuse_unknown(chosen.compare.scorers)
     asked = f", because {run.reason}" if run.reason else ""
     log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, asked)
     return run
+
+
+def _refuse_unknown(scorers: set[str]) -> None:
+    """Refuse metrics that scikit-learn does not know, before anything is spent on a model that they cannot judge."""
+    from sklearn.metrics import get_scorer_names  # a second that a rollback does not pay
+
+    if unknown := sorted(scorers - set(get_scorer_names())):
+        raise Problem(f"training.yaml: compare names the metric {unknown[0]}, which scikit-learn does not know")
 
 
 def _commit() -> str:

@@ -120,3 +120,12 @@ class TestWhatIsKnownOnlyAfterwards:
     def test_a_column_that_is_missing_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("x, y, late FROM", "x, late FROM")
         assert failures(monkeypatch, events())["columns missing"].said == "the query does not return «y»"
+
+
+def test_fresh_rows_of_one_class_can_judge_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_time = events()
+    on_time.loc[on_time["seen"] >= "2020-02-10", "late"] = False
+    store(on_time)
+    found = {check.name: check for check in Pipeline(monkeypatch).checks()}
+    assert not found["cases to judge by"].passed
+    assert found["cases to judge by"].said == "0 fresh rows of the rarest class; 95% confidence needs 40"

@@ -103,6 +103,14 @@ class TestParameters:
         with pytest.raises(Problem, match=said):
             setup.begin()
 
+    @pytest.mark.parametrize(
+        ("old", "new"), [("metric: roc_auc", "metric: luck"), ("report: [neg_log_loss]", "guardrails: {luck: 0.1}")]
+    )
+    def test_a_metric_that_does_not_exist_is_refused_before_anything_is_spent(self, old: str, new: str) -> None:
+        change(old, new)
+        with pytest.raises(Problem, match="compare names the metric luck, which scikit-learn does not know"):
+            setup.begin()
+
     def test_a_run_begins_with_an_empty_build_folder(self) -> None:
         Path("build").mkdir()
         Path("build/verdict.json").write_text("of an earlier run")
