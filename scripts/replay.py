@@ -1,0 +1,30 @@
+"""Replay: run past months again, and compare the gate with never retraining and always promoting."""
+
+import argparse
+import logging
+
+from continuous_training import command
+from continuous_training.replay import months
+
+
+def main(given: argparse.Namespace) -> None:
+    """Replay the months, in a workspace of their own; print a table and leave build/replay.html and .png."""
+    first, last = months.parse(given.first, "--from"), months.parse(given.last, "--to")
+    from continuous_training.replay import loop, page, table  # seconds that --help should not take
+
+    result = loop.replay(given.model, first, last, fresh=given.fresh)
+    print(result.model_dump_json(indent=2) if given.json else table.table(result))
+    for path in page.write(result):
+        logging.getLogger(__name__).info("%s", path.resolve().as_uri())
+
+
+if __name__ == "__main__":
+    arguments = command.parser(
+        str(__doc__), "ct replay --from 2013-04 --to 2013-12", "ct replay --from 2013-04 --to 2013-06 --json"
+    )
+    arguments.add_argument("--from", dest="first", metavar="MONTH", required=True, help="the first month: 2013-04")
+    arguments.add_argument("--to", dest="last", metavar="MONTH", required=True, help="the last month: 2013-12")
+    arguments.add_argument("--model", default="flight_delays", help="the package under src/ (default: %(default)s)")
+    arguments.add_argument("--fresh", action="store_true", help="begin anew, whatever months are done already")
+    arguments.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.start(main, arguments)

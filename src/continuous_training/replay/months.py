@@ -1,0 +1,97 @@
+"""The months of a replay, and what is kept of each: what its run came to, and what its models were worth in it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from continuous_training.documents import Value
+from continuous_training.problem import Misuse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATTERN = "%Y-%m"
+
+
+class Difference(Value):
+    """How much better one model, or policy, is than another; without ends if the resamples could not tell them."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def found(self) -> Literal["better", "worse", "unsure", "equal"]:
+        """On which side of zero the whole interval lies; equal if nothing differs at all."""
+        if self.low is None or self.high is None:
+            return "unsure"
+        if self.low > 0:
+            return "better"
+        if self.high < 0:
+            return "worse"
+        return "unsure" if self.low or self.high or self.value else "equal"
+
+
+class Model(Value):
+    """A candidate, as MLflow knows it."""
+
+    run_id: str
+    uri: str
+
+
+class Made(Value):
+    """What a month's run came to: its candidate, if it made one, and the MLflow run of the champion after it."""
+
+    month: str
+    decision: Literal["promoted", "rejected", "none"]
+    said: str
+    candidate: Model | None = None
+    champion: str | None = None
+    fresh: Difference | None = None
+    log: str
+
+
+class Judged(Value):
+    """What models were worth in the month after they were made, by their MLflow runs.
+
+    `scores` has every model made so far; `draws` the champion's score less that of others on each resample.
+    """
+
+    rows: int
+    scores: dict[str, float]
+    draws: dict[str, list[float | None]]
+
+
+class Month(Value):
+    """A finished month; nothing is judged while there is no champion."""
+
+    made: Made
+    judged: Judged | None = None
+
+
+def parse(text: str, option: str) -> datetime:
+    """Read a month, such as 2013-04; returns its first moment.
+
+    Raises:
+        Misuse: it is none.
+    """
+    if re.fullmatch(r"\d{4}-\d{2}", text):
+        try:
+            return datetime.strptime(text, PATTERN)
+        except ValueError:
+            pass  # a thirteenth month
+    raise Misuse(f"{option} {text} is not a month: write it as 2013-04")
+
+
+def following(month: datetime) -> datetime:
+    """Return the first moment of the month after."""
+    return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
+
+
+def between(first: datetime, last: datetime) -> Iterator[datetime]:
+    """Yield the first moments of all months from the first to the last."""
+    while first <= last:
+        yield first
+        first = following(first)
