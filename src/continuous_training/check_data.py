@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from continuous_training import slices, snapshot
+from continuous_training import snapshot
+from continuous_training.comparison import slices
 from continuous_training.documents import Check
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from continuous_training import registry, rules, snapshot
-from continuous_training.contest import Contender, Contest
+from continuous_training import registry, snapshot
+from continuous_training.comparison import rules
+from continuous_training.comparison.contest import Contender, Contest
 from continuous_training.documents import BUILD, Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import mlflow.sklearn
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from continuous_training import evaluation, golden, registry, settings, snapshot
+from continuous_training import golden, registry, settings, snapshot
+from continuous_training.comparison import evaluation
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:

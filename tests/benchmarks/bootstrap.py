@@ -14,8 +14,8 @@ from itertools import islice
 import numpy as np
 from sklearn.metrics import get_scorer
 
-from continuous_training import bootstrap
-from continuous_training.evaluation import RecordedClassifier
+from continuous_training.comparison import bootstrap
+from continuous_training.comparison.evaluation import RecordedClassifier
 
 METRICS = ("roc_auc", "neg_log_loss", "average_precision")
 

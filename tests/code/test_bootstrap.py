@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import get_scorer
 
-from continuous_training import bootstrap, rules
-from continuous_training.counted import counted
+from continuous_training.comparison import bootstrap, rules
+from continuous_training.comparison.counted import counted
+from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.documents import Metric
-from continuous_training.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.settings import Compare
 
 if TYPE_CHECKING:
-    from continuous_training.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Recorded
 
 CLASSES = np.array([False, True])
 OF_CLASSES = ["roc_auc", "average_precision", "neg_log_loss", "neg_brier_score", "accuracy", "f1"]

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from continuous_training import compare, registry, rules
+from continuous_training import compare, registry
+from continuous_training.comparison import rules
 from continuous_training.documents import Check, Rule, Verdict
 from continuous_training.problem import Problem
 from pipeline import Pipeline

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from continuous_training import bootstrap, evaluation, snapshot
-from continuous_training.contest import Contender
+from continuous_training import snapshot
+from continuous_training.comparison import bootstrap, evaluation
+from continuous_training.comparison.contest import Contender
 from continuous_training.documents import Run, Stopwatch
 from continuous_training.replay.months import Judged, following
 from continuous_training.replay.policies import productions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from continuous_training import bootstrap
+from continuous_training.comparison import bootstrap
 from continuous_training.documents import Value
 from continuous_training.problem import Problem
 from continuous_training.replay.months import Difference, Made

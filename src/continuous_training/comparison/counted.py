@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import get_scorer
 
-from continuous_training.evaluation import RecordedClassifier
+from continuous_training.comparison.evaluation import RecordedClassifier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from continuous_training.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Recorded
 
     Counts = NDArray[np.int16]
     Truth = NDArray[Any]

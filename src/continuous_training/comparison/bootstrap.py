@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from continuous_training import progress
-from continuous_training.counted import counted
+from continuous_training.comparison.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from continuous_training.counted import Counts
-    from continuous_training.evaluation import Recorded
+    from continuous_training.comparison.counted import Counts
+    from continuous_training.comparison.evaluation import Recorded
 
 BLOCK = 1 << 16  # rows: how many a block gets is drawn first, then which of them, within the processor's cache
 PERIODS = {"hour": "h", "day": "D", "week": "W"}

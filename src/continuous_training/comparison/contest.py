@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from continuous_training import bootstrap, evaluation, footprint, registry, rules, slices
+from continuous_training import registry
+from continuous_training.comparison import bootstrap, evaluation, footprint, rules, slices
 from continuous_training.documents import Metric
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from continuous_training.comparison.evaluation import Recorded
     from continuous_training.documents import Curve, Rule
-    from continuous_training.evaluation import Recorded
     from continuous_training.settings import Settings
 
 
