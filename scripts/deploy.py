@@ -4,14 +4,15 @@ import argparse
 import logging
 
 from continuous_training import command, deploy, registry
-from continuous_training.documents import Candidate, Registration, Run, Stopwatch
+from continuous_training.documents import Candidate, Registration, Run, Stopwatch, Verdict
 
 
 def main(_: argparse.Namespace) -> None:
     """Deploy the version of build/registration.json."""
     run = Run.read()
-    candidate, registered, timer = Candidate.read(), Registration.read(), Stopwatch(run.build_tag)
-    made = deploy.deploy(registry.open_client(), run, candidate, registered, timer)
+    timer = Stopwatch(run.build_tag)
+    candidate, registered, verdict = Candidate.read(), Registration.read(), Verdict.read()
+    made = deploy.deploy(registry.open_client(), run, candidate, registered, verdict, timer)
     made.write()
     logging.getLogger(__name__).info(
         "Version %s is champion; ask it at %s/invocations", made.model_version, made.servers[0]

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Literal
 
-from continuous_training import registry, settings
+from continuous_training import promotion, registry, settings
 from continuous_training.documents import Plan, Run, Snapshot, Stopwatch
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ def _learnt_with(given: Settings) -> str:
 
 
 def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer: Stopwatch) -> Plan:
-    """Decide whether to train, from the fingerprint and what became of it before."""
+    """Decide whether to train, from the fingerprint and what became of it before.
+
+    A promotion that was cut off is undone first: the candidate is then judged against a champion that was proven.
+    """
+    promotion.recover(client, run.model, run.build_tag)
     parts = {
         "snapshot": taken.hash,
         "source": settings.source_hash(run.model),
@@ -35,7 +39,8 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
         "lock": run.lock,
     }
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    before = registry.trained(client, run.model, fingerprint)
+    before = registry.trained(client, run.model, fingerprint, registry.ROLLED_BACK)
+    before = before or registry.trained(client, run.model, fingerprint)  # a twin of what was rolled back is no better
     decision: Literal["train", "nothing"] = "train"
     resumes = None
     if before is None:
@@ -44,7 +49,7 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
         reason = f"FORCE: trained again, although run {before.info.run_name} did"
     else:
         outcome = before.data.tags.get(registry.OUTCOME)
-        done = {registry.DEPLOYED, registry.REJECTED}
+        done = {registry.DEPLOYED, registry.REJECTED, registry.ROLLED_BACK}
         if run.promote == "never":
             done.add(registry.HELD)
         if run.promote != "ask":  # who was not asked cannot overrule who said no

@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from continuous_training.problem import Problem
 from continuous_training.settings import STATE
 from continuous_training.warehouse import without_password
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow import MlflowClient
     from mlflow.entities import Run as TrackedRun
+    from mlflow.entities.model_registry import RegisteredModel
+
+Found = TypeVar("Found")
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
 FINGERPRINT = "ct.fingerprint"
 OUTCOME = "ct.outcome"  # how far a run got: set last, so a run without one was interrupted
 DEPLOYED, REJECTED, HELD, UNAPPROVED = "deployed", "rejected", "held", "not approved"
+ROLLED_BACK = "rolled back"
+
+REPLACED = "ct.replaced"  # on a version: the champion whose place it took
+ROLLED_BACK_BECAUSE = "ct.rolled_back"  # on a version: why it was rolled back
+
+TAG_LENGTH = 5000  # MLflow says 100,000, but its column holds no more; PostgreSQL refuses what is longer
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,16 @@ class Version:
     def uri(self) -> str:
         """The address by which MLflow loads it."""
         return f"models:/{self.name}/{self.number}"
+
+    @property
+    def replaced(self) -> str | None:
+        """The number of the champion whose place it took."""
+        return self.tags.get(REPLACED)
+
+    @property
+    def rolled_back(self) -> str | None:
+        """Why it was rolled back, if it was."""
+        return self.tags.get(ROLLED_BACK_BECAUSE)
 
 
 def tracking_uri() -> str:
@@ -80,11 +101,12 @@ def experiment(client: MlflowClient, model: str) -> str:
     return str(client.create_experiment(model, artifact_location=artifacts))
 
 
-def trained(client: MlflowClient, model: str, fingerprint: str) -> TrackedRun | None:
-    """Return the newest finished MLflow run that trained this fingerprint."""
+def trained(client: MlflowClient, model: str, fingerprint: str, outcome: str | None = None) -> TrackedRun | None:
+    """Return the newest finished MLflow run that trained this fingerprint, or the newest with this outcome."""
+    ended = f"tags.`{FINGERPRINT}` = '{fingerprint}' and attributes.status = 'FINISHED'"
     runs = client.search_runs(
         [experiment(client, model)],
-        f"tags.`{FINGERPRINT}` = '{fingerprint}' and attributes.status = 'FINISHED'",
+        ended if outcome is None else f"{ended} and tags.`{OUTCOME}` = '{outcome}'",
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
@@ -134,39 +156,39 @@ def load(uri: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever 
 
 
 def holder(client: MlflowClient, model: str, alias: str) -> Version | None:
-    """Return the version that an alias names, or None if there is none.
-
-    Raises:
-        Problem: the registry does not answer; that is not the same as there being no champion.
-    """
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
-
-    absent = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
-    try:
-        return _version(client.get_model_version_by_alias(model, alias))
-    except MlflowException as error:
-        if error.error_code in absent:
-            return None
-        raise Problem(f"the registry does not tell the {alias} of {model}: {error.message.splitlines()[0]}") from error
+    """Return the version that an alias names, or None if there is none."""
+    found = if_there(lambda: client.get_model_version_by_alias(model, alias), f"the {alias} of {model}")
+    return _version(found) if found else None
 
 
-def version(client: MlflowClient, model: str, number: str) -> Version:
-    """Return a version by its number."""
-    return _version(client.get_model_version(model, number))
+def find(client: MlflowClient, model: str, number: str) -> Version | None:
+    """Return a version by its number, or None if it is not there any more."""
+    found = if_there(lambda: client.get_model_version(model, number), f"version {number} of {model}")
+    return _version(found) if found else None
+
+
+def registered(client: MlflowClient, model: str) -> RegisteredModel | None:
+    """Return the registered model, with its tags and aliases, or None if no version of it was ever registered."""
+    return if_there(lambda: client.get_registered_model(model), f"of the model {model}")
 
 
 def identity(client: MlflowClient, model: str) -> str | None:
-    """Return what tells one registry's model from another's of the same name, however the registry is reached.
+    """Return what tells one registry's model from another's of the same name, however the registry is reached."""
+    found = registered(client, model)
+    return f"{model}@{found.creation_timestamp}" if found else None
 
-    None if no version of the model was ever registered.
-    """
-    found = client.search_registered_models(f"name = '{model}'", max_results=1)
-    return f"{model}@{found[0].creation_timestamp}" if found else None
+
+def made_from(client: MlflowClient, model: str, run_id: str) -> Version | None:
+    """Return the version that was made from an MLflow run."""
+    versions = client.search_model_versions(f"name = '{model}'")
+    return next((_version(found) for found in versions if found.run_id == run_id), None)
 
 
 def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags: dict[str, str]) -> Version:
-    """Return the version made from an MLflow run; make it if the run has none yet. It becomes the `candidate`."""
+    """Return the version made from an MLflow run; make it if the run has none yet. It becomes the `candidate`.
+
+    The tags are on it from its first moment; a version that an earlier run has made gets those that are new.
+    """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
@@ -175,34 +197,43 @@ def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    made = [found for found in client.search_model_versions(f"name = '{model}'") if found.run_id == run_id]
-    version = _version(made[0] if made else client.create_model_version(model, model_uri, run_id, tags=tags))
+    tags = {key: clipped(value) for key, value in tags.items()}
+    version = made_from(client, model, run_id)
+    version = version or _version(client.create_model_version(model, model_uri, run_id, tags=tags))
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(model, version.number, key, value)
     client.set_registered_model_alias(model, CANDIDATE, version.number)
     return version
 
 
-def promote(client: MlflowClient, version: Version) -> Version | None:
-    """Make a version the champion and keep the old one as `previous`; return what is `previous` now.
+def conclude(client: MlflowClient, run_id: str, outcome: str) -> None:
+    """Write down how far a run got, unless somebody has deleted it: that must not stop a rollback."""
+    if_there(lambda: client.set_tag(run_id, OUTCOME, outcome), f"MLflow run {run_id}")
 
-    The champion's alias moves last: a crash before it leaves the old champion in place, one after it leaves nothing to
-    do, and calling again ends in the same state.
+
+def clipped(text: str, length: int = TAG_LENGTH) -> str:
+    """Shorten a text to what a tag holds."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def if_there(call: Callable[[], Found], what: str) -> Found | None:
+    """Call MLflow about something; return None if there is no such thing.
+
+    Raises:
+        Problem: MLflow does not answer; that is not the same as there being no champion.
     """
-    champion = holder(client, version.name, CHAMPION)
-    if champion is not None and champion.number == version.number:
-        return holder(client, version.name, PREVIOUS)
-    if champion is not None:
-        client.set_registered_model_alias(version.name, PREVIOUS, champion.number)
-    client.set_registered_model_alias(version.name, CHAMPION, version.number)
-    return champion
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-
-def restore(client: MlflowClient, model: str, champion: Version | None) -> None:
-    """Give the champion's alias back to a version, or take it away if there was none."""
-    if champion is None:
-        client.delete_registered_model_alias(model, CHAMPION)
-    else:
-        client.set_registered_model_alias(model, CHAMPION, champion.number)
+    absent = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+    try:
+        return call()
+    except MlflowException as error:
+        if error.error_code in absent:
+            return None
+        raise Problem(f"the registry does not tell {what}: {error.message.splitlines()[0]}") from error
 
 
 def _version(found: Any) -> Version:  # noqa: ANN401 - two classes of MLflow's with these attributes
-    return Version(found.name, str(found.version), found.run_id, dict(found.tags))
+    return Version(found.name, str(found.version), found.run_id or "", dict(found.tags))

@@ -6,18 +6,17 @@ import http.server
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import requests
-import uvicorn
 
-from continuous_training import deploy, golden, registry
+from continuous_training import golden, registry
 from continuous_training.problem import Problem
-from continuous_training.serving import app, daemon
-from continuous_training.serving.follower import Follower
+from continuous_training.serving import daemon, rollout
 from pipeline import Pipeline
+from server import Server
 from toy import change
 
 if TYPE_CHECKING:
@@ -27,42 +26,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("tracked")
 
 ROWS = {"columns": ["shade", "x", "y"], "data": [["red", 1.5, None], ["blue", -2.0, 0.25]]}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-class Server:
-    """The application in a thread of this process."""
-
-    def __init__(self) -> None:
-        self.follower = Follower(registry.open_client(), "toy", ("numpy.dtype",))
-        self.url = f"http://127.0.0.1:{free_port()}"
-        port = int(self.url.rpartition(":")[2])
-        self._uvicorn = uvicorn.Server(uvicorn.Config(app.create(self.follower), port=port, log_level="error"))
-        self._thread = threading.Thread(target=self._uvicorn.run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        while not self._uvicorn.started:
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._uvicorn.should_exit = True
-        self._thread.join()
-
-    def get(self, path: str) -> requests.Response:
-        return requests.get(f"{self.url}{path}", timeout=10)
-
-    def ask(self, **body: Any) -> requests.Response:
-        return requests.post(f"{self.url}/invocations", json=body, timeout=10)
-
-    def wait_for(self, version: str) -> None:
-        while self.get("/version").json()["model_version"] != version:
-            time.sleep(0.05)
 
 
 @pytest.fixture
@@ -92,10 +55,7 @@ class TestServer:
         answer = server.ask(dataframe_split=ROWS)
         assert answer.headers["X-Model-Version"] == "1"
         assert np.allclose(answer.json()["predictions"], offline(first, ROWS))
-        run = Pipeline(monkeypatch, FORCE="true")
-        run.train()
-        second = registry.register(run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {})
-        registry.promote(run.client, second)
+        Pipeline(monkeypatch, FORCE="true").promote(judged=False)
         server.wait_for("2")
         assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "2"
 
@@ -135,11 +95,10 @@ class TestServer:
         Pipeline(monkeypatch).promote()
         server.wait_for("1")
         run = Pipeline(monkeypatch, FORCE="true")
-        run.train()
+        run.register(judged=False)
         newest = max((tracked / ".ct/artifacts").rglob("model.skops"), key=lambda path: path.stat().st_mtime_ns)
         newest.write_bytes(b"rotten")
-        second = registry.register(run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {})
-        registry.promote(run.client, second)
+        run.promote_registered()
         while server.get("/health").json()["failure"] is None:
             time.sleep(0.05)
         assert server.get("/health").json()["model_version"] == "1"
@@ -161,34 +120,20 @@ class TestDeploy:
         first = Pipeline(monkeypatch).promote()
         change("C: 1.0", "C: 0.5")
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
-        run.train()
-        made = registry.register(run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {})
+        run.register(judged=False)
         rows, answers = golden.kept(run.candidate.run_id)
         monkeypatch.setattr(golden, "kept", lambda _: (rows, (np.asarray(answers) + 0.001).tolist()))
-        from continuous_training.documents import Registration
-
-        registered = Registration(name="toy", model_version=made.number, **run.timer.stop())
         with pytest.raises(Problem, match="otherwise, by up to 0.001; version 1 is champion again"):
-            deploy.deploy(run.client, run.run, run.candidate, registered, run.timer)
+            run.deploy_registered()
         champion = registry.holder(run.client, "toy", registry.CHAMPION)
         assert champion is not None
         assert champion.number == first.number
-
-    def test_a_deployment_killed_half_way_is_finished_by_the_next_run(
-        self, monkeypatch: pytest.MonkeyPatch, server: Server
-    ) -> None:
-        killed = Pipeline(monkeypatch, SERVING_URLS=server.url)
-        killed.register()
-        registry.promote(killed.client, registry.version(killed.client, "toy", killed.registered.model_version))
-        again = Pipeline(monkeypatch, SERVING_URLS=server.url)
-        assert again.deploy().model_version == "1"
-        assert again.verdict.champion == "1"
 
     def test_an_abort_while_servers_follow_takes_the_alias_back(
         self, monkeypatch: pytest.MonkeyPatch, server: Server
     ) -> None:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
-        monkeypatch.setattr(deploy, "_check_golden", lambda *_: (_ for _ in ()).throw(SystemExit(143)))
+        monkeypatch.setattr(rollout, "check_golden", lambda *_: (_ for _ in ()).throw(SystemExit(143)))
         with pytest.raises(SystemExit):
             run.deploy()
         assert registry.holder(run.client, "toy", registry.CHAMPION) is None
@@ -200,9 +145,9 @@ class TestDeploy:
     ) -> None:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         run.deploy()
-        monkeypatch.setattr(deploy, "_wait", lambda *_: (_ for _ in ()).throw(Problem("it did not answer in time")))
+        monkeypatch.setattr(rollout, "wait", lambda *_: (_ for _ in ()).throw(Problem("it did not answer in time")))
         with pytest.raises(Problem, match="it did not answer in time"):
-            deploy.deploy(run.client, run.run, run.candidate, run.registered, run.timer)
+            run.deploy_registered()
         assert registry.holder(run.client, "toy", registry.CHAMPION) is not None
 
     def test_a_port_taken_by_something_else_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""Roll back: give the champion's place back to the version before it."""
+
+import argparse
+import os
+import time
+
+from continuous_training import command
+from continuous_training.documents import Run, Stopwatch
+from continuous_training.problem import Misuse, Problem
+
+
+def main(given: argparse.Namespace) -> None:
+    """Roll back, say which version answers now, and fail if a server does not follow."""
+    if not given.reason.strip():
+        raise Misuse("say why: --reason 'it predicts nonsense since noon', or REASON in the environment")
+    from continuous_training import registry, rollback  # MLflow takes seconds to import, --help should not
+
+    build_tag = os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}"
+    made, silent = rollback.roll_back(registry.open_client(), given.model, given.reason, Stopwatch(build_tag))
+    if _is_part_of(build_tag):
+        made.write()
+    told = f"version {made.model_version} of {made.name} is champion again, version {made.rolled_back} is not"
+    print(made.model_dump_json(indent=2) if given.json else told)
+    if silent:
+        raise Problem(f"{told}; but {'; '.join(silent)}")
+
+
+def _is_part_of(build_tag: str) -> bool:
+    """Tell whether build/ is that of a run which was started to roll back: a person may call this in any workspace."""
+    try:
+        run = Run.find()
+    except Problem:
+        return False
+    return run is not None and run.rollback and run.build_tag == build_tag
+
+
+if __name__ == "__main__":
+    arguments = command.parser(str(__doc__), "ct rollback --reason 'it predicts nonsense since noon'")
+    arguments.add_argument(
+        "--reason", default=os.environ.get("REASON", ""), help="why; kept with the version (default: REASON)"
+    )
+    arguments.add_argument(
+        "--model",
+        default=os.environ.get("MODEL") or "flight_delays",
+        help="the registered model (default: MODEL, else flight_delays)",
+    )
+    arguments.add_argument("--json", action="store_true", help="print the document of the rollback")
+    command.start(main, arguments)

@@ -1,0 +1,88 @@
+"""The two moves of a model's aliases: a version becomes champion, or is taken back.
+
+Each is written down before it is made, and can be settled by whoever finds it: made whole, or as if it had never been.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from continuous_training import registry
+from continuous_training.documents import Value
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from continuous_training.promotion import Standing
+
+
+class Promotion(Value):
+    """A version on its way to champion, and both aliases as they were before: it is undone unless it is proven."""
+
+    version: str
+    run_id: str
+    champion: str | None
+    previous: str | None
+    proven: bool = False
+
+    @property
+    def kept(self) -> str | None:
+        """The version that is `previous` once the move is made."""
+        return self.previous if self.champion == self.version else self.champion
+
+    def make(self, client: MlflowClient, model: str) -> None:
+        """Move the aliases, the champion's last; a version that is champion already keeps them."""
+        if self.champion == self.version:
+            return
+        if self.champion is not None:
+            client.set_registered_model_alias(model, registry.PREVIOUS, self.champion)
+            client.set_model_version_tag(model, self.version, registry.REPLACED, self.champion)
+        client.set_registered_model_alias(model, registry.CHAMPION, self.version)
+
+    def settle(self, client: MlflowClient, now: Standing) -> str | None:
+        """Keep the version if it is proven, else put back what was moved and say so; what a person moved stays."""
+        if self.proven:
+            registry.conclude(client, self.run_id, registry.DEPLOYED)
+            version = registry.find(client, now.model, self.version)
+            if version and version.rolled_back is not None:
+                client.delete_model_version_tag(now.model, self.version, registry.ROLLED_BACK_BECAUSE)
+            return None
+        if self.champion == self.version:
+            return None
+        moved = now.champion == self.version
+        if moved:
+            _point(client, now.model, registry.CHAMPION, self.champion)
+        if self.champion is not None and now.previous == self.champion:
+            _point(client, now.model, registry.PREVIOUS, self.previous)
+        if not moved:
+            return None
+        return f"version {self.champion} is champion again" if self.champion else "there is no champion again"
+
+
+class Withdrawal(Value):
+    """A version that is rolled back, and both aliases as they will be after: it is always finished."""
+
+    version: str
+    run_id: str
+    reason: str
+    champion: str
+    previous: str | None
+
+    def settle(self, client: MlflowClient, now: Standing) -> str:
+        """Say on the version why it is rolled back, and give the place that it holds to the one before it."""
+        registry.conclude(client, self.run_id, registry.ROLLED_BACK)
+        if registry.find(client, now.model, self.version):
+            client.set_model_version_tag(now.model, self.version, registry.ROLLED_BACK_BECAUSE, self.reason)
+        if now.champion == self.version:
+            _point(client, now.model, registry.CHAMPION, self.champion)
+        if now.previous in {self.version, self.champion}:
+            _point(client, now.model, registry.PREVIOUS, self.previous)
+        return f"version {self.version} is rolled back"
+
+
+def _point(client: MlflowClient, model: str, alias: str, number: str | None) -> None:
+    """Let an alias name a version, or none if there is no such version any more."""
+    if number is None or registry.find(client, model, number) is None:
+        client.delete_registered_model_alias(model, alias)
+    else:
+        client.set_registered_model_alias(model, alias, number)

@@ -1,0 +1,407 @@
+"""Register and promote: what the registry tells, who may move its aliases, and what is put back when that fails."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from continuous_training import promotion, registry
+from continuous_training.moves import Promotion
+from continuous_training.problem import Problem
+from continuous_training.promotion import Announcement
+from pipeline import Pipeline
+from toy import change
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+pytestmark = pytest.mark.usefixtures("tracked")
+
+FROM_NOW = timedelta(minutes=5)
+SCHEDULES = 20
+
+
+class TestRegister:
+    def test_registering_twice_makes_one_version(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch)
+        first = run.register()
+        assert run.register().model_version == first.model_version
+
+    def test_a_rejected_candidate_is_not_registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
+        with pytest.raises(Problem, match="it is not registered"):
+            Pipeline(monkeypatch).register()
+
+    def test_a_candidate_that_may_never_be_promoted_is_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch, PROMOTE="never")
+        run.register()
+        assert run.aliases == {"candidate": "1"}
+        assert Pipeline(monkeypatch, PROMOTE="never").plan().decision == "nothing"
+        assert Pipeline(monkeypatch, PROMOTE="auto").plan().decision == "train"
+
+    def test_the_version_tells_its_verdict_and_each_rule_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch, BUILD_TAG="ct-7")
+        run.register()
+        tags = registry.find(run.client, "toy", "1").tags
+        assert (tags["ct.verdict"], tags["ct.said"], tags["ct.build_tag"]) == ("promote", run.verdict.said, "ct-7")
+        assert tags["ct.rules"].split("; ") == [f"{rule.name}: passed" for rule in run.verdict.rules]
+
+    def test_a_later_verdict_of_the_same_candidate_takes_the_place_of_the_first(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Pipeline(monkeypatch, BUILD_TAG="ct-7").register()
+        Pipeline(monkeypatch, BUILD_TAG="ct-8").register(judged=False)
+        tags = registry.find(registry.open_client(), "toy", "1").tags
+        assert (tags["ct.said"], tags["ct.build_tag"]) == ("it is to win", "ct-8")
+
+    def test_words_too_many_for_a_tag_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch)
+        run.train()
+        registry.register(run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {"ct.said": "why " * 5000})
+        said = registry.find(run.client, "toy", "1").tags["ct.said"]
+        assert len(said) == registry.TAG_LENGTH
+        assert said.endswith("…")
+
+
+@pytest.fixture
+def client() -> MlflowClient:
+    """Return a client of a registry with three versions of `toy`, of which the first is champion."""
+    client = registry.open_client()
+    experiment = registry.experiment(client, "toy")
+    client.create_registered_model("toy")
+    for _ in range(3):
+        run_id = client.create_run(experiment).info.run_id
+        client.create_model_version("toy", "file:///nowhere", run_id)
+    client.set_registered_model_alias("toy", "champion", "1")
+    client.set_registered_model_alias("toy", "previous", "3")
+    return client
+
+
+def standing(client: MlflowClient) -> tuple[str | None, str | None]:
+    """Return champion and previous, of a model that nobody has a turn at."""
+    now = promotion.look(client, "toy")
+    assert now.announced == {}
+    return now.champion, now.previous
+
+
+def promote(client: MlflowClient, number: str, judged: str | None = "1", force: bool = False) -> None:
+    with promotion.turn(client, "toy", "ct-1", f"promoting version {number}") as turn:
+        turn.prove(turn.promote(number, judged, force=force))
+
+
+def fail(
+    client: MlflowClient,
+    failure: BaseException,
+    judged: str | None = "1",
+    meanwhile: Callable[[], object] = lambda: None,
+) -> None:
+    """Promote version 2, and fail before it is proven."""
+    with promotion.turn(client, "toy", "ct-1", "promoting version 2") as turn:
+        turn.promote("2", judged, force=False)
+        meanwhile()
+        raise failure
+
+
+class TestPromote:
+    def test_the_old_champion_is_kept_as_previous_and_named_on_the_new_one(self, client: MlflowClient) -> None:
+        promote(client, "2")
+        assert standing(client) == ("2", "1")
+        promoted = registry.find(client, "toy", "2")
+        assert promoted.replaced == "1"
+        assert client.get_run(promoted.run_id).data.tags["ct.outcome"] == "deployed"
+
+    def test_promoting_the_champion_again_changes_nothing(self, client: MlflowClient) -> None:
+        promote(client, "2")
+        promote(client, "2")
+        assert standing(client) == ("2", "1")
+
+    def test_a_verdict_about_another_champion_does_not_count(self, client: MlflowClient) -> None:
+        promote(client, "2")
+        with pytest.raises(
+            Problem, match="version 2 became champion meanwhile, but the verdict compared with version 1"
+        ):
+            promote(client, "3")
+        client.delete_registered_model_alias("toy", "champion")
+        with pytest.raises(Problem, match="the champion was taken away meanwhile"):
+            promote(client, "3")
+        client.set_registered_model_alias("toy", "champion", "2")
+        with pytest.raises(Problem, match="version 2 became champion meanwhile, but the verdict compared with no cham"):
+            promote(client, "3", judged=None)
+        assert standing(client) == ("2", "1")
+
+    def test_a_version_that_was_deleted_is_named(self, client: MlflowClient) -> None:
+        client.delete_model_version("toy", "2")
+        with pytest.raises(Problem, match="version 2 of toy is not in the registry any more"):
+            promote(client, "2")
+
+    @pytest.mark.parametrize("failure", [Problem("it fails"), OSError("it fails")])
+    def test_a_failure_puts_both_aliases_back(self, client: MlflowClient, failure: Exception) -> None:
+        with pytest.raises(Problem, match="it fails; version 1 is champion again"):
+            fail(client, failure)
+        assert standing(client) == ("1", "3")
+
+    @pytest.mark.parametrize("abort", [KeyboardInterrupt, SystemExit])
+    def test_an_abort_does_so_too(self, client: MlflowClient, abort: type[BaseException]) -> None:
+        with pytest.raises(abort):
+            fail(client, abort())
+        assert standing(client) == ("1", "3")
+
+    def test_the_first_champion_leaves_none_behind_when_it_fails(self, client: MlflowClient) -> None:
+        client.delete_registered_model_alias("toy", "champion")
+        with pytest.raises(Problem, match="it fails; there is no champion again"):
+            fail(client, Problem("it fails"), judged=None)
+        assert standing(client)[0] is None
+
+    def test_what_a_person_chose_meanwhile_is_not_put_back(self, client: MlflowClient) -> None:
+        with pytest.raises(Problem, match="^it fails$"):
+            fail(
+                client,
+                Problem("it fails"),
+                meanwhile=lambda: client.set_registered_model_alias("toy", "champion", "3"),
+            )
+        assert standing(client)[0] == "3"
+
+    def test_a_champion_that_was_deleted_meanwhile_is_not_put_back(self, client: MlflowClient) -> None:
+        with pytest.raises(Problem, match="it fails"):
+            fail(client, Problem("it fails"), meanwhile=lambda: client.delete_model_version("toy", "1"))
+        assert standing(client)[0] is None
+
+    def test_a_turn_whose_time_is_over_moves_nothing(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(promotion, "CALLS_SECONDS", -promotion.PATIENCE_SECONDS)
+        with pytest.raises(Problem, match="too slow while promoting version 2: run again"):
+            promote(client, "2")
+        assert standing(client) == ("1", "3")
+
+
+@contextmanager
+def process() -> Iterator[Callable[[], None]]:
+    """Start a process that lives until what is yielded is called, which leaves a zombie."""
+    with subprocess.Popen(["sleep", "1000"]) as other:
+
+        def kill() -> None:
+            other.kill()
+            while psutil.Process(other.pid).status() != psutil.STATUS_ZOMBIE:
+                pass
+
+        kill.pid = other.pid  # type: ignore[attr-defined]
+        yield kill
+        other.kill()
+
+
+def half_promoted(client: MlflowClient, pid: int, host: str, until: datetime) -> None:
+    """Leave the registry as a run that was killed while it promoted version 2."""
+    run_id = registry.find(client, "toy", "2").run_id
+    move = Promotion(version="2", run_id=run_id, champion="1", previous="3")
+    announced = Announcement(
+        build_tag="ct-1",
+        what="promoting version 2",
+        until=until,
+        host=host,
+        pid=pid,
+        born=psutil.Process(pid).create_time(),
+        move=move,
+    )
+    client.set_registered_model_tag("toy", f"{promotion.TURN}0", announced.model_dump_json())
+    move.make(client, "toy")
+
+
+class TestRecovery:
+    def test_the_next_plan_undoes_at_once_what_a_killed_process_of_this_machine_left(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with process() as kill:
+            half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
+            Pipeline(monkeypatch).plan()
+            assert promotion.look(client, "toy").champion == "2"
+            kill()
+            Pipeline(monkeypatch).plan()
+        assert standing(client) == ("1", "3")
+        assert "Run ct-1 was cut off while it was promoting version 2: version 1 is champion again" in caplog.messages
+
+    def test_what_a_run_on_another_machine_left_is_undone_when_its_time_is_over(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with process() as kill:
+            half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC) + FROM_NOW)
+            kill()
+            Pipeline(monkeypatch).plan()
+            assert promotion.look(client, "toy").champion == "2"
+        with process() as kill:
+            half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC))
+            Pipeline(monkeypatch).plan()
+        assert standing(client) == ("1", "3")
+
+    def test_a_promotion_waits_for_no_dead_run_and_is_held_against_the_champion_before_it(
+        self, client: MlflowClient
+    ) -> None:
+        with process() as kill:
+            half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
+            kill()
+            with pytest.raises(Problem, match="version 1 became champion meanwhile"):
+                promote(client, "3", judged="2")
+        promote(client, "3", judged="1")
+        assert standing(client) == ("3", "1")
+
+    def test_a_promotion_that_was_proven_before_its_run_was_killed_stays(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with process() as kill:
+            half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
+            left = promotion.look(client, "toy").announced[f"{promotion.TURN}0"]
+            proven = left.model_copy(update={"move": left.move.model_copy(update={"proven": True})})
+            client.set_registered_model_tag("toy", f"{promotion.TURN}0", proven.model_dump_json())
+            kill()
+            Pipeline(monkeypatch).plan()
+        assert standing(client) == ("2", "1")
+        assert client.get_run(left.move.run_id).data.tags["ct.outcome"] == "deployed"
+
+    def test_a_champion_set_by_hand_is_left_alone(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        client.set_registered_model_alias("toy", "champion", "3")
+        Pipeline(monkeypatch).plan()
+        assert standing(client) == ("3", "3")
+
+    def test_while_another_run_has_its_turn_nobody_else_gets_one(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
+        with promotion.turn(client, "toy", "ct-5", "promoting version 2"):
+            with pytest.raises(
+                Problem, match="another run, ct-5, is promoting version 2: run again after it has ended"
+            ):
+                promote(client, "3")
+            assert [found.build_tag for found in promotion.look(client, "toy").announced.values()] == ["ct-5"]
+        promote(client, "3")
+
+    def test_a_turn_lasts_as_long_as_the_servers_may_take(self, client: MlflowClient) -> None:
+        before = datetime.now(UTC)
+        with promotion.turn(client, "toy", "ct-5", "promoting version 2", seconds=3600):
+            (announced,) = promotion.look(client, "toy").announced.values()
+        assert announced.until - before > timedelta(hours=1)
+
+    def test_an_announcement_of_another_version_of_this_program_is_named(self, client: MlflowClient) -> None:
+        client.set_registered_model_tag("toy", "ct.turn.1", '{"by": "a later version"}')
+        with pytest.raises(Problem, match="remove the tag ct.turn.1 of toy, which is no announcement"):
+            promote(client, "2")
+
+
+class Schedule:
+    """Lets several threads use one registry, one call of one of them at a time, in an order that a seed decides."""
+
+    def __init__(self, seed: int, threads: int) -> None:
+        self.random = random.Random(seed)
+        self._running = threads
+        self._waiting: list[str] = []
+        self._chosen: str | None = None
+        self._changed = threading.Condition()
+
+    def client(self, real: MlflowClient) -> Any:
+        """Return a client whose calls wait until they are chosen."""
+        schedule = self
+
+        class Scheduled:
+            def __getattr__(self, name: str) -> Callable[..., Any]:
+                def call(*given: Any, **named: Any) -> Any:
+                    schedule._wait()
+                    return getattr(real, name)(*given, **named)
+
+                return call
+
+        return Scheduled()
+
+    def run(self, bodies: dict[str, Callable[[], None]]) -> None:
+        """Run the bodies, each in a thread of its name, to their ends."""
+
+        def go(body: Callable[[], None]) -> None:
+            try:
+                body()
+            finally:
+                with self._changed:
+                    self._running -= 1
+                    self._choose()
+
+        threads = [threading.Thread(target=go, args=(body,), name=name) for name, body in bodies.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _wait(self) -> None:
+        name = threading.current_thread().name
+        with self._changed:
+            self._waiting.append(name)
+            self._choose()
+            self._changed.wait_for(lambda: self._chosen == name)
+            self._chosen = None
+
+    def _choose(self) -> None:
+        """Choose once every thread that still runs is before its next call."""
+        if self._waiting and len(self._waiting) == self._running:
+            self._chosen = self.random.choice(sorted(self._waiting))
+            self._waiting.remove(self._chosen)
+            self._changed.notify_all()
+
+
+class TestTwoAtOnce:
+    def test_of_runs_that_promote_at_once_one_wins_however_their_calls_fall(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(promotion, "PAUSE_SECONDS", 0)
+        for seed in range(SCHEDULES):
+            won, lost = self.promote_at_once(client, monkeypatch, seed, failures=0)
+            assert len(won) == len(lost) == 1, f"schedule {seed}"
+            assert standing(client) == (won[0], "1"), f"schedule {seed}"
+
+    def test_another_wins_when_no_server_follows_the_first(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(promotion, "PAUSE_SECONDS", 0)
+        for seed in range(SCHEDULES):
+            won, lost = self.promote_at_once(client, monkeypatch, seed, failures=1)
+            assert lost == ["no server follows; version 1 is champion again"], f"schedule {seed}"
+            assert standing(client) == (won[0], "1"), f"schedule {seed}"
+
+    @staticmethod
+    def promote_at_once(
+        client: MlflowClient, monkeypatch: pytest.MonkeyPatch, seed: int, failures: int
+    ) -> tuple[list[str], list[str]]:
+        """Promote versions 2 and 3 at once; return who has won, and why others have not."""
+        client.set_registered_model_alias("toy", "champion", "1")
+        schedule = Schedule(seed, threads=2)
+        scheduled = schedule.client(client)
+        monkeypatch.setattr(promotion.secrets, "token_hex", lambda _: f"{schedule.random.random():.16f}")
+        within: list[str] = []
+        together: list[list[str]] = []
+        won: list[str] = []
+        lost: list[str] = []
+        failing = iter(range(failures))
+
+        def go() -> None:
+            number = threading.current_thread().name
+            try:
+                with promotion.turn(scheduled, "toy", f"ct-{number}", f"promoting version {number}") as turn:
+                    within.append(number)
+                    together.append([*within])
+                    try:
+                        promoted = turn.promote(number, "1", force=False)
+                        if next(failing, None) is not None:
+                            raise Problem("no server follows")
+                        turn.prove(promoted)
+                    finally:
+                        within.remove(number)
+                won.append(number)
+            except Problem as problem:
+                lost.append(str(problem))
+
+        schedule.run({"2": go, "3": go})
+        assert all(len(numbers) == 1 for numbers in together), f"schedule {seed}"
+        return won, lost

@@ -1,0 +1,254 @@
+"""Roll back: the version before the champion answers again, and the one taken back does not return by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import ROOT
+from continuous_training import golden, promotion, registry, rollback
+from continuous_training.documents import Rollback, Stopwatch
+from continuous_training.problem import Problem
+from continuous_training.serving import rollout
+from pipeline import Pipeline
+from server import Server, free_port
+from toy import change
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow import MlflowClient
+
+pytestmark = pytest.mark.usefixtures("tracked")
+
+WHY = "it predicts nonsense since noon"
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVING_URLS", f"http://127.0.0.1:{free_port()}")
+
+
+def promoted(monkeypatch: pytest.MonkeyPatch, versions: int) -> Pipeline:
+    """Make so many champions, one after the other, each of other parameters; return the last one's run."""
+    for number in range(1, versions + 1):
+        if number > 1:
+            change(f"C: {number - 1}.0", f"C: {number}.0")
+        run = Pipeline(monkeypatch)
+        run.promote(judged=False)
+    return run
+
+
+def roll_back(client: MlflowClient) -> tuple[Rollback, list[str]]:
+    return rollback.roll_back(client, "toy", WHY, Stopwatch("ct-9"))
+
+
+class TestRollBack:
+    def test_previous_is_champion_again_and_the_version_tells_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        made, _ = roll_back(run.client)
+        assert (made.model_version, made.rolled_back, made.reason) == ("1", "2", WHY)
+        assert run.aliases == {"candidate": "2", "champion": "1"}
+        taken_back = registry.find(run.client, "toy", "2")
+        assert taken_back.tags["ct.rolled_back"] == WHY
+        assert run.client.get_run(taken_back.run_id).data.tags["ct.outcome"] == "rolled back"
+
+    def test_a_second_one_goes_one_further_and_a_third_says_that_there_is_none(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = promoted(monkeypatch, versions=3)
+        roll_back(run.client)
+        assert run.aliases == {"candidate": "3", "champion": "2", "previous": "1"}
+        roll_back(run.client)
+        assert run.aliases == {"candidate": "3", "champion": "1"}
+        with pytest.raises(Problem, match="there is no version of toy before version 1"):
+            roll_back(run.client)
+        assert run.aliases == {"candidate": "3", "champion": "1"}
+
+    def test_a_version_taken_back_is_never_gone_back_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        roll_back(run.client)
+        run.client.set_registered_model_alias("toy", registry.PREVIOUS, "2")
+        with pytest.raises(Problem, match=f"version 2 of toy, the one before version 1, was rolled back .*{WHY}"):
+            roll_back(run.client)
+
+    def test_without_a_champion_there_is_nothing_to_roll_back(self) -> None:
+        with pytest.raises(Problem, match="toy has no champion, so there is nothing to roll back"):
+            roll_back(registry.open_client())
+
+    def test_while_another_run_promotes_it_waits_its_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
+        with (
+            promotion.turn(run.client, "toy", "ct-5", "promoting version 3"),
+            pytest.raises(Problem, match="another run, ct-5, is promoting version 3"),
+        ):
+            roll_back(run.client)
+        assert roll_back(run.client)[0].model_version == "1"
+
+    def test_a_champion_whose_promotion_was_cut_off_gives_way_to_the_one_that_it_had_replaced(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not to the one before that: taking the turn undoes the promotion, and there is nothing more to move."""
+        run = promoted(monkeypatch, versions=3)
+        run.client.set_registered_model_alias("toy", registry.CHAMPION, "2")
+        cut_off = promotion.turn(run.client, "toy", "ct-5", "promoting version 3")
+        cut_off.__enter__().promote("3", "2", force=False)
+        ((key, left),) = promotion.look(run.client, "toy").announced.items()
+        over = left.model_copy(update={"until": datetime.now(UTC)})
+        run.client.set_registered_model_tag("toy", key, over.model_dump_json())
+        assert run.aliases["champion"] == "3"
+        made, _ = roll_back(run.client)
+        assert (made.model_version, made.rolled_back) == ("2", "3")
+        assert run.aliases["champion"] == "2"
+        assert registry.find(run.client, "toy", "3").rolled_back == WHY
+
+    def test_a_version_whose_mlflow_run_was_deleted_can_still_be_taken_back(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = promoted(monkeypatch, versions=2)
+        run.client.delete_run(run.candidate.run_id)
+        assert roll_back(run.client)[0].model_version == "1"
+        assert run.aliases["champion"] == "1"
+
+
+class TestAfterwards:
+    def test_the_next_plan_has_nothing_to_learn_but_force_trains(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        roll_back(run.client)
+        planned = Pipeline(monkeypatch).plan()
+        assert planned.decision == "nothing"
+        assert "trained this fingerprint and was rolled back" in planned.reason
+        forced = Pipeline(monkeypatch, FORCE="true").plan()
+        assert (forced.decision, forced.resumes) == ("train", None)
+
+    def test_another_candidate_of_the_same_fingerprint_does_not_slip_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        with monkeypatch.context() as forced:
+            Pipeline(forced, FORCE="true").train()
+        roll_back(run.client)
+        assert Pipeline(monkeypatch).plan().decision == "nothing"
+
+    def test_it_is_neither_registered_nor_deployed_by_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        roll_back(run.client)
+        refused = f"version 2 of toy was rolled back .{WHY}.: it is promoted again only with FORCE=true"
+        with pytest.raises(Problem, match=refused):
+            run.promote_registered()
+        monkeypatch.setattr(run, "win", lambda: run.verdict)
+        with pytest.raises(Problem, match=refused):
+            run.register(judged=False)
+
+    def test_force_promotes_it_again_and_the_reason_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        roll_back(run.client)
+        with promotion.turn(run.client, "toy", "ct-10", "promoting version 2") as turn:
+            turn.prove(turn.promote("2", "1", force=True))
+        assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}
+        version = registry.find(run.client, "toy", "2")
+        assert version.rolled_back is None
+        assert run.client.get_run(version.run_id).data.tags["ct.outcome"] == "deployed"
+
+
+class TestServers:
+    def test_it_waits_until_they_answer_with_the_old_version(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        with Server() as one, Server() as other:
+            monkeypatch.setenv("SERVING_URLS", f"{one.url},{other.url}")
+            made, silent = roll_back(run.client)
+            assert (made.servers, silent) == ([one.url, other.url], [])
+            assert one.ask(dataframe_split=golden.kept(run.candidate.run_id)[0]).headers["X-Model-Version"] == "1"
+
+    def test_one_that_is_down_is_told_and_the_others_are_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        nobody = f"http://127.0.0.1:{free_port()}"
+        with Server() as one:
+            monkeypatch.setenv("SERVING_URLS", f"{nobody},{one.url}")
+            made, silent = roll_back(run.client)
+        assert (made.servers, silent) == ([one.url], [f"no server answers at {nobody}"])
+        assert run.aliases["champion"] == "1"
+
+    def test_one_that_answers_otherwise_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        monkeypatch.setattr(rollout, "TOLERANCE", -1.0)
+        with Server() as one:
+            monkeypatch.setenv("SERVING_URLS", one.url)
+            made, silent = roll_back(run.client)
+        assert made.servers == []
+        assert f"{one.url} answers the golden rows of version 1 otherwise" in silent[0]
+
+    def test_one_of_another_registry_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(monkeypatch, versions=2)
+        with Server() as one:
+            one.wait_for("2")
+            one.follower.stop()
+            one.follower.registry = "toy@1"
+            monkeypatch.setenv("SERVING_URLS", one.url)
+            assert roll_back(run.client)[1] == [f"{one.url} is a server of another model or registry"]
+
+
+class Shell:
+    """`ct rollback`, as a person or Jenkins calls it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "scripts/rollback.py"), *arguments],
+            cwd=self.folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+class TestCommand:
+    def test_it_asks_for_a_reason(self, tracked: Path) -> None:
+        refused = Shell(tracked)()
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "say why" in refused.stderr
+
+    def test_by_hand_it_works_in_any_workspace_and_writes_nothing_there(
+        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+    ) -> None:
+        promoted(monkeypatch, versions=3)
+        (tracked / "build").mkdir(exist_ok=True)
+        (tracked / "build/run.json").write_text("not a document")
+        with Server() as server:
+            made = Shell(tracked)("--reason", WHY, "--model", "toy", SERVING_URLS=server.url)
+            assert (made.returncode, made.stdout) == (
+                0,
+                "version 2 of toy is champion again, version 3 is not\n",
+            ), made.stderr
+            told = Shell(tracked)("--json", REASON=WHY, MODEL="toy", SERVING_URLS=server.url)
+        assert Rollback.model_validate(json.loads(told.stdout)).model_version == "1"
+        assert not (tracked / "build/rollback.json").exists()
+
+    def test_in_a_run_that_was_started_for_it_it_leaves_its_document(
+        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+    ) -> None:
+        promoted(monkeypatch, versions=2)
+        run = Pipeline(monkeypatch, BUILD_TAG="ct-9").run.model_copy(update={"rollback": True})
+        run.write()
+        url = f"http://127.0.0.1:{free_port()}"
+        failed = Shell(tracked)(REASON=WHY, MODEL="toy", SERVING_URLS=url)
+        assert failed.returncode == 1
+        assert f"version 1 of toy is champion again, version 2 is not; but no server answers at {url}" in failed.stderr
+        made = Rollback.read()
+        assert (made.model_version, made.rolled_back, made.reason, made.servers) == ("1", "2", WHY, [])
+
+    def test_in_a_run_that_trains_it_leaves_the_build_folder_alone(
+        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+    ) -> None:
+        promoted(monkeypatch, versions=2)
+        Pipeline(monkeypatch, BUILD_TAG="ct-9").run.write()
+        assert "version 1 of toy is champion again" in Shell(tracked)(REASON=WHY, MODEL="toy").stdout
+        assert Rollback.find() is None
