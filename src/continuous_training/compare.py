@@ -12,12 +12,15 @@ from continuous_training import registry, snapshot
 from continuous_training.comparison import rules
 from continuous_training.comparison.contest import Contender, Contest
 from continuous_training.documents import BUILD, Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
+from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
     from mlflow import MlflowClient
 
+    from continuous_training.registry import Version
     from continuous_training.settings import Settings
 
 IN_WORDS = BUILD / "verdict.txt"
@@ -40,7 +43,7 @@ def judge(
     fresh = snapshot.read(taken.fresh.path, given.data)
     champion = registry.holder(client, run.model, registry.CHAMPION)
     ours = Contender(candidate.model_uri, given, fresh)
-    theirs = Contender(champion.uri, given, fresh) if champion else None
+    theirs = _standing(champion, given, fresh) if champion else None
     contest = Contest(given, fresh, ours, theirs)
     conditions = contest.conditions()
     scorable = all(rule.passed for rule in conditions)
@@ -75,6 +78,16 @@ def judge(
     elif run.promote == "ask":  # until a person has said yes and Deploy has overwritten it, this is a no
         client.set_tag(candidate.run_id, registry.OUTCOME, registry.UNAPPROVED)
     return verdict
+
+
+def _standing(champion: Version, given: Settings, fresh: pd.DataFrame) -> Contender:
+    try:
+        return Contender(champion.uri, given, fresh)
+    except Problem as problem:
+        raise Problem(
+            f"{problem}; it is the champion: restore its files, or put back the version before it with "
+            "scripts/ct rollback"
+        ) from problem
 
 
 def in_words(verdict: Verdict) -> Iterator[str]:

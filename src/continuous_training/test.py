@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree as ET
 
 from continuous_training.documents import BUILD
@@ -17,21 +17,41 @@ QUICK = ("-m", "not integration")
 AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=worksteal")  # each process takes seconds to import what it tests
 
 
+class Case(NamedTuple):
+    """One test and what became of it; an `error` happened around the test, in what it stands on."""
+
+    module: str
+    name: str
+    outcome: Literal["passed", "failure", "error", "skipped"]
+    said: str
+
+
+def command(junit: Path, *arguments: str) -> list[str]:
+    """Return the command that runs pytest and leaves its results in a JUnit file."""
+    return [sys.executable, "-m", "pytest", f"--junitxml={junit}", *arguments]
+
+
 def test(*arguments: str) -> int:
     """Run pytest with the given arguments; return its exit code and leave its results in build/junit/tests.xml."""
-    command = [sys.executable, "-m", "pytest", f"--junitxml={JUNIT}", *AT_ONCE, *arguments]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command(JUNIT, *AT_ONCE, *arguments), check=False).returncode
 
 
-def counts(path: Path) -> tuple[int, int, int, list[str]]:
+def cases(junit: Path) -> list[Case]:
+    """Read the tests from a JUnit file."""
+    return [_case(found) for found in ET.parse(junit).getroot().iter("testcase")]  # noqa: S314 - pytest wrote it
+
+
+def counts(junit: Path) -> tuple[int, int, int, list[str]]:
     """Read a JUnit file: how many tests passed, failed and were skipped, and the names of the failed ones."""
-    cases = ET.parse(path).getroot().iter("testcase")  # noqa: S314 - pytest has just written it
-    passed, skipped, failures = 0, 0, []
-    for case in cases:
-        if case.find("failure") is not None or case.find("error") is not None:
-            failures.append(f"{case.get('classname')}.{case.get('name')}")
-        elif case.find("skipped") is not None:
-            skipped += 1
-        else:
-            passed += 1
-    return passed, len(failures), skipped, failures
+    found = cases(junit)
+    outcomes = [case.outcome for case in found]
+    failures = [f"{case.module}.{case.name}" for case in found if case.outcome in {"failure", "error"}]
+    return outcomes.count("passed"), len(failures), outcomes.count("skipped"), failures
+
+
+def _case(found: ET.Element) -> Case:
+    module, name = found.get("classname", ""), found.get("name", "")
+    for outcome in ("failure", "error", "skipped"):
+        if (what := found.find(outcome)) is not None:
+            return Case(module, name, outcome, what.get("message", ""))
+    return Case(module, name, "passed", "")

@@ -1,0 +1,23 @@
+"""Check model: run the model's behaviour tests on the candidate and fresh rows."""
+
+import argparse
+import logging
+
+from continuous_training import check_model, command, settings
+from continuous_training.documents import Candidate, Run, Snapshot, Stopwatch
+
+log = logging.getLogger(__name__)
+
+
+def main(_: argparse.Namespace) -> None:
+    """Write down which behaviours the candidate shows; one that it lacks is for the comparison to reject."""
+    run = Run.read()
+    taken, candidate, timer = Snapshot.read(), Candidate.read(), Stopwatch(run.build_tag)
+    document = check_model.check(run, settings.load(run.model), taken, candidate, timer)
+    document.write()
+    for check in document.checks:
+        log.info("%s %s%s", "✓" if check.passed else "✗", check.name, "" if check.passed else f": {check.said}")
+
+
+if __name__ == "__main__":
+    command.start(main, command.parser(str(__doc__), "ct check-model"))

@@ -1,0 +1,146 @@
+"""Check model: what becomes of a model's behaviour tests, and that nothing but the candidate decides it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from continuous_training import check_model, settings, snapshot
+from continuous_training.problem import Problem
+from pipeline import Pipeline
+from toy import change
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from continuous_training.documents import Check
+
+pytestmark = pytest.mark.usefixtures("tracked")
+
+BEHAVIOUR = """
+import os
+
+import mlflow.sklearn
+import pandas as pd
+import pytest
+
+
+@pytest.fixture(scope="session")
+def model():
+    return mlflow.sklearn.load_model(os.environ["CT_CANDIDATE"])
+
+
+@pytest.fixture(scope="session")
+def rows():
+    return pd.read_parquet(os.environ["CT_FRESH_ROWS"])
+
+
+def test_the_larger_x_the_likelier_late(model, rows):
+    assert (model.predict_proba(rows.assign(x=2.0)) > model.predict_proba(rows.assign(x=-2.0)))[:, 1].all()
+
+
+@pytest.mark.parametrize("feature", ["shade", "no_such_thing"])
+def test_a_feature_is_asked_for(model, rows, feature):
+    assert feature in model.feature_names_in_, f"{feature} is not"
+
+
+def test_y_decides(model, rows):
+    assert (model.predict_proba(rows.assign(y=-1.0))[:, 1] > 0.99).all()
+
+
+def test_of_another_season():
+    pytest.skip("it is winter")
+"""
+
+
+def write(tests: str, workspace: Path) -> None:
+    folder = workspace / "tests/model/toy"
+    folder.mkdir(parents=True)
+    (folder / "test_behaviour.py").write_text(tests)
+
+
+def checks(run: Pipeline) -> list[Check]:
+    run.train()
+    return check_model.check(run.run, run.given, run.taken, run.candidate, run.timer).checks
+
+
+def test_each_behaviour_is_a_check_in_words_and_a_failed_one_says_why(
+    monkeypatch: pytest.MonkeyPatch, tracked: Path
+) -> None:
+    write(BEHAVIOUR, tracked)
+    found = {check.name: check for check in checks(Pipeline(monkeypatch))}
+    assert {name: check.passed for name, check in found.items()} == {
+        "the larger x the likelier late": True,
+        "a feature is asked for [shade]": True,
+        "a feature is asked for [no_such_thing]": False,
+        "y decides": False,
+    }
+    assert found["a feature is asked for [no_such_thing]"].said == "no_such_thing is not"
+    assert found["y decides"].said.startswith("assert ")
+    assert "\n" not in found["y decides"].said
+    assert "no_such_thing is not" in (tracked / "build/junit/model.xml").read_text()
+
+
+def test_a_model_without_behaviour_tests_is_told_which_file_to_write(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert checks(Pipeline(monkeypatch)) == []
+    assert "write tests/model/toy/test_behaviour.py" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("tests", "said"),
+    [
+        ("", "holds no test"),
+        ("def test_it_is_python(:", "cannot be run, pytest ended with 2"),
+        ("def test_it_is_asked(nothing_of_this_name): ...", "cannot ask test_it_is_asked"),
+        ("import pytest\ndef test_it_is_asked(): pytest.skip('no')", "skips all its tests"),
+    ],
+    ids=["no test", "a broken file", "a broken fixture", "only skipped tests"],
+)
+def test_tests_that_ask_nothing_end_the_run_instead_of_judging(
+    monkeypatch: pytest.MonkeyPatch, tracked: Path, tests: str, said: str
+) -> None:
+    write(tests, tracked)
+    with pytest.raises(Problem, match=said):
+        checks(Pipeline(monkeypatch))
+
+
+def test_ones_own_pytest_options_leave_out_no_test(monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
+    write("def test_it_holds(): ...\ndef test_it_fails(): assert False", tracked)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k holds")
+    assert [check.passed for check in checks(Pipeline(monkeypatch))] == [True, False]
+
+
+def test_a_candidate_that_is_not_to_be_trusted_is_asked_nothing(monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
+    write("def test_it_is_asked(): ...", tracked)
+    run = Pipeline(monkeypatch)
+    run.train()
+    for described in (tracked / ".ct/artifacts").rglob("MLmodel"):
+        change("serialization_format: skops", "serialization_format: pickle", described)
+    with pytest.raises(Problem, match="was not stored with skops"):
+        check_model.check(run.run, run.given, run.taken, run.candidate, run.timer)
+    assert not check_model.JUNIT.exists()
+
+
+class TestRows:
+    def test_they_are_spread_over_the_whole_window_and_always_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch)
+        fresh = snapshot.read(run.snapshot().fresh.path, run.given.data)
+        monkeypatch.setattr(check_model, "ROWS", 56)
+        chosen = check_model.spread(fresh, run.given.data)
+        days = fresh.loc[chosen.index, "seen"].dt.date.value_counts()
+        assert (len(days), days.min(), days.max()) == (14, 4, 4)
+        again = check_model.spread(fresh.sample(frac=1, random_state=1).sort_values("id"), run.given.data)
+        pd.testing.assert_frame_equal(again, chosen)
+
+    def test_they_hold_the_features_alone_in_the_order_of_the_key(self) -> None:
+        data = settings.load("toy").data
+        random = np.random.default_rng(4)
+        fresh = pd.DataFrame({"id": range(9), "seen": random.permutation(9), "late": True, "x": range(9), "y": 1.0})
+        chosen = check_model.spread(fresh.assign(shade="red"), data)
+        assert list(chosen) == ["shade", "x", "y"]
+        assert list(chosen["x"]) == list(range(9))

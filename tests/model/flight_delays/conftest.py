@@ -1,0 +1,104 @@
+"""Who is tested: the run's candidate on its fresh rows, or else what the package builds on flights that are made up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import flight_delays
+from flight_delays.model import build
+
+SETTINGS = yaml.safe_load(Path(flight_delays.__file__).with_name("training.yaml").read_text(encoding="utf-8"))
+COLUMNS = SETTINGS["data"]["columns"]
+FEATURES = [name for name, column in COLUMNS.items() if column.get("feature", True)]
+CATEGORIES = [name for name in FEATURES if COLUMNS[name]["type"] == "category"]
+NUMBERS = [name for name in FEATURES if name not in CATEGORIES]
+
+
+def made_up(rows: int, seed: int) -> pd.DataFrame:
+    """Make up flights, and which of them were late; what makes them so is `odds`, in the log of odds."""
+    random = np.random.default_rng(seed)
+    bad = random.random(rows) < 0.3
+    frame = pd.DataFrame(
+        {
+            "carrier": random.choice(["9E", "AA", "B6", "DL", "EV", "UA", "WN"], rows),
+            "origin": random.choice(["EWR", "JFK", "LGA"], rows),
+            "dest": random.choice(["ATL", "BOS", "FLL", "LAX", "MIA", "ORD", "SFO"], rows),
+            "departure_minute": random.integers(300, 1440, rows).astype(float),
+            "arrival_minute": random.integers(0, 1440, rows).astype(float),
+            "day_of_week": random.integers(0, 7, rows).astype(float),
+            "distance": random.integers(100, 2600, rows).astype(float),
+            "plane_age": random.integers(0, 30, rows).astype(float),
+            "seats": random.choice([55.0, 149.0, 189.0, 330.0], rows),
+            "temperature": random.uniform(15, 95, rows),
+            "dew_point": random.uniform(0, 75, rows),
+            "humidity": np.where(bad, random.uniform(75, 100, rows), random.uniform(20, 80, rows)),
+            "wind_direction": random.choice(np.arange(0.0, 361, 10), rows),
+            "wind_speed": random.gamma(4, 2.5, rows),
+            "precipitation": np.where(bad, random.exponential(0.15, rows), 0.0),
+            "pressure": random.normal(1018, 7, rows),
+            "visibility": np.where(bad, random.uniform(0, 9, rows), 10.0),
+            "late_share_at_origin": random.beta(1, 4, rows),
+            "late_share_of_carrier": random.beta(1, 4, rows),
+        }
+    )
+    odds = (
+        -3.9
+        + 4.0 * frame["late_share_at_origin"]
+        + 3.0 * frame["late_share_of_carrier"]
+        + 1.2 * (frame["departure_minute"] - 300) / 1140
+        + 1.2 * (10 - frame["visibility"]) / 10
+        + 3.0 * frame["precipitation"].clip(upper=0.5)
+        + 0.04 * frame["wind_speed"]
+        + 0.4 * (frame["day_of_week"] == 5)
+        + frame["carrier"].map({"EV": 0.3, "DL": -0.3}).fillna(0.0)
+    )
+    late = random.random(rows) < 1 / (1 + np.exp(-odds))
+    for name in NUMBERS:
+        if COLUMNS[name].get("max_null_share"):
+            frame.loc[random.random(rows) < 0.05, name] = np.nan
+    return frame[FEATURES].assign(late=late)
+
+
+@pytest.fixture(scope="session")
+def past() -> pd.DataFrame:
+    """Make up the flights to train on."""
+    return made_up(5000, seed=1)
+
+
+@pytest.fixture(scope="session")
+def unseen() -> pd.DataFrame:
+    """Make up flights that are not trained on."""
+    return made_up(1000, seed=2)
+
+
+@pytest.fixture(scope="session")
+def built(past: pd.DataFrame) -> Any:
+    """Fit what the model package builds, with the parameters of training.yaml."""
+    return build(CATEGORIES, NUMBERS, **SETTINGS["model"]["parameters"]).fit(past[FEATURES], past["late"])
+
+
+@pytest.fixture(scope="session")
+def model(request: pytest.FixtureRequest) -> Any:
+    """Load the candidate, if `ct check-model` names one."""
+    candidate = os.environ.get("CT_CANDIDATE")
+    if not candidate:
+        return request.getfixturevalue("built")
+    import mlflow.sklearn  # seconds that the made-up flights need not wait for
+
+    return mlflow.sklearn.load_model(candidate)
+
+
+@pytest.fixture(scope="session")
+def flights(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Read the fresh rows, if `ct check-model` names them: flights that the model has not seen."""
+    fresh = os.environ.get("CT_FRESH_ROWS")
+    if not fresh:
+        return request.getfixturevalue("unseen")[FEATURES]
+    return pd.read_parquet(fresh)
