@@ -19,6 +19,7 @@ import numpy as np
 from continuous_training import registry, snapshot, test
 from continuous_training.documents import BUILD, Candidate, Check, ModelCheck, Run, Snapshot, Stopwatch
 from continuous_training.problem import Problem
+from continuous_training.settings import BEHAVIOUR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TESTS = Path("tests", "model")
 JUNIT = BUILD / "junit" / "model.xml"
 ROWS = 2000  # enough to show a behaviour, few enough to be asked about a hundred times
 ANSWERED = {0, 1}  # pytest's exit codes when it could ask: all tests passed, or some failed
@@ -40,7 +40,7 @@ def check(run: Run, given: Settings, taken: Snapshot, candidate: Candidate, time
     Raises:
         Problem: the candidate is not to be trusted, or the tests cannot be run.
     """
-    tests = TESTS / run.model / "test_behaviour.py"
+    tests = BEHAVIOUR / run.model / "test_behaviour.py"
     if not tests.exists():
         log.warning("No behaviour of the candidate is tested: write %s", tests)
         return ModelCheck(checks=[], **timer.stop())

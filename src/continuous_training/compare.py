@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from continuous_training import registry, snapshot
+from continuous_training import registry, settings, snapshot
 from continuous_training.comparison import rules
 from continuous_training.comparison.contest import Contender, Contest
 from continuous_training.documents import BUILD, Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
@@ -73,6 +73,8 @@ def judge(
     )
     client.log_text(candidate.run_id, verdict.model_dump_json(indent=2), "verdict.json")
     client.set_tag(candidate.run_id, "ct.verdict", verdict.decision)
+    terms = settings.terms_hash(run.model, given.compare, verdict.champion)
+    client.set_tag(candidate.run_id, registry.TERMS, terms)
     if failed:
         client.set_tag(candidate.run_id, registry.OUTCOME, registry.REJECTED)
     elif run.promote == "ask":  # until a person has said yes and Deploy has overwritten it, this is a no

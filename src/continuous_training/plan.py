@@ -49,7 +49,11 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
         reason = f"FORCE: trained again, although run {before.info.run_name} did"
     else:
         outcome = before.data.tags.get(registry.OUTCOME)
-        done = {registry.DEPLOYED, registry.REJECTED, registry.ROLLED_BACK}
+        done = {registry.DEPLOYED, registry.ROLLED_BACK}
+        champion = registry.holder(client, run.model, registry.CHAMPION)
+        terms = settings.terms_hash(run.model, given.compare, champion.number if champion else None)
+        if before.data.tags.get(registry.TERMS) == terms:  # by other terms it may be judged otherwise
+            done.add(registry.REJECTED)
         if run.promote == "never":
             done.add(registry.HELD)
         if run.promote != "ask":  # who was not asked cannot overrule who said no

@@ -29,6 +29,7 @@ FINGERPRINT = "ct.fingerprint"
 OUTCOME = "ct.outcome"  # how far a run got: set last, so a run without one was interrupted
 DEPLOYED, REJECTED, HELD, UNAPPROVED = "deployed", "rejected", "held", "not approved"
 ROLLED_BACK = "rolled back"
+TERMS = "ct.terms"  # hash of what the verdict was judged by
 
 REPLACED = "ct.replaced"  # on a version: the champion whose place it took
 ROLLED_BACK_BECAUSE = "ct.rolled_back"  # on a version: why it was rolled back

@@ -16,6 +16,7 @@ from continuous_training.documents import Scalar, Value, first
 from continuous_training.problem import Problem
 
 SOURCES = Path("src")
+BEHAVIOUR = Path("tests", "model")
 STATE = Path(".ct")
 BEYOND = 5  # resamples that must lie beyond each end of an interval, or that end is luck
 
@@ -225,13 +226,23 @@ def windows(data: Data, moment: datetime) -> tuple[datetime, datetime, datetime]
 
 def source_hash(model: str) -> str:
     """Hash the model package's code: every Python file below src/<model>, by name and content."""
-    digest = hashlib.sha256()
-    for path in sorted((SOURCES / model).rglob("*.py")):
-        digest.update(f"{path.relative_to(SOURCES).as_posix()}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return _code_hash(SOURCES, model)
+
+
+def terms_hash(model: str, limits: Compare, champion: str | None) -> str:
+    """Hash what a candidate is judged by: the limits, the behaviour tests, and the champion's version."""
+    terms = (limits.model_dump_json(), _code_hash(BEHAVIOUR, model), champion)
+    return hashlib.sha256(repr(terms).encode()).hexdigest()
 
 
 def lock_hash() -> str:
     """Hash the dependency lock."""
     return hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+
+
+def _code_hash(folder: Path, model: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted((folder / model).rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

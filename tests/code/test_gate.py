@@ -39,6 +39,23 @@ class TestPlan:
         assert Pipeline(monkeypatch).compare().decision == "reject"
         assert Pipeline(monkeypatch).plan().decision == "nothing"
 
+    def test_a_rejected_candidate_is_taken_up_again_when_it_is_judged_by_other_terms(
+        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+    ) -> None:
+        change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
+        rejected = Pipeline(monkeypatch)
+        rejected.compare()
+        behaviour = tracked / "tests/model/toy/test_behaviour.py"
+        behaviour.parent.mkdir(parents=True)
+        behaviour.write_text("def test_it_answers(): ...")
+        assert Pipeline(monkeypatch).plan().resumes == rejected.candidate.run_id
+        behaviour.unlink()
+        assert Pipeline(monkeypatch).plan().decision == "nothing"
+        change("first: {roc_auc: 0.999}", "first: {roc_auc: 0.6}")
+        again = Pipeline(monkeypatch)
+        assert again.compare().decision == "promote"
+        assert again.candidate.run_id == rejected.candidate.run_id
+
     @pytest.mark.parametrize(
         ("path", "old", "new"),
         [
