@@ -4,7 +4,7 @@ import argparse
 import logging
 
 from continuous_training import check_data, command, registry, settings
-from continuous_training.documents import DataCheck, Run, Snapshot, Stopwatch
+from continuous_training.documents import DataCheck, Run, Snapshot
 from continuous_training.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def main(_: argparse.Namespace) -> None:
     """Check the snapshot in build/snapshot.json; raises a Problem if a check fails, after writing them all down."""
     run, taken = Run.read(), Snapshot.read()
-    timer = Stopwatch(run.build_tag)
+    timer = DataCheck.begin(run)
     client = registry.open_client()
     champion = registry.holder(client, run.model, registry.CHAMPION)
     tags = client.get_run(champion.run_id).data.tags if champion else None

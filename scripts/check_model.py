@@ -4,7 +4,7 @@ import argparse
 import logging
 
 from continuous_training import check_model, command, settings
-from continuous_training.documents import Candidate, Run, Snapshot, Stopwatch
+from continuous_training.documents import Candidate, ModelCheck, Run, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 def main(_: argparse.Namespace) -> None:
     """Write down which behaviours the candidate shows; one that it lacks is for the comparison to reject."""
     run = Run.read()
-    taken, candidate, timer = Snapshot.read(), Candidate.read(), Stopwatch(run.build_tag)
+    taken, candidate, timer = Snapshot.read(), Candidate.read(), ModelCheck.begin(run)
     document = check_model.check(run, settings.load(run.model), taken, candidate, timer)
     document.write()
     for check in document.checks:

@@ -4,7 +4,7 @@ import argparse
 import logging
 
 from continuous_training import command, compare, registry, settings
-from continuous_training.documents import Candidate, ModelCheck, Run, Snapshot, Stopwatch, write_atomically
+from continuous_training.documents import IN_WORDS, Candidate, ModelCheck, Run, Snapshot, Verdict, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -12,13 +12,11 @@ log = logging.getLogger(__name__)
 def main(_: argparse.Namespace) -> None:
     """Write the verdict, and the same in words; a rejected candidate is a result, not an error."""
     run = Run.read()
-    taken, candidate, checked, timer = Snapshot.read(), Candidate.read(), ModelCheck.read(), Stopwatch(run.build_tag)
+    taken, candidate, checked, timer = Snapshot.read(), Candidate.read(), ModelCheck.read(), Verdict.begin(run)
     verdict = compare.judge(registry.open_client(), run, settings.load(run.model), taken, candidate, checked, timer)
-    said = [*compare.in_words(verdict)]
-    write_atomically(compare.IN_WORDS, "\n".join(said) + "\n")
+    write_atomically(IN_WORDS, verdict.in_words + "\n")
     verdict.write()
-    for line in said:
-        log.info("%s", line)
+    log.info("%s", verdict.in_words)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ import argparse
 import logging
 
 from continuous_training import command, deploy, registry
-from continuous_training.documents import Candidate, Registration, Run, Stopwatch, Verdict
+from continuous_training.documents import Candidate, Deployment, Registration, Run, Verdict
 
 
 def main(_: argparse.Namespace) -> None:
     """Deploy the version of build/registration.json."""
     run = Run.read()
-    timer = Stopwatch(run.build_tag)
+    timer = Deployment.begin(run)
     candidate, registered, verdict = Candidate.read(), Registration.read(), Verdict.read()
     made = deploy.deploy(registry.open_client(), run, candidate, registered, verdict, timer)
     made.write()

@@ -4,13 +4,13 @@ import argparse
 import logging
 
 from continuous_training import command, register, registry
-from continuous_training.documents import Candidate, Run, Stopwatch, Verdict
+from continuous_training.documents import Candidate, Registration, Run, Verdict
 
 
 def main(_: argparse.Namespace) -> None:
     """Register the candidate of build/candidate.json, if its verdict says so."""
     run = Run.read()
-    timer = Stopwatch(run.build_tag)
+    timer = Registration.begin(run)
     made = register.register(registry.open_client(), run, Candidate.read(), Verdict.read(), timer)
     made.write()
     logging.getLogger(__name__).info("Registered as version %s of %s", made.model_version, made.name)

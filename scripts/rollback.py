@@ -1,6 +1,7 @@
 """Roll back: give the champion's place back to the version before it."""
 
 import argparse
+import logging
 import os
 import time
 
@@ -21,6 +22,7 @@ def main(given: argparse.Namespace) -> None:
         made.write()
     told = f"version {made.model_version} of {made.name} is champion again, version {made.rolled_back} is not"
     print(made.model_dump_json(indent=2) if given.json else told)
+    logging.getLogger(__name__).info("A twin may win again: set PROMOTE=ask or never until the cause is found")
     if silent:
         raise Problem(f"{told}; but {'; '.join(silent)}")
 

@@ -4,13 +4,13 @@ import argparse
 import logging
 
 from continuous_training import command, settings, snapshot
-from continuous_training.documents import Run, Stopwatch
+from continuous_training.documents import Run, Snapshot
 
 
 def main(_: argparse.Namespace) -> None:
     """Take the snapshot of the run in build/run.json."""
     run = Run.read()
-    taken = snapshot.take(run, settings.load(run.model), Stopwatch(run.build_tag))
+    taken = snapshot.take(run, settings.load(run.model), Snapshot.begin(run))
     taken.write()
     logging.getLogger(__name__).info(
         "%s rows to train on (%s to %s), %s fresh rows to judge by (to %s); snapshot %s",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from continuous_training import snapshot
-from continuous_training.comparison import slices
+from continuous_training.comparison import bootstrap, rules
 from continuous_training.documents import Check
 
 if TYPE_CHECKING:
@@ -126,13 +126,13 @@ def enough(given: Settings, taken: Snapshot) -> list[Check]:
 
 def cases(fresh: pd.DataFrame, given: Settings) -> list[Check]:
     """The fresh rows can tell models apart with the confidence that the comparison asks for."""
-    target = given.data.target
-    if target not in fresh:
+    data = given.data
+    if data.target not in fresh or data.time not in fresh:
         return []
-    needed = given.compare.cases
-    found = slices.cases(fresh[target] if given.model.task == "classification" else None, len(fresh))
-    said = f"{found:,} fresh rows of the rarest class; {100 * given.compare.confidence:g}% confidence needs {needed}"
-    return [Check(name="cases to judge by", column=target, passed=found >= needed, said=said)]
+    classes = fresh[data.target] if given.model.task == "classification" else None
+    groups = bootstrap.together(fresh[data.time], given.compare.resample_by)
+    rule = rules.enough(classes, groups, len(fresh), given.compare)
+    return [Check(name=rule.name, column=data.target, passed=rule.passed, said=rule.said)]
 
 
 def volume(given: Settings, taken: Snapshot, champion: dict[str, str] | None) -> Check:

@@ -72,6 +72,9 @@ def checks(tests: Path) -> list[Check]:
     for case in asked:
         if case.outcome == "error":
             raise Problem(f"{tests} cannot ask {case.name}: {_first_line(case.said)}")
+    skipped = [case.name for case in test.cases(JUNIT) if case.outcome == "skipped"]
+    if skipped:
+        log.warning("Not asked, for they are skipped: %s", ", ".join(map(_in_words, skipped)))
     if not asked:
         raise Problem(f"{tests} skips all its tests: nothing is known of the candidate")
     found = [(case, case.outcome == "passed") for case in asked]

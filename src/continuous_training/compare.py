@@ -5,25 +5,20 @@ Neither has trained on these rows. Without a champion the candidate must reach t
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from continuous_training import registry, settings, snapshot
 from continuous_training.comparison import rules
 from continuous_training.comparison.contest import Contender, Contest
-from continuous_training.documents import BUILD, Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
+from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from mlflow import MlflowClient
 
     from continuous_training.registry import Version
     from continuous_training.settings import Settings
-
-IN_WORDS = BUILD / "verdict.txt"
 
 
 def judge(
@@ -50,15 +45,14 @@ def judge(
     metrics = contest.metrics() if scorable else []
     scored: list[Rule] = []
     if champion and theirs:
-        trained_until = datetime.fromisoformat(client.get_run(champion.run_id).data.tags["ct.trained_until"])
-        conditions.append(rules.unseen(trained_until, taken.fresh_since))
+        conditions.append(rules.unseen(registry.trained_until(client, champion), taken.fresh_since))
         if champion.run_id == candidate.run_id:
             scored = [rules.is_champion()]
         elif scorable:
             scored = [*contest.against(theirs, metrics)]
     elif scorable:
         scored = [*contest.alone(metrics)]
-    found = [*rules.behaves(checked.checks), *conditions, *scored]
+    found = [*scored, *conditions, *rules.behaves(checked.checks)]
     failed = [rule for rule in found if not rule.passed]
     verdict = Verdict(
         decision="reject" if failed else "promote",
@@ -73,12 +67,14 @@ def judge(
     )
     client.log_text(candidate.run_id, verdict.model_dump_json(indent=2), "verdict.json")
     client.set_tag(candidate.run_id, "ct.verdict", verdict.decision)
+    if failed:
+        registry.conclude(client, candidate.run_id, registry.REJECTED)
+    elif run.promote == "ask":  # until a person has said yes and Deploy has overwritten it, this is a no
+        registry.conclude(client, candidate.run_id, registry.UNAPPROVED)
+    else:
+        registry.reopen(client, candidate.run_id)
     terms = settings.terms_hash(run.model, given.compare, verdict.champion)
     client.set_tag(candidate.run_id, registry.TERMS, terms)
-    if failed:
-        client.set_tag(candidate.run_id, registry.OUTCOME, registry.REJECTED)
-    elif run.promote == "ask":  # until a person has said yes and Deploy has overwritten it, this is a no
-        client.set_tag(candidate.run_id, registry.OUTCOME, registry.UNAPPROVED)
     return verdict
 
 
@@ -90,13 +86,3 @@ def _standing(champion: Version, given: Settings, fresh: pd.DataFrame) -> Conten
             f"{problem}; it is the champion: restore its files, or put back the version before it with "
             "scripts/ct rollback"
         ) from problem
-
-
-def in_words(verdict: Verdict) -> Iterator[str]:
-    """Yield the lines that say the verdict to a person."""
-    yield f"Verdict: {verdict.decision}"
-    for metric in verdict.metrics:
-        champion = "" if metric.champion is None else f"   champion {metric.champion:.4f}"
-        yield f"{metric.name:<20} candidate {metric.candidate:.4f}{champion}"
-    for rule in verdict.rules:
-        yield f"{'✓' if rule.passed else '✗'} {rule.said}"

@@ -35,10 +35,13 @@ def deploy(
     """Make the registered version the champion on every server of SERVING_URLS (comma-separated).
 
     Raises:
-        Problem: it was rolled back before; another run is promoting, or has promoted since the verdict; or a server
-            cannot be had, does not follow, or answers otherwise than the stored model did. The aliases are then back
-            where they were.
+        Problem: its verdict is not `promote`, or PROMOTE=never; it was rolled back before; another run is promoting, or
+            has promoted since the verdict; or a server cannot be had, does not follow, or answers otherwise than the
+            stored model did. The aliases are then back where they were.
     """
+    if verdict.decision != "promote" or run.promote == "never":
+        why = "PROMOTE=never" if run.promote == "never" else f"its verdict is {verdict.decision}"
+        raise Problem(f"version {registered.model_version} is not deployed: {why}")
     number = registered.model_version
     expected = registry.identity(client, run.model)
     servers = questions.servers()

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from continuous_training.problem import Problem
 
 BUILD = Path("build")
+IN_WORDS = BUILD / "verdict.txt"
+APPROVED_BY = BUILD / "approved_by.txt"
 
 Trigger = Literal["push", "cron", "drift", "data", "manual"]
 Scalar = str | float | int | bool | None
@@ -33,6 +35,7 @@ class Document(Value):
 
     noun: ClassVar[str]
     verb: ClassVar[str]
+    beside: ClassVar[tuple[Path, ...]] = ()  # files of the same stage that are not documents
 
     version: Literal[1] = 1
     build_tag: str
@@ -70,6 +73,17 @@ class Document(Value):
         if not isinstance(document, Run) and document.build_tag != (current := Run.read()).build_tag:
             raise Problem(f"{cls.path()} is of run {document.build_tag}, not {current.build_tag}: run the stage again")
         return document
+
+    @classmethod
+    def begin(cls, run: Run) -> Stopwatch:
+        """Time the stage that writes this, and forget what it and those after it have left before.
+
+        So no verdict outlives its candidate, and no registration its verdict, whatever is run again from where.
+        """
+        for kind in SPENDING[SPENDING.index(cls) :]:
+            for path in (kind.path(), *kind.beside):
+                path.unlink(missing_ok=True)
+        return Stopwatch(run.build_tag)
 
     def write(self) -> None:
         """Write the document so that a reader sees the whole of it or nothing."""
@@ -282,6 +296,7 @@ class Verdict(Document):
 
     noun: ClassVar[str] = "verdict"
     verb: ClassVar[str] = "compare"
+    beside: ClassVar[tuple[Path, ...]] = (IN_WORDS, APPROVED_BY)
 
     decision: Literal["promote", "reject"]
     said: str
@@ -291,6 +306,16 @@ class Verdict(Document):
     metrics: list[Metric]
     rules: list[Rule]
     curves: list[Curve]
+
+    @property
+    def in_words(self) -> str:
+        """What a person is told before a yes or a no, a line for each number."""
+        lines = [f"Verdict: {self.decision}"]
+        for metric in self.metrics:
+            champion = "" if metric.champion is None else f"   champion {metric.champion:.4f}"
+            lines.append(f"{metric.name:<20} candidate {metric.candidate:.4f}{champion}")
+        lines += [f"{'✓' if rule.passed else '✗'} {rule.said}" for rule in self.rules]
+        return "\n".join(lines)
 
 
 class Registration(Document):
@@ -327,3 +352,10 @@ class Rollback(Document):
     rolled_back: str
     reason: str
     servers: list[str]
+
+
+# What the stages from the first that costs money leave, in their order.
+SPENDING: tuple[type[Document], ...] = (
+    *(Snapshot, DataCheck, Plan, Candidate, ModelCheck),
+    *(Verdict, Registration, Deployment),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from continuous_training import promotion, registry
-from continuous_training.documents import Candidate, Registration, Run, Stopwatch, Verdict
+from continuous_training.documents import APPROVED_BY, Candidate, Registration, Run, Stopwatch, Verdict
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
@@ -16,19 +16,33 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
     """Register the candidate under the alias `candidate`; with PROMOTE=never that is as far as it goes.
 
     Raises:
-        Problem: its verdict is not `promote`, or it was rolled back before and FORCE is not set.
+        Problem: its verdict is not `promote`; PROMOTE=ask and nobody has said yes; or it was rolled back before and
+            FORCE is not set.
     """
     if verdict.decision != "promote":
         raise Problem(f"the candidate was rejected ({verdict.said}): it is not registered")
+    approved_by = _approval(run)
     if made := registry.made_from(client, run.model, candidate.run_id):
         promotion.refuse_rolled_back(made, force=run.force)
     tags = {
         "ct.verdict": verdict.decision,
         "ct.said": verdict.said,
-        "ct.rules": "; ".join(f"{rule.name}: {'passed' if rule.passed else 'failed'}" for rule in verdict.rules),
+        "ct.rules": verdict.in_words,
         "ct.build_tag": run.build_tag,
-    }
+    } | approved_by
     version = registry.register(client, run.model, candidate.run_id, candidate.model_uri, tags)
-    if run.promote == "never":
+    if run.promote != "never":
+        registry.reopen(client, candidate.run_id)
+    else:
         registry.conclude(client, candidate.run_id, registry.HELD)
     return Registration(name=version.name, model_version=version.number, **timer.stop())
+
+
+def _approval(run: Run) -> dict[str, str]:
+    """Return the tag that says who has approved, where somebody must."""
+    if run.promote != "ask":
+        return {}
+    try:
+        return {"ct.approved_by": APPROVED_BY.read_text(encoding="utf-8").strip()}
+    except FileNotFoundError:
+        raise Problem("PROMOTE=ask, and nobody has approved the candidate: run it again from Approve") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from continuous_training.problem import Problem
@@ -29,6 +30,7 @@ FINGERPRINT = "ct.fingerprint"
 OUTCOME = "ct.outcome"  # how far a run got: set last, so a run without one was interrupted
 DEPLOYED, REJECTED, HELD, UNAPPROVED = "deployed", "rejected", "held", "not approved"
 ROLLED_BACK = "rolled back"
+TRAINED_UNTIL = "ct.trained_until"
 TERMS = "ct.terms"  # hash of what the verdict was judged by
 
 REPLACED = "ct.replaced"  # on a version: the champion whose place it took
@@ -208,9 +210,22 @@ def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags
     return version
 
 
+def trained_until(client: MlflowClient, version: Version) -> datetime | None:
+    """Return the moment before which all rows lie that a version was trained on; None if nothing tells."""
+    found = if_there(lambda: client.get_run(version.run_id), f"MLflow run {version.run_id}")
+    told = found.data.tags.get(TRAINED_UNTIL) if found else None
+    return datetime.fromisoformat(told) if told else None
+
+
 def conclude(client: MlflowClient, run_id: str, outcome: str) -> None:
     """Write down how far a run got, unless somebody has deleted it: that must not stop a rollback."""
     if_there(lambda: client.set_tag(run_id, OUTCOME, outcome), f"MLflow run {run_id}")
+
+
+def reopen(client: MlflowClient, run_id: str) -> None:
+    """Forget how far a run got, because it goes on: until it is concluded again, it counts as interrupted."""
+    if OUTCOME in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, OUTCOME)
 
 
 def clipped(text: str, length: int = TAG_LENGTH) -> str:

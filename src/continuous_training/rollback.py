@@ -32,7 +32,6 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
     Raises:
         Problem: there is no champion, or none before it; or another run is promoting.
     """
-    servers = questions.servers()
     number = promotion.look(client, model).champion
     bad = registry.find(client, model, number) if number else None
     if bad is None:
@@ -50,7 +49,7 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
             )
         )
     log.info("Version %s of %s is champion, in place of version %s: %s", good.number, model, bad.number, reason)
-    answering, silent = _follow(client, good, servers)
+    answering, silent = _follow(client, good, questions.servers())
     made = Rollback(
         name=model, model_version=good.number, rolled_back=bad.number, reason=reason, servers=answering, **timer.stop()
     )

@@ -114,6 +114,8 @@ class Compare(Value):
     def _is_consistent(self) -> Self:
         if self.non_inferior is not None and self.min_improvement:
             raise ValueError("non_inferior and min_improvement exclude each other")
+        if self.metric in self.guardrails:
+            raise ValueError(f"{self.metric} decides already, so it cannot be a guardrail too")
         needed = round(BEYOND / self.tail)
         if self.resamples < needed:
             raise ValueError(f"confidence {self.confidence} needs at least {needed} resamples")

@@ -37,13 +37,14 @@ def begin() -> Run:
             "TRIGGER": "manual",
         }.items()
     }
-    chosen = settings.load(given["model"])
+    rolls_back = given["rollback"].lower() == "true"  # which must work whatever is wrong with training.yaml
+    chosen = None if rolls_back else settings.load(given["model"])
     try:
         run = Run.model_validate(
             timer.stop()
             | given
             | {
-                "as_of": settings.as_of(os.environ.get("AS_OF", ""), chosen.data.clock),
+                "as_of": settings.as_of(os.environ.get("AS_OF", ""), chosen.data.clock if chosen else None),
                 "reason": os.environ.get("REASON", ""),
                 "branch": os.environ.get("BRANCH_NAME", ""),
                 "commit": os.environ.get("GIT_COMMIT") or _commit(),
@@ -60,7 +61,7 @@ def begin() -> Run:
         raise Problem("ROLLBACK=true needs a reason: say why in REASON")
     if run.rollback and run.branch not in {"", "main"}:
         raise Problem(f"ROLLBACK=true does nothing on branch {run.branch}: start it on main")
-    if not run.rollback:
+    if chosen:
         _refuse_unknown(chosen.compare.scorers)
     asked = f", because {run.reason}" if run.reason else ""
     log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, asked)

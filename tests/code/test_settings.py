@@ -18,6 +18,10 @@ class TestTrainingYaml:
             ("checks:", "chekcs:", "chekcs: Extra inputs are not permitted"),
             ("  query:", "  query: [", "is not YAML"),
             ("resamples: 200", "resamples: few", "compare.resamples"),
+            ("resamples: 200", "guardrails: {roc_auc: 0.1}", "it cannot be a guardrail too"),
+            ("resamples: 200", "slices: {weather: 0.1}", "weather», which is not among the columns"),
+            ("resamples: 200", "resamples: 150", "needs at least 200 resamples"),
+            ("resamples: 200", "min_improvement: 0.1\n  non_inferior: 0.1", "exclude each other"),
             ("time: seen", "time: when", "the time column «when» is not among the columns"),
             ("time: seen", "time: id", "not of type timestamp"),
             ("late: {type: boolean, feature: false}", "late: {type: boolean}", "must say feature: false"),
@@ -110,6 +114,12 @@ class TestParameters:
         change(old, new)
         with pytest.raises(Problem, match="compare names the metric luck, which scikit-learn does not know"):
             setup.begin()
+
+    def test_a_rollback_begins_whatever_is_wrong_with_training_yaml(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("src/toy/training.yaml").write_text("not: yes")
+        monkeypatch.setenv("ROLLBACK", "true")
+        monkeypatch.setenv("REASON", "version 4 is late")
+        assert setup.begin().rollback
 
     def test_a_run_begins_with_an_empty_build_folder(self) -> None:
         Path("build").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import subprocess
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 from local_build import Finished, at_terminal, build
 
 from conftest import ROOT
+from continuous_training.jenkinsfile.expressions import uses
 from continuous_training.jenkinsfile.given import UNITS
 from continuous_training.jenkinsfile.parser import parse
 from continuous_training.jenkinsfile.refusals import examine
@@ -88,7 +90,14 @@ def test_only_main_takes_the_stages_that_cost_money(pipeline: Pipeline) -> None:
 
 def test_only_who_is_named_may_approve_and_the_wait_ends_before_the_pipelines_does(pipeline: Pipeline) -> None:
     approve = next(stage for stage in pipeline.stages if stage.name == "Approve")
-    assert [argument(call, "submitter") for call in approve.steps or ()] == ["admin,approver"]
+    asked = [
+        use.literals
+        for call in approve.steps or ()
+        for given in call.arguments
+        for use in uses(given.value)
+        if use.name == "input"
+    ]
+    assert [question["submitter"] for question in asked] == ["admin,approver"]
     assert longest(approve.options) < longest(pipeline.options)
 
 
@@ -186,6 +195,8 @@ class TestWhatRuns:
         assert said[at + 1 : at + 4] == ["", "  roc_auc is surely better", "[Promote: y, Abort: n]"]
         called = self.called(tmp_path)
         assert called[called.index("compare") + 1 :] == after
+        approved = tmp_path / "build/approved_by.txt"
+        assert (approved.read_text() == getpass.getuser()) if typed == "y\n" else not approved.exists()
 
     def test_where_a_person_must_approve_and_none_is_there_nothing_is_registered(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

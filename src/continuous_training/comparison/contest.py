@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from continuous_training import registry
 from continuous_training.comparison import bootstrap, evaluation, footprint, rules, slices
 from continuous_training.documents import Metric
+from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +25,14 @@ class Contender:
     """A model in the contest: what it asks for, what it answers, and what it costs."""
 
     def __init__(self, uri: str, given: Settings, fresh: pd.DataFrame) -> None:
-        """Load the model; raises Problem as `registry.load` does."""
+        """Load the model; raises Problem as `registry.load` does, and if nothing says what it asks for."""
         from mlflow.models import Model
 
         self.estimator = registry.load(uri, given.model.trusted_types)
         described = Model.load(uri)
+        if described.signature is None:
+            raise Problem(f"the model {uri} was stored without a signature: it cannot be told what it asks for")
+        self.uri = uri
         self.inputs = {one.name: one.type.name for one in described.signature.inputs.inputs}
         self.megabytes = None if described.model_size_bytes is None else described.model_size_bytes / 1e6
         self.asks: list[str] = list(getattr(self.estimator, "feature_names_in_", given.data.features))
@@ -38,8 +42,11 @@ class Contender:
 
     @cached_property
     def recorded(self) -> Recorded:
-        """What it says of the fresh rows."""
-        return evaluation.predict(self.estimator, self._fresh[self.asks], self._task)
+        """What it says of the fresh rows; raises Problem if it cannot."""
+        try:
+            return evaluation.predict(self.estimator, self._fresh[self.asks], self._task)
+        except Exception as error:  # whatever estimator the team's model package builds
+            raise Problem(f"the model {self.uri} cannot answer for the fresh rows: {error}") from error
 
     def answer_one(self) -> object:
         """Answer for a single row, as a server does."""
@@ -60,10 +67,10 @@ class Contest:
 
     def conditions(self) -> list[Rule]:
         """Return the rules without which nothing can be scored."""
-        groups = None if self.together is None else len(set(self.together.tolist()))
-        found = [rules.enough(slices.cases(self.classes, len(self.truth)), groups, self.limits)]
+        found = [rules.enough(self.classes, self.together, len(self.truth), self.limits)]
         if self.theirs:
             found.append(rules.answerable(self.theirs.asks, self.fresh.columns))
+            found.append(rules.answers_alike(self.ours.classes, self.theirs.classes))
         return found
 
     def metrics(self) -> list[Metric]:
@@ -88,7 +95,6 @@ class Contest:
                 yield rules.guards(metric, limits.guardrails[metric.name], limits.confidence)
         yield from self._slices(theirs)
         yield rules.accepts(self.ours.inputs, theirs.inputs, limits.new_inputs)
-        yield rules.answers_alike(self.ours.classes, theirs.classes)
         yield from self._footprint()
 
     def curves(self) -> list[Curve]:
@@ -118,7 +124,7 @@ class Contest:
         divided = [
             (part, allowed)
             for column, allowed in self.limits.slices.items()
-            for part in slices.divide(self.fresh[column], self.classes, self.limits.cases)
+            for part in slices.divide(self.fresh[column], self.classes, self.together, self.limits.cases)
         ]
         for part, allowed in divided:
             found = bootstrap.differences(

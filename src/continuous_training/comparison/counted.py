@@ -110,6 +110,9 @@ def _repeated(metric: str, model: Recorded, truth: Truth) -> Score:
 
     def score(counts: Counts) -> float:
         rows = np.repeat(every, counts)
-        return float(scorer(model, rows, truth[rows]))
+        try:
+            return float(scorer(model, rows, truth[rows]))
+        except ValueError:  # a class that the metric needs was not drawn
+            return np.nan
 
     return score

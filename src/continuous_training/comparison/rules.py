@@ -7,16 +7,18 @@ allowed. A slice is smaller and could seldom prove that, so there the harm must 
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from continuous_training.comparison import slices
 from continuous_training.documents import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from continuous_training.documents import Check, Metric
@@ -39,30 +41,30 @@ def behaves(checks: Iterable[Check]) -> list[Rule]:
     ]
 
 
-def enough(cases: int, groups: int | None, limits: Compare) -> Rule:
+def enough(classes: pd.Series | None, groups: NDArray[Any] | None, rows: int, limits: Compare) -> Rule:
     """Hold the fresh rows to what the configured confidence needs: a case in each end of the interval, at least.
 
     Args:
-        cases: the rows of the rarest class, or all rows of a regression; 0 if there is one class only.
-        groups: how many groups of rows the bootstrap draws from, if it does not draw single rows.
+        classes: the truth of a classification, of shape (rows,); None for a regression.
+        groups: the label of each row's group, if the bootstrap draws groups.
+        rows: how many rows there are.
         limits: the settings.
     """
-    found = cases if groups is None else min(cases, groups)
-    what = "rows of the rarest class" if groups is None or cases <= groups else f"{limits.resample_by}s"
+    found, of_rows = slices.cases(classes, groups, rows), slices.cases(classes, None, rows)
+    what = f"{limits.resample_by}s" if found < of_rows else "rows" if classes is None else "rows of the rarest class"
     said = f"{found:,} {what} to judge by; {100 * limits.confidence:g}% confidence needs {limits.cases}"
-    if not cases:
+    if not found:
         said = "the fresh rows are all of one class: nothing can be judged by them"
-    return Rule(name="enough to judge by", passed=found >= limits.cases, observed=found, limit=limits.cases, said=said)
+    return Rule(name="cases to judge by", passed=found >= limits.cases, observed=found, limit=limits.cases, said=said)
 
 
-def unseen(trained_until: datetime, fresh_since: datetime) -> Rule:
+def unseen(trained_until: datetime | None, fresh_since: datetime) -> Rule:
     """Check that the champion has not trained on the rows that judge it: time flows forward."""
-    passed = trained_until <= fresh_since
-    said = (
-        f"the champion was trained on rows before {trained_until:%Y-%m-%d}, the fresh start on {fresh_since:%Y-%m-%d}"
-    )
+    passed = trained_until is not None and trained_until <= fresh_since
+    until = f"{trained_until:%Y-%m-%d}" if trained_until else "a day that its MLflow run does not tell"
+    said = f"the champion was trained on rows before {until}, the fresh start on {fresh_since:%Y-%m-%d}"
     if not passed:
-        said += ", so it has seen some of them: choose a later AS_OF"
+        said += ", so it may have seen some of them: choose a later AS_OF"
     return Rule(name="fresh rows are unseen", passed=passed, observed=None, limit=None, said=said)
 
 

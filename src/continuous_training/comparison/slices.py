@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,18 +23,26 @@ class Slice:
     rows: NDArray[np.intp]
 
 
-def cases(classes: pd.Series | None, rows: int) -> int:
+def cases(classes: pd.Series | None, groups: NDArray[Any] | None, rows: int) -> int:
     """Count what a statement about rows rests on: those of the rarest class, or all of them in a regression.
 
-    Rows of one class only are no cases at all: nothing can be told apart in them.
+    Rows that are drawn together are one case, and rows of one class are none: nothing can be told apart in them.
+
+    Args:
+        classes: the truth of a classification, of shape (rows,); None for a regression.
+        groups: the label of each row's group, of shape (rows,), if groups are drawn as a whole.
+        rows: how many rows there are.
     """
-    if classes is None:
-        return rows
-    counted = classes.value_counts()
-    return int(counted.min()) if len(counted) > 1 else 0
+    found = [rows]
+    if classes is not None:
+        counted = classes.value_counts()
+        found.append(int(counted.min()) if len(counted) > 1 else 0)
+    if groups is not None:
+        found.append(len(np.unique(groups)))
+    return min(found)
 
 
-def divide(column: pd.Series, classes: pd.Series | None, needed: int) -> list[Slice]:
+def divide(column: pd.Series, classes: pd.Series | None, groups: NDArray[Any] | None, needed: int) -> list[Slice]:
     """Divide the rows by the values of a column; every row is in exactly one slice.
 
     Values with fewer cases than needed are judged together, and not left out: the smallest ones join until there are
@@ -42,22 +50,28 @@ def divide(column: pd.Series, classes: pd.Series | None, needed: int) -> list[Sl
 
     Args:
         column: the values, of shape (rows,).
-        classes: the truth of a classification, of shape (rows,); None for a regression.
-        needed: the cases (see `cases`) that a slice needs.
+        classes: as in `cases`.
+        groups: as in `cases`.
+        needed: the cases that a slice needs.
     """
     values = _values(column)
-    kinds = np.zeros(len(values)) if classes is None else classes.to_numpy()
-    counted = pd.crosstab(values, kinds)
-    table = counted.to_numpy()
-    by_size = np.argsort(table.min(axis=1), kind="stable")
-    joined = int((table.min(axis=1) < needed).sum())
-    while 0 < joined < len(by_size) and table[by_size[:joined]].sum(axis=0).min() < needed:
-        joined += 1
-    names = counted.index.to_numpy()
-    few, alone = names[by_size[:joined]], names[by_size[joined:]]
-    slices = [Slice(f"{column.name} = {name}", np.flatnonzero(values == name)) for name in sorted(alone)]
-    if len(few):
-        slices.append(Slice(f"{column.name} = {_listed(sorted(few))}", np.flatnonzero(values.isin(few))))
+
+    def rows(names: list[str]) -> NDArray[np.intp]:
+        return np.flatnonzero(values.isin(names))
+
+    def size(names: list[str]) -> int:
+        of = rows(names)
+        return cases(None if classes is None else classes.iloc[of], None if groups is None else groups[of], len(of))
+
+    sizes = {name: size([name]) for name in sorted(values.unique())}
+    by_size = sorted(sizes, key=lambda name: sizes[name])
+    few = [name for name in by_size if sizes[name] < needed]
+    alone = by_size[len(few) :]
+    while few and alone and size(few) < needed:
+        few.append(alone.pop(0))
+    slices = [Slice(f"{column.name} = {name}", rows([name])) for name in sorted(alone)]
+    if few:
+        slices.append(Slice(f"{column.name} = {_listed(sorted(few))}", rows(few)))
     return slices
 
 
