@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from continuous_training.documents import Check
 
-pytestmark = pytest.mark.usefixtures("tracked")
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("tracked")]
 
 BEHAVIOUR = """
 import os

@@ -385,6 +385,7 @@ class Schedule:
             self._changed.notify_all()
 
 
+@pytest.mark.integration
 class TestTwoAtOnce:
     def test_of_runs_that_promote_at_once_one_wins_however_their_calls_fall(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch

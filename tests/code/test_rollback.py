@@ -210,6 +210,7 @@ class Shell:
         )
 
 
+@pytest.mark.integration
 class TestCommand:
     def test_it_asks_for_a_reason(self, tracked: Path) -> None:
         refused = Shell(tracked)()
