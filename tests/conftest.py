@@ -24,7 +24,12 @@ OF_A_RUN = """
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take longest, so that the short ones fill the other processes meanwhile."""
-    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+
+    def seconds(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("integration")
+        return marker.kwargs.get("seconds", 10) if marker else 0
+
+    items.sort(key=seconds, reverse=True)
 
 
 @pytest.fixture(autouse=True)

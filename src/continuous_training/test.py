@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 JUNIT = BUILD / "junit" / "tests.xml"
 QUICK = ("-m", "not integration")
-AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=worksteal")  # each process takes seconds to import what it tests
+# Each process takes seconds to import what it tests, and gets the next test, the longest first, when it has done one
+AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=load", "--maxschedchunk=1")
 
 
 class Case(NamedTuple):

@@ -27,7 +27,7 @@ from toy import change, events, store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("tracked")]
+pytestmark = [pytest.mark.integration(seconds=60), pytest.mark.usefixtures("tracked")]
 
 
 def killed_at_each_call(folder: Path, work: Callable[..., None], *given: Any) -> Iterator[list[str]]:

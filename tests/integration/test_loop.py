@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.integration(seconds=240)
 
 LIMIT = 300  # seconds for one `ct run`
 

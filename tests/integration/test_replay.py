@@ -19,7 +19,7 @@ from continuous_training.jenkinsfile.processes import marked
 from continuous_training.replay.workspace import COOKIE
 from toy import events, store
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.integration(seconds=300)
 
 LIMIT = 600  # seconds for one replay
 FINISHED = "SELECT name, count(*) FROM runs WHERE status = 'FINISHED' GROUP BY name"
