@@ -138,7 +138,7 @@ def test_the_loop_closes(clone: Clone) -> None:
     first = clone.run("AS_OF=2013-04-01")
     assert leftovers(clone.folder) == []
     assert set(results(first).values()) == {"SUCCESS", "NOT_BUILT"}
-    assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == ["Approve"]
+    assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == ["Roll back", "Approve"]
     assert clone.document("deployment")["model_version"] == "1"
     assert clone.served() == "1"
 
