@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from continuous_training import command, compare, registry, settings
+from continuous_training import command, registry, settings
 from continuous_training.documents import IN_WORDS, Candidate, ModelCheck, Run, Snapshot, Verdict, write_atomically
 
 log = logging.getLogger(__name__)
@@ -11,6 +11,8 @@ log = logging.getLogger(__name__)
 
 def main(_: argparse.Namespace) -> None:
     """Write the verdict, and the same in words; a rejected candidate is a result, not an error."""
+    from continuous_training import compare  # scikit-learn takes seconds to import, --help should not
+
     run = Run.read()
     taken, candidate, checked, timer = Snapshot.read(), Candidate.read(), ModelCheck.read(), Verdict.begin(run)
     verdict = compare.judge(registry.open_client(), run, settings.load(run.model), taken, candidate, checked, timer)

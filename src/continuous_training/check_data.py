@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from continuous_training import snapshot
-from continuous_training.comparison import bootstrap, rules
+from continuous_training.comparison import rules, slices
 from continuous_training.documents import Check
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def cases(fresh: pd.DataFrame, given: Settings) -> list[Check]:
     if data.target not in fresh or data.time not in fresh:
         return []
     classes = fresh[data.target] if given.model.task == "classification" else None
-    groups = bootstrap.together(fresh[data.time], given.compare.resample_by)
+    groups = slices.together(fresh[data.time], given.compare.resample_by)
     rule = rules.enough(classes, groups, len(fresh), given.compare)
     return [Check(name=rule.name, column=data.target, passed=rule.passed, said=rule.said)]
 
@@ -138,7 +138,7 @@ def cases(fresh: pd.DataFrame, given: Settings) -> list[Check]:
 def volume(given: Settings, taken: Snapshot, champion: dict[str, str] | None) -> Check:
     """The fresh rows a day are about as many as in the champion's snapshot."""
     before = float((champion or {}).get("ct.fresh_rows_per_day", 0))
-    now = rows_per_day(taken)
+    now = taken.fresh_rows_per_day
     if not before:
         return Check(name="volume", passed=True, said=f"{now:,.0f} rows a day; there is no champion to compare with")
     low, high = given.checks.volume
@@ -146,11 +146,6 @@ def volume(given: Settings, taken: Snapshot, champion: dict[str, str] | None) ->
         f"{now:,.0f} rows a day, {now / before:.2f} times the champion's {before:,.0f}; {low:g} to {high:g} are allowed"
     )
     return Check(name="volume", passed=low <= now / before <= high, said=said)
-
-
-def rows_per_day(taken: Snapshot) -> float:
-    """How many fresh rows there are for each day of their window."""
-    return taken.fresh.rows / ((taken.until - taken.fresh_since) / timedelta(days=1))
 
 
 def no_answer_among_the_features(frame: pd.DataFrame, given: Settings) -> list[Check]:

@@ -68,11 +68,12 @@ def checks(tests: Path) -> list[Check]:
     Raises:
         Problem: a test could not be asked, or none was.
     """
-    asked = [case for case in test.cases(JUNIT) if case.outcome != "skipped"]
+    cases = test.cases(JUNIT)
+    asked = [case for case in cases if case.outcome != "skipped"]
     for case in asked:
         if case.outcome == "error":
             raise Problem(f"{tests} cannot ask {case.name}: {_first_line(case.said)}")
-    skipped = [case.name for case in test.cases(JUNIT) if case.outcome == "skipped"]
+    skipped = [case.name for case in cases if case.outcome == "skipped"]
     if skipped:
         log.warning("Not asked, for they are skipped: %s", ", ".join(map(_in_words, skipped)))
     if not asked:

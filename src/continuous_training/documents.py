@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -199,6 +199,11 @@ class Snapshot(Document):
     def rows(self) -> int:
         """All rows, those that train and those that judge."""
         return self.train.rows + self.fresh.rows
+
+    @property
+    def fresh_rows_per_day(self) -> float:
+        """How many fresh rows there are for each day of their window."""
+        return self.fresh.rows / ((self.until - self.fresh_since) / timedelta(days=1))
 
 
 class Check(Value):

@@ -16,6 +16,7 @@ from continuous_training.documents import Scalar, Value, first
 from continuous_training.problem import Problem
 
 SOURCES = Path("src")
+BRANCH = "main"  # the one that trains; the Jenkinsfile ends a run of any other after Lint and Test
 BEHAVIOUR = Path("tests", "model")
 STATE = Path(".ct")
 BEYOND = 5  # resamples that must lie beyond each end of an interval, or that end is luck

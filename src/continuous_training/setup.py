@@ -59,8 +59,8 @@ def begin() -> Run:
         raise Problem(f"COMPUTE={run.compute} is not available yet: use {', '.join(compute.AVAILABLE)}")
     if run.rollback and not run.reason.strip():
         raise Problem("ROLLBACK=true needs a reason: say why in REASON")
-    if run.rollback and run.branch not in {"", "main"}:
-        raise Problem(f"ROLLBACK=true does nothing on branch {run.branch}: start it on main")
+    if run.rollback and run.branch not in {"", settings.BRANCH}:
+        raise Problem(f"ROLLBACK=true does nothing on branch {run.branch}: start it on {settings.BRANCH}")
     if chosen:
         _refuse_unknown(chosen.compare.scorers)
     asked = f", because {run.reason}" if run.reason else ""

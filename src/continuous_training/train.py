@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from continuous_training import check_data, registry
+from continuous_training import registry
 from continuous_training.compute import local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
 from continuous_training.problem import Problem
@@ -64,7 +64,7 @@ def _start(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan) -> st
         registry.TRAINED_UNTIL: taken.fresh_since.isoformat(),
         "ct.train_rows": str(taken.train.rows),
         "ct.fresh_rows": str(taken.fresh.rows),
-        "ct.fresh_rows_per_day": f"{check_data.rows_per_day(taken):.1f}",
+        "ct.fresh_rows_per_day": f"{taken.fresh_rows_per_day:.1f}",
     }
     registry.abandon(client, run.model, planned.fingerprint)
     opened = client.create_run(registry.experiment(client, run.model), run_name=run.build_tag, tags=lineage)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import get_scorer
 
-from continuous_training.comparison import bootstrap, rules
+from continuous_training.comparison import bootstrap, rules, slices
 from continuous_training.comparison.counted import counted
 from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.documents import Metric
@@ -103,11 +103,11 @@ class TestDraws:
 
     def test_rows_of_one_hour_are_drawn_together(self) -> None:
         times = pd.Series(pd.to_datetime(["2020-01-01 10:05", "2020-01-01 11:00", "2020-01-01 10:59"]))
-        for counts in bootstrap.draws(3, 50, bootstrap.together(times, "hour")):
+        for counts in bootstrap.draws(3, 50, slices.together(times, "hour")):
             assert counts[0] == counts[2]
 
     def test_single_rows_are_drawn_unless_asked_otherwise(self) -> None:
-        assert bootstrap.together(pd.Series(pd.to_datetime(["2020-01-01"])), "row") is None
+        assert slices.together(pd.Series(pd.to_datetime(["2020-01-01"])), "row") is None
 
 
 class TestInterval:

@@ -6,7 +6,7 @@ on the same resampled rows, so what makes a row hard for both cancels out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,23 +16,12 @@ from continuous_training.comparison.counted import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from continuous_training.comparison.counted import Counts
     from continuous_training.comparison.evaluation import Recorded
 
 BLOCK = 1 << 16  # rows: how many a block gets is drawn first, then which of them, within the processor's cache
-PERIODS = {"hour": "h", "day": "D", "week": "W"}
-
-
-def together(times: pd.Series, by: Literal["row", "hour", "day", "week"]) -> NDArray[Any] | None:
-    """Return the period of each row, for rows of one period to be drawn as a whole; None draws single rows.
-
-    Rows of one hour or day often share what makes them hard, the weather say: drawn singly they would look like more
-    evidence than they are.
-    """
-    return None if by == "row" else times.to_numpy().astype(f"datetime64[{PERIODS[by]}]")
 
 
 def draws(rows: int, resamples: int, groups: NDArray[Any] | None = None) -> Iterator[Counts]:

@@ -48,9 +48,13 @@ class Contender:
         except Exception as error:  # whatever estimator the team's model package builds
             raise Problem(f"the model {self.uri} cannot answer for the fresh rows: {error}") from error
 
+    @cached_property
+    def _row(self) -> pd.DataFrame:
+        return self._fresh.loc[self._fresh.index[:1], self.asks]
+
     def answer_one(self) -> object:
-        """Answer for a single row, as a server does."""
-        return evaluation.predict(self.estimator, self._fresh[self.asks].head(1), self._task)
+        """Answer for a single row."""
+        return evaluation.predict(self.estimator, self._row, self._task)
 
 
 class Contest:
@@ -63,7 +67,7 @@ class Contest:
         self.theirs = theirs
         self.truth: pd.Series = fresh[given.data.target]
         self.classes = self.truth if given.model.task == "classification" else None
-        self.together: NDArray[Any] | None = bootstrap.together(fresh[given.data.time], self.limits.resample_by)
+        self.together: NDArray[Any] | None = slices.together(fresh[given.data.time], self.limits.resample_by)
 
     def conditions(self) -> list[Rule]:
         """Return the rules without which nothing can be scored."""

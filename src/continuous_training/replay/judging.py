@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from continuous_training import snapshot
-from continuous_training.comparison import bootstrap, evaluation
+from continuous_training.comparison import bootstrap, evaluation, slices
 from continuous_training.comparison.contest import Contender
 from continuous_training.documents import Run, Stopwatch
 from continuous_training.replay.months import Judged, following
@@ -37,7 +37,7 @@ def judge(given: Settings, made: Sequence[Made]) -> Judged | None:
     answers = {
         one.candidate.run_id: Contender(one.candidate.uri, given, rows).recorded for one in made if one.candidate
     }
-    together = bootstrap.together(rows[given.data.time], limits.resample_by)
+    together = slices.together(rows[given.data.time], limits.resample_by)
     draws = {}
     for other in {chosen.never, chosen.always, chosen.other} - {chosen.gate, None}:
         found = bootstrap.differences(

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from continuous_training.documents import BUILD, write_atomically
 from continuous_training.replay import words
 from continuous_training.replay.months import PATTERN
+from continuous_training.report.templates import template
 from continuous_training.report.words import number
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from continuous_training.replay.policies import Result
 
+TEMPLATE = Path(__file__).with_name("replay.html.j2")
+FILTERS = (("number", number), ("day", words.day), ("difference", words.difference))
 PAGE, PICTURE = BUILD / "replay.html", BUILD / "replay.png"
 BLUE, GREY, AMBER = "#3b82f6", "#8a919c", "#d97706"  # seen on white and on black
 INK = "#1b1f24"
@@ -57,15 +59,7 @@ def write(result: Result) -> tuple[Path, Path]:
 
 def render(result: Result) -> str:
     """Return the page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "day": words.day, "difference": words.difference}
-    return environment.get_template("replay.html.j2").render(
+    return template(TEMPLATE, *FILTERS).render(
         result=result,
         headline=words.headline(result),
         sentences=words.sentences(result),

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from continuous_training.report.words import counted, listed
+from continuous_training.settings import BRANCH
 
 if TYPE_CHECKING:
     from continuous_training.documents import Deployment, Rollback, Verdict
     from continuous_training.report.found import Found
 
-BRANCH = "main"  # the one that trains; the Jenkinsfile ends a run of any other after Lint and Test
 STILL = "Whatever answered before still does."
 AGAIN = "The next run takes it up again."
 STOPPED = {  # what it means that a run stopped at a stage; before Train nothing came of it

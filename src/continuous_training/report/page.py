@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from continuous_training.documents import BUILD, write_atomically
 from continuous_training.report import plots
 from continuous_training.report.found import Found, gather
 from continuous_training.report.outcome import outcome
+from continuous_training.report.templates import template
 from continuous_training.report.words import day, duration, moment, number
 
 if TYPE_CHECKING:
     from continuous_training.documents import Metric
 
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+FILTERS = (("day", day), ("duration", duration), ("moment", moment), ("number", number))
 PAGE = BUILD / "report.html"
 STARTERS = {
     "push": "a push",
@@ -49,7 +49,7 @@ def write() -> Path:
 def render(found: Found) -> str:
     """Return the whole page."""
     metrics = found.verdict.metrics if found.verdict else []
-    return _template().render(
+    return template(TEMPLATE, *FILTERS).render(
         found=found,
         outcome=outcome(found),
         stages=found.stages,
@@ -60,19 +60,6 @@ def render(found: Found) -> str:
         windows=plots.windows(found.run, found.snapshot) if found.run and found.snapshot else None,
         bars=plots.waterfall([*found.documents.values()]),
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"day": day, "duration": duration, "moment": moment, "number": number}
-    return environment.get_template("report.html.j2")
 
 
 def measure(metric: Metric) -> Measure:
