@@ -148,6 +148,23 @@ class Compare(Value):
         return self.min_improvement if self.non_inferior is None else -self.non_inferior
 
 
+class Compute(Value):
+    """What COMPUTE=ec2 may use: which machines, in the order of preference, for how long and for how much.
+
+    A run ends at `max_hours` or when it has cost `max_cost_usd`, whichever comes first; all its instances share both.
+    """
+
+    instance_types: tuple[str, ...] = Field(min_length=1)
+    spot: bool = True
+    max_hours: float = Field(gt=0, le=168)
+    max_cost_usd: float = Field(gt=0)
+    disk_gb: int = Field(default=30, ge=8, le=16384)
+    at_once: int = Field(default=4, ge=1)
+    prices: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    boot_minutes: float = Field(default=10, gt=0)
+    heartbeat_seconds: float = Field(default=15, gt=0)
+
+
 class Settings(Value):
     """The whole of training.yaml."""
 
@@ -156,6 +173,7 @@ class Settings(Value):
     data: Data
     checks: Checks = Checks()
     model: Model
+    compute: Compute | None = None
     compare: Compare
 
     @model_validator(mode="after")
