@@ -1,7 +1,9 @@
 """Fit: the training entry point that MLproject names; `ct train` runs it."""
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 from continuous_training import command
 
@@ -10,11 +12,25 @@ def main(given: argparse.Namespace) -> None:
     """Fit the model on a snapshot and print the id of its MLflow run."""
     from continuous_training import fit  # MLflow takes seconds to import, --help should not
 
-    print(fit.fit(given.model, given.snapshot))
+    print(fit.fit(given.model, given.snapshot, given.parameters))
+
+
+def overrides(text: str) -> dict[str, Any]:
+    """Read parameters from a JSON object."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f'{text} is not a JSON object: write it as {{"max_iter": 100}}')
+    return found
 
 
 if __name__ == "__main__":
     arguments = command.parser(str(__doc__), "ct fit --snapshot .ct/snapshots/1f2e3d4c5b6a7980")
     arguments.add_argument("--model", default="flight_delays", help="the package under src/ (default: %(default)s)")
     arguments.add_argument("--snapshot", type=Path, required=True, help="the folder of a snapshot")
+    arguments.add_argument(
+        "--parameters", type=overrides, default="{}", help="a JSON object that goes before those of training.yaml"
+    )
     command.start(main, arguments)

@@ -25,8 +25,11 @@ from continuous_training import (
 from continuous_training.documents import ModelCheck, Stopwatch, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlflow import MlflowClient
 
+    from continuous_training.compute import Trial
     from continuous_training.documents import Candidate, Check, Deployment, Plan, Registration, Run, Snapshot
 
 
@@ -67,7 +70,7 @@ class Pipeline:
 
     def train(self) -> Candidate:
         self.plan()
-        self.candidate = train.train(self.client, self.run, self.taken, self.planned, self.timer)
+        self.candidate = train.train(self.client, self.run, self.given, self.taken, self.planned, self.timer)
         return self.candidate
 
     def compare(self, *checks: Check) -> Verdict:
@@ -119,9 +122,10 @@ class Pipeline:
         return deploy.deploy(self.client, self.run, self.candidate, self.registered, self.verdict, self.timer)
 
     @staticmethod
-    def _fit_here(run: Run, taken: Snapshot, run_id: str) -> None:
-        os.environ["MLFLOW_RUN_ID"] = run_id
-        try:
-            fit.fit(run.model, taken.train.path.parent)
-        finally:
-            os.environ.pop("MLFLOW_RUN_ID", None)
+    def _fit_here(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            os.environ["MLFLOW_RUN_ID"] = trial.run_id
+            try:
+                fit.fit(run.model, taken.train.path.parent, trial.parameters)
+            finally:
+                os.environ.pop("MLFLOW_RUN_ID", None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
+from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import mlflow.sklearn
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from continuous_training import golden, registry, settings, snapshot
+from continuous_training import compute, golden, registry, settings, snapshot
 from continuous_training.comparison import evaluation
 from continuous_training.problem import Problem
 
@@ -32,23 +33,33 @@ log = logging.getLogger(__name__)
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 
 
-def fit(model: str, folder: Path) -> str:
+def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
     """Fit, evaluate and log the model; return the id of its MLflow run (MLFLOW_RUN_ID, or a new one).
+
+    A model with a grid is validated first, on the newest of its training rows. Chosen by the fresh rows, the best of
+    several would owe a part of its lead to luck with these very rows, and Compare, which judges by them, would count
+    that luck as merit.
 
     Args:
         model: the model package.
         folder: a snapshot's folder, with train.parquet and fresh.parquet.
+        parameters: what goes before the parameters of training.yaml.
 
     Raises:
-        Problem: the package has no `build`, or the stored model does not predict what the fitted one does.
+        Problem: the package has no `build`, the rows cannot be split for the validation, or the stored model does not
+            predict what the fitted one does.
     """
     given = settings.load(model)
+    chosen = given.model.parameters | parameters
     train, fresh = (snapshot.read(folder / name, given.data) for name in ("train.parquet", "fresh.parquet"))
     features, target = given.data.features, given.data.target
-    estimator = _build(model, given)
+    estimator = _build(model, given, chosen)
     client = registry.open_client()
     with mlflow.start_run(experiment_id=registry.experiment(client, model)) as run:
-        mlflow.log_params({"task": given.model.task, "features": len(features), **given.model.parameters})
+        mlflow.log_params({"task": given.model.task, "features": len(features), **chosen})
+        if given.model.grid:
+            score = _validate(_build(model, given, chosen), train, given)
+            mlflow.log_metric(f"{compute.VALIDATION}{given.compare.metric}", score)
         log.info("Fitting %s on %s rows of %d features", type(estimator).__name__, f"{len(train):,}", len(features))
         began = time.monotonic()
         estimator.fit(train[features], train[target])
@@ -64,13 +75,35 @@ def fit(model: str, folder: Path) -> str:
     return str(run.info.run_id)
 
 
-def _build(model: str, given: settings.Settings) -> Any:  # noqa: ANN401 - any scikit-learn estimator
+def _build(model: str, given: settings.Settings, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - any estimator
     try:
         build = importlib.import_module(f"{model}.model").build
     except (ImportError, AttributeError) as error:
         raise Problem(f"src/{model}/model.py has no function build: {error}") from error
     parts = {kind: given.data.features_of(kind) for kind in ("category", "number")}
-    return build(categories=parts["category"], numbers=parts["number"], **given.model.parameters)
+    return build(categories=parts["category"], numbers=parts["number"], **parameters)
+
+
+def _validate(estimator: Any, train: pd.DataFrame, given: settings.Settings) -> float:  # noqa: ANN401
+    """Fit on all but the newest `fresh_days` of the training rows and score on those: what Compare does, once before.
+
+    Raises:
+        Problem: there are no rows before those days, or either part is of one class.
+    """
+    data = given.data
+    days = f"the last {data.fresh_days} days of the training rows"
+    newest = train[data.time] > train[data.time].max() - timedelta(days=data.fresh_days)
+    parts = {f"before {days}": train[~newest], f"on {days}": train[newest]}
+    for where, rows in parts.items():
+        seen = rows[data.target].nunique()
+        if rows.empty or (given.model.task == "classification" and seen < 2):
+            said = "there are no rows" if rows.empty else "all rows are of one class"
+            raise Problem(f"the grid cannot be validated: {said} {where}; give more train_days, or no model.grid")
+    before, last = parts.values()
+    log.info("Validating on %s rows after %s", f"{len(last):,}", f"{len(before):,}")
+    estimator.fit(before[data.features], before[data.target])
+    answers = evaluation.predict(estimator, last[data.features], given.model.task)
+    return evaluation.score(given.compare.metric, answers, last[data.target])
 
 
 def _log_model(estimator: Any, given: settings.Model, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> ModelInfo:  # noqa: ANN401

@@ -23,7 +23,8 @@ def _learnt_with(given: Settings) -> str:
     """Return all of training.yaml that a model depends on: its section, and which columns are what; no limits."""
     data = given.data
     features = [(name, data.columns[name].type) for name in data.features]
-    return json.dumps([given.model.model_dump(), data.target, data.time, data.key, features], default=str)
+    chosen_by = given.compare.metric if given.model.grid else None
+    return json.dumps([given.model.model_dump(), chosen_by, data.target, data.time, data.key, features], default=str)
 
 
 def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer: Stopwatch) -> Plan:

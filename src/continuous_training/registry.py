@@ -27,6 +27,7 @@ Found = TypeVar("Found")
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
 FINGERPRINT = "ct.fingerprint"
+TRIAL_OF = "ct.trial_of"  # the fingerprint, on each trial of a grid; only the best becomes its candidate
 OUTCOME = "ct.outcome"  # how far a run got: set last, so a run without one was interrupted
 DEPLOYED, REJECTED, HELD, UNAPPROVED = "deployed", "rejected", "held", "not approved"
 ROLLED_BACK = "rolled back"
@@ -117,10 +118,17 @@ def trained(client: MlflowClient, model: str, fingerprint: str, outcome: str | N
 
 
 def abandon(client: MlflowClient, model: str, fingerprint: str) -> None:
-    """End the MLflow runs of this fingerprint that a killed run left open."""
-    open_runs = f"tags.`{FINGERPRINT}` = '{fingerprint}' and attributes.status = 'RUNNING'"
-    for found in client.search_runs([experiment(client, model)], open_runs):
-        client.set_terminated(found.info.run_id, status="KILLED")
+    """End the MLflow runs of this fingerprint that a killed or failed run left open, its trials among them."""
+    for tag in (FINGERPRINT, TRIAL_OF):
+        open_runs = f"tags.`{tag}` = '{fingerprint}' and attributes.status = 'RUNNING'"
+        for found in client.search_runs([experiment(client, model)], open_runs):
+            client.set_terminated(found.info.run_id, status="KILLED")
+
+
+def fail(client: MlflowClient, run_id: str) -> None:
+    """End an MLflow run as failed, if whoever filled it left it open."""
+    if client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, status="FAILED")
 
 
 def examine(uri: str, trusted: tuple[str, ...]) -> None:

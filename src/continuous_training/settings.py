@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from datetime import UTC, date, datetime, timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from continuous_training.documents import Scalar, Value, first
 from continuous_training.problem import Problem
@@ -81,11 +82,20 @@ class Checks(Value):
 
 
 class Model(Value):
-    """The estimator's parameters, and the types that skops may load beside scikit-learn's plain ones."""
+    """The estimator's parameters, and the types that skops may load beside scikit-learn's plain ones.
+
+    A `grid` lists values that are tried instead of those in `parameters`; they travel to the training as JSON.
+    """
 
     task: Literal["classification", "regression"]
     parameters: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(default_factory=dict)
     trusted_types: tuple[str, ...] = ()
+
+    @property
+    def trials(self) -> list[dict[str, JsonValue]]:
+        """Every combination of the grid's values, to override `parameters`; without a grid, one that overrides none."""
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
 
 class Compare(Value):

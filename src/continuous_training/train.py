@@ -1,4 +1,7 @@
-"""Train: an MLflow run with its whole lineage, filled by the training entry point on the chosen compute."""
+"""Train: an MLflow run with its whole lineage, filled by the training entry point on the chosen compute.
+
+With a grid there is one for each trial, and the best by validation is the candidate.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,49 @@ import logging
 from typing import TYPE_CHECKING
 
 from continuous_training import registry
-from continuous_training.compute import local
+from continuous_training.compute import VALIDATION, Trial, local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from mlflow import MlflowClient
+
+    from continuous_training.settings import Settings
 
 log = logging.getLogger(__name__)
 
-COMPUTE = {"local": local.train}
+
+def _on_ec2(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
+    from continuous_training.compute.ec2 import training  # half a second for boto3 that others do not pay
+
+    training.train(run, taken, trials)
 
 
-def train(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan, timer: Stopwatch) -> Candidate:
+COMPUTE: dict[str, Callable[[Run, Snapshot, Sequence[Trial]], None]] = {"local": local.train, "ec2": _on_ec2}
+
+
+def train(
+    client: MlflowClient, run: Run, given: Settings, taken: Snapshot, planned: Plan, timer: Stopwatch
+) -> Candidate:
     """Train the candidate, or take up the one that an interrupted run has trained already.
 
     Raises:
-        Problem: training failed.
+        Problem: training failed; with a grid, that of any trial.
     """
     run_id = planned.resumes
     if run_id is None:
-        run_id = _start(client, run, taken, planned)
-        COMPUTE[run.compute](run, taken, run_id)
+        trials = _start(client, run, given, taken, planned)
+        try:
+            COMPUTE[run.compute](run, taken, trials)
+        except Exception:
+            registry.abandon(client, run.model, planned.fingerprint)  # the trials that were not begun
+            raise
+        run_id = trials[0].run_id
+        if given.model.grid:
+            run_id = _best(client, trials, given.compare.metric).run_id
+            client.set_tag(run_id, registry.FINGERPRINT, planned.fingerprint)
     else:
         log.info("The candidate of MLflow run %s is taken up again", run_id)
     trained = client.get_run(run_id)
@@ -44,13 +68,14 @@ def train(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan, timer:
     )
 
 
-def _start(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan) -> str:
-    """Open the MLflow run and write down where its model comes from, before anything can fail.
+def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, planned: Plan) -> list[Trial]:
+    """Open each trial's MLflow run and write down where its model comes from, before anything can fail.
 
-    What a killed run left open of the same fingerprint is closed.
+    What a killed run left open of the same fingerprint is closed. A trial of a grid bears the fingerprint as its own
+    only once it is chosen: until then nothing takes it for a candidate.
     """
     lineage = {
-        registry.FINGERPRINT: planned.fingerprint,
+        registry.TRIAL_OF if given.model.grid else registry.FINGERPRINT: planned.fingerprint,
         "ct.snapshot": taken.hash,
         "ct.source": planned.parts["source"],
         "ct.lock": run.lock,
@@ -67,6 +92,21 @@ def _start(client: MlflowClient, run: Run, taken: Snapshot, planned: Plan) -> st
         "ct.fresh_rows_per_day": f"{taken.fresh_rows_per_day:.1f}",
     }
     registry.abandon(client, run.model, planned.fingerprint)
-    opened = client.create_run(registry.experiment(client, run.model), run_name=run.build_tag, tags=lineage)
-    client.log_text(opened.info.run_id, json.dumps(json.loads(taken.model_dump_json()), indent=2), "snapshot.json")
-    return str(opened.info.run_id)
+    experiment = registry.experiment(client, run.model)
+    trials = []
+    for number, parameters in enumerate(given.model.trials, start=1):
+        name = f"{run.build_tag}-{number}" if given.model.grid else run.build_tag
+        opened = client.create_run(experiment, run_name=name, tags=lineage)
+        client.log_text(opened.info.run_id, json.dumps(json.loads(taken.model_dump_json()), indent=2), "snapshot.json")
+        trials.append(Trial(str(opened.info.run_id), parameters))
+    return trials
+
+
+def _best(client: MlflowClient, trials: Sequence[Trial], metric: str) -> Trial:
+    """Return the trial with the highest score on the validation rows, the first of equals."""
+    scores = [client.get_run(trial.run_id).data.metrics[f"{VALIDATION}{metric}"] for trial in trials]
+    best = scores.index(max(scores))
+    for number, (trial, score) in enumerate(zip(trials, scores, strict=True)):
+        log.info("Trial %s of %s: validation %s %.4f with %s", number + 1, len(trials), metric, score, trial)
+    log.info("Trial %s is the candidate", best + 1)
+    return trials[best]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
+
+VALIDATION = "validation_"  # before a metric's name: the score by which the best of a grid is chosen
 
 
 @dataclass(frozen=True)
@@ -12,3 +15,8 @@ class Trial:
 
     run_id: str
     parameters: dict[str, Any]
+
+    def __str__(self) -> str:
+        """Tell it from the others of its grid."""
+        told = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.parameters.items())
+        return " ".join(told) or "the parameters of training.yaml"

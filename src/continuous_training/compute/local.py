@@ -1,7 +1,8 @@
-"""Training as a process on this machine."""
+"""Training as processes on this machine, one after another."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,26 +11,34 @@ from typing import TYPE_CHECKING
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from continuous_training.compute import Trial
     from continuous_training.documents import Run, Snapshot
 
 
-def train(run: Run, taken: Snapshot, run_id: str) -> None:
-    """Run MLproject's entry point `train` to its end, logging to the MLflow run `run_id`.
+def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
+    """Run MLproject's entry point `train` to its end for each trial, logging to the trial's MLflow run.
 
     Raises:
-        Problem: the entry point failed; its own words are on standard error, above.
+        Problem: the entry point failed, and no later trial was begun; its own words are on standard error, above.
     """
     import mlflow.projects
     from mlflow.exceptions import ExecutionException
 
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    try:
-        mlflow.projects.run(  # type: ignore[no-untyped-call]
-            ".",
-            entry_point="train",
-            parameters={"model": run.model, "snapshot": str(taken.train.path.parent)},
-            env_manager="local",
-            run_id=run_id,
-        )
-    except ExecutionException as error:
-        raise Problem("the training entry point failed: its last lines are above") from error
+    for trial in trials:
+        try:
+            mlflow.projects.run(  # type: ignore[no-untyped-call]
+                ".",
+                entry_point="train",
+                parameters={
+                    "model": run.model,
+                    "snapshot": str(taken.train.path.parent),
+                    "parameters": json.dumps(trial.parameters),
+                },
+                env_manager="local",
+                run_id=trial.run_id,
+            )
+        except ExecutionException as error:
+            raise Problem(f"the training entry point failed with {trial}: its last lines are above") from error
