@@ -11,7 +11,8 @@ import time
 
 from pydantic import ValidationError
 
-from continuous_training import compute, settings
+from continuous_training import settings
+from continuous_training.compute.ec2 import place
 from continuous_training.documents import BUILD, Run, Stopwatch, first
 from continuous_training.problem import Problem
 
@@ -55,8 +56,8 @@ def begin() -> Run:
         )
     except ValidationError as error:
         raise Problem(f"a parameter of this run is wrong: {first(error)}") from error
-    if run.compute not in compute.AVAILABLE:
-        raise Problem(f"COMPUTE={run.compute} is not available yet: use {', '.join(compute.AVAILABLE)}")
+    if chosen and run.compute == "ec2":
+        _refuse_nowhere(run.model, chosen)
     if run.rollback and not run.reason.strip():
         raise Problem("ROLLBACK=true needs a reason: say why in REASON")
     if run.rollback and run.branch not in {"", settings.BRANCH}:
@@ -66,6 +67,14 @@ def begin() -> Run:
     asked = f", because {run.reason}" if run.reason else ""
     log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, asked)
     return run
+
+
+def _refuse_nowhere(model: str, given: settings.Settings) -> None:
+    """Refuse EC2 where it is not set up, before anything is spent on the way to Train."""
+    if given.compute is None:
+        raise Problem(f"COMPUTE=ec2 needs a section compute in src/{model}/training.yaml")
+    place.Place.find()
+    place.tracking_uri()
 
 
 def _refuse_unknown(scorers: set[str]) -> None:

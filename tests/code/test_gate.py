@@ -152,10 +152,16 @@ class TestTrain:
         runs = again.client.search_runs([registry.experiment(again.client, "toy")])
         assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
 
-    def test_a_compute_that_is_not_there_is_refused_before_anything_is_done(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with pytest.raises(Problem, match="COMPUTE=ec2 is not available"):
+    def test_ec2_that_is_not_set_up_is_refused_before_anything_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(Problem, match="COMPUTE=ec2 needs a section compute in src/toy/training.yaml"):
+            Pipeline(monkeypatch, COMPUTE="ec2")
+        section = "compute: {instance_types: [c7i.large], max_hours: 1, max_cost_usd: 1}"
+        change("compare:\n", f"{section}\ncompare:\n")
+        with pytest.raises(Problem, match="COMPUTE=ec2 needs CT_BUCKET"):
+            Pipeline(monkeypatch, COMPUTE="ec2")
+        for name in ("CT_BUCKET", "CT_SUBNETS", "CT_SECURITY_GROUP", "CT_INSTANCE_PROFILE"):
+            monkeypatch.setenv(name, "there")
+        with pytest.raises(Problem, match="needs a tracking server that an instance can reach"):
             Pipeline(monkeypatch, COMPUTE="ec2")
 
     def test_an_mlflow_that_does_not_answer_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,178 @@
+"""Training on EC2: each trial on an instance of its own, several at once, and none that outlives this process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from continuous_training import registry, settings
+from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store
+from continuous_training.compute.ec2.aws import Aws
+from continuous_training.compute.ec2.launch import Ground, Order
+from continuous_training.compute.ec2.place import Place, identity, tracking_uri
+from continuous_training.compute.ec2.user_data import Task
+from continuous_training.compute.ec2.watch import Watched
+from continuous_training.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mlflow import MlflowClient
+
+    from continuous_training.compute import Trial
+    from continuous_training.compute.ec2.watch import End
+    from continuous_training.documents import Run, Snapshot
+
+log = logging.getLogger(__name__)
+
+LOOKS = 3  # in the time of a heartbeat
+
+
+def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
+    """Run MLproject's entry point `train` for each trial on an instance, logging to the trial's MLflow run.
+
+    Raises:
+        Problem: one of them failed; its sentence says how, and no instance is alive then either.
+    """
+    given = settings.load(run.model).compute
+    if given is None:
+        raise Problem(f"COMPUTE=ec2 needs a section compute in src/{run.model}/training.yaml")
+    aws, place, to = Aws(), Place.find(), tracking_uri()
+    launch.closed(aws, place)
+    costs = {kind: prices.an_hour(aws, kind, given) for kind in given.instance_types}
+    ground = Ground(place, given, run, images.choose(aws, place, run.lock), costs)
+    log.info("Instances start from %s, %s", ground.image.id, ground.image.made_from)
+    inputs = send(aws, place.bucket, run, taken)
+    fleet = Fleet(aws, ground, lambda trial: task(aws, ground, to, inputs, entry_point(run, trial)), trials)
+    try:
+        fleet.train()
+    finally:
+        try:
+            fleet.end()
+        finally:
+            fleet.record(registry.open_client())
+
+
+def send(aws: Aws, bucket: str, run: Run, taken: Snapshot) -> dict[str, str]:
+    """Send code and rows to S3; return the SHA-256 of each."""
+    with bundle.packed(run.commit) as code:
+        files = {"code": code, "train_rows": taken.train.path, "fresh_rows": taken.fresh.path}
+        return {name: store.keep(aws, bucket, path) for name, path in files.items()}
+
+
+def entry_point(run: Run, trial: Trial) -> list[str]:
+    """Return the command that runs MLproject's entry point on an instance."""
+    given = {"model": run.model, "snapshot": "../snapshot", "parameters": json.dumps(trial.parameters)}
+    parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    fixed = ["--entry-point", "train", "--env-manager", "local", "--run-id", trial.run_id]
+    return ["mlflow", "run", ".", *fixed, *parameters]
+
+
+def task(aws: Aws, ground: Ground, to: str, inputs: dict[str, str], command: list[str], *, stays: bool = False) -> Task:
+    """Return what an instance is to do: run a command, in the code's folder and beside the snapshot."""
+    return Task(
+        bucket_url=f"{aws.s3.meta.endpoint_url}/{ground.place.bucket}",
+        ssm_url=aws.ssm.meta.endpoint_url,
+        region=aws.region,
+        tracking_uri=to,
+        token_parameter=ground.place.mlflow_token_parameter,
+        command=command,
+        heartbeat_seconds=ground.given.heartbeat_seconds,
+        stays=stays,
+        **inputs,
+    )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A trial on its way: which attempt this is, and the instance that makes it."""
+
+    trial: Trial
+    number: int
+    spot: bool
+    watched: Watched
+
+
+class Fleet:
+    """The instances of one run, and what they cost."""
+
+    def __init__(self, aws: Aws, ground: Ground, task_of: Callable[[Trial], Task], trials: Sequence[Trial]) -> None:
+        self._aws, self._ground, self._task_of = aws, ground, task_of
+        self._budget = prices.Budget(ground.given, len(trials))
+        self._labels = {trial.run_id: f"[{number}] " for number, trial in enumerate(trials, 1) if len(trials) > 1}
+        self._waiting = deque((trial, 1, ground.given.spot) for trial in trials)
+        self._under_way: list[Attempt] = []
+        self._done: set[str] = set()
+
+    def train(self) -> None:
+        """Train all trials, `at_once` of them at a time; one whose spot instance is taken back goes on on demand.
+
+        Raises:
+            Problem: one failed.
+        """
+        while self._waiting or self._under_way:
+            while self._waiting and len(self._under_way) < self._ground.given.at_once:
+                self._begin(*self._waiting.popleft())
+            time.sleep(self._ground.given.heartbeat_seconds / LOOKS)
+            for attempt in list(self._under_way):
+                if ended := attempt.watched.look():
+                    self._conclude(attempt, ended)
+
+    def end(self) -> None:
+        """End every instance of this run, those too that were launched without this process' hearing of it.
+
+        Raises:
+            Problem: one could not be ended.
+        """
+        ours = identity(self._ground.run.build_tag, self._ground.run.build_url)
+        try:
+            ending.end(self._aws, [attempt.watched.machine.id for attempt in self._under_way])
+            ending.end(self._aws, [instance.id for instance in ending.living(self._aws, ours)])
+        finally:
+            for attempt in self._under_way:
+                self._pay(attempt)
+
+    def record(self, client: MlflowClient) -> None:
+        """Log to MLflow what each trial cost, and close the MLflow runs of those that an instance left open."""
+        for run_id, seconds in self._budget.seconds.items():
+            client.log_metric(run_id, "ec2_seconds", round(seconds, 1))
+            client.log_metric(run_id, "ec2_cost_usd", round(self._budget.usd[run_id], 6))
+            if run_id not in self._done:
+                registry.fail(client, run_id)
+        log.info("All instances together cost about %.3f USD", sum(self._budget.usd.values()))
+
+    def _begin(self, trial: Trial, number: int, spot: bool) -> None:
+        kept = f"runs/{trial.run_id}"
+        order = Order(
+            attempt=f"{kept}/{number}",
+            checkpoint=f"{kept}/checkpoint",
+            task=self._task_of(trial),
+            spot=spot,
+            minutes=lambda price: self._budget.minutes(trial.run_id, price),
+        )
+        machine = launch.launch(self._aws, self._ground, order)
+        folder = store.Folder(self._aws, self._ground.place.bucket, order.attempt)
+        label = self._labels.get(trial.run_id, "")
+        watched = Watched(self._aws, self._ground.given, machine, folder, label)
+        self._under_way.append(Attempt(trial, number, spot, watched))
+
+    def _conclude(self, attempt: Attempt, ended: End) -> None:
+        if ended.kind == "done":
+            self._done.add(attempt.trial.run_id)
+        elif ended.kind == "interrupted" and attempt.spot:
+            log.info("%s: trained once more, on demand", ended.said)
+            self._waiting.appendleft((attempt.trial, attempt.number + 1, False))
+        else:
+            log.error("The last lines of its log:\n%s", "\n".join(attempt.watched.last()))
+            raise Problem(ended.said)
+        ending.end(self._aws, [attempt.watched.machine.id])
+        self._under_way.remove(attempt)
+        self._pay(attempt)
+
+    def _pay(self, attempt: Attempt) -> None:
+        machine = attempt.watched.machine
+        self._budget.spend(attempt.trial.run_id, machine.seconds, machine.price)
