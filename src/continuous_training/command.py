@@ -22,7 +22,7 @@ TERMINATED = 143  # 128 + SIGTERM
 
 def parser(description: str, *examples: str) -> argparse.ArgumentParser:
     """Make the argument parser of one script: named as `ct` calls it, its examples at the end of `--help`."""
-    program = f"ct {Path(sys.argv[0]).stem}"
+    program = f"ct {Path(sys.argv[0]).stem.replace('_', '-')}"
     made = argparse.ArgumentParser(
         prog=program,
         description=description,
@@ -44,7 +44,7 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if not given.debug:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its level when it is imported
-        for chatty in ("alembic", "httpx", "urllib3"):
+        for chatty in ("alembic", "boto3", "botocore", "httpx", "s3transfer", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what must be undone is undone
     try:

@@ -39,7 +39,7 @@ def reap(aws: Aws, bucket: str | None, run: str | None = None, *, dry: bool = Fa
         Problem: AWS does not answer, or an instance could not be ended; the others are ended all the same.
     """
     found = ending.living(aws, run)
-    due = [one for one in found if run or one.deadline is None or one.deadline < aws.now]
+    due = [one for one in found if run or one.deadline is None or one.deadline + ending.TARDY < aws.now]
     for one in due:
         until = f"deadline {one.deadline:%Y-%m-%d %H:%M} UTC" if one.deadline else "without a deadline"
         log.info("%s %s, %s, of %s", "Would end" if dry else "Ending", one.id, until, one.run or "no run")

@@ -161,7 +161,7 @@ class Compare(Value):
 class Compute(Value):
     """What COMPUTE=ec2 may use: which machines, in the order of preference, for how long and for how much.
 
-    A run ends at `max_hours` or when it has cost `max_cost_usd`, whichever comes first; all its instances share both.
+    A trial ends after `max_hours`, or when it has cost its share of `max_cost_usd`, whichever comes first.
     """
 
     instance_types: tuple[str, ...] = Field(min_length=1)

@@ -90,13 +90,15 @@ class Aws:
 @contextmanager
 def saying(what: str) -> Iterator[None]:
     """Turn an error of AWS's or of the way to it into a Problem that says what could not be done."""
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
         raise Problem(f"AWS does not {what}: {code(error)}: {error.response['Error'].get('Message', '')}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, Boto3Error, ResponseParserError) as error:
         raise Problem(f"cannot {what}: {error}") from error
 
 

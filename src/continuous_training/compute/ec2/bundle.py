@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def packed(commit: str) -> Iterator[Path]:
-    """Pack a commit into a tar file that is there as long as the context.
+    """Pack the commit of a run into a tar file that is there as long as the context.
 
     Raises:
-        Problem: git does not know the commit, or the work tree, which was tested, differs from it.
+        Problem: the work tree, which was tested, is at another commit or differs from it.
     """
+    if (head := _git("rev-parse", "HEAD").strip()) != commit:
+        raise Problem(f"COMPUTE=ec2 trains the run's commit {commit or '(none)'}, and the work tree is at {head}")
     changed = _git("status", "--porcelain", "--untracked-files=normal").splitlines()
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise Problem(f"COMPUTE=ec2 trains a commit, and {changed[0][3:]}{more} is in none: commit what was tested")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "code.tar.gz")
-        _git("archive", "--format=tar.gz", f"--output={path}", commit or "HEAD")
+        _git("archive", "--format=tar.gz", f"--output={path}", commit)
         yield path
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,14 @@ from continuous_training.compute.ec2.place import PROJECT
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 log = logging.getLogger(__name__)
 
 ALIVE = ("pending", "running", "stopping", "stopped")  # a stopped one still costs its volume
 WAITS = (1, 2, 4, 8, 16)  # seconds between attempts to end an instance, beyond those that botocore makes of each
+TARDY = timedelta(minutes=5)  # an instance past its deadline has this long to say its last words
+YOUNG = timedelta(minutes=10)  # a volume may be on its way to an instance for so long
 UPLOADS_TAKE = timedelta(hours=6)  # as long as a run may: an upload begun before that will not be finished
 
 
@@ -32,6 +36,17 @@ class Instance:
     run: str
     launched: datetime
     deadline: datetime | None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no signal interrupt the ending of instances: whoever is impatient would leave one alive."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def living(aws: Aws, run: str | None = None) -> list[Instance]:
@@ -74,6 +89,18 @@ def end(aws: Aws, instances: Iterable[str]) -> None:
         raise Problem(f"not ended, end it by hand (its own deadline stands): {told}")
 
 
+def end_all(aws: Aws, known: list[str], run: str) -> None:
+    """End the instances of a run: those that are known, and those that were launched without anybody's hearing of it.
+
+    Raises:
+        Problem: one could not be ended.
+    """
+    try:
+        end(aws, known)
+    finally:
+        end(aws, [instance.id for instance in living(aws, run)])
+
+
 def _end(aws: Aws, instance: str) -> str | None:
     """End one instance; return why it could not be ended."""
     from botocore.exceptions import BotoCoreError, ClientError
@@ -105,7 +132,8 @@ def delete_volumes(aws: Aws, run: str | None = None) -> list[str]:
     ]
     with saying("list this project's volumes"):
         pages = aws.ec2.get_paginator("describe_volumes").paginate(Filters=filters)
-        left = [volume["VolumeId"] for page in pages for volume in page["Volumes"]]
+        found = [volume for page in pages for volume in page["Volumes"]]
+    left = [volume["VolumeId"] for volume in found if volume["CreateTime"] < aws.now - YOUNG]
     for volume in left:
         with saying(f"delete the volume {volume}"):
             aws.ec2.delete_volume(VolumeId=volume)

@@ -33,10 +33,11 @@ ALREADY = "InvalidAMIName.Duplicate"  # the call was made again, because its ans
 
 @dataclass(frozen=True)
 class Image:
-    """An Amazon Machine Image, and the name of its root device."""
+    """An Amazon Machine Image: the name of its root device, and how large that is at least."""
 
     id: str
     root_device: str
+    gb: int
     made_from: str  # in words
 
 
@@ -51,7 +52,7 @@ def choose(aws: Aws, place: Place, lock: str) -> Image:
     if found := baked(aws):
         best = max(found, key=lambda image: (tagged(image)[LOCK] == lock, image["CreationDate"]))
         made_from = "baked" if tagged(best)[LOCK] == lock else "baked for other packages"
-        return Image(best["ImageId"], best["RootDeviceName"], made_from)
+        return _image(best, made_from)
     return stock(aws)
 
 
@@ -82,7 +83,13 @@ def described(aws: Aws, image: str, made_from: str) -> Image:
         found = aws.ec2.describe_images(ImageIds=[image])["Images"]
     if not found:
         raise Problem(f"the image {image} is not there, {made_from}")
-    return Image(image, found[0]["RootDeviceName"], made_from)
+    return _image(found[0], made_from)
+
+
+def _image(found: dict[str, Any], made_from: str) -> Image:
+    root = str(found["RootDeviceName"])
+    disks = {disk["DeviceName"]: disk.get("Ebs", {}) for disk in found.get("BlockDeviceMappings", [])}
+    return Image(str(found["ImageId"]), root, int(disks.get(root, {}).get("VolumeSize", 0)), made_from)
 
 
 def create(aws: Aws, instance: str, lock: str, commit: str) -> str:
@@ -142,7 +149,7 @@ def _finished(aws: Aws, name: str) -> str:
     began = told = time.monotonic()
     while (now := time.monotonic()) - began < PATIENCE:
         found = _named(aws, name)
-        image = found[0] if found else {"State": "pending"}  # EC2 may not know yet what it has begun
+        image: dict[str, Any] = found[0] if found else {"State": "pending"}  # EC2 may not know yet what it has begun
         if image["State"] == "available":
             return str(image["ImageId"])
         if image["State"] != "pending":
@@ -165,9 +172,7 @@ def _remove(aws: Aws, images: list[str]) -> list[str]:
     with saying("list the snapshots of baked images"):
         pages = aws.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=[OURS])
         found = [snapshot for page in pages for snapshot in page["Snapshots"]]
-    names = {
-        image["Name"] for image in _of_project(aws)
-    }  # asked after the snapshots, which are younger than their image
+    names = {image["Name"] for image in _of_project(aws)}  # asked after the snapshots, which are younger than theirs
     for snapshot in found:
         if tagged(snapshot).get("Name") not in names:
             with saying(f"delete the snapshot {snapshot['SnapshotId']}"), _unless({*GONE, USED}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import re
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,7 @@ Market = Literal["spot", "on demand"]
 DEADLINE = "ct:deadline"
 OF_RUN = "ct:run"
 
+BURSTABLE = re.compile(r"t\d")
 ELSEWHERE = {  # what another type, zone or market may have
     *("InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity", "UnfulfillableCapacity"),
     *("InstanceLimitExceeded", "VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "SpotMaxPriceTooLow"),
@@ -124,7 +126,11 @@ def launch(aws: Aws, ground: Ground, order: Order) -> Machine:
     refused = []
     for offer in offers(ground, spot=order.spot):
         price = ground.prices[offer.type]
-        minutes = order.minutes(price)
+        try:
+            minutes = order.minutes(price)
+        except Problem as problem:  # the next type may be cheaper
+            refused.append(f"{offer} ({problem})")
+            continue
         with saying(f"launch {offer}"):
             try:
                 found = aws.ec2.run_instances(**_request(aws, ground, order, offer, minutes))
@@ -137,7 +143,7 @@ def launch(aws: Aws, ground: Ground, order: Order) -> Machine:
         machine = Machine(found["Instances"][0]["InstanceId"], offer, price, minutes, time.monotonic())
         log.info("Launched %s, %s; it ends itself after %d minutes at the latest", machine.id, offer, minutes)
         return machine
-    raise Problem(f"there is no capacity: AWS refused {', '.join(refused)}")
+    raise Problem(f"there is no instance to be had: {', '.join(refused)}")
 
 
 def _request(aws: Aws, ground: Ground, order: Order, offer: Offer, minutes: int) -> dict[str, Any]:
@@ -146,7 +152,8 @@ def _request(aws: Aws, ground: Ground, order: Order, offer: Offer, minutes: int)
     The token is the same for the same attempt and offer: a call that is repeated because its answer was lost gives the
     same instance.
     """
-    disk = {"VolumeSize": ground.given.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    size = max(ground.given.disk_gb, ground.image.gb)
+    disk = {"VolumeSize": size, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
     tags = _tags(ground.run, aws.now + timedelta(minutes=minutes))
     request: dict[str, Any] = {
         "ImageId": ground.image.id,
@@ -162,6 +169,8 @@ def _request(aws: Aws, ground: Ground, order: Order, offer: Offer, minutes: int)
         "BlockDeviceMappings": [{"DeviceName": ground.image.root_device, "Ebs": disk}],
         "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
     }
+    if BURSTABLE.match(offer.type):
+        request["CreditSpecification"] = {"CpuCredits": "standard"}  # unlimited ones cost beyond the price
     if offer.market == "spot":
         once = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
         request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": once}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from continuous_training.settings import Compute
 
 SHORTEST = 5  # minutes: less is not worth a boot
+BOOT = 2  # minutes that are paid before an instance begins to count its own
 
 
 def an_hour(aws: Aws, kind: str, given: Compute) -> float:
@@ -56,7 +57,10 @@ def _on_demand(product: dict[str, object]) -> float | None:
 
 
 class Budget:
-    """What the trials of a run may still use. They share the money evenly, and each has the whole time."""
+    """What the trials of a run may still use. They share the money evenly, and each has the whole time.
+
+    The money is that for machines; disks, addresses and traffic, a few per cent of it, are not counted.
+    """
 
     def __init__(self, given: Compute, trials: int) -> None:
         self._given, self._trials = given, trials
@@ -73,7 +77,7 @@ class Budget:
         """
         hours = self._given.max_hours - self.seconds[trial] / 3600
         usd = self._given.max_cost_usd / self._trials - self.usd[trial]
-        minutes = math.floor(60 * min(hours, usd / price))
+        minutes = math.floor(60 * min(hours, usd / price)) - BOOT
         if minutes < SHORTEST:
             raise Problem(
                 f"compute.max_hours and max_cost_usd leave {max(minutes, 0)} minutes at {price} USD an hour: "

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from continuous_training import registry, settings
 from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store
@@ -19,9 +19,7 @@ from continuous_training.compute.ec2.watch import Watched
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from mlflow import MlflowClient
+    from collections.abc import Callable, Mapping, Sequence
 
     from continuous_training.compute import Trial
     from continuous_training.compute.ec2.watch import End
@@ -47,14 +45,20 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
     ground = Ground(place, given, run, images.choose(aws, place, run.lock), costs)
     log.info("Instances start from %s, %s", ground.image.id, ground.image.made_from)
     inputs = send(aws, place.bucket, run, taken)
-    fleet = Fleet(aws, ground, lambda trial: task(aws, ground, to, inputs, entry_point(run, trial)), trials)
+    fleet = Fleet(
+        aws,
+        ground,
+        lambda trial: task(aws, ground, to, inputs, entry_point(run, trial.parameters, trial.run_id)),
+        trials,
+    )
     try:
         fleet.train()
     finally:
-        try:
-            fleet.end()
-        finally:
-            fleet.record(registry.open_client())
+        with ending.undisturbed():
+            try:
+                fleet.end()
+            finally:
+                fleet.record()
 
 
 def send(aws: Aws, bucket: str, run: Run, taken: Snapshot) -> dict[str, str]:
@@ -64,12 +68,12 @@ def send(aws: Aws, bucket: str, run: Run, taken: Snapshot) -> dict[str, str]:
         return {name: store.keep(aws, bucket, path) for name, path in files.items()}
 
 
-def entry_point(run: Run, trial: Trial) -> list[str]:
-    """Return the command that runs MLproject's entry point on an instance."""
-    given = {"model": run.model, "snapshot": "../snapshot", "parameters": json.dumps(trial.parameters)}
-    parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
-    fixed = ["--entry-point", "train", "--env-manager", "local", "--run-id", trial.run_id]
-    return ["mlflow", "run", ".", *fixed, *parameters]
+def entry_point(run: Run, parameters: Mapping[str, Any], run_id: str | None = None) -> list[str]:
+    """Return the command that runs MLproject's entry point on an instance, filling an MLflow run or a new one."""
+    given = {"model": run.model, "snapshot": "../snapshot", "parameters": json.dumps(parameters)}
+    words = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    fills = ["--run-id", run_id] if run_id else []
+    return ["mlflow", "run", ".", "--entry-point", "train", "--env-manager", "local", *fills, *words]
 
 
 def task(aws: Aws, ground: Ground, to: str, inputs: dict[str, str], command: list[str], *, stays: bool = False) -> Task:
@@ -130,20 +134,23 @@ class Fleet:
         """
         ours = identity(self._ground.run.build_tag, self._ground.run.build_url)
         try:
-            ending.end(self._aws, [attempt.watched.machine.id for attempt in self._under_way])
-            ending.end(self._aws, [instance.id for instance in ending.living(self._aws, ours)])
+            ending.end_all(self._aws, [attempt.watched.machine.id for attempt in self._under_way], ours)
         finally:
             for attempt in self._under_way:
                 self._pay(attempt)
 
-    def record(self, client: MlflowClient) -> None:
+    def record(self) -> None:
         """Log to MLflow what each trial cost, and close the MLflow runs of those that an instance left open."""
-        for run_id, seconds in self._budget.seconds.items():
-            client.log_metric(run_id, "ec2_seconds", round(seconds, 1))
-            client.log_metric(run_id, "ec2_cost_usd", round(self._budget.usd[run_id], 6))
-            if run_id not in self._done:
-                registry.fail(client, run_id)
         log.info("All instances together cost about %.3f USD", sum(self._budget.usd.values()))
+        try:
+            client = registry.open_client()
+            for run_id, seconds in self._budget.seconds.items():
+                client.log_metric(run_id, "ec2_seconds", round(seconds, 1))
+                client.log_metric(run_id, "ec2_cost_usd", round(self._budget.usd[run_id], 6))
+                if run_id not in self._done:
+                    registry.fail(client, run_id)
+        except Exception as error:
+            log.warning("MLflow was not told what the instances cost: %s", error)
 
     def _begin(self, trial: Trial, number: int, spot: bool) -> None:
         kept = f"runs/{trial.run_id}"

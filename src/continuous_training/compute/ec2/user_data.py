@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,9 @@ def render(task: Task, attempt: str, checkpoint: str, minutes: int) -> str:
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - it is bash, and each value is quoted
     environment.filters["quote"] = shlex.quote
-    given = vars(task) | {"attempt": attempt, "checkpoint": checkpoint, "minutes": minutes}
+    asked = {"Name": task.token_parameter, "WithDecryption": True}
+    given = vars(task) | {"token_request": json.dumps(asked) if task.token_parameter else None}
+    given |= {"attempt": attempt, "checkpoint": checkpoint, "minutes": minutes}
     script = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(given)
     if len(script.encode()) > LIMIT:
         raise Problem(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from continuous_training.compute.ec2.aws import Aws, code, saying
+from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.launch import Machine
@@ -64,8 +65,11 @@ class Watched:
         """Return the last lines of its log; of the console, as far as EC2 has it, if nothing came by S3."""
         if self._tail:
             return list(self._tail)
-        with saying(f"show the console of {self.machine.id}"):
-            found = str(self._aws.ec2.get_console_output(InstanceId=self.machine.id).get("Output", ""))
+        try:
+            with saying(f"show the console of {self.machine.id}"):
+                found = str(self._aws.ec2.get_console_output(InstanceId=self.machine.id).get("Output", ""))
+        except Problem as problem:  # which must not hide why it is asked
+            return [str(problem)]
         return found.splitlines()[-LAST:]
 
     def _hear(self) -> None:
@@ -114,7 +118,8 @@ class Watched:
             if step == "shutting down" or machine.seconds >= machine.minutes * 60:
                 return End("deadline", f"{machine.id} reached its deadline of {machine.minutes} minutes")
             return End("no result", f"{machine.id} ended itself, {step}, and left no result in S3")
-        return End("ended from outside", f"somebody ended {machine.id}, {step} ({reason or 'no reason is given'})")
+        who = "AWS" if reason.startswith("Server.") or reason == "Client.InternalError" else "somebody"
+        return End("ended from outside", f"{who} ended {machine.id}, {step} ({reason or 'no reason is given'})")
 
     def _overdue(self) -> End | None:
         now = time.monotonic()

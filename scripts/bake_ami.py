@@ -1,0 +1,33 @@
+"""Bake AMI: make an image that has all packages, so that EC2 trains a minute after the launch."""
+
+import argparse
+
+from continuous_training import bake_ami, command, settings
+from continuous_training.compute.ec2.aws import Aws
+from continuous_training.documents import Run, Snapshot
+
+
+def main(given: argparse.Namespace) -> None:
+    """Bake an image for the commit of build/run.json and print its id."""
+    run = Run.read()
+    found = bake_ami.bake(Aws(), run, settings.load(run.model), Snapshot.read(), given.source, given.keep)
+    print(found.model_dump_json() if given.json else found.id)
+
+
+def some(text: str) -> int:
+    """Read a number that is not zero."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of images, at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    arguments = command.parser(str(__doc__), "ct bake-ami", "ct bake-ami --from ami-0123456789abcdef0 --keep 5 --json")
+    arguments.add_argument(
+        "--from", dest="source", metavar="AMI", help="the image to start from (default: the newest stock Ubuntu 24.04)"
+    )
+    arguments.add_argument(
+        "--keep", type=some, default=3, metavar="N", help="how many images stay (default: %(default)s)"
+    )
+    arguments.add_argument("--json", action="store_true", help="print a JSON object: id, lock, removed")
+    command.start(main, arguments)

@@ -1,0 +1,60 @@
+"""Start the test cloud by hand: `python tests/cloud`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
+
+from cloud.aws import Aws
+from cloud.machine import ROOT, Machines
+from cloud.tracking import Tracking
+
+EXAMPLE = """
+Instances that are launched here execute their user data with bash on this machine, with the packages of .venv; shutdown
+ends them as it would on EC2. What it takes to use it is printed once it is ready, and Ctrl-C ends all of it:
+
+  $ .venv/bin/python tests/cloud > cloud.env &   # and when it says that it is ready:
+  $ source cloud.env
+  $ scripts/ct run -P COMPUTE=ec2
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python tests/cloud",
+        description="AWS (moto), EC2 machines and an MLflow server on this machine, until Ctrl-C.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--minute", type=float, default=60.0, metavar="SECONDS", help="how long a minute of `shutdown -P +N` lasts"
+    )
+    given = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets its background jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="cloud-") as name:
+        folder = Path(name)
+        machines = folder / "machines"
+        with (
+            Aws() as aws,
+            Machines(aws, machines, ROOT / ".venv", given.minute, tell=_tell),
+            Tracking(folder) as tracking,
+        ):
+            for variable, value in {**aws.environment, "MLFLOW_TRACKING_URI": tracking.uri}.items():
+                print(f"export {variable}={value}", flush=True)
+            _tell("ready; Ctrl-C ends it")
+            signal.pause()
+
+
+def _tell(line: str) -> None:
+    print(f"cloud: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

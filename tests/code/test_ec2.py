@@ -1,0 +1,496 @@
+"""Training on EC2, in its parts: what may be spent, what an instance is told, and what is read of what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.base_backend import BackendDict
+from moto.ec2.models import ec2_backends
+
+from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store, training, user_data
+from continuous_training.compute.ec2.aws import Aws
+from continuous_training.compute.ec2.images import Image
+from continuous_training.compute.ec2.launch import Ground, Offer
+from continuous_training.compute.ec2.place import NEEDED, PROJECT, Place, tracking_uri
+from continuous_training.compute.ec2.user_data import Task
+from continuous_training.documents import Run
+from continuous_training.problem import Problem
+from continuous_training.settings import Compute
+
+REGION = "eu-central-1"
+PLACE = Place(
+    bucket="a-bucket",
+    subnets=("subnet-a", "subnet-b"),
+    security_group="sg-1",
+    instance_profile="a-profile",
+    ami=None,
+    mlflow_token_parameter=None,
+)
+TASK = Task(
+    bucket_url="https://s3.eu-central-1.amazonaws.com/a-bucket",
+    region=REGION,
+    ssm_url="https://ssm.eu-central-1.amazonaws.com",
+    tracking_uri="https://mlflow.example.org",
+    token_parameter="/continuous-training/mlflow-token",
+    code="1" * 64,
+    train_rows="2" * 64,
+    fresh_rows="3" * 64,
+    command=["mlflow", "run", "."],
+    heartbeat_seconds=15,
+)
+
+
+def task(**changed: Any) -> Task:
+    return Task(**vars(TASK) | changed)
+
+
+def compute(**changed: Any) -> Compute:
+    return Compute(**{"instance_types": ("c7i.xlarge", "m7i.xlarge"), "max_hours": 1, "max_cost_usd": 1} | changed)
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Aws]:
+    """Be somebody on an AWS of this process; its clients take a second to be made."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+        monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # hundreds, which take seconds
+        with mock_aws():
+            yield Aws()
+
+
+@pytest.fixture
+def aws(account: Aws) -> Aws:
+    """Have an empty account."""
+    BackendDict.reset()
+    return account
+
+
+def listed(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"Key": name, "Value": value} for name, value in tags.items()]
+
+
+def started(aws: Aws, **tags: str) -> str:
+    """Have an instance with these tags; return its id."""
+    image = aws.ec2.register_image(Name=f"for {tags}", RootDeviceName="/dev/sda1")["ImageId"]
+    tagging = [{"ResourceType": "instance", "Tags": listed({f"ct:{name}": tag for name, tag in tags.items()})}]
+    found = aws.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagging)
+    return str(found["Instances"][0]["InstanceId"])
+
+
+class TestBudget:
+    @given(
+        usd=st.floats(0.01, 100),
+        hours=st.floats(0.1, 168),
+        trials=st.integers(1, 8),
+        attempts=st.lists(st.tuples(st.integers(0, 7), st.floats(0.001, 50), st.floats(0, 1)), max_size=60),
+    )
+    @settings(deadline=None)
+    def test_whatever_is_interrupted_when_no_run_costs_more_and_no_trial_lasts_longer(
+        self, usd: float, hours: float, trials: int, attempts: list[tuple[int, float, float]]
+    ) -> None:
+        budget = prices.Budget(compute(max_cost_usd=usd, max_hours=hours), trials)
+        most = dict.fromkeys(map(str, range(trials)), 0.0)  # USD, if each machine runs until its deadline
+        for number, price, used in attempts:
+            trial = str(number % trials)
+            try:
+                minutes = budget.minutes(trial, price)
+            except Problem:
+                continue
+            assert minutes >= prices.SHORTEST
+            assert budget.seconds[trial] + minutes * 60 <= hours * 3600 * (1 + 1e-9)
+            most[trial] = budget.usd[trial] + minutes / 60 * price
+            assert sum(most.values()) <= usd * (1 + 1e-9)
+            budget.spend(trial, used * minutes * 60, price)
+
+    def test_an_interrupted_trial_has_what_it_did_not_use(self) -> None:
+        budget = prices.Budget(compute(max_hours=2, max_cost_usd=1), 2)
+        assert budget.minutes("a", 0.5) == 60 - prices.BOOT
+        budget.spend("a", 30 * 60, 0.5)
+        assert budget.minutes("a", 0.25) == 60 - prices.BOOT
+        assert budget.minutes("a", 0.125) == 90 - prices.BOOT
+        assert budget.minutes("b", 0.5) == 60 - prices.BOOT
+
+    def test_what_is_too_little_to_train_is_refused(self) -> None:
+        with pytest.raises(Problem, match=r"leave 2 minutes at 12\.5 USD an hour: at least 5 are needed"):
+            prices.Budget(compute(), 1).minutes("a", 12.5)
+
+
+class TestPrice:
+    @pytest.fixture(autouse=True)
+    def _aws(self, aws: Aws) -> None:
+        self.aws = aws
+
+    @staticmethod
+    def product(*usd: str, unit: str = "Hrs") -> str:
+        """Return a product of the price list, cut down to what tells its price."""
+        dimensions = {f"S.O.{n}": {"unit": unit, "pricePerUnit": {"USD": price}} for n, price in enumerate(usd)}
+        offer = {"offerTermCode": "O", "sku": "S", "priceDimensions": dimensions, "termAttributes": {}}
+        return json.dumps({"product": {"sku": "S"}, "serviceCode": "AmazonEC2", "terms": {"OnDemand": {"S.O": offer}}})
+
+    def answer(self, *products: str) -> float:
+        wanted = {
+            "instanceType": "c7i.xlarge",
+            "regionCode": REGION,
+            "operatingSystem": "Linux",
+            "tenancy": "Shared",
+            "preInstalledSw": "NA",
+            "capacitystatus": "Used",
+        }
+        filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+        asked = {"ServiceCode": "AmazonEC2", "Filters": filters, "MaxResults": 10}
+        with Stubber(self.aws.pricing) as stubber:
+            stubber.add_response("get_products", {"PriceList": list(products)}, asked)
+            return prices.an_hour(self.aws, "c7i.xlarge", compute())
+
+    def test_it_is_the_one_on_demand(self) -> None:
+        assert self.answer(self.product("0.2037000000")) == 0.2037
+
+    def test_of_several_it_is_the_highest(self) -> None:
+        assert self.answer(self.product("0.2"), self.product("0.3", "0.1")) == 0.3
+
+    @pytest.mark.parametrize(
+        "products",
+        [(), (product("0.0000000000"),), (product("9", unit="Quantity"),), ('{"terms": {}}',), ('{"terms": null}',)],
+        ids=["none", "free", "not by the hour", "no terms on demand", "no terms"],
+    )
+    def test_where_none_is_known_a_person_is_asked_for_it(self, products: tuple[str, ...]) -> None:
+        with pytest.raises(Problem, match=f"no price for c7i.xlarge in {REGION}: give one in training.yaml"):
+            self.answer(*products)
+
+    def test_that_of_the_file_needs_no_call(self) -> None:
+        with Stubber(self.aws.pricing):
+            assert prices.an_hour(self.aws, "c7i.xlarge", compute(prices={"c7i.xlarge": 0.19})) == 0.19
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+HOSTILE = """it's "quoted" $HOME `id` \\ {{ minutes }} {% raw %} #\n; shutdown -c\r\n&& é"""
+
+
+class TestUserData:
+    @staticmethod
+    def render(given: Task) -> str:
+        return user_data.render(given, "runs/1/1", "runs/1/checkpoint", 42)
+
+    def told(self, given: Task, *words: str) -> list[str]:
+        """Return what bash makes of words of the user data, with nothing done but that."""
+        script = self.render(given)
+        assert script.count("\nmkdir -p ") == 1
+        definitions = script.partition("\nmkdir -p ")[0]
+        nothing = "shutdown() { :; }; poweroff() { :; }\n"
+        stubs = "step() { :; }; curl() { :; }; get() { return 1; }; fetch() { :; }; tar() { :; }; cd() { :; }; install() { :; }; token() { echo secret; }"
+        script = f"{nothing}{definitions}\n{stubs}\nmlflow() {{ printf '%s\\0' \"$@\"; }}\n{'; '.join(words)}\n"
+        done = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True, timeout=10)
+        assert done.stderr == b""
+        return done.stdout.decode().split("\0")[:-1]
+
+    @given(parameters=st.lists(TEXT, max_size=4))
+    @settings(max_examples=40, deadline=None)
+    def test_each_argument_of_the_command_arrives_as_it_was_whatever_is_in_it(self, parameters: list[str]) -> None:
+        arguments = ["run", ".", *parameters, HOSTILE]
+        assert self.told(task(command=["mlflow", *arguments]), "work") == arguments
+
+    def test_addresses_are_words_too(self) -> None:
+        given = task(bucket_url=HOSTILE, tracking_uri=HOSTILE)
+        assert self.told(given, 'mlflow "$s3" "$MLFLOW_TRACKING_URI"') == [HOSTILE, HOSTILE]
+
+    @pytest.mark.parametrize("stays", [False, True])
+    @pytest.mark.parametrize("token", [None, "/continuous-training/a'b\"c"])
+    def test_it_is_bash(self, stays: bool, token: str | None) -> None:
+        script = self.render(task(stays=stays, token_parameter=token, command=["mlflow", HOSTILE]))
+        checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=10)
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+    def test_its_first_command_is_the_dead_man_switch(self) -> None:
+        script = self.render(TASK)
+        assert script.startswith("#!/bin/bash\n")
+        first = next(line for line in script.splitlines() if line and not line.startswith("#"))
+        assert first.startswith("shutdown -P +42 ||")
+
+    def test_it_is_shorter_than_ec2_takes(self) -> None:
+        assert len(self.render(TASK).encode()) < user_data.LIMIT / 2
+
+    def test_a_longer_one_is_refused(self) -> None:
+        with pytest.raises(Problem, match="bytes, and EC2 takes 16,384: shorten the grid's values"):
+            self.render(task(command=["mlflow", "ü" * 8000]))
+
+    def test_no_secret_of_the_environment_is_in_it(self, monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
+        for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SERVING_TOKEN"):
+            monkeypatch.setenv(name, "known-to-nobody")
+        place = PLACE.model_copy(update={"mlflow_token_parameter": "/continuous-training/mlflow-token"})
+        ground = Ground(place, compute(), run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+        inputs = dict.fromkeys(("code", "train_rows", "fresh_rows"), "1" * 64)
+        script = self.render(training.task(aws, ground, "https://mlflow.example.org", inputs, ["mlflow", "run"]))
+        assert "/continuous-training/mlflow-token" in script
+        assert "known-to-nobody" not in script
+
+
+def run() -> Run:
+    return Run(
+        build_tag="ct-1",
+        started=datetime(2020, 1, 1),
+        seconds=0,
+        model="toy",
+        as_of=datetime(2020, 1, 1),
+        compute="ec2",
+        force=False,
+        promote="auto",
+        trigger="manual",
+        reason="",
+        branch="main",
+        commit="",
+        build_url="",
+        lock="",
+        python="3.11.0",
+    )
+
+
+class TestPlace:
+    @pytest.fixture(autouse=True)
+    def _given(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in (*NEEDED, "CT_AMI", "CT_MLFLOW_TOKEN_PARAMETER"):
+            monkeypatch.delenv(name, raising=False)
+        for name in NEEDED:
+            monkeypatch.setenv(name, f" {name.lower()} ")
+        monkeypatch.setenv("CT_SUBNETS", "subnet-a, subnet-b,")
+
+    def test_it_is_what_the_environment_says(self) -> None:
+        found = Place.find()
+        assert (found.bucket, found.subnets, found.ami) == ("ct_bucket", ("subnet-a", "subnet-b"), None)
+
+    def test_every_missing_variable_is_named_with_its_meaning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CT_BUCKET")
+        monkeypatch.setenv("CT_INSTANCE_PROFILE", "  ")
+        with pytest.raises(Problem) as said:
+            Place.find()
+        named = [name for name in NEEDED if f"{name} ({NEEDED[name]})" in str(said.value)]
+        assert named == ["CT_BUCKET", "CT_INSTANCE_PROFILE"]
+
+    @pytest.mark.parametrize("uri", ["", "sqlite:///mlflow.db", "file:///srv/mlflow", "databricks"])
+    def test_a_tracking_server_that_no_instance_reaches_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, uri: str
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(Problem, match="needs a tracking server that an instance can reach"):
+            tracking_uri()
+
+    def test_a_password_in_its_address_is_refused_and_not_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:sesame@mlflow.example.org")
+        with pytest.raises(Problem, match="has a password in it") as said:
+            tracking_uri()
+        assert "sesame" not in str(said.value)
+
+
+class TestBundle:
+    @pytest.fixture
+    def commit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Enter a repository of one commit; return its hash."""
+        monkeypatch.chdir(tmp_path)
+        Path(".gitignore").write_text("build/\n")
+        Path("src").mkdir()
+        Path("src/model.py").write_text("first = True\n")
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for command in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "--message", "first"]):
+            subprocess.run(["git", *command], check=True)
+        return subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+    def test_it_holds_the_files_of_the_commit_and_no_other(self, commit: str) -> None:
+        Path("build").mkdir()
+        Path("build/run.json").write_text("{}")
+        with bundle.packed(commit) as path, tarfile.open(path) as packed:
+            files = {member.name: packed.extractfile(member) for member in packed if member.isfile()}
+            assert {name: file.read() for name, file in files.items() if file} == {
+                ".gitignore": b"build/\n",
+                "src/model.py": b"first = True\n",
+            }
+        assert not path.exists()
+
+    def test_the_same_commit_is_the_same_object_in_s3(self, commit: str) -> None:
+        with bundle.packed(commit) as one, bundle.packed(commit) as other:
+            assert one.read_bytes() == other.read_bytes()
+
+    @pytest.mark.parametrize("path", ["src/model.py", "src/new.py"], ids=["changed", "untracked"])
+    def test_a_file_that_is_in_no_commit_is_named_and_refused(self, commit: str, path: str) -> None:
+        Path(path).write_text("first = False\n")
+        with pytest.raises(Problem, match=f"{path} is in none: commit what was tested"), bundle.packed(commit):
+            pass
+
+    @pytest.mark.parametrize("other", ["0" * 40, ""])
+    @pytest.mark.usefixtures("commit")
+    def test_a_commit_that_the_work_tree_is_not_at_is_refused(self, other: str) -> None:
+        with pytest.raises(Problem, match="COMPUTE=ec2 trains the run's commit"), bundle.packed(other):
+            pass
+
+    def test_outside_of_a_repository_it_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(Problem, match="git rev-parse failed, and COMPUTE=ec2 trains a commit"), bundle.packed("a"):
+            pass
+
+
+class TestOffers:
+    ground = Ground(PLACE, compute(), run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+
+    def test_spot_goes_first_then_the_type_then_the_zone(self) -> None:
+        each = [
+            (kind, market, subnet)
+            for market in ("spot", "on demand")
+            for kind in ("c7i.xlarge", "m7i.xlarge")
+            for subnet in ("subnet-a", "subnet-b")
+        ]
+        assert list(launch.offers(self.ground, spot=True)) == [Offer(*one) for one in each]  # type: ignore[arg-type]
+
+    def test_without_spot_all_are_on_demand(self) -> None:
+        assert {offer.market for offer in launch.offers(self.ground, spot=False)} == {"on demand"}
+
+
+class TestResult:
+    @pytest.fixture
+    def folder(self, aws: Aws) -> store.Folder:
+        aws.s3.create_bucket(Bucket="a-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+        return store.Folder(aws, "a-bucket", "runs/1/1")
+
+    @staticmethod
+    def say(folder: store.Folder, body: bytes) -> None:
+        folder.aws.s3.put_object(Bucket=folder.bucket, Key=f"{folder.path}/result", Body=body)
+
+    def test_it_is_what_the_instance_said(self, folder: store.Folder) -> None:
+        self.say(folder, b'{"outcome": "failed", "step": "fetching", "code": 23}')
+        assert folder.result() == store.Result(outcome="failed", step="fetching", code=23)
+
+    def test_there_is_none_as_long_as_it_said_nothing(self, folder: store.Folder) -> None:
+        assert folder.result() is None
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"done",
+            b"\xff\xfe\x00",
+            b'["done", "training", 0]',
+            b'{"outcome": "done"}',
+            b'{"outcome": "promoted", "step": "training", "code": 0}',
+            b'{"outcome": "done", "step": "training", "code": "0; rm"}',
+            b'{"outcome": "done", "step": "training", "code": 0, "alias": "champion"}',
+            b'{"outcome": "done", "step": "training", "code": 0' + b"[" * 10_000,
+        ],
+        ids=lambda body: body[:60].decode(errors="replace"),
+    )
+    def test_anything_else_is_no_result(self, folder: store.Folder, body: bytes) -> None:
+        self.say(folder, body)
+        with pytest.raises(Problem, match="s3://a-bucket/runs/1/1/result is not a result: "):
+            folder.result()
+
+
+class TestDeadline:
+    @pytest.mark.parametrize(
+        ("tag", "moment"),
+        [
+            ("2020-01-01T12:00:00+00:00", datetime(2020, 1, 1, 12, tzinfo=UTC)),
+            ("2020-01-01T12:00:00+02:00", datetime(2020, 1, 1, 10, tzinfo=UTC)),
+            ("2020-01-01T12:00:00", datetime(2020, 1, 1, 12, tzinfo=UTC)),
+            ("tomorrow, or so", None),
+            ("", None),
+            (None, None),
+        ],
+    )
+    def test_what_cannot_be_read_is_none_and_nothing_is_in_another_zone(
+        self, aws: Aws, tag: str | None, moment: datetime | None
+    ) -> None:
+        started(aws, project=PROJECT, **({} if tag is None else {"deadline": tag}))
+        started(aws, project="another")
+        (found,) = ending.living(aws)
+        assert found.deadline == moment
+
+
+class TestImages:
+    @pytest.fixture(autouse=True)
+    def _account(self, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.aws = aws
+        self.models = ec2_backends[DEFAULT_ACCOUNT_ID][REGION].amis
+        self.instance = started(aws, project="another")
+        self.stock = aws.ec2.describe_images(Owners=["self"])["Images"][0]["ImageId"]
+        monkeypatch.setattr(images, "STOCK", "/ubuntu")  # nobody but AWS may write below /aws
+        aws.ssm.put_parameter(Name="/ubuntu", Value=self.stock, Type="String")
+
+    def bake(self, day: int, state: str = "available", **tags: str) -> str:
+        """Have an image of a day in 2020; `lock` is the hash of what is in it."""
+        named = {"ct:project": PROJECT, "Name": f"of day {day}"} | {f"ct:{name}": tag for name, tag in tags.items()}
+        tagging = [{"ResourceType": "image", "Tags": listed(named)}]
+        made = self.aws.ec2.create_image(InstanceId=self.instance, Name=f"of day {day}", TagSpecifications=tagging)
+        model = self.models[made["ImageId"]]
+        model.creation_date, model.state = datetime(2020, 1, 1) + timedelta(days=day), state
+        self.aws.ec2.create_tags(Resources=[model.ebs_snapshot.id], Tags=listed(named))
+        return str(made["ImageId"])
+
+    def chosen(self, lock: str = "new", ami: str | None = None) -> str:
+        return images.choose(self.aws, PLACE.model_copy(update={"ami": ami}), lock).id
+
+    def there(self) -> tuple[set[str], set[str]]:
+        """Return the ids of all own images, and the names of their snapshots."""
+        found = self.aws.ec2.describe_images(Owners=["self"], Filters=[{"Name": "tag-key", "Values": ["ct:project"]}])
+        filters = [{"Name": "tag:ct:project", "Values": [PROJECT]}]
+        snapshots = self.aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
+        return {one["ImageId"] for one in found["Images"]}, {images.tagged(one)["Name"] for one in snapshots}
+
+    def test_the_one_asked_for_goes_before_all(self) -> None:
+        asked_for = self.bake(1, project="another")
+        self.bake(2, lock="new")
+        assert self.chosen(ami=asked_for) == asked_for
+
+    def test_one_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(Problem, match=r"the image ami-0123456789abcdef0"):
+            self.chosen(ami="ami-0123456789abcdef0")
+
+    def test_one_of_the_same_lock_goes_before_newer_ones(self) -> None:
+        self.bake(1, lock="new")
+        best = self.bake(2, lock="new")
+        self.bake(3, lock="old")
+        assert self.chosen() == best
+
+    def test_one_of_another_lock_goes_before_a_stock_one(self) -> None:
+        self.bake(1, lock="old")
+        best = self.bake(2, lock="older")
+        assert self.chosen() == best
+
+    def test_what_is_not_a_finished_image_of_this_project_is_not_taken(self) -> None:
+        self.bake(1, lock="new", state="pending")
+        self.bake(2, lock="new", state="failed")
+        self.bake(3)
+        self.bake(4, lock="new", project="another")
+        assert self.chosen() == self.stock
+
+    def test_the_newest_stay_and_the_snapshots_of_the_others_go_with_them(self) -> None:
+        made = [self.bake(day, lock=str(day)) for day in (3, 1, 4, 2)]
+        foreign = self.bake(0, lock="0", project="another")
+        removed = images.prune(self.aws, 2, None)
+        assert {made[1], made[3]} < set(removed)
+        assert len(removed) == 4
+        assert self.there() == ({made[0], made[2], foreign}, {"of day 3", "of day 4"})
+
+    def test_the_one_that_ct_ami_names_stays_and_one_in_the_making_too(self) -> None:
+        named, old, new = (self.bake(day, lock="a") for day in (1, 2, 3))
+        pending = self.bake(4, lock="a", state="pending")
+        images.prune(self.aws, 1, named)
+        assert self.there() == ({named, new, pending}, {"of day 1", "of day 3", "of day 4"})
+        assert old not in self.there()[0]
+
+    def test_what_failed_or_was_left_by_a_killed_process_goes(self) -> None:
+        stays = self.bake(1, lock="a")
+        self.bake(2, lock="a", state="failed")
+        self.aws.ec2.deregister_image(ImageId=self.bake(3, lock="a"))
+        images.prune(self.aws, 3, None)
+        assert self.there() == ({stays}, {"of day 1"})
+        assert images.prune(self.aws, 3, None) == []
