@@ -6,18 +6,24 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from toy import MODEL, TRAINING, events, store
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[1]
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow: tests call nothing outside
 os.environ["OMP_NUM_THREADS"] = "1"  # models of a few rows: threads would only wait for each other
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode the processes that tests start take twice as long
 
 OF_A_RUN = """
-    AS_OF BRANCH_NAME BUILD_TAG BUILD_URL COMPUTE CT_PROGRESS CT_WAREHOUSE_URL FORCE GIT_COMMIT MLFLOW_RUN_ID
+    AS_OF AWS_ENDPOINT_URL AWS_PROFILE BRANCH_NAME BUILD_TAG BUILD_URL COMPUTE CT_AMI CT_BUCKET CT_INSTANCE_PROFILE
+    CT_MLFLOW_TOKEN_PARAMETER CT_PROGRESS CT_SECURITY_GROUP CT_SUBNETS CT_WAREHOUSE_URL FORCE GIT_COMMIT MLFLOW_RUN_ID
     MLFLOW_TRACKING_URI MODEL PROMOTE REASON ROLLBACK SERVING_URLS TRIGGER
 """
 
@@ -31,6 +37,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=seconds, reverse=True)
     items.insert(1, items.pop())  # each process is handed two to begin with: the two longest are not for one of them
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of faults on EC2: what became of each, and what it left alive."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    told = [dict(report.user_properties) for report in reports if getattr(report, "when", "") == "teardown"]
+    table = {given["fault"]: (given["left"], given["outcome"]) for given in told if "fault" in given}
+    if table:
+        terminalreporter.section("faults on EC2: what was left alive, and what became of the training")
+        width = max(map(len, table))
+        for fault, (left, became) in sorted(table.items()):
+            terminalreporter.line(f"{fault:<{width}}  {left:<7}  {became}")
 
 
 @pytest.fixture(autouse=True)
@@ -49,23 +67,28 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Enter a workspace with the model package `toy` and its warehouse of 90 days from 2020-01-01."""
-    monkeypatch.chdir(tmp_path)
-    package = tmp_path / "src" / "toy"
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make a workspace with the model package `toy` and its warehouse of 90 days from 2020-01-01, and go there."""
+    patch.chdir(folder)
+    package = folder / "src" / "toy"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "model.py").write_text(MODEL)
     (package / "training.yaml").write_text(TRAINING)
-    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    shutil.copy(ROOT / "requirements.lock", folder)
     store(events())
-    monkeypatch.syspath_prepend(tmp_path / "src")
+    patch.syspath_prepend(folder / "src")
     for name in [name for name in sys.modules if name.partition(".")[0] == "toy"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setenv("MODEL", "toy")
-    monkeypatch.setenv("AS_OF", "2020-03-01")
-    return tmp_path
+        patch.delitem(sys.modules, name)
+    patch.setenv("MODEL", "toy")
+    patch.setenv("AS_OF", "2020-03-01")
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter a workspace of this test's own."""
+    return enter(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -73,3 +96,14 @@ def tracked(workspace: Path, empty_mlflow: Path) -> Path:
     """Enter a workspace with an empty MLflow too."""
     shutil.copy(empty_mlflow, workspace / ".ct" / "mlflow.db")
     return workspace
+
+
+@pytest.fixture(scope="module")
+def tracked_by_all(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Enter such a workspace for all tests of a module; yields what changes their environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in OF_A_RUN.split():
+            patch.delenv(name, raising=False)
+        folder = enter(tmp_path_factory.mktemp("workspace"), patch)
+        shutil.copy(empty_mlflow, folder / ".ct" / "mlflow.db")
+        yield patch

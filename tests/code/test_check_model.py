@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +16,13 @@ from pipeline import Pipeline
 from toy import change
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from continuous_training.documents import Check
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("tracked")]
+    Write = Callable[[str], object]
+
+pytestmark = pytest.mark.integration
 
 BEHAVIOUR = """
 import os
@@ -56,22 +60,30 @@ def test_of_another_season():
 """
 
 
-def write(tests: str, workspace: Path) -> None:
-    folder = workspace / "tests/model/toy"
+@pytest.fixture(scope="module")
+def trained(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
+    """Train a candidate, which nothing here changes, in the workspace of all tests."""
+    run = Pipeline(tracked_by_all)
+    run.train()
+    return run
+
+
+@pytest.fixture
+def write(trained: Pipeline) -> Iterator[Write]:
+    """Write the behaviour tests of one test, and remove them after it."""
+    folder = Path("tests/model", trained.run.model).resolve()
     folder.mkdir(parents=True)
-    (folder / "test_behaviour.py").write_text(tests)
+    yield (folder / "test_behaviour.py").write_text
+    shutil.rmtree(folder)
 
 
 def checks(run: Pipeline) -> list[Check]:
-    run.train()
     return check_model.check(run.run, run.given, run.taken, run.candidate, run.timer).checks
 
 
-def test_each_behaviour_is_a_check_in_words_and_a_failed_one_says_why(
-    monkeypatch: pytest.MonkeyPatch, tracked: Path
-) -> None:
-    write(BEHAVIOUR, tracked)
-    found = {check.name: check for check in checks(Pipeline(monkeypatch))}
+def test_each_behaviour_is_a_check_in_words_and_a_failed_one_says_why(trained: Pipeline, write: Write) -> None:
+    write(BEHAVIOUR)
+    found = {check.name: check for check in checks(trained)}
     assert {name: check.passed for name, check in found.items()} == {
         "the larger x the likelier late": True,
         "a feature is asked for [shade]": True,
@@ -81,13 +93,13 @@ def test_each_behaviour_is_a_check_in_words_and_a_failed_one_says_why(
     assert found["a feature is asked for [no_such_thing]"].said == "no_such_thing is not"
     assert found["y decides"].said.startswith("assert ")
     assert "\n" not in found["y decides"].said
-    assert "no_such_thing is not" in (tracked / "build/junit/model.xml").read_text()
+    assert "no_such_thing is not" in check_model.JUNIT.read_text()
 
 
 def test_a_model_without_behaviour_tests_is_told_which_file_to_write(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    trained: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert checks(Pipeline(monkeypatch)) == []
+    assert checks(trained) == []
     assert "write tests/model/toy/test_behaviour.py" in caplog.text
 
 
@@ -102,30 +114,33 @@ def test_a_model_without_behaviour_tests_is_told_which_file_to_write(
     ids=["no test", "a broken file", "a broken fixture", "only skipped tests"],
 )
 def test_tests_that_ask_nothing_end_the_run_instead_of_judging(
-    monkeypatch: pytest.MonkeyPatch, tracked: Path, tests: str, said: str
+    trained: Pipeline, write: Write, tests: str, said: str
 ) -> None:
-    write(tests, tracked)
+    write(tests)
     with pytest.raises(Problem, match=said):
-        checks(Pipeline(monkeypatch))
+        checks(trained)
 
 
-def test_ones_own_pytest_options_leave_out_no_test(monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
-    write("def test_it_holds(): ...\ndef test_it_fails(): assert False", tracked)
+def test_ones_own_pytest_options_leave_out_no_test(
+    monkeypatch: pytest.MonkeyPatch, trained: Pipeline, write: Write
+) -> None:
+    write("def test_it_holds(): ...\ndef test_it_fails(): assert False")
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k holds")
-    assert [check.passed for check in checks(Pipeline(monkeypatch))] == [True, False]
+    assert [check.passed for check in checks(trained)] == [True, False]
 
 
-def test_a_candidate_that_is_not_to_be_trusted_is_asked_nothing(monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
-    write("def test_it_is_asked(): ...", tracked)
-    run = Pipeline(monkeypatch)
-    run.train()
-    for described in (tracked / ".ct/artifacts").rglob("MLmodel"):
-        change("serialization_format: skops", "serialization_format: pickle", described)
+def test_a_candidate_that_is_not_to_be_trusted_is_asked_nothing(trained: Pipeline, write: Write) -> None:
+    write("def test_it_is_asked(): ...")
+    check_model.JUNIT.unlink(missing_ok=True)
+    (described,) = Path(".ct/artifacts").rglob("MLmodel")
+    change("serialization_format: skops", "serialization_format: pickle", described)
     with pytest.raises(Problem, match="was not stored with skops"):
-        check_model.check(run.run, run.given, run.taken, run.candidate, run.timer)
+        checks(trained)
     assert not check_model.JUNIT.exists()
+    change("serialization_format: pickle", "serialization_format: skops", described)
 
 
+@pytest.mark.usefixtures("workspace")
 class TestRows:
     def test_they_are_spread_over_the_whole_window_and_always_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)

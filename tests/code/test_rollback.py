@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -21,13 +22,17 @@ from server import Server, free_port
 from toy import change
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from mlflow import MlflowClient
+
+    Promoted = Callable[[int], Pipeline]
 
 pytestmark = pytest.mark.usefixtures("tracked")
 
 WHY = "it predicts nonsense since noon"
+DATABASE = Path(".ct/mlflow.db")
+TRAINING = Path("src/toy/training.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +40,40 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVING_URLS", f"http://127.0.0.1:{free_port()}")
 
 
-def promoted(monkeypatch: pytest.MonkeyPatch, versions: int) -> Pipeline:
-    """Make so many champions, one after the other, each of other parameters; return the last one's run."""
-    for number in range(1, versions + 1):
+class Reign(NamedTuple):
+    """What was there when a champion had just been made."""
+
+    run: Pipeline
+    training: str
+    database: bytes
+
+
+@pytest.fixture(scope="module")
+def reigns(tracked_by_all: pytest.MonkeyPatch) -> list[Reign]:
+    """Make champions, one after the other, each of other parameters."""
+    made = []
+    for number in range(1, 4):
         if number > 1:
             change(f"C: {number - 1}.0", f"C: {number}.0")
-        run = Pipeline(monkeypatch)
+        run = Pipeline(tracked_by_all)
         run.promote(judged=False)
-    return run
+        made.append(Reign(run, TRAINING.read_text(), DATABASE.read_bytes()))
+    return made
+
+
+@pytest.fixture
+def promoted(reigns: list[Reign], monkeypatch: pytest.MonkeyPatch, tracked: Path) -> Promoted:
+    """Begin where so many champions were made, in a workspace of this test's own; returns the last one's run."""
+
+    def promoted(versions: int) -> Pipeline:
+        reign = reigns[versions - 1]
+        (tracked / DATABASE).write_bytes(reign.database)
+        (tracked / TRAINING).write_text(reign.training)
+        run = Pipeline(monkeypatch)
+        run.candidate, run.verdict, run.registered = reign.run.candidate, reign.run.verdict, reign.run.registered
+        return run
+
+    return promoted
 
 
 def roll_back(client: MlflowClient) -> tuple[Rollback, list[str]]:
@@ -50,8 +81,8 @@ def roll_back(client: MlflowClient) -> tuple[Rollback, list[str]]:
 
 
 class TestRollBack:
-    def test_previous_is_champion_again_and_the_version_tells_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_previous_is_champion_again_and_the_version_tells_why(self, promoted: Promoted) -> None:
+        run = promoted(2)
         made, _ = roll_back(run.client)
         assert (made.model_version, made.rolled_back, made.reason) == ("1", "2", WHY)
         assert run.aliases == {"candidate": "2", "champion": "1"}
@@ -59,10 +90,8 @@ class TestRollBack:
         assert taken_back.tags["ct.rolled_back"] == WHY
         assert run.client.get_run(taken_back.run_id).data.tags["ct.outcome"] == "rolled back"
 
-    def test_a_second_one_goes_one_further_and_a_third_says_that_there_is_none(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        run = promoted(monkeypatch, versions=3)
+    def test_a_second_one_goes_one_further_and_a_third_says_that_there_is_none(self, promoted: Promoted) -> None:
+        run = promoted(3)
         roll_back(run.client)
         assert run.aliases == {"candidate": "3", "champion": "2", "previous": "1"}
         roll_back(run.client)
@@ -71,8 +100,8 @@ class TestRollBack:
             roll_back(run.client)
         assert run.aliases == {"candidate": "3", "champion": "1"}
 
-    def test_a_version_taken_back_is_never_gone_back_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_a_version_taken_back_is_never_gone_back_to(self, promoted: Promoted) -> None:
+        run = promoted(2)
         roll_back(run.client)
         run.client.set_registered_model_alias("toy", registry.PREVIOUS, "2")
         with pytest.raises(Problem, match=f"version 2 of toy, the one before version 1, was rolled back .*{WHY}"):
@@ -82,8 +111,10 @@ class TestRollBack:
         with pytest.raises(Problem, match="toy has no champion, so there is nothing to roll back"):
             roll_back(registry.open_client())
 
-    def test_while_another_run_promotes_it_waits_its_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_while_another_run_promotes_it_waits_its_turn(
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = promoted(2)
         monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
         with (
             promotion.turn(run.client, "toy", "ct-5", "promoting version 3"),
@@ -93,10 +124,10 @@ class TestRollBack:
         assert roll_back(run.client)[0].model_version == "1"
 
     def test_a_champion_whose_promotion_was_cut_off_gives_way_to_the_one_that_it_had_replaced(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, promoted: Promoted
     ) -> None:
         """Not to the one before that: taking the turn undoes the promotion, and there is nothing more to move."""
-        run = promoted(monkeypatch, versions=3)
+        run = promoted(3)
         run.client.set_registered_model_alias("toy", registry.CHAMPION, "2")
         cut_off = promotion.turn(run.client, "toy", "ct-5", "promoting version 3")
         cut_off.__enter__().promote("3", "2", force=False)
@@ -109,18 +140,18 @@ class TestRollBack:
         assert run.aliases["champion"] == "2"
         assert registry.find(run.client, "toy", "3").rolled_back == WHY
 
-    def test_a_version_whose_mlflow_run_was_deleted_can_still_be_taken_back(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_a_version_whose_mlflow_run_was_deleted_can_still_be_taken_back(self, promoted: Promoted) -> None:
+        run = promoted(2)
         run.client.delete_run(run.candidate.run_id)
         assert roll_back(run.client)[0].model_version == "1"
         assert run.aliases["champion"] == "1"
 
 
 class TestAfterwards:
-    def test_the_next_plan_has_nothing_to_learn_but_force_trains(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_the_next_plan_has_nothing_to_learn_but_force_trains(
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = promoted(2)
         roll_back(run.client)
         planned = Pipeline(monkeypatch).plan()
         assert planned.decision == "nothing"
@@ -128,15 +159,19 @@ class TestAfterwards:
         forced = Pipeline(monkeypatch, FORCE="true").plan()
         assert (forced.decision, forced.resumes) == ("train", None)
 
-    def test_another_candidate_of_the_same_fingerprint_does_not_slip_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_another_candidate_of_the_same_fingerprint_does_not_slip_in(
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = promoted(2)
         with monkeypatch.context() as forced:
             Pipeline(forced, FORCE="true").train()
         roll_back(run.client)
         assert Pipeline(monkeypatch).plan().decision == "nothing"
 
-    def test_it_is_neither_registered_nor_deployed_by_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_it_is_neither_registered_nor_deployed_by_hand(
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = promoted(2)
         roll_back(run.client)
         refused = f"version 2 of toy was rolled back .{WHY}.: it is promoted again only with FORCE=true"
         with pytest.raises(Problem, match=refused):
@@ -145,8 +180,8 @@ class TestAfterwards:
         with pytest.raises(Problem, match=refused):
             run.register(judged=False)
 
-    def test_force_promotes_it_again_and_the_reason_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_force_promotes_it_again_and_the_reason_is_gone(self, promoted: Promoted) -> None:
+        run = promoted(2)
         roll_back(run.client)
         with promotion.turn(run.client, "toy", "ct-10", "promoting version 2") as turn:
             turn.prove(turn.promote("2", "1", force=True))
@@ -157,16 +192,20 @@ class TestAfterwards:
 
 
 class TestServers:
-    def test_it_waits_until_they_answer_with_the_old_version(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_it_waits_until_they_answer_with_the_old_version(
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = promoted(2)
         with Server() as one, Server() as other:
             monkeypatch.setenv("SERVING_URLS", f"{one.url},{other.url}")
             made, silent = roll_back(run.client)
             assert (made.servers, silent) == ([one.url, other.url], [])
             assert one.ask(dataframe_split=golden.kept(run.candidate.run_id)[0]).headers["X-Model-Version"] == "1"
 
-    def test_one_that_is_down_is_told_and_the_others_are_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_one_that_is_down_is_told_and_the_others_are_waited_for(
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = promoted(2)
         nobody = f"http://127.0.0.1:{free_port()}"
         with Server() as one:
             monkeypatch.setenv("SERVING_URLS", f"{nobody},{one.url}")
@@ -174,8 +213,8 @@ class TestServers:
         assert (made.servers, silent) == ([one.url], [f"no server answers at {nobody}"])
         assert run.aliases["champion"] == "1"
 
-    def test_one_that_answers_otherwise_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_one_that_answers_otherwise_is_told(self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(2)
         monkeypatch.setattr(rollout, "TOLERANCE", -1.0)
         with Server() as one:
             monkeypatch.setenv("SERVING_URLS", one.url)
@@ -183,8 +222,8 @@ class TestServers:
         assert made.servers == []
         assert f"{one.url} answers the golden rows of version 1 otherwise" in silent[0]
 
-    def test_one_of_another_registry_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(monkeypatch, versions=2)
+    def test_one_of_another_registry_is_told(self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = promoted(2)
         with Server() as one:
             one.wait_for("2")
             one.follower.stop()
@@ -218,25 +257,21 @@ class TestCommand:
         assert "say why" in refused.stderr
 
     def test_by_hand_it_works_in_any_workspace_and_writes_nothing_there(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+        self, promoted: Promoted, tracked: Path
     ) -> None:
-        promoted(monkeypatch, versions=3)
+        promoted(2)
         (tracked / "build").mkdir(exist_ok=True)
         (tracked / "build/run.json").write_text("not a document")
         with Server() as server:
             made = Shell(tracked)("--reason", WHY, "--model", "toy", SERVING_URLS=server.url)
-            assert (made.returncode, made.stdout) == (
-                0,
-                "version 2 of toy is champion again, version 3 is not\n",
-            ), made.stderr
-            told = Shell(tracked)("--json", REASON=WHY, MODEL="toy", SERVING_URLS=server.url)
-        assert Rollback.model_validate(json.loads(told.stdout)).model_version == "1"
+        assert made.returncode == 0, made.stderr
+        assert made.stdout == "version 1 of toy is champion again, version 2 is not\n"
         assert not (tracked / "build/rollback.json").exists()
 
     def test_in_a_run_that_was_started_for_it_it_leaves_its_document(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, tracked: Path
     ) -> None:
-        promoted(monkeypatch, versions=2)
+        promoted(2)
         run = Pipeline(monkeypatch, BUILD_TAG="ct-9").run.model_copy(update={"rollback": True})
         run.write()
         url = f"http://127.0.0.1:{free_port()}"
@@ -247,9 +282,10 @@ class TestCommand:
         assert (made.model_version, made.rolled_back, made.reason, made.servers) == ("1", "2", WHY, [])
 
     def test_in_a_run_that_trains_it_leaves_the_build_folder_alone(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, tracked: Path
     ) -> None:
-        promoted(monkeypatch, versions=2)
+        promoted(2)
         Pipeline(monkeypatch, BUILD_TAG="ct-9").run.write()
-        assert "version 1 of toy is champion again" in Shell(tracked)(REASON=WHY, MODEL="toy").stdout
+        told = Shell(tracked)("--json", REASON=WHY, MODEL="toy")
+        assert Rollback.model_validate(json.loads(told.stdout)).model_version == "1"
         assert Rollback.find() is None

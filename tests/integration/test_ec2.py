@@ -7,6 +7,7 @@ trains with the real entry point, logging to a real MLflow server.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -450,7 +451,12 @@ def test_reaping_goes_by_the_clock_of_aws(project: Project, outcome: Outcome, mi
     now = datetime.now(UTC) + timedelta(minutes=minutes)
     with project.machines(boots=False):
         alive, due = (project.forget(now + timedelta(minutes=left)) for left in (5, -6))
-        assert reap.reap(api.Aws(), project.aws.bucket).instances == [due]
+        script = [sys.executable, "scripts/reap.py", "--json"]
+        dry = subprocess.run([*script, "--dry-run"], capture_output=True, text=True, check=True)
+        assert json.loads(dry.stdout)["instances"] == [due]
+        assert sorted(project.aws.alive()) == sorted([alive, due])
+        done = subprocess.run(script, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["instances"] == [due]
         assert project.aws.alive() == [alive]
         project.aws.client("ec2").terminate_instances(InstanceIds=[alive])
     outcome(f"clock skew of {minutes} minutes while reaping", "only what is past its deadline by AWS's clock is ended")
@@ -465,11 +471,11 @@ def test_what_instances_and_uploads_left_behind_is_removed(project: Project, out
     zone = f"{project.aws.region}a"
     ours = ec2.create_volume(AvailabilityZone=zone, Size=8, TagSpecifications=tags)["VolumeId"]
     theirs = ec2.create_volume(AvailabilityZone=zone, Size=8)["VolumeId"]
-    assert reap.reap(api.Aws(), project.aws.bucket).volumes == []  # it may be on its way to an instance
-    project.monkeypatch.setattr(ending, "YOUNG", timedelta(seconds=-60))
     found = reap.reap(api.Aws(), project.aws.bucket)
-    assert found.volumes == [ours]
     assert found.uploads == ["objects/half"]
+    assert found.volumes == []  # it is young and may be on its way to an instance
+    project.monkeypatch.setattr(ending, "YOUNG", timedelta(seconds=-60))
+    assert reap.reap(api.Aws(), project.aws.bucket).volumes == [ours]
     assert project.aws.leftovers() == [theirs]
     ec2.delete_volume(VolumeId=theirs)
     outcome("a volume and an unfinished upload are left", "removed by `ct reap`")

@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration(seconds=60), pytest.mark.usefixtures("tracked")]
 
+# What takes every process that is to be killed seconds to import, and is imported once: its stores MLflow loads lazily
+IMPORTED = [
+    "continuous_training.deploy",
+    "continuous_training.rollback",
+    "mlflow.pyfunc",
+    "mlflow.store.model_registry.sqlalchemy_workspace_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+]
+
 
 def killed_at_each_call(folder: Path, work: Callable[..., None], *given: Any) -> Iterator[list[str]]:
     """Do a piece of work again and again from the same registry, and kill it one call later each time.
@@ -36,7 +45,7 @@ def killed_at_each_call(folder: Path, work: Callable[..., None], *given: Any) ->
     Yields the calls of each process after it was killed, the last of them not made.
     """
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["continuous_training.deploy", "continuous_training.rollback", "mlflow.pyfunc"])
+    processes.set_forkserver_preload(IMPORTED)
     database, kept = folder / ".ct/mlflow.db", folder / "kept.db"
     copy(database, kept)
     made: list[str] = []

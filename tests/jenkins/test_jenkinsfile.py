@@ -127,7 +127,22 @@ def test_there_is_no_script_block(pipeline: Pipeline) -> None:
 
 def test_the_report_is_published_whatever_happened(pipeline: Pipeline) -> None:
     always = next(condition for condition in pipeline.post if condition.name == "always")
-    assert [call.name for call in always.steps] == ["junit", "catchError", "archiveArtifacts", "publishHTML"]
+    assert [call.name for call in always.steps] == [
+        "catchError",
+        "junit",
+        "catchError",
+        "archiveArtifacts",
+        "publishHTML",
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jenkins").glob("*.Jenkinsfile")), ids=lambda path: path.name)
+def test_the_smaller_pipelines_run_here_too_and_call_what_is_there(path: Path) -> None:
+    smaller = parse(path.read_text(), path.name)
+    assert examine(smaller, {}, path.name).refusals == []
+    for stage in leaves(smaller.stages):
+        for call in calls(stage.steps or ()):
+            assert (ROOT / "scripts" / f"{argument(call, None).removeprefix('scripts/ct ')}.py").exists()
 
 
 class TestWhatRuns:
@@ -171,6 +186,12 @@ class TestWhatRuns:
         assert self.run(tmp_path, BROKEN=broken).result == "FAILURE"
         assert not {"train", "check-model", "compare", "register", "deploy"} & set(self.called(tmp_path))
         assert self.called(tmp_path)[-1] == "report"
+
+    @pytest.mark.parametrize("broken", ["", "setup", "lint", "train", "deploy", "report", "reap"])
+    def test_on_ec2_every_machine_of_the_run_is_released_whatever_happened(self, tmp_path: Path, broken: str) -> None:
+        finished = self.run(tmp_path, "COMPUTE=ec2", BROKEN=broken)
+        assert finished.result == ("FAILURE" if broken else "SUCCESS")
+        assert self.called(tmp_path)[-2:] == ["reap", "report"]
 
     def test_with_nothing_new_to_learn_it_ends_green_after_the_plan(self, tmp_path: Path) -> None:
         finished = self.run(tmp_path, PLAN="nothing")
