@@ -210,7 +210,9 @@ def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags
             raise
     tags = {key: clipped(value) for key, value in tags.items()}
     version = made_from(client, model, run_id)
-    version = version or _version(client.create_model_version(model, model_uri, run_id, tags=tags))
+    if version is None:
+        model_id = model_uri.removeprefix("models:/")  # a server takes no version without it, the embedded store does
+        version = _version(client.create_model_version(model, model_uri, run_id, tags=tags, model_id=model_id))
     for key, value in tags.items():
         if version.tags.get(key) != value:
             client.set_model_version_tag(model, version.number, key, value)

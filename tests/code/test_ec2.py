@@ -191,7 +191,10 @@ class TestUserData:
         assert script.count("\nmkdir -p ") == 1
         definitions = script.partition("\nmkdir -p ")[0]
         nothing = "shutdown() { :; }; poweroff() { :; }\n"
-        stubs = "step() { :; }; curl() { :; }; get() { return 1; }; fetch() { :; }; tar() { :; }; cd() { :; }; install() { :; }; token() { echo secret; }"
+        silent = ("step", "curl", "fetch", "tar", "cd", "install")
+        stubs = "; ".join(
+            [*(f"{name}() {{ :; }}" for name in silent), "get() { return 1; }", "token() { echo secret; }"]
+        )
         script = f"{nothing}{definitions}\n{stubs}\nmlflow() {{ printf '%s\\0' \"$@\"; }}\n{'; '.join(words)}\n"
         done = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True, timeout=10)
         assert done.stderr == b""

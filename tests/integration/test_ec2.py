@@ -73,8 +73,10 @@ LIMIT = 120  # seconds for one training
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
-    with Tracking(tmp_path_factory.mktemp("tracking")) as server:
+def tracking(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[Tracking]:
+    folder = tmp_path_factory.mktemp("tracking")
+    shutil.copy(empty_mlflow, folder)
+    with Tracking(folder) as server:
         yield server
 
 

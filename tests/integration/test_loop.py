@@ -10,14 +10,18 @@ import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import pytest
 import requests
 
+from cloud.aws import Aws
+from cloud.machine import Machines
+from cloud.tracking import Tracking
 from conftest import ROOT
+from continuous_training import golden, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +35,9 @@ LIMIT = 300  # seconds for one `ct run`
 class Clone:
     """A clone of this work tree that shares its environment, warehouse and caches, and nothing else."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **elsewhere: str) -> None:
         self.folder = folder
+        self._elsewhere = elsewhere
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -44,7 +49,9 @@ class Clone:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         self._share_environment()
-        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for command in (["init"], ["add", "--all"], [*who, "commit", "--message", "what is tested"]):
+            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
 
@@ -70,6 +77,7 @@ class Clone:
             "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
             "RUFF_CACHE_DIR": str(ROOT / ".ruff_cache"),
             "OMP_NUM_THREADS": "1",  # threads that wait for each other burn the cores that other tests need
+            **self._elsewhere,
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -84,7 +92,7 @@ class Clone:
         assert running.returncode == 0, said
         return said
 
-    def document(self, noun: str) -> dict[str, object]:
+    def document(self, noun: str) -> dict[str, Any]:
         return json.loads((self.folder / f"build/{noun}.json").read_text())
 
     def served(self) -> str | None:
@@ -93,12 +101,44 @@ class Clone:
         except requests.ConnectionError:
             return None
 
+    def fit(self, snapshot: str) -> str:
+        """Train here, by hand; return the MLflow run."""
+        command = [".venv/bin/python", "scripts/fit.py", "--snapshot", snapshot]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True, timeout=LIMIT
+        )
+        return done.stdout.split()[-1]
+
+    def stop(self) -> None:
+        subprocess.run(["scripts/ct", "stop"], cwd=self.folder, env=self.environment, check=True, timeout=60)
+
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     made = Clone(tmp_path_factory.mktemp("clone"))
     yield made
-    subprocess.run(["scripts/ct", "stop"], cwd=made.folder, env=made.environment, check=True, timeout=60)
+    made.stop()
+
+
+@pytest.fixture
+def aws() -> Iterator[Aws]:
+    with Aws() as account:
+        yield account
+
+
+@pytest.fixture
+def clone_on_ec2(aws: Aws, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
+    """Have a clone that trains on the test cloud, and an MLflow server that its machines reach too."""
+    folders = {name: tmp_path / name for name in ("clone", "machines", "tracking")}
+    for folder in folders.values():
+        folder.mkdir()
+    shutil.copy(empty_mlflow, folders["tracking"])
+    extra = {"OMP_NUM_THREADS": "1"}
+    with Tracking(folders["tracking"]) as tracking, Machines(aws, folders["machines"], ROOT / ".venv", extra=extra):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+        made = Clone(folders["clone"], **aws.environment, MLFLOW_TRACKING_URI=tracking.uri)
+        yield made
+        made.stop()
 
 
 def results(said: str) -> dict[str, str]:
@@ -143,11 +183,11 @@ def test_the_loop_closes(clone: Clone) -> None:
     assert clone.served() == "1"
 
     kept = clone.document("candidate")
-    golden = json.loads(
+    offline = json.loads(
         next((clone.folder / ".ct/artifacts").rglob(f"{kept['run_id']}/artifacts/golden.json")).read_text()
     )
-    answer = requests.post(f"{clone.url}/invocations", json={"dataframe_split": golden["dataframe_split"]}, timeout=30)
-    assert np.allclose(answer.json()["predictions"], golden["predictions"], rtol=0, atol=1e-9)
+    answer = requests.post(f"{clone.url}/invocations", json={"dataframe_split": offline["dataframe_split"]}, timeout=30)
+    assert np.allclose(answer.json()["predictions"], offline["predictions"], rtol=0, atol=1e-9)
 
     second = clone.run("-P", "AS_OF=2013-05-01", "-P", "TRIGGER=cron", "-P", "REASON=a new month")
     verdict = clone.document("verdict")
@@ -163,6 +203,22 @@ def test_the_loop_closes(clone: Clone) -> None:
     assert clone.served() == served
     page = (clone.folder / "build/report.html").read_text()
     assert "othing new to learn" in page
+
+
+def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_trained_here(
+    clone_on_ec2: Clone, aws: Aws
+) -> None:
+    said = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2013-04-01")
+    assert {results(said)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
+    assert clone_on_ec2.served() == "1"
+    assert len(aws.faults.made("ec2", "RunInstances")) == 1
+    assert aws.leftovers() == []
+    assert aws.gate.denied == []
+
+    registry.open_client()
+    trained_there = golden.kept(str(clone_on_ec2.document("candidate")["run_id"]))
+    snapshot = str(clone_on_ec2.document("snapshot")["train"]["path"]).rpartition("/")[0]
+    assert golden.kept(clone_on_ec2.fit(snapshot)) == trained_there
 
 
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:
