@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 from cloud.aws import Aws
 from cloud.machine import ROOT, Machines
 
+pytestmark = pytest.mark.integration(seconds=5)
+
 PUT = r"""
 token=$(curl -sS -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$imds/latest/api/token")
 meta() { curl -sS --fail -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1"; }

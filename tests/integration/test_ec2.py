@@ -69,6 +69,7 @@ def build(categories, numbers, **parameters):
     print("goes on from", kept.read_text(), file=sys.stderr)
     return real(categories, numbers, **parameters)
 """
+HEARS_CTRL_C = ("env", "--default-signal=INT")  # which a job in the background of a shell, such as CI, does not
 LIMIT = 120  # seconds for one training
 
 
@@ -116,7 +117,7 @@ class Project:
         shutil.copytree(".", workspace, symlinks=True)
         environment = os.environ | {"PYTHONPATH": str(workspace / "src")}
         return subprocess.Popen(
-            [sys.executable, "scripts/train.py"],
+            [*HEARS_CTRL_C, sys.executable, "scripts/train.py"],
             cwd=workspace,
             env=environment,
             stdout=subprocess.PIPE,
@@ -253,6 +254,18 @@ def test_every_kind_of_call_is_throttled(project: Project, outcome: Outcome) -> 
     with project.machines():
         assert "roc_auc" in metrics(project.train())
     outcome("throttling of every kind of call", "trained, with some patience")
+
+
+def test_aws_does_not_answer_for_a_moment_while_it_trains(
+    project: Project, outcome: Outcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("MLproject").write_text("name: a project without an entry point\n")
+    asked = {"InstanceId.1"}
+    project.aws.faults.refuse("ec2", "DescribeInstances", "Unavailable", 400, times=2, only=asked.issubset)
+    with project.machines(), pytest.raises(Problem, match="training failed on i-"):
+        project.train()
+    assert "Unavailable" in caplog.text
+    outcome("AWS does not answer for a moment", "watched on, to the training's own end")
 
 
 @pytest.mark.parametrize("net", ["reap", "deadline"])

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LAST = 50  # lines of the log that a failure is told with
 MISSED = 10  # heartbeats: so many in a row, and nobody is there
+PATIENCE = 300  # seconds without an answer of AWS's
 GRACE = 120  # seconds that an instance may outlive its deadline before it is ended from here
 EVENTUALLY = 120  # seconds in which EC2 may not know yet what it has launched
 TOLD_EVERY = 60  # seconds between two progress lines of the same state
@@ -43,15 +44,38 @@ class Watched:
         self._rest = b""
         self._beat: str | None = None
         self._beat_at = time.monotonic()
-        self._told_at = -float(TOLD_EVERY)
+        self._shown_at = -float(TOLD_EVERY)
+        self._answered_at = time.monotonic()
         self._step = "pending"
 
     def look(self) -> End | None:
         """Show what is new; return what became of the attempt, if it has ended.
 
         Raises:
-            Problem: AWS does not tell.
+            Problem: AWS has not told for five minutes; a training is not given up for less.
         """
+        try:
+            ended = self._look()
+        except Problem as problem:
+            if time.monotonic() - self._answered_at > PATIENCE:
+                raise
+            log.warning("%s%s", self._label, problem)
+            return None
+        self._answered_at = time.monotonic()
+        return ended
+
+    def last(self) -> list[str]:
+        """Return the last lines of its log; of the console, as far as EC2 has it, if nothing came by S3."""
+        if self._tail or self._rest:
+            return [*self._tail, self._rest.decode(errors="replace")][-LAST:]
+        try:
+            with saying(f"show the console of {self.machine.id}"):
+                found = str(self._aws.ec2.get_console_output(InstanceId=self.machine.id).get("Output", ""))
+        except Problem as problem:  # which must not hide why it is asked
+            return [str(problem)]
+        return found.splitlines()[-LAST:]
+
+    def _look(self) -> End | None:
         state, reason = self._state()  # before the result: what ended has said all that it ever will
         self._hear()
         if result := self._folder.result():
@@ -60,17 +84,6 @@ class Watched:
         if state not in {"pending", "running"}:
             return self._ended(reason)
         return self._overdue()
-
-    def last(self) -> list[str]:
-        """Return the last lines of its log; of the console, as far as EC2 has it, if nothing came by S3."""
-        if self._tail:
-            return list(self._tail)
-        try:
-            with saying(f"show the console of {self.machine.id}"):
-                found = str(self._aws.ec2.get_console_output(InstanceId=self.machine.id).get("Output", ""))
-        except Problem as problem:  # which must not hide why it is asked
-            return [str(problem)]
-        return found.splitlines()[-LAST:]
 
     def _hear(self) -> None:
         beat = self._folder.heartbeat()
@@ -83,8 +96,8 @@ class Watched:
             return
         self._beat, self._beat_at = beat, time.monotonic()
         step = beat.rpartition(" ")[0]
-        if step != self._step or self._beat_at - self._told_at >= TOLD_EVERY:
-            self._step, self._told_at = step, self._beat_at
+        if step != self._step or self._beat_at - self._shown_at >= TOLD_EVERY:
+            self._step, self._shown_at = step, self._beat_at
             minutes, seconds = divmod(int(self.machine.seconds), 60)
             spent = f"{minutes} min {seconds} s, about {self.machine.usd:.3f} USD"
             log.info("%s%s: %s, %s", self._label, self.machine.id, step, spent)
