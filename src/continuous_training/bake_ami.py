@@ -9,16 +9,17 @@ import logging
 import math
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow.parquet as pq
 
-from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store, training
+from continuous_training.compute.ec2 import baking, bundle, ending, images, launch, prices, store, training
+from continuous_training.compute.ec2.budget import Budget
 from continuous_training.compute.ec2.launch import Ground, Order
 from continuous_training.compute.ec2.place import Place, identity
+from continuous_training.compute.ec2.signals import deferred
 from continuous_training.compute.ec2.watch import Watched
 from continuous_training.documents import Value
 from continuous_training.problem import Problem
@@ -67,41 +68,41 @@ def bake(aws: Aws, run: Run, given: Settings, taken: Snapshot, source: str | Non
     made = _make(aws, ground, _task(aws, ground, given, taken))
     if place.ami:
         log.warning("Runs still start from %s, as CT_AMI says", place.ami)
-    return Baked(id=made, lock=run.lock, removed=images.prune(aws, keep, place.ami))
+    return Baked(id=made, lock=run.lock, removed=baking.prune(aws, keep, place.ami))
 
 
 def _make(aws: Aws, ground: Ground, task: Task) -> str:
     """Launch an instance, see that it trains, and make an image of it; end all instances of the run in any case."""
-    budget = prices.Budget(ground.given, 1)
+    budget = Budget(ground.given, 1)
     attempt = f"runs/bake-{time.time_ns()}"  # a folder that no other has
     order = Order(attempt, f"{attempt}/checkpoint", task, spot=False, minutes=lambda price: budget.minutes("", price))
-    launched = []
+    launched: list[str] = []
     try:
-        machine = launch.launch(aws, ground, order)
-        launched.append(machine.id)
+        machine = launch.launch(aws, ground, order, launched)
         watched = Watched(aws, ground.given, machine, store.Folder(aws, ground.place.bucket, attempt))
         while (ended := watched.look()) is None:
             time.sleep(ground.given.heartbeat_seconds / training.LOOKS)
         if ended.kind != "done":
             log.error("The last lines of its log:\n%s", "\n".join(watched.last()))
             raise Problem(f"there is no new image: {ended.said}")
-        made = images.create(aws, machine.id, ground.run.lock, ground.run.commit)
+        made = baking.create(aws, machine.id, ground.run.lock, ground.run.commit)
         log.info("Baked %s in %.0f min, for about %.3f USD", made, machine.seconds / 60, machine.usd)
         return made
     finally:
-        with ending.undisturbed():
+        with deferred():
             ending.end_all(aws, launched, identity(ground.run.build_tag, ground.run.build_url))
 
 
 def _task(aws: Aws, ground: Ground, given: Settings, taken: Snapshot) -> Task:
     """Return the task to train on a few rows, and to tell no tracking server of it: MLflow keeps it on the instance."""
     run = ground.run
+    store.examine(aws, ground.place.bucket)
     with tempfile.TemporaryDirectory() as name, bundle.packed(run.commit) as code:
         rows = [_few(taken.train, TRAIN_ROWS, given, Path(name)), _few(taken.fresh, FRESH_ROWS, given, Path(name))]
         files = dict(zip(("code", "train_rows", "fresh_rows"), [code, *rows], strict=True))
         inputs = {what: store.keep(aws, ground.place.bucket, path) for what, path in files.items()}
     command = training.entry_point(run, given.model.trials[0])
-    return replace(training.task(aws, ground, "", inputs, command, stays=True), token_parameter=None)
+    return training.task(aws, ground, "", inputs, command, stays=True)
 
 
 def _few(part: Part, limit: int, given: Settings, folder: Path) -> Path:

@@ -46,7 +46,9 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its level when it is imported
         for chatty in ("alembic", "boto3", "botocore", "httpx", "s3transfer", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what must be undone is undone
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that what must be undone is undone
     try:
         code = body(given) or 0
         sys.stdout.flush()

@@ -45,9 +45,9 @@ def reap(aws: Aws, bucket: str | None, run: str | None = None, *, dry: bool = Fa
         log.info("%s %s, %s, of %s", "Would end" if dry else "Ending", one.id, until, one.run or "no run")
     if dry:
         return Reaped(instances=[one.id for one in due], volumes=[], uploads=[])
-    ending.end(aws, [one.id for one in due])
-    return Reaped(
-        instances=[one.id for one in due],
-        volumes=ending.delete_volumes(aws, run),
-        uploads=ending.abort_uploads(aws, bucket) if bucket else [],
-    )
+    try:
+        ending.end(aws, [one.id for one in due])
+    finally:  # one that cannot be ended keeps nothing else alive
+        volumes = ending.delete_volumes(aws, run)
+        uploads = ending.abort_uploads(aws, bucket) if bucket else []
+    return Reaped(instances=[one.id for one in due], volumes=volumes, uploads=uploads)

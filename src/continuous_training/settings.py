@@ -161,7 +161,9 @@ class Compare(Value):
 class Compute(Value):
     """What COMPUTE=ec2 may use: which machines, in the order of preference, for how long and for how much.
 
-    A trial ends after `max_hours`, or when it has cost its share of `max_cost_usd`, whichever comes first.
+    A trial ends after `max_hours`, or when it has cost its share of `max_cost_usd`, whichever comes first. As many as
+    `at_once` have an instance at the same time. An instance must be heard of `boot_minutes` after its launch, and then
+    every `heartbeat_seconds`. `prices` are in USD an hour on demand, where the Pricing API is not to be asked.
     """
 
     instance_types: tuple[str, ...] = Field(min_length=1)

@@ -46,8 +46,8 @@ def train(
         trials = _start(client, run, given, taken, planned)
         try:
             COMPUTE[run.compute](run, taken, trials)
-        except Exception:
-            registry.abandon(client, run.model, planned.fingerprint)  # the trials that were not begun
+        except BaseException:
+            _abandon(client, run, planned)
             raise
         run_id = trials[0].run_id
         if given.model.grid:
@@ -100,6 +100,14 @@ def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, pla
         client.log_text(opened.info.run_id, json.dumps(json.loads(taken.model_dump_json()), indent=2), "snapshot.json")
         trials.append(Trial(str(opened.info.run_id), parameters))
     return trials
+
+
+def _abandon(client: MlflowClient, run: Run, planned: Plan) -> None:
+    """Close the MLflow runs of trials that were not begun."""
+    try:
+        registry.abandon(client, run.model, planned.fingerprint)
+    except Exception as error:
+        log.warning("MLflow runs of this training may be open: %s", error)
 
 
 def _best(client: MlflowClient, trials: Sequence[Trial], metric: str) -> Trial:

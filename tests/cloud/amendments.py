@@ -8,10 +8,8 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
-from xml.sax.saxutils import escape
 
 from moto.ec2.models import ec2_backends
 
@@ -22,7 +20,6 @@ from cloud.permissions import ACCOUNT, REGION
 UBUNTU = "/aws/service/canonical/ubuntu/"  # SSM's public parameters with the ids of Ubuntu's images
 LONGEST_USER_DATA = 16 * 1024  # bytes, before Base64
 CONSOLE = 64 * 1024  # bytes that EC2 keeps of it
-SPOT = 0.35  # of the price on demand
 
 NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
@@ -37,7 +34,7 @@ class Amendments:
     handler: Handler
     stock_ami: str = ""
     prices: dict[str, float] = field(
-        default_factory=lambda: {"t3.medium": 0.048, "c7i.large": 0.10185, "m7i.large": 0.1197, "c7i.xlarge": 0.2037}
+        default_factory=lambda: {"c7i.large": 0.10185, "c7i.xlarge": 0.2037, "c6i.xlarge": 0.194, "m6i.xlarge": 0.23}
     )
     consoles: dict[str, Path] = field(default_factory=dict)
     _launched: dict[tuple[str, str], tuple[dict[str, str], Answer]] = field(default_factory=dict)
@@ -48,7 +45,6 @@ class Amendments:
             ("ec2", "RunInstances"): self._run_instances,
             ("ec2", "CreateImage"): self._create_image,
             ("ec2", "GetConsoleOutput"): self._console,
-            ("ec2", "DescribeSpotPriceHistory"): self._spot_prices,
             ("pricing", "GetProducts"): self._products,
             ("ssm", "GetParameter"): self._parameter,
             ("s3", "PutObject"): self._put_object,
@@ -107,22 +103,6 @@ class Amendments:
         return Answer(
             200, answer.headers, re.sub(rb"<output>.*</output>", output.encode(), answer.body, flags=re.DOTALL)
         )
-
-    def _spot_prices(self, call: Call) -> Answer:
-        """Answer with the newest price of each type in each zone."""
-        kinds = [value for name, value in call.parameters.items() if name.startswith("InstanceType.")]
-        zones = [f"{REGION}{letter}" for letter in "ab"]
-        items = "".join(
-            f"<item><instanceType>{escape(kind)}</instanceType><productDescription>Linux/UNIX</productDescription>"
-            f"<spotPrice>{SPOT * self.prices[kind]:.6f}</spotPrice><timestamp>{datetime.now(UTC):%FT%TZ}</timestamp>"
-            f"<availabilityZone>{zone}</availabilityZone></item>"
-            for kind in kinds or self.prices
-            if kind in self.prices
-            for zone in zones
-        )
-        text = f"<spotPriceHistorySet>{items}</spotPriceHistorySet><nextToken/>"
-        text = f'<DescribeSpotPriceHistoryResponse xmlns="{NAMESPACE}">{text}</DescribeSpotPriceHistoryResponse>'
-        return Answer(200, [("Content-Type", "text/xml;charset=UTF-8")], text.encode())
 
     def _products(self, call: Call) -> Answer:
         """Answer with the price list's documents, cut down to what tells the price."""

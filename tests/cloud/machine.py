@@ -70,6 +70,7 @@ class Machine:
         script = self.folder / "user-data"
         script.write_bytes(user_data)
         environment = {
+            **extra,  # first: without the stubs in its PATH a machine would shut this one down
             "PATH": f"{self.folder / 'stubs'}:{USUAL}",
             "HOME": str(self.folder),
             "TMPDIR": str(self.folder / "tmp"),
@@ -77,7 +78,6 @@ class Machine:
             "CT_ROOT": str(self.root),
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": self._metadata.endpoint,
             MARK: self.id,
-            **extra,
         }
         with self._ending, self.console.open("ab") as console:
             if self._over:

@@ -24,7 +24,7 @@ from cloud.machine import Machines
 from conftest import ROOT
 from continuous_training import bake_ami, settings
 from continuous_training.compute.ec2 import aws as api
-from continuous_training.compute.ec2 import images
+from continuous_training.compute.ec2 import baking, images
 from continuous_training.compute.ec2.aws import tagged
 from continuous_training.compute.ec2.place import PROJECT
 from continuous_training.documents import Run, Snapshot
@@ -190,7 +190,7 @@ class TestImage:
         instance = account.launch()
         account.set_state("failed")
         with pytest.raises(Problem, match="AWS made no image, it is failed"):
-            images.create(api.Aws(), instance, "lock", "commit")
+            baking.create(api.Aws(), instance, "lock", "commit")
         assert account.images() == account.snapshots() == []
 
     def test_one_whose_answer_was_lost_is_found_by_its_name(self, account: Account) -> None:
@@ -203,16 +203,16 @@ class TestImage:
             raise Refusal("InternalError", "An internal error has occurred", 500)
 
         account.aws.faults.before("ec2", "CreateImage", make_it_and_fail)
-        made = images.create(api.Aws(), account.launch(), "lock", "commit")
+        made = baking.create(api.Aws(), account.launch(), "lock", "commit")
         assert [image["ImageId"] for image in account.images()] == [made]
         assert len(account.aws.faults.made("ec2", "CreateImage")) == 2
 
     def test_one_that_takes_too_long_is_removed(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
         account.set_state("pending")
-        monkeypatch.setattr(images, "LOOKS_EVERY", 0.01)
-        monkeypatch.setattr(images, "PATIENCE", 0.05)
+        monkeypatch.setattr(baking, "LOOKS_EVERY", 0.01)
+        monkeypatch.setattr(baking, "PATIENCE", 0.05)
         with pytest.raises(Problem, match="AWS took more than"):
-            images.create(api.Aws(), account.launch(), "lock", "commit")
+            baking.create(api.Aws(), account.launch(), "lock", "commit")
         assert account.images() == account.snapshots() == []
 
     def test_one_that_cannot_be_removed_is_named_and_the_first_error_stays(
@@ -221,7 +221,7 @@ class TestImage:
         account.set_state("failed")
         account.aws.faults.refuse("ec2", "DeregisterImage", "OperationNotPermitted")
         with pytest.raises(Problem, match="AWS made no image"):
-            images.create(api.Aws(), account.launch(), "lock", "commit")
+            baking.create(api.Aws(), account.launch(), "lock", "commit")
         assert re.search(r"may be there: AWS does not deregister the image ami-\w+: OperationNotPermitted", caplog.text)
 
 

@@ -19,8 +19,9 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.base_backend import BackendDict
 from moto.ec2.models import ec2_backends
 
-from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store, training, user_data
+from continuous_training.compute.ec2 import baking, bundle, ending, images, launch, prices, store, training, user_data
 from continuous_training.compute.ec2.aws import Aws
+from continuous_training.compute.ec2.budget import BOOT, SHORTEST, Budget
 from continuous_training.compute.ec2.images import Image
 from continuous_training.compute.ec2.launch import Ground, Offer
 from continuous_training.compute.ec2.place import NEEDED, PROJECT, Place, tracking_uri
@@ -102,7 +103,7 @@ class TestBudget:
     def test_whatever_is_interrupted_when_no_run_costs_more_and_no_trial_lasts_longer(
         self, usd: float, hours: float, trials: int, attempts: list[tuple[int, float, float]]
     ) -> None:
-        budget = prices.Budget(compute(max_cost_usd=usd, max_hours=hours), trials)
+        budget = Budget(compute(max_cost_usd=usd, max_hours=hours), trials)
         most = dict.fromkeys(map(str, range(trials)), 0.0)  # USD, if each machine runs until its deadline
         for number, price, used in attempts:
             trial = str(number % trials)
@@ -110,23 +111,23 @@ class TestBudget:
                 minutes = budget.minutes(trial, price)
             except Problem:
                 continue
-            assert minutes >= prices.SHORTEST
+            assert minutes >= SHORTEST
             assert budget.seconds[trial] + minutes * 60 <= hours * 3600 * (1 + 1e-9)
             most[trial] = budget.usd[trial] + minutes / 60 * price
             assert sum(most.values()) <= usd * (1 + 1e-9)
             budget.spend(trial, used * minutes * 60, price)
 
     def test_an_interrupted_trial_has_what_it_did_not_use(self) -> None:
-        budget = prices.Budget(compute(max_hours=2, max_cost_usd=1), 2)
-        assert budget.minutes("a", 0.5) == 60 - prices.BOOT
+        budget = Budget(compute(max_hours=2, max_cost_usd=1), 2)
+        assert budget.minutes("a", 0.5) == 60 - BOOT
         budget.spend("a", 30 * 60, 0.5)
-        assert budget.minutes("a", 0.25) == 60 - prices.BOOT
-        assert budget.minutes("a", 0.125) == 90 - prices.BOOT
-        assert budget.minutes("b", 0.5) == 60 - prices.BOOT
+        assert budget.minutes("a", 0.25) == 60 - BOOT
+        assert budget.minutes("a", 0.125) == 90 - BOOT
+        assert budget.minutes("b", 0.5) == 60 - BOOT
 
     def test_what_is_too_little_to_train_is_refused(self) -> None:
         with pytest.raises(Problem, match=r"leave 2 minutes at 12\.5 USD an hour: at least 5 are needed"):
-            prices.Budget(compute(), 1).minutes("a", 12.5)
+            Budget(compute(), 1).minutes("a", 12.5)
 
 
 class TestPrice:
@@ -478,7 +479,7 @@ class TestImages:
     def test_the_newest_stay_and_the_snapshots_of_the_others_go_with_them(self) -> None:
         made = [self.bake(day, lock=str(day)) for day in (3, 1, 4, 2)]
         foreign = self.bake(0, lock="0", project="another")
-        removed = images.prune(self.aws, 2, None)
+        removed = baking.prune(self.aws, 2, None)
         assert {made[1], made[3]} < set(removed)
         assert len(removed) == 4
         assert self.there() == ({made[0], made[2], foreign}, {"of day 3", "of day 4"})
@@ -486,7 +487,7 @@ class TestImages:
     def test_the_one_that_ct_ami_names_stays_and_one_in_the_making_too(self) -> None:
         named, old, new = (self.bake(day, lock="a") for day in (1, 2, 3))
         pending = self.bake(4, lock="a", state="pending")
-        images.prune(self.aws, 1, named)
+        baking.prune(self.aws, 1, named)
         assert self.there() == ({named, new, pending}, {"of day 1", "of day 3", "of day 4"})
         assert old not in self.there()[0]
 
@@ -494,6 +495,6 @@ class TestImages:
         stays = self.bake(1, lock="a")
         self.bake(2, lock="a", state="failed")
         self.aws.ec2.deregister_image(ImageId=self.bake(3, lock="a"))
-        images.prune(self.aws, 3, None)
+        baking.prune(self.aws, 3, None)
         assert self.there() == ({stays}, {"of day 1"})
-        assert images.prune(self.aws, 3, None) == []
+        assert baking.prune(self.aws, 3, None) == []

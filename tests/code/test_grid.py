@@ -193,8 +193,9 @@ class TestValidation:
 
 @pytest.mark.usefixtures("tracked")
 class TestFailure:
-    def test_a_killed_grid_is_trained_anew_and_leaves_no_open_mlflow_runs(
-        self, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("how", ["interrupted", "killed with -9"])
+    def test_a_grid_that_did_not_end_is_trained_anew_and_leaves_no_open_mlflow_runs(
+        self, monkeypatch: pytest.MonkeyPatch, how: str
     ) -> None:
         try_out("{C: [1.0e-9, 0.5]}")
         killed = Pipeline(monkeypatch)
@@ -204,9 +205,11 @@ class TestFailure:
             raise KeyboardInterrupt
 
         monkeypatch.setitem(train.COMPUTE, "local", dies)
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as dead, pytest.raises(KeyboardInterrupt):
+            if how == "killed with -9":
+                dead.setattr(train, "_abandon", lambda *_: None)  # whoever is dead closes nothing
             killed.train()
-        assert statuses(killed) == ["FINISHED", "RUNNING"]
+        assert statuses(killed) == ["FINISHED", "KILLED" if how == "interrupted" else "RUNNING"]
         again = Pipeline(monkeypatch)
         again.train()
         assert again.planned.resumes is None

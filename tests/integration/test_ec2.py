@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -235,6 +236,8 @@ def test_no_capacity_in_the_first_type_and_zone(project: Project, outcome: Outco
         run_id = project.train()
     (launched,) = [call for call in project.aws.faults.made("ec2", "RunInstances") if not scarce(call.parameters)]
     assert launched.parameters["InstanceType"] == "c6i.large"
+    tags = registry.open_client().get_run(run_id).data.tags
+    assert tags["ct.instances"].startswith(f"{project.launched()[0]}, c6i.large on demand in subnet-")
     assert metrics(run_id)["ec2_cost_usd"] == pytest.approx(metrics(run_id)["ec2_seconds"] / 3600 * 0.09, rel=0.01)
     outcome("no capacity in the first type and zone", "trained on the next type in the next zone")
 
@@ -333,6 +336,33 @@ def test_training_exits_non_zero(project: Project, outcome: Outcome, caplog: pyt
     outcome("training exits non-zero", str(said.value))
 
 
+def test_a_stock_image_installs_the_lock_first(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    """The lock is one package of this machine, so nothing is fetched; MLflow is not in it, so the training fails."""
+    wheels = project.folder / "wheels"
+    wheels.mkdir()
+    wheel = wheels / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.writestr("tiny.py", "")
+        packed.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        packed.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        packed.writestr("tiny-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    Path("requirements.lock").write_text(f"tiny==1.0 --hash=sha256:{digest}\n")
+
+    def python(root: Path) -> None:
+        (root.parent / "stubs" / "python3").symlink_to(sys.executable)
+
+    local = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    with (
+        project.machines(baked=False, prepare=python, extra=local) as machines,
+        pytest.raises(Problem, match=r"training failed on i-\w+ with exit code 127"),
+    ):
+        project.train()
+    assert "instance: installing" in caplog.text
+    installed = machines.folder(project.launched()[0]) / "opt/venv/lib"
+    assert list(installed.rglob("tiny.py"))
+
+
 def test_out_of_disk_on_the_instance(project: Project, outcome: Outcome) -> None:
     def fill(root: Path) -> None:
         (root / "snapshot").mkdir()
@@ -417,7 +447,8 @@ def test_the_instance_cannot_reach_mlflow(project: Project, outcome: Outcome) ->
 def test_the_deadline_is_reached(project: Project, outcome: Outcome) -> None:
     change("max_hours: 1", "max_hours: 0.12")
     model(NEVER_ENDS)
-    with project.machines(minute=1.0), pytest.raises(Problem, match="reached its deadline of 5 minutes") as said:
+    late = {"SECONDS": "236"}  # where bash begins to count: 4 seconds before the last minute
+    with project.machines(extra=late), pytest.raises(Problem, match="reached its deadline of 5 minutes") as said:
         project.train()
     outcome("deadline reached", str(said.value))
 
@@ -429,6 +460,18 @@ def test_terminating_fails_three_times(project: Project, outcome: Outcome) -> No
         project.train()
     assert len(project.aws.faults.made("ec2", "TerminateInstances")) > 3
     outcome("terminate fails three times", "ended by the fourth attempt")
+
+
+def test_jenkins_aborts_the_build_while_aws_launches(project: Project, outcome: Outcome) -> None:
+    """The signal comes when EC2 has launched, and before its answer; and EC2 does not know the instance yet."""
+    running: list[subprocess.Popen[str]] = []
+    project.aws.faults.after("ec2", "RunInstances", lambda _: running[0].terminate(), times=1)
+    project.aws.faults.refuse("ec2", "TerminateInstances", "InvalidInstanceID.NotFound", 400, times=2)
+    with project.machines():
+        running.append(project.start())
+        assert running[0].wait(LIMIT) == 128 + signal.SIGTERM
+        assert project.aws.alive() == []
+    outcome("Jenkins aborts the build while AWS launches", "ended by the launching process, at the third attempt")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -457,6 +500,10 @@ def test_the_clocks_differ_by_ten_minutes(project: Project, outcome: Outcome) ->
     project.aws.faults.skew(-10)
     with project.machines():
         assert "roc_auc" in metrics(project.train())
+    (launched,) = project.aws.faults.made("ec2", "RunInstances")
+    tags = {launched.parameters[f"TagSpecification.1.Tag.{n}.{part}"] for n in range(1, 7) for part in ("Key", "Value")}
+    deadline = max(datetime.fromisoformat(tag) for tag in tags if tag.startswith("20"))
+    assert deadline < datetime.now(UTC) + timedelta(minutes=50)  # of its 58 minutes, by AWS's clock
     outcome("clock skew of ten minutes", "trained as ever")
 
 

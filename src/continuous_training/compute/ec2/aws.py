@@ -102,6 +102,18 @@ def saying(what: str) -> Iterator[None]:
         raise Problem(f"cannot {what}: {error}") from error
 
 
+@contextmanager
+def unless(codes: set[str]) -> Iterator[None]:
+    """Let an error with one of these codes pass: what was asked for is so already."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if code(error) not in codes:
+            raise
+
+
 def code(error: Any) -> str:  # noqa: ANN401 - botocore's ClientError, whose import costs half a second
     """Return AWS's code of an error, such as InsufficientInstanceCapacity."""
     return str(error.response["Error"]["Code"])

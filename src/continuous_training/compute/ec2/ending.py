@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.compute.ec2.aws import Aws, code, saying, tagged
-from continuous_training.compute.ec2.launch import DEADLINE, OF_RUN
-from continuous_training.compute.ec2.place import PROJECT
+from continuous_training.compute.ec2.aws import Aws, saying, tagged, unless
+from continuous_training.compute.ec2.place import DEADLINE, OF_RUN, PROJECT
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 log = logging.getLogger(__name__)
 
 ALIVE = ("pending", "running", "stopping", "stopped")  # a stopped one still costs its volume
+NOT_FOUND = "InvalidInstanceID.NotFound"
 WAITS = (1, 2, 4, 8, 16)  # seconds between attempts to end an instance, beyond those that botocore makes of each
 TARDY = timedelta(minutes=5)  # an instance past its deadline has this long to say its last words
 YOUNG = timedelta(minutes=10)  # a volume may be on its way to an instance for so long
@@ -32,21 +30,8 @@ class Instance:
     """An instance of this project that is alive; without a deadline that can be read it counts as past it."""
 
     id: str
-    type: str
     run: str
-    launched: datetime
     deadline: datetime | None
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let no signal interrupt the ending of instances: whoever is impatient would leave one alive."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def living(aws: Aws, run: str | None = None) -> list[Instance]:
@@ -64,9 +49,7 @@ def living(aws: Aws, run: str | None = None) -> list[Instance]:
 
 def _instance(found: dict[str, Any]) -> Instance:
     tags = tagged(found)
-    return Instance(
-        found["InstanceId"], found["InstanceType"], tags.get(OF_RUN, ""), found["LaunchTime"], _moment(tags)
-    )
+    return Instance(found["InstanceId"], tags.get(OF_RUN, ""), _moment(tags))
 
 
 def _moment(tags: dict[str, str]) -> datetime | None:
@@ -102,25 +85,23 @@ def end_all(aws: Aws, known: list[str], run: str) -> None:
 
 
 def _end(aws: Aws, instance: str) -> str | None:
-    """End one instance; return why it could not be ended."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    """End one instance; return why it could not be ended.
 
+    One that EC2 does not find may have been launched a moment ago: it is gone only if it is never found.
+    """
     said = ""
     for wait in (*WAITS, None):
         try:
-            aws.ec2.terminate_instances(InstanceIds=[instance])
-        except ClientError as error:
-            if code(error) == "InvalidInstanceID.NotFound":
-                return None
-            said = f"{code(error)}: {error.response['Error'].get('Message', '')}"
-        except BotoCoreError as error:
-            said = str(error)
+            with saying(f"end {instance}"):
+                aws.ec2.terminate_instances(InstanceIds=[instance])
+        except Problem as problem:
+            said = str(problem)
         else:
             return None
         if wait is not None:
-            log.warning("%s is not ended yet (%s); once more in %d s", instance, said, wait)
+            log.warning("%s; once more in %d s", said, wait)
             time.sleep(wait)
-    return said
+    return None if NOT_FOUND in said else said
 
 
 def delete_volumes(aws: Aws, run: str | None = None) -> list[str]:
@@ -135,7 +116,10 @@ def delete_volumes(aws: Aws, run: str | None = None) -> list[str]:
         found = [volume for page in pages for volume in page["Volumes"]]
     left = [volume["VolumeId"] for volume in found if volume["CreateTime"] < aws.now - YOUNG]
     for volume in left:
-        with saying(f"delete the volume {volume}"):
+        with (
+            saying(f"delete the volume {volume}"),
+            unless({"InvalidVolume.NotFound", "VolumeInUse"}),
+        ):  # EC2 was quicker
             aws.ec2.delete_volume(VolumeId=volume)
     return left
 
@@ -143,10 +127,10 @@ def delete_volumes(aws: Aws, run: str | None = None) -> list[str]:
 def abort_uploads(aws: Aws, bucket: str) -> list[str]:
     """Abort the uploads to the bucket that nobody finishes any more; return their keys."""
     with saying(f"list the unfinished uploads of the bucket {bucket}"):
-        pages = aws.s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
+        pages = aws.s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix="objects/")
         found = [upload for page in pages for upload in page.get("Uploads", [])]
     left = [upload for upload in found if upload["Initiated"] < aws.now - UPLOADS_TAKE]
     for upload in left:
-        with saying(f"abort the upload of {upload['Key']}"):
+        with saying(f"abort the upload of {upload['Key']}"), unless({"NoSuchUpload"}):
             aws.s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     return [upload["Key"] for upload in left]

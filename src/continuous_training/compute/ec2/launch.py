@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from continuous_training.compute.ec2 import user_data
 from continuous_training.compute.ec2.aws import Aws, code, saying
-from continuous_training.compute.ec2.place import PROJECT, identity
+from continuous_training.compute.ec2.place import DEADLINE, OF_RUN, PROJECT, identity
+from continuous_training.compute.ec2.signals import deferred
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Market = Literal["spot", "on demand"]
-
-DEADLINE = "ct:deadline"
-OF_RUN = "ct:run"
 
 BURSTABLE = re.compile(r"t\d")
 ELSEWHERE = {  # what another type, zone or market may have
@@ -115,8 +113,8 @@ def closed(aws: Aws, place: Place) -> None:
         raise Problem(f"the security group {place.security_group} has inbound rules: training needs none, remove them")
 
 
-def launch(aws: Aws, ground: Ground, order: Order) -> Machine:
-    """Launch an instance, the first that is to be had.
+def launch(aws: Aws, ground: Ground, order: Order, launched: list[str]) -> Machine:
+    """Launch an instance, the first that is to be had, and add its id to `launched` before anything can interrupt.
 
     Raises:
         Problem: there is no capacity anywhere, the deadline would be too near, or AWS refuses.
@@ -131,16 +129,17 @@ def launch(aws: Aws, ground: Ground, order: Order) -> Machine:
         except Problem as problem:  # the next type may be cheaper
             refused.append(f"{offer} ({problem})")
             continue
-        with saying(f"launch {offer}"):
+        with saying(f"launch {offer}"), deferred():
             try:
                 found = aws.ec2.run_instances(**_request(aws, ground, order, offer, minutes))
+                launched.append(found["Instances"][0]["InstanceId"])
             except ClientError as error:
                 if code(error) not in ELSEWHERE:
                     raise
                 log.info("No %s: %s", offer, code(error))
                 refused.append(f"{offer} ({code(error)})")
                 continue
-        machine = Machine(found["Instances"][0]["InstanceId"], offer, price, minutes, time.monotonic())
+        machine = Machine(launched[-1], offer, price, minutes, time.monotonic())
         log.info("Launched %s, %s; it ends itself after %d minutes at the latest", machine.id, offer, minutes)
         return machine
     raise Problem(f"there is no instance to be had: {', '.join(refused)}")

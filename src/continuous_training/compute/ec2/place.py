@@ -12,6 +12,9 @@ from continuous_training.problem import Problem
 
 PROJECT = "continuous-training"  # the tag on all that this project makes; jenkins/iam-policy.json is limited to it
 
+DEADLINE = "ct:deadline"  # on an instance: when it ends itself, by AWS's clock
+OF_RUN = "ct:run"  # on an instance and its volume: `identity`
+
 NEEDED = {
     "CT_BUCKET": "the S3 bucket for code, rows, logs and results",
     "CT_SUBNETS": "the subnets to launch in, separated by commas",

@@ -34,22 +34,30 @@ class Result(Value):
     code: int
 
 
+def examine(aws: Aws, bucket: str) -> None:
+    """See that the bucket can be used by instances.
+
+    Raises:
+        Problem: it is not there, or lies in another region.
+    """
+    with saying(f"look into the bucket {bucket}"):
+        found = aws.s3.head_bucket(Bucket=bucket)
+    if (lies := found.get("BucketRegion", aws.region)) != aws.region:  # curl, on the instance, is not led there
+        raise Problem(
+            f"the bucket {bucket} lies in {lies}, and instances are launched in {aws.region}: use one of there"
+        )
+
+
 def keep(aws: Aws, bucket: str, path: Path) -> str:
     """Send a file to S3 unless it is there already; return its SHA-256, by which it is found.
 
     Raises:
-        Problem: the bucket is not there, lies in another region, or refuses.
+        Problem: the bucket refuses.
     """
     from botocore.exceptions import ClientError
 
     with path.open("rb") as file:
         name = hashlib.file_digest(file, "sha256").hexdigest()
-    with saying(f"look into the bucket {bucket}"):
-        found = aws.s3.head_bucket(Bucket=bucket)  # or a missing bucket would look like a missing object
-    if (lies := found.get("BucketRegion", aws.region)) != aws.region:  # curl, on the instance, is not led there
-        raise Problem(
-            f"the bucket {bucket} lies in {lies}, and instances are launched in {aws.region}: use one of there"
-        )
     with saying(f"keep {path.name} in the bucket {bucket}"):
         try:
             aws.s3.head_object(Bucket=bucket, Key=f"objects/{name}")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from continuous_training import registry, settings
 from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store
 from continuous_training.compute.ec2.aws import Aws
+from continuous_training.compute.ec2.budget import Budget
 from continuous_training.compute.ec2.launch import Ground, Order
 from continuous_training.compute.ec2.place import Place, identity, tracking_uri
+from continuous_training.compute.ec2.signals import deferred
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.compute.ec2.watch import Watched
 from continuous_training.problem import Problem
@@ -53,16 +55,21 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
     )
     try:
         fleet.train()
-    finally:
-        with ending.undisturbed():
+    except BaseException:
+        with deferred():
             try:
                 fleet.end()
-            finally:
-                fleet.record()
+            except Problem as problem:  # which is not why the training failed
+                log.error("%s", problem)  # noqa: TRY400
+            fleet.record()
+        raise
+    fleet.end()
+    fleet.record()
 
 
 def send(aws: Aws, bucket: str, run: Run, taken: Snapshot) -> dict[str, str]:
     """Send code and rows to S3; return the SHA-256 of each."""
+    store.examine(aws, bucket)
     with bundle.packed(run.commit) as code:
         files = {"code": code, "train_rows": taken.train.path, "fresh_rows": taken.fresh.path}
         return {name: store.keep(aws, bucket, path) for name, path in files.items()}
@@ -83,7 +90,7 @@ def task(aws: Aws, ground: Ground, to: str, inputs: dict[str, str], command: lis
         ssm_url=aws.ssm.meta.endpoint_url,
         region=aws.region,
         tracking_uri=to,
-        token_parameter=ground.place.mlflow_token_parameter,
+        token_parameter=ground.place.mlflow_token_parameter if to else None,
         command=command,
         heartbeat_seconds=ground.given.heartbeat_seconds,
         stays=stays,
@@ -106,10 +113,12 @@ class Fleet:
 
     def __init__(self, aws: Aws, ground: Ground, task_of: Callable[[Trial], Task], trials: Sequence[Trial]) -> None:
         self._aws, self._ground, self._task_of = aws, ground, task_of
-        self._budget = prices.Budget(ground.given, len(trials))
+        self._budget = Budget(ground.given, len(trials))
         self._labels = {trial.run_id: f"[{number}] " for number, trial in enumerate(trials, 1) if len(trials) > 1}
         self._waiting = deque((trial, 1, ground.given.spot) for trial in trials)
         self._under_way: list[Attempt] = []
+        self._launched: list[str] = []  # ids of instances that are not ended yet
+        self._had: defaultdict[str, list[str]] = defaultdict(list)  # which instances a trial had, in words
         self._done: set[str] = set()
 
     def train(self) -> None:
@@ -134,19 +143,20 @@ class Fleet:
         """
         ours = identity(self._ground.run.build_tag, self._ground.run.build_url)
         try:
-            ending.end_all(self._aws, [attempt.watched.machine.id for attempt in self._under_way], ours)
+            ending.end_all(self._aws, self._launched, ours)
         finally:
             for attempt in self._under_way:
                 self._pay(attempt)
 
     def record(self) -> None:
-        """Log to MLflow what each trial cost, and close the MLflow runs of those that an instance left open."""
+        """Log to MLflow what each trial had and cost, and close the MLflow runs that an instance has left open."""
         log.info("All instances together cost about %.3f USD", sum(self._budget.usd.values()))
         try:
             client = registry.open_client()
             for run_id, seconds in self._budget.seconds.items():
                 client.log_metric(run_id, "ec2_seconds", round(seconds, 1))
                 client.log_metric(run_id, "ec2_cost_usd", round(self._budget.usd[run_id], 6))
+                client.set_tag(run_id, "ct.instances", "; ".join(self._had[run_id]))
                 if run_id not in self._done:
                     registry.fail(client, run_id)
         except Exception as error:
@@ -161,7 +171,8 @@ class Fleet:
             spot=spot,
             minutes=lambda price: self._budget.minutes(trial.run_id, price),
         )
-        machine = launch.launch(self._aws, self._ground, order)
+        machine = launch.launch(self._aws, self._ground, order, self._launched)
+        self._had[trial.run_id].append(f"{machine.id}, {machine.offer}")
         folder = store.Folder(self._aws, self._ground.place.bucket, order.attempt)
         label = self._labels.get(trial.run_id, "")
         watched = Watched(self._aws, self._ground.given, machine, folder, label)
@@ -177,6 +188,7 @@ class Fleet:
             log.error("The last lines of its log:\n%s", "\n".join(attempt.watched.last()))
             raise Problem(ended.said)
         ending.end(self._aws, [attempt.watched.machine.id])
+        self._launched.remove(attempt.watched.machine.id)
         self._under_way.remove(attempt)
         self._pay(attempt)
 

@@ -45,7 +45,7 @@ class Watched:
         self._beat: str | None = None
         self._beat_at = time.monotonic()
         self._shown_at = -float(TOLD_EVERY)
-        self._answered_at = time.monotonic()
+        self._unanswered_since: float | None = None
         self._step = "pending"
 
     def look(self) -> End | None:
@@ -57,11 +57,12 @@ class Watched:
         try:
             ended = self._look()
         except Problem as problem:
-            if time.monotonic() - self._answered_at > PATIENCE:
+            self._unanswered_since = self._unanswered_since or time.monotonic()
+            if time.monotonic() - self._unanswered_since > PATIENCE:
                 raise
             log.warning("%s%s", self._label, problem)
             return None
-        self._answered_at = time.monotonic()
+        self._unanswered_since = None
         return ended
 
     def last(self) -> list[str]:
@@ -70,7 +71,7 @@ class Watched:
             return [*self._tail, self._rest.decode(errors="replace")][-LAST:]
         try:
             with saying(f"show the console of {self.machine.id}"):
-                found = str(self._aws.ec2.get_console_output(InstanceId=self.machine.id).get("Output", ""))
+                found = str(self._aws.ec2.get_console_output(InstanceId=self.machine.id, Latest=True).get("Output", ""))
         except Problem as problem:  # which must not hide why it is asked
             return [str(problem)]
         return found.splitlines()[-LAST:]
@@ -121,6 +122,8 @@ class Watched:
             return End("done", f"{self.machine.id} is done")
         if result.outcome == "interrupted":
             return End("interrupted", f"AWS takes the spot instance {self.machine.id} back")
+        if result.outcome == "deadline":
+            return End("deadline", f"{self.machine.id} reached its deadline of {self.machine.minutes} minutes")
         return End("failed", f"{result.step} failed on {self.machine.id} with exit code {result.code}")
 
     def _ended(self, reason: str) -> End:
@@ -128,7 +131,7 @@ class Watched:
         if reason in {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}:
             return End("interrupted", f"AWS took the spot instance {machine.id} back, {step}")
         if reason == "Client.InstanceInitiatedShutdown":
-            if step == "shutting down" or machine.seconds >= machine.minutes * 60:
+            if machine.seconds >= machine.minutes * 60:
                 return End("deadline", f"{machine.id} reached its deadline of {machine.minutes} minutes")
             return End("no result", f"{machine.id} ended itself, {step}, and left no result in S3")
         who = "AWS" if reason.startswith("Server.") or reason == "Client.InternalError" else "somebody"
