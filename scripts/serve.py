@@ -13,7 +13,7 @@ def main(given: argparse.Namespace) -> None:
     from continuous_training import registry
     from continuous_training.serving import app, follower
 
-    served = app.create(follower.Follower(registry.open_client(), given.model, trusted))
+    served = app.create(follower.Follower(registry.open_client, given.model, trusted))
     uvicorn.run(served, host=given.host, port=given.port, log_level="warning")
 
 

@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return marker.kwargs.get("seconds", 10) if marker else 0
 
     items.sort(key=seconds, reverse=True)
-    items.insert(1, items.pop())  # each process is handed two to begin with: the two longest are not for one of them
+    if items:
+        items.insert(1, items.pop())  # each process is handed two to begin with: the two longest are not for one
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

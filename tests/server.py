@@ -24,7 +24,7 @@ class Server:
     """The application in a thread of this process."""
 
     def __init__(self) -> None:
-        self.follower = Follower(registry.open_client(), "toy", ("numpy.dtype",))
+        self.follower = Follower(registry.open_client, "toy", ("numpy.dtype",))
         self.url = f"http://127.0.0.1:{free_port()}"
         port = int(self.url.rpartition(":")[2])
         self._uvicorn = uvicorn.Server(uvicorn.Config(app.create(self.follower), port=port, log_level="error"))

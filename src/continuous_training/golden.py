@@ -12,6 +12,7 @@ from continuous_training.problem import Problem
 
 FILE = "golden.json"
 ROWS = 50
+TOLERANCE = 1e-9  # golden predictions travel as JSON, which keeps 15 digits
 
 
 def keep(model_uri: str, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> None:

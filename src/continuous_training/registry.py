@@ -139,10 +139,10 @@ def examine(uri: str, trusted: tuple[str, ...]) -> None:
     Raises:
         Problem: it was stored otherwise, asks for more, or is gone.
     """
-    from mlflow.models import get_model_info
+    from mlflow.models import Model
 
     try:
-        flavor = get_model_info(uri).flavors["sklearn"]
+        flavor = Model.load(uri).flavors["sklearn"]
     except Exception as error:
         raise Problem(f"the model {uri} is registered but cannot be loaded: {error}") from error
     if flavor.get("serialization_format") != "skops":

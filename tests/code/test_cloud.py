@@ -207,7 +207,7 @@ def test_the_same_token_gives_the_same_instance(aws: Aws) -> None:
     assert launch(aws, ClientToken="one") == first
     assert launch(aws, ClientToken="another") != first
     with pytest.raises(ClientError, match="IdempotentParameterMismatch"):
-        launch(aws, ClientToken="one", InstanceType="c7i.large")
+        launch(aws, ClientToken="one", InstanceType="c7i.xlarge")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_only_calls_with_such_parameters_are_refused(aws: Aws) -> None:
     )
     with pytest.raises(ClientError, match="InsufficientInstanceCapacity"):
         launch(aws)
-    assert launch(aws, InstanceType="c7i.large") in aws.alive()
+    assert launch(aws, InstanceType="c7i.xlarge") in aws.alive()
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import http.server
+import json
+import shutil
 import socket
 import threading
 import time
+from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import requests
 
-from continuous_training import golden, registry
+from cloud.tracking import Tracking
+from continuous_training import deploy, golden, registry
 from continuous_training.problem import Problem
 from continuous_training.serving import daemon, rollout
 from pipeline import Pipeline
@@ -44,7 +49,8 @@ def offline(version: registry.Version, rows: dict[str, Any]) -> np.ndarray:
 
 class TestServer:
     def test_without_a_champion_it_says_so_and_asks_to_come_back(self, server: Server) -> None:
-        assert server.get("/health").status_code == 503
+        assert server.get("/health").json()["status"] == "no champion"
+        assert server.get("/ready").status_code == 503
         assert server.get("/ping").status_code == 503
         refused = server.ask(dataframe_split=ROWS)
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
@@ -104,6 +110,61 @@ class TestServer:
         assert server.get("/health").json()["model_version"] == "1"
         assert server.ask(dataframe_split=ROWS).status_code == 200
 
+    def test_a_version_that_answers_otherwise_than_offline_leaves_the_old_one_serving(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+    ) -> None:
+        Pipeline(monkeypatch).promote()
+        server.wait_for("1")
+        run = Pipeline(monkeypatch, FORCE="true")
+        run.register(judged=False)
+        (kept,) = (tracked / ".ct/artifacts").rglob(f"{run.candidate.run_id}/artifacts/{golden.FILE}")
+        told = json.loads(kept.read_text())
+        told["predictions"][0][0] += 0.001
+        kept.write_text(json.dumps(told))
+        run.promote_registered()
+        while server.get("/health").json()["failure"] is None:
+            time.sleep(0.05)
+        assert "answers otherwise than offline" in server.get("/health").json()["failure"]
+        assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "1"
+
+    def test_a_rollback_needs_nothing_to_be_loaded(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+    ) -> None:
+        run = Pipeline(monkeypatch)
+        run.promote()
+        server.wait_for("1")
+        Pipeline(monkeypatch, FORCE="true").promote(judged=False)
+        server.wait_for("2")
+        for folder in (".ct/artifacts", ".ct/serving"):
+            (tracked / folder).rename(tracked / f"{folder}.gone")
+        (tracked / ".ct/serving").mkdir()
+        run.client.set_registered_model_alias("toy", registry.CHAMPION, "1")
+        server.wait_for("1")
+        assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "1"
+
+
+@pytest.mark.integration(seconds=20)
+def test_without_its_registry_it_goes_on_and_starts_again_with_what_it_served_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    folder = tmp_path_factory.mktemp("tracking")
+    shutil.copy(empty_mlflow, folder)
+    with ExitStack() as up:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", up.enter_context(Tracking(folder)).uri)
+        Pipeline(monkeypatch).promote()
+        with Server() as first:
+            first.wait_for("1")
+            offline = first.ask(dataframe_split=ROWS).json()
+            up.close()
+            while first.get("/health").json()["failure"] is None:
+                time.sleep(0.05)
+            assert first.ask(dataframe_split=ROWS).json() == offline
+    with Server() as second:
+        second.wait_for("1")
+        assert second.ask(dataframe_split=ROWS).json() == offline
+        assert "cannot be used" in second.get("/health").json()["failure"]
+
 
 class TestDeploy:
     def test_the_candidate_becomes_champion_when_every_server_answers_with_it(
@@ -122,7 +183,8 @@ class TestDeploy:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         run.register(judged=False)
         rows, answers = golden.kept(run.candidate.run_id)
-        monkeypatch.setattr(golden, "kept", lambda _: (rows, (np.asarray(answers) + 0.001).tolist()))
+        other = SimpleNamespace(kept=lambda _: (rows, (np.asarray(answers) + 0.001).tolist()))
+        monkeypatch.setattr(deploy, "golden", other)  # the server's own copy is as it was
         with pytest.raises(Problem, match="otherwise, by up to 0.001; version 1 is champion again"):
             run.deploy_registered()
         champion = registry.holder(run.client, "toy", registry.CHAMPION)
@@ -137,7 +199,7 @@ class TestDeploy:
         with pytest.raises(SystemExit):
             run.deploy()
         assert registry.holder(run.client, "toy", registry.CHAMPION) is None
-        while server.get("/health").status_code != 503:
+        while server.get("/ready").status_code != 503:
             time.sleep(0.05)
 
     def test_a_proven_champion_stays_when_its_deployment_is_repeated_and_fails(

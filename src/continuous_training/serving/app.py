@@ -33,15 +33,19 @@ def create(follower: Follower) -> FastAPI:
     app = FastAPI(title=f"{follower.model} champion", lifespan=follow)
 
     @app.get("/health")
-    async def health() -> JSONResponse:
-        """Say 200 when there is a model to answer with, and what keeps a newer one from being followed."""
+    async def health() -> dict[str, Any]:
+        """Say 200 while the server lives, with what it answers, and what keeps a newer version from being followed."""
         served = follower.served
-        body = {
+        return {
             "status": "ok" if served else "no champion",
             "model_version": served.version.number if served else None,
             "failure": follower.failure,
         }
-        return JSONResponse(body, 200 if served else 503)
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """Say 200 when there is a model to answer with: a balancer sends requests to such a server only."""
+        return Response("\n", 200 if follower.served else 503)
 
     @app.get("/ping")
     async def ping() -> Response:

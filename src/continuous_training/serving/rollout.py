@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import requests
 
+from continuous_training.golden import TOLERANCE
 from continuous_training.problem import Problem
 from continuous_training.serving import questions
 
-TOLERANCE = 1e-9  # golden predictions travel as JSON, which keeps 15 digits
 FOLLOW_SECONDS = 120
 
 
