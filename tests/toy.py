@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
+
+from continuous_training.documents import Run, Stopwatch
 
 TRAINING = """
 warehouse: duckdb://.ct/warehouse.duckdb
@@ -85,3 +88,22 @@ def change(old: str, new: str, path: Path = Path("src/toy/training.yaml")) -> No
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def a_run(build_tag: str = "ct-1") -> Run:
+    """Make a document of a run of this model."""
+    return Run(
+        model="toy",
+        as_of=datetime(2020, 3, 1),
+        compute="local",
+        force=False,
+        promote="auto",
+        trigger="manual",
+        reason="",
+        branch="main",
+        commit="",
+        build_url="",
+        lock="",
+        python="3.11",
+        **Stopwatch(build_tag).stop(),
+    )

@@ -57,13 +57,11 @@ def bake(aws: Aws, run: Run, given: Settings, taken: Snapshot, source: str | Non
     Raises:
         Problem: something failed; then there is no new image, and the instance is ended.
     """
-    if given.compute is None:
-        raise Problem(f"an image needs a section compute in src/{run.model}/training.yaml")
-    place = Place.find()
+    place, limits = Place.find(), given.on_ec2
     launch.closed(aws, place)
     image = images.described(aws, source, "as --from says") if source else images.stock(aws)
-    costs = {kind: prices.an_hour(aws, kind, given.compute) for kind in given.compute.instance_types}
-    ground = Ground(place, given.compute, run, image, costs)
+    costs = {kind: prices.an_hour(aws, kind, limits) for kind in limits.instance_types}
+    ground = Ground(place, limits, run, image, costs)
     log.info("Baking from %s, %s", image.id, image.made_from)
     made = _make(aws, ground, _task(aws, ground, given, taken))
     if place.ami:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FAILURE = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-TERMINATED = 143  # 128 + SIGTERM
+ENDED_FROM_OUTSIDE = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
 
 
 def parser(description: str, *examples: str) -> argparse.ArgumentParser:

@@ -202,6 +202,17 @@ class Settings(Value):
         return sample
 
     @property
+    def on_ec2(self) -> Compute:
+        """What EC2 may use.
+
+        Raises:
+            Problem: nothing is said of it.
+        """
+        if self.compute is None:
+            raise Problem("COMPUTE=ec2 needs a section compute in training.yaml")
+        return self.compute
+
+    @property
     def warehouse_url(self) -> str:
         """The warehouse's address: CT_WAREHOUSE_URL, or the default of training.yaml."""
         return os.environ.get("CT_WAREHOUSE_URL") or self.warehouse

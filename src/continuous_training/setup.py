@@ -57,7 +57,7 @@ def begin() -> Run:
     except ValidationError as error:
         raise Problem(f"a parameter of this run is wrong: {first(error)}") from error
     if chosen and run.compute == "ec2":
-        _refuse_nowhere(run.model, chosen)
+        _refuse_nowhere(chosen)
     if run.rollback and not run.reason.strip():
         raise Problem("ROLLBACK=true needs a reason: say why in REASON")
     if run.rollback and run.branch not in {"", settings.BRANCH}:
@@ -69,10 +69,9 @@ def begin() -> Run:
     return run
 
 
-def _refuse_nowhere(model: str, given: settings.Settings) -> None:
+def _refuse_nowhere(given: settings.Settings) -> None:
     """Refuse EC2 where it is not set up, before anything is spent on the way to Train."""
-    if given.compute is None:
-        raise Problem(f"COMPUTE=ec2 needs a section compute in src/{model}/training.yaml")
+    _ = given.on_ec2
     place.Place.find()
     place.tracking_uri()
 

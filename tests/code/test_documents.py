@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from continuous_training.documents import APPROVED_BY, SPENDING, Plan, Run, Stopwatch, Verdict
+from continuous_training.documents import APPROVED_BY, SPENDING, Plan, Stopwatch, Verdict
 from continuous_training.problem import Problem
+from toy import a_run
 
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def a_run(build_tag: str = "ct-1") -> Run:
-    return Run(
-        model="toy",
-        as_of=datetime(2020, 3, 1),
-        compute="local",
-        force=False,
-        promote="auto",
-        trigger="manual",
-        reason="",
-        branch="main",
-        commit="",
-        build_url="",
-        lock="",
-        python="3.11",
-        **Stopwatch(build_tag).stop(),
-    )
 
 
 def a_plan(build_tag: str = "ct-1") -> Plan:

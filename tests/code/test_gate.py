@@ -153,7 +153,7 @@ class TestTrain:
         assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
 
     def test_ec2_that_is_not_set_up_is_refused_before_anything_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(Problem, match="COMPUTE=ec2 needs a section compute in src/toy/training.yaml"):
+        with pytest.raises(Problem, match="COMPUTE=ec2 needs a section compute in training.yaml"):
             Pipeline(monkeypatch, COMPUTE="ec2")
         section = "compute: {instance_types: [c7i.large], max_hours: 1, max_cost_usd: 1}"
         change("compare:\n", f"{section}\ncompare:\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuous_training import registry
-from continuous_training.command import INTERRUPTED, TERMINATED
+from continuous_training.command import ENDED_FROM_OUTSIDE
 from continuous_training.documents import Candidate, DataCheck, Deployment, Plan, Run, Verdict
 from continuous_training.problem import Problem
 from continuous_training.replay.months import PATTERN, Difference, Made, Model
@@ -55,7 +55,7 @@ def run(as_of: datetime, step: Step) -> Made:
             continue
         with step(words):
             code = _start(stage, as_of, log)
-        if code < 0 or code in {INTERRUPTED, TERMINATED}:
+        if code < 0 or code in ENDED_FROM_OUTSIDE:
             raise Problem(f"{stage} of {month} was ended from outside: replay again and it goes on (log: {log})")
         if code and stage not in REFUSING:
             raise Problem(f"{stage} of {month} failed: {_last_words(log)} (log: {log})")

@@ -98,9 +98,8 @@ def _remove(aws: Aws, old: list[str]) -> list[str]:
     with saying("list the snapshots of baked images"):
         pages = aws.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=[images.OURS])
         found = [snapshot for page in pages for snapshot in page["Snapshots"]]
-    names = {
-        image["Name"] for image in images.of_project(aws)
-    }  # asked after the snapshots, which are younger than theirs
+    # Asked after the snapshots, so that none is younger than the list of images
+    names = {image["Name"] for image in images.of_project(aws)}
     for snapshot in found:
         if tagged(snapshot).get("Name") not in names:
             with saying(f"delete the snapshot {snapshot['SnapshotId']}"), unless({*GONE, USED}):

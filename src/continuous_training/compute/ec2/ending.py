@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALIVE = ("pending", "running", "stopping", "stopped")  # a stopped one still costs its volume
+GONE = {"InvalidVolume.NotFound", "VolumeInUse"}  # EC2 was quicker
 NOT_FOUND = "InvalidInstanceID.NotFound"
 WAITS = (1, 2, 4, 8, 16)  # seconds between attempts to end an instance, beyond those that botocore makes of each
 TARDY = timedelta(minutes=5)  # an instance past its deadline has this long to say its last words
@@ -116,10 +117,7 @@ def delete_volumes(aws: Aws, run: str | None = None) -> list[str]:
         found = [volume for page in pages for volume in page["Volumes"]]
     left = [volume["VolumeId"] for volume in found if volume["CreateTime"] < aws.now - YOUNG]
     for volume in left:
-        with (
-            saying(f"delete the volume {volume}"),
-            unless({"InvalidVolume.NotFound", "VolumeInUse"}),
-        ):  # EC2 was quicker
+        with saying(f"delete the volume {volume}"), unless(GONE):
             aws.ec2.delete_volume(VolumeId=volume)
     return left
 

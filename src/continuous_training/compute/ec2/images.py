@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,6 @@ from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.place import Place
-
-log = logging.getLogger(__name__)
 
 LOCK = "ct:lock"  # on an image: hash of the dependency lock whose packages are in it
 STOCK = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"

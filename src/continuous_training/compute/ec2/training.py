@@ -38,9 +38,7 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
     Raises:
         Problem: one of them failed; its sentence says how, and no instance is alive then either.
     """
-    given = settings.load(run.model).compute
-    if given is None:
-        raise Problem(f"COMPUTE=ec2 needs a section compute in src/{run.model}/training.yaml")
+    given = settings.load(run.model).on_ec2
     aws, place, to = Aws(), Place.find(), tracking_uri()
     launch.closed(aws, place)
     costs = {kind: prices.an_hour(aws, kind, given) for kind in given.instance_types}
