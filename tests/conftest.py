@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from toy import MODEL, TRAINING, events, store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +27,15 @@ OF_A_RUN = """
     CT_MLFLOW_TOKEN_PARAMETER CT_PROGRESS CT_SECURITY_GROUP CT_SUBNETS CT_WAREHOUSE_URL FORCE GIT_COMMIT MLFLOW_RUN_ID
     MLFLOW_TRACKING_URI MODEL PROMOTE REASON ROLLBACK SERVING_URLS TRIGGER
 """
+
+
+def wait_until(holds: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Wait for what other processes bring about."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"it did not come to pass that {what}")
+        time.sleep(0.05)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -46,6 +46,12 @@ class Server:
     def ask(self, **body: Any) -> requests.Response:
         return requests.post(f"{self.url}/invocations", json=body, timeout=10)
 
+    def wait_for_failure(self) -> str:
+        """Wait until something keeps it from following; return what."""
+        while (failure := self.get("/health").json()["failure"]) is None:
+            time.sleep(0.05)
+        return str(failure)
+
     def wait_for(self, version: str) -> None:
         while self.get("/version").json()["model_version"] != version:
             time.sleep(0.05)

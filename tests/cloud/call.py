@@ -66,7 +66,6 @@ S3_BUCKET = {  # method, and the part of the query that tells: S3 has no other n
     ("GET", "uploads"): "ListMultipartUploads",
     ("GET", "versions"): "ListObjectVersions",
     ("GET", "list-type"): "ListObjectsV2",
-    ("POST", "delete"): "DeleteObjects",
     ("GET", None): "ListObjects",
     ("HEAD", None): "HeadBucket",
     ("PUT", None): "CreateBucket",
@@ -122,8 +121,6 @@ def _asked_of_s3(call: Call) -> tuple[str, dict[str, Any]]:
     query = dict(parse_qsl(call.query, keep_blank_values=True))
     if not bucket:
         return "ListBuckets", query
-    if key and call.method == "PUT" and "x-amz-copy-source" in call.headers:
-        return "CopyObject", {"Bucket": bucket, "Key": key, **query}
     names = S3_OBJECT if key else S3_BUCKET
     told = next((part for method, part in names if method == call.method and part in query), None)
     named = {"Bucket": bucket, **({"Key": key} if key else {})}

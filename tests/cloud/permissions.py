@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from typing import Any
-from urllib.parse import unquote
 
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
@@ -27,8 +26,6 @@ S3_ACTIONS = {  # where the action is not called like the operation
     "CreateMultipartUpload": "PutObject",
     "UploadPart": "PutObject",
     "CompleteMultipartUpload": "PutObject",
-    "CopyObject": "PutObject",
-    "DeleteObjects": "DeleteObject",
 }
 EC2_KINDS = {
     "i": "instance",
@@ -73,15 +70,8 @@ def _of_s3(call: Call) -> list[Permission]:
     if call.operation == "ListBuckets":
         return [Permission(action, "*", context)]
     bucket = f"arn:aws:s3:::{call.parameters['Bucket']}"
-    if call.operation == "DeleteObjects":
-        keys = re.findall(r"<Key>(.*?)</Key>", call.body.decode())
-        return [Permission(action, f"{bucket}/{key}", context) for key in keys]
-    copied = []
-    if call.operation == "CopyObject":
-        source = unquote(call.headers["x-amz-copy-source"]).lstrip("/")
-        copied = [Permission("s3:GetObject", f"arn:aws:s3:::{source}", context)]
     key = call.parameters.get("Key")
-    return [*copied, Permission(action, f"{bucket}/{key}" if key else bucket, context)]
+    return [Permission(action, f"{bucket}/{key}" if key else bucket, context)]
 
 
 def _of_ec2(call: Call) -> list[Permission]:

@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from cloud.aws import Aws
 from cloud.call import Call
 from cloud.errors import Refusal
 from cloud.machine import Machines
-from conftest import ROOT
+from conftest import ROOT, wait_until
 from continuous_training import bake_ami, settings
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import baking, images
@@ -125,14 +124,6 @@ def start(workspace: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(f"it did not come to pass that {what}")
-        time.sleep(0.05)
 
 
 @pytest.mark.integration(seconds=40)

@@ -26,9 +26,9 @@ from continuous_training.compute.ec2.images import Image
 from continuous_training.compute.ec2.launch import Ground, Offer
 from continuous_training.compute.ec2.place import NEEDED, PROJECT, Place, tracking_uri
 from continuous_training.compute.ec2.user_data import Task
-from continuous_training.documents import Run
 from continuous_training.problem import Problem
 from continuous_training.settings import Compute
+from toy import a_run
 
 REGION = "eu-central-1"
 PLACE = Place(
@@ -235,31 +235,11 @@ class TestUserData:
         for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SERVING_TOKEN"):
             monkeypatch.setenv(name, "known-to-nobody")
         place = PLACE.model_copy(update={"mlflow_token_parameter": "/continuous-training/mlflow-token"})
-        ground = Ground(place, compute(), run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+        ground = Ground(place, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
         inputs = dict.fromkeys(("code", "train_rows", "fresh_rows"), "1" * 64)
         script = self.render(training.task(aws, ground, "https://mlflow.example.org", inputs, ["mlflow", "run"]))
         assert "/continuous-training/mlflow-token" in script
         assert "known-to-nobody" not in script
-
-
-def run() -> Run:
-    return Run(
-        build_tag="ct-1",
-        started=datetime(2020, 1, 1),
-        seconds=0,
-        model="toy",
-        as_of=datetime(2020, 1, 1),
-        compute="ec2",
-        force=False,
-        promote="auto",
-        trigger="manual",
-        reason="",
-        branch="main",
-        commit="",
-        build_url="",
-        lock="",
-        python="3.11.0",
-    )
 
 
 class TestPlace:
@@ -345,7 +325,7 @@ class TestBundle:
 
 
 class TestOffers:
-    ground = Ground(PLACE, compute(), run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+    ground = Ground(PLACE, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
 
     def test_spot_goes_first_then_the_type_then_the_zone(self) -> None:
         each = [

@@ -105,8 +105,7 @@ class TestServer:
         newest = max((tracked / ".ct/artifacts").rglob("model.skops"), key=lambda path: path.stat().st_mtime_ns)
         newest.write_bytes(b"rotten")
         run.promote_registered()
-        while server.get("/health").json()["failure"] is None:
-            time.sleep(0.05)
+        server.wait_for_failure()
         assert server.get("/health").json()["model_version"] == "1"
         assert server.ask(dataframe_split=ROWS).status_code == 200
 
@@ -122,9 +121,7 @@ class TestServer:
         told["predictions"][0][0] += 0.001
         kept.write_text(json.dumps(told))
         run.promote_registered()
-        while server.get("/health").json()["failure"] is None:
-            time.sleep(0.05)
-        assert "answers otherwise than offline" in server.get("/health").json()["failure"]
+        assert "answers otherwise than offline" in server.wait_for_failure()
         assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "1"
 
     def test_a_rollback_needs_nothing_to_be_loaded(
@@ -157,13 +154,12 @@ def test_without_its_registry_it_goes_on_and_starts_again_with_what_it_served_la
             first.wait_for("1")
             offline = first.ask(dataframe_split=ROWS).json()
             up.close()
-            while first.get("/health").json()["failure"] is None:
-                time.sleep(0.05)
+            first.wait_for_failure()
             assert first.ask(dataframe_split=ROWS).json() == offline
     with Server() as second:
         second.wait_for("1")
         assert second.ask(dataframe_split=ROWS).json() == offline
-        assert "cannot be used" in second.get("/health").json()["failure"]
+        assert "cannot be used" in second.wait_for_failure()
 
 
 class TestDeploy:

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ from cloud.aws import Aws
 from cloud.errors import Refusal
 from cloud.machine import Machines
 from cloud.tracking import Tracking
-from conftest import ROOT
+from conftest import ROOT, wait_until
 from continuous_training import reap, registry
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import ending
@@ -192,14 +191,6 @@ def outcome(record_property: Callable[[str, object], None]) -> Callable[[str, st
 Outcome = Callable[[str, str], None]
 
 
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(f"it did not come to pass that {what}")
-        time.sleep(0.05)
-
-
 def beats(aws: Aws) -> bool:
     """Tell whether an instance has sent a heartbeat."""
     return any(call.parameters["Key"].endswith("/heartbeat") for call in aws.faults.made("s3", "PutObject"))
@@ -303,6 +294,29 @@ def test_the_launching_process_is_killed_right_before_run_instances(project: Pro
         assert project.aws.alive() == []
         assert project.reap() == []
     outcome("kill -9 right before RunInstances", "nothing was launched")
+
+
+def test_nobody_can_reach_an_instance_and_it_holds_no_key(project: Project) -> None:
+    change("boot_minutes: 0.5", "boot_minutes: 0.02")
+    with project.machines(boots=False), pytest.raises(Problem, match="no heartbeat since it was launched"):
+        project.train()
+    (launched,) = project.aws.faults.made("ec2", "RunInstances")
+    asked = launched.parameters
+    assert asked["MetadataOptions.HttpTokens"] == "required"
+    assert asked["BlockDeviceMapping.1.Ebs.Encrypted"] == "true"
+    assert asked["InstanceInitiatedShutdownBehavior"] == "terminate"
+    assert asked["IamInstanceProfile.Name"] == project.aws.environment["CT_INSTANCE_PROFILE"]
+    assert asked["ClientToken"]
+    assert "KeyName" not in asked
+
+
+def test_a_security_group_that_lets_somebody_in_is_refused(project: Project) -> None:
+    group = project.aws.environment["CT_SECURITY_GROUP"]
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    project.aws.client("ec2").authorize_security_group_ingress(GroupId=group, IpPermissions=[ssh])
+    with pytest.raises(Problem, match=f"the security group {group} has inbound rules"):
+        project.train()
+    assert project.launched() == []
 
 
 def test_no_heartbeat_since_the_launch(project: Project, outcome: Outcome) -> None:
