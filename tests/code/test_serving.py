@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from cloud.tracking import Tracking
 from continuous_training import deploy, golden, registry
 from continuous_training.problem import Problem
 from continuous_training.serving import daemon, rollout
+from continuous_training.serving.cache import Cache
 from pipeline import Pipeline
 from server import Server
 from toy import change
@@ -123,6 +125,18 @@ class TestServer:
         run.promote_registered()
         assert "answers otherwise than offline" in server.wait_for_failure()
         assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "1"
+
+    def test_servers_of_one_machine_download_a_version_at_once_and_each_has_the_whole_of_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version = Pipeline(monkeypatch).promote()
+        caches = [Cache("toy") for _ in range(6)]
+        with ThreadPoolExecutor(len(caches)) as servers:
+            found = list(servers.map(lambda cache: cache.fetch("toy@1", version), caches))
+        assert len(set(found)) == 1
+        assert (found[0] / "MLmodel").exists()
+        assert all(cache.golden("toy@1", version)[1] for cache in caches)
+        assert [path.name for path in found[0].parents[1].iterdir()] == ["1"]
 
     def test_a_rollback_needs_nothing_to_be_loaded(
         self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -19,9 +21,6 @@ from continuous_training import golden, registry
 from continuous_training.documents import Value, write_atomically
 from continuous_training.registry import Version
 from continuous_training.settings import STATE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEPT = 3  # versions
 
@@ -55,13 +54,14 @@ class Cache:
 
         place = self._folder / identity / version.number
         if not place.exists():
-            unfinished = place.with_name(f".{version.number}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=str(unfinished / "model"))
-            rows, answers = golden.kept(version.run_id)
-            (unfinished / golden.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
-            unfinished.rename(place)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".", dir=place.parent, ignore_cleanup_errors=True) as unfinished:
+                made = Path(unfinished, "whole")
+                made.mkdir()
+                mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=str(made / "model"))
+                rows, answers = golden.kept(version.run_id)
+                (made / golden.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
+                _keep(made, place)
         return place / "model"
 
     def golden(self, identity: str, version: Version) -> tuple[dict[str, Any], list[Any]]:
@@ -89,6 +89,15 @@ class Cache:
         except (FileNotFoundError, ValidationError):
             return None
         return good if (self._folder / good.identity / good.number).exists() else None
+
+
+def _keep(made: Path, place: Path) -> None:
+    """Move a download to its place; another server of this machine may have been quicker with the same."""
+    try:
+        made.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
 
 
 def _versions(folder: Path) -> list[Path]:
