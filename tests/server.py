@@ -1,18 +1,31 @@
-"""A prediction server in this process, on a free port."""
+"""A prediction server in this process, on a free port; and one with processes of its own, as `ct serve` starts it."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Self
 
 import requests
 import uvicorn
 
+from conftest import ROOT
 from continuous_training import registry
 from continuous_training.serving import app
+from continuous_training.serving.batches import Batches
+from continuous_training.serving.board import Board
+from continuous_training.serving.cache import Cache
 from continuous_training.serving.follower import Follower
+from continuous_training.serving.memory import Memory
+from continuous_training.serving.metrics import Metrics
 
 
 def free_port() -> int:
@@ -20,31 +33,19 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-class Server:
-    """The application in a thread of this process."""
+class Asked:
+    """What a client does with a server."""
 
-    def __init__(self) -> None:
-        self.follower = Follower(registry.open_client, "toy", ("numpy.dtype",))
-        self.url = f"http://127.0.0.1:{free_port()}"
-        port = int(self.url.rpartition(":")[2])
-        self._uvicorn = uvicorn.Server(uvicorn.Config(app.create(self.follower), port=port, log_level="error"))
-        self._thread = threading.Thread(target=self._uvicorn.run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        while not self._uvicorn.started:
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._uvicorn.should_exit = True
-        self._thread.join()
+    url: str
 
     def get(self, path: str) -> requests.Response:
         return requests.get(f"{self.url}{path}", timeout=10)
 
     def ask(self, **body: Any) -> requests.Response:
         return requests.post(f"{self.url}/invocations", json=body, timeout=10)
+
+    def predict(self, *rows: dict[str, Any]) -> requests.Response:
+        return requests.post(f"{self.url}/predict", json={"rows": rows}, timeout=10)
 
     def wait_for_failure(self) -> str:
         """Wait until something keeps it from following; return what."""
@@ -53,5 +54,81 @@ class Server:
         return str(failure)
 
     def wait_for(self, version: str) -> None:
+        """Wait until every worker answers with a version."""
         while self.get("/version").json()["model_version"] != version:
             time.sleep(0.05)
+
+
+class Server(Asked):
+    """The application in a thread of this process."""
+
+    def __init__(self, *, waiting: int = 1000, most: int = 10_000_000) -> None:
+        self._up = ExitStack()
+        self.shared = shared = Path(self._up.enter_context(tempfile.TemporaryDirectory()))
+        cache, metrics, board = Cache("toy"), Metrics(), Board(shared / "board", 1)
+        self.follower = Follower(registry.open_client, "toy", cache, shared)
+        memory = Memory(shared, cache, ("numpy.dtype",), ("id",), board.post)
+        batches = Batches(metrics, None, waiting)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        port = int(self.url.rpartition(":")[2])
+        made = app.create(app.Face("toy", memory, batches, board, metrics, most), batches.close)
+        self._uvicorn = uvicorn.Server(uvicorn.Config(made, port=port, log_level="error"))
+        self._thread = threading.Thread(target=self._uvicorn.run)
+
+    def __enter__(self) -> Self:
+        self.follower.start()
+        self._thread.start()
+        while not self._uvicorn.started:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._uvicorn.should_exit = True
+        self._thread.join()
+        self.follower.stop()
+        self._up.close()
+
+
+class Processes(Asked):
+    """`ct serve` for the toy model in the current workspace."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = [
+            sys.executable,
+            str(ROOT / "scripts/serve.py"),
+            "--model",
+            "toy",
+            "--port",
+            str(port),
+            *arguments,
+        ]
+        self._environment = environment
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            self._command, env=os.environ | self._environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self._said: list[str] = []
+        self._reader = threading.Thread(target=lambda: self._said.extend(self.process.stderr or ()))
+        self._reader.start()
+        while self.process.poll() is None:
+            try:
+                self.get("/health")
+            except requests.ConnectionError:
+                time.sleep(0.05)
+            else:
+                return self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> str:
+        """End it as Jenkins or a person would; return what it said on standard error."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self._reader.join()
+        return "".join(self._said)

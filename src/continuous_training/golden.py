@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from continuous_training.problem import Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 FILE = "golden.json"
 ROWS = 50
@@ -26,7 +27,9 @@ def keep(model_uri: str, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> N
     Raises:
         Problem: the stored model does not predict what the fitted one does.
     """
-    import mlflow.pyfunc  # seconds that `ct deploy --help` should not take
+    import mlflow.pyfunc  # seconds that neither `ct deploy --help` nor a server's start should take
+    import numpy as np
+    import pandas as pd
 
     asked = rows.head(ROWS)
     stored = np.asarray(mlflow.pyfunc.load_model(model_uri).predict(asked))

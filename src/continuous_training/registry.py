@@ -16,7 +16,7 @@ from continuous_training.settings import STATE
 from continuous_training.warehouse import without_password
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlflow import MlflowClient
     from mlflow.entities import Run as TrackedRun
@@ -145,10 +145,19 @@ def examine(uri: str, trusted: tuple[str, ...]) -> None:
         flavor = Model.load(uri).flavors["sklearn"]
     except Exception as error:
         raise Problem(f"the model {uri} is registered but cannot be loaded: {error}") from error
+    trust(flavor, trusted, f"the model {uri}")
+
+
+def trust(flavor: Mapping[str, Any], trusted: Sequence[str], what: str) -> None:
+    """See the same by what MLmodel says of the flavor sklearn.
+
+    Raises:
+        Problem: it was stored otherwise, or asks for more.
+    """
     if flavor.get("serialization_format") != "skops":
-        raise Problem(f"the model {uri} was not stored with skops: it is not loaded")
+        raise Problem(f"{what} was not stored with skops: it is not loaded")
     if strange := set(flavor.get("skops_trusted_types") or ()) - set(trusted):
-        raise Problem(f"the model {uri} asks for types that training.yaml does not trust: {', '.join(sorted(strange))}")
+        raise Problem(f"{what} asks for types that training.yaml does not trust: {', '.join(sorted(strange))}")
 
 
 def load(uri: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever estimator the team's model package builds
@@ -186,7 +195,12 @@ def registered(client: MlflowClient, model: str) -> RegisteredModel | None:
 def identity(client: MlflowClient, model: str) -> str | None:
     """Return what tells one registry's model from another's of the same name, however the registry is reached."""
     found = registered(client, model)
-    return f"{model}@{found.creation_timestamp}" if found else None
+    return identity_of(found) if found else None
+
+
+def identity_of(found: RegisteredModel) -> str:
+    """Return the same of a registered model that was asked for already."""
+    return f"{found.name}@{found.creation_timestamp}"
 
 
 def made_from(client: MlflowClient, model: str, run_id: str) -> Version | None:

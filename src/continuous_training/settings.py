@@ -177,6 +177,35 @@ class Compute(Value):
     heartbeat_seconds: float = Field(default=15, gt=0)
 
 
+class Exposed(Value):
+    """How long a candidate stands beside the champion before it may take its place, and for which share of requests."""
+
+    share: float = Field(gt=0, le=1)
+    seconds: float = Field(gt=0, le=86400)
+
+
+class Serving(Value):
+    """How a version comes into service, and what is kept of its answers.
+
+    A `shadow` answers beside the champion and nobody sees it; a `canary` answers in its place. Each is judged when its
+    time is over by the servers' own numbers: the share of requests that failed, the 99th percentile of the time to an
+    answer, and the share of rows on which it agrees with the champion. The new champion is then watched for
+    `watch_seconds` by the first two. Fewer than `min_requests` are too few to judge by.
+
+    The predictions log has `log_share` of all requests, without the columns that are `redacted`.
+    """
+
+    shadow: Exposed | None = None
+    canary: Exposed | None = None
+    watch_seconds: float = Field(default=5, ge=0, le=86400)
+    min_requests: int = Field(default=50, ge=1)
+    max_error_share: float = Field(default=0.01, ge=0, le=1)
+    max_milliseconds: float = Field(default=500, gt=0)
+    min_agreement: float = Field(default=0.8, ge=0, le=1)
+    log_share: float = Field(default=1.0, ge=0, le=1)
+    redacted: tuple[str, ...] = ()
+
+
 class Settings(Value):
     """The whole of training.yaml."""
 
@@ -187,11 +216,13 @@ class Settings(Value):
     model: Model
     compute: Compute | None = None
     compare: Compare
+    serving: Serving = Serving()
 
     @model_validator(mode="after")
-    def _slices_by_columns(self) -> Self:
-        if unknown := sorted(set(self.compare.slices) - set(self.data.columns)):
-            raise ValueError(f"compare.slices names «{unknown[0]}», which is not among the columns")
+    def _names_columns(self) -> Self:
+        for where, names in {"compare.slices": self.compare.slices, "serving.redacted": self.serving.redacted}.items():
+            if unknown := sorted(set(names) - set(self.data.columns)):
+                raise ValueError(f"{where} names «{unknown[0]}», which is not among the columns")
         return self
 
     @field_validator("sample")

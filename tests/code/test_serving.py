@@ -22,6 +22,7 @@ from continuous_training import deploy, golden, registry
 from continuous_training.problem import Problem
 from continuous_training.serving import daemon, rollout
 from continuous_training.serving.cache import Cache
+from continuous_training.serving.wanted import Copy, Wanted
 from pipeline import Pipeline
 from server import Server
 from toy import change
@@ -130,13 +131,14 @@ class TestServer:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         version = Pipeline(monkeypatch).promote()
+        copy = Copy(identity="toy@1", name="toy", number=version.number, run_id=version.run_id)
         caches = [Cache("toy") for _ in range(6)]
         with ThreadPoolExecutor(len(caches)) as servers:
-            found = list(servers.map(lambda cache: cache.fetch("toy@1", version), caches))
-        assert len(set(found)) == 1
-        assert (found[0] / "MLmodel").exists()
-        assert all(cache.golden("toy@1", version)[1] for cache in caches)
-        assert [path.name for path in found[0].parents[1].iterdir()] == ["1"]
+            list(servers.map(lambda cache: cache.fetch(copy), caches))
+        assert all(cache.golden(copy)[1] for cache in caches)
+        place = caches[0].place(copy)
+        assert (place / "model" / "MLmodel").exists()
+        assert [path.name for path in place.parent.iterdir()] == ["1"]
 
     def test_a_rollback_needs_nothing_to_be_loaded(
         self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
@@ -251,7 +253,7 @@ class TestDeploy:
     def test_a_server_of_another_registry_is_named(self, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         server.follower.stop()
-        server.follower.registry = "toy@1"
+        Wanted(registry="toy@1").write(server.shared)
         with pytest.raises(Problem, match="is taken by a server of another model or registry"):
             run.deploy()
 

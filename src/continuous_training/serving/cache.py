@@ -7,37 +7,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from continuous_training import golden, registry
-from continuous_training.documents import Value, write_atomically
-from continuous_training.registry import Version
+from continuous_training.documents import write_atomically
+from continuous_training.serving.wanted import Copy
 from continuous_training.settings import STATE
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 KEPT = 3  # versions
-
-
-class Good(Value):
-    """A version that has served: of which registry's model (registry.identity), which number, from which MLflow run."""
-
-    identity: str
-    name: str
-    number: str
-    run_id: str
-    tags: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def version(self) -> Version:
-        """The version itself."""
-        return Version(self.name, self.number, self.run_id, self.tags)
 
 
 class Cache:
@@ -46,49 +35,60 @@ class Cache:
     def __init__(self, model: str, folder: Path = STATE / "serving") -> None:
         self._folder = folder
         server = hashlib.sha256(registry.tracking_uri().encode()).hexdigest()[:12]
-        self._good = folder / f"{model}-{server}.json"
+        self._last = folder / f"{model}-{server}.json"
 
-    def fetch(self, identity: str, version: Version) -> Path:
-        """Return the folder of a version's model; download it, and its golden rows, if it is not here yet."""
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until no other server of this folder is at this; a server that dies gives its turn back."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".turn").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def place(self, copy: Copy) -> Path:
+        """Return where a copy is, or will be."""
+        return self._folder / copy.identity / copy.number
+
+    def fetch(self, copy: Copy) -> None:
+        """Download a version and its golden rows, if they are not here yet."""
+        place = self.place(copy)
+        if place.exists():
+            return
         import mlflow.artifacts
 
-        place = self._folder / identity / version.number
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".", dir=place.parent, ignore_cleanup_errors=True) as unfinished:
-                made = Path(unfinished, "whole")
-                made.mkdir()
-                mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=str(made / "model"))
-                rows, answers = golden.kept(version.run_id)
-                (made / golden.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
-                _keep(made, place)
-        return place / "model"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=place.parent, ignore_cleanup_errors=True) as unfinished:
+            made = Path(unfinished, "whole")
+            made.mkdir()
+            mlflow.artifacts.download_artifacts(artifact_uri=copy.version.uri, dst_path=str(made / "model"))
+            rows, answers = golden.kept(copy.run_id)
+            (made / golden.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
+            _keep(made, place)
 
-    def golden(self, identity: str, version: Version) -> tuple[dict[str, Any], list[Any]]:
+    def golden(self, copy: Copy) -> tuple[dict[str, Any], list[Any]]:
         """Return the golden rows of a version that was fetched, and their answers."""
-        rows, answers = json.loads((self._folder / identity / version.number / golden.FILE).read_text("utf-8"))
+        rows, answers = json.loads((self.place(copy) / golden.FILE).read_text(encoding="utf-8"))
         return rows, answers
 
-    def forget(self, identity: str, version: Version) -> None:
-        """Remove a version that is of no use, so that it is downloaded anew when it is asked for again."""
-        shutil.rmtree(self._folder / identity / version.number, ignore_errors=True)
+    def forget(self, copy: Copy) -> None:
+        """Remove a copy that is of no use, so that it is downloaded anew."""
+        shutil.rmtree(self.place(copy), ignore_errors=True)
 
-    def remember(self, identity: str, version: Version) -> None:
+    def remember(self, copy: Copy) -> None:
         """Write down that a version serves, and remove all but the newest few."""
-        good = Good(identity=identity, **asdict(version))
-        write_atomically(self._good, good.model_dump_json(indent=2) + "\n")
-        if (kept := self._folder / identity / version.number).exists():
-            kept.touch()
-        for old in sorted(_versions(self._folder / identity), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        write_atomically(self._last, copy.model_dump_json(indent=2) + "\n")
+        if (place := self.place(copy)).exists():
+            place.touch()
+        for old in sorted(_versions(place.parent), key=_changed)[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def last(self) -> Good | None:
-        """Return the version that served last, if it is still here."""
+    def last(self) -> Copy | None:
+        """Return the version that served last, if its copy is still here."""
         try:
-            good = Good.model_validate_json(self._good.read_bytes())
+            copy = Copy.model_validate_json(self._last.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-        return good if (self._folder / good.identity / good.number).exists() else None
+        return copy if self.place(copy).exists() else None
 
 
 def _keep(made: Path, place: Path) -> None:
@@ -102,3 +102,10 @@ def _keep(made: Path, place: Path) -> None:
 
 def _versions(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*") if not path.name.startswith(".")]
+
+
+def _changed(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another worker was quicker
+        return 0.0

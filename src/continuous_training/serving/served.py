@@ -1,0 +1,103 @@
+"""A version in memory: what it asks for, how clients of either protocol reach it, and its answers.
+
+A worker loads it with skops alone: MLflow, which takes seconds to import, stays with the follower.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+import skops.io
+import yaml
+
+from continuous_training import golden, registry
+from continuous_training.problem import Problem
+from continuous_training.serving.signature import Refused, Signature
+from continuous_training.serving.typed import Typed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from continuous_training.registry import Version
+    from continuous_training.serving.signature import Rows
+
+
+class Served:
+    """A version, ready to answer."""
+
+    def __init__(self, folder: Path, version: Version, trusted: Sequence[str], keys: Sequence[str]) -> None:
+        """Load a version from its folder.
+
+        Args:
+            folder: what MLflow stored of it.
+            version: of the registered model.
+            trusted: the types that skops may load beside its own.
+            keys: columns that name a row, which requests may have beside the model's.
+
+        Raises:
+            Problem: it is not to be trusted, cannot be loaded, or asks for what no client can send.
+        """
+        self.version = version
+        what = f"version {version.number} of {version.name}"
+        try:
+            stored = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+            flavor, function = stored["flavors"]["sklearn"], stored["flavors"]["python_function"]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise Problem(f"{what} is no scikit-learn model of MLflow's: {error}") from error
+        registry.trust(flavor, trusted, what)
+        try:
+            self._estimator = skops.io.load(folder / flavor["pickled_model"], flavor.get("skops_trusted_types"))
+        except Exception as error:
+            raise Problem(f"{what} cannot be loaded: {error}") from error
+        signature = stored.get("signature") or {}
+        self.signature = Signature.of(json.loads(signature.get("inputs") or "[]"), keys, what)
+        self._function = getattr(self._estimator, function.get("predict_fn", "predict"))
+        classes = self._estimator.classes_.tolist() if function.get("predict_fn") == "predict_proba" else None
+        self.typed = Typed(self.signature, classes, _width(json.loads(signature.get("outputs") or "[]")))
+
+    @property
+    def number(self) -> str:
+        """The version's number."""
+        return self.version.number
+
+    def answer(self, asked: Sequence[Rows]) -> np.ndarray[Any, Any]:
+        """Answer the rows of several requests in one call of the model.
+
+        Returns:
+            Of shape (rows,) or (rows, outputs), the requests' rows one after the other.
+
+        Raises:
+            Exception: whatever the model raises.
+        """
+        frame = pd.DataFrame(self.signature.arrays(asked), copy=False)
+        with sklearn.config_context(skip_parameter_validation=True):  # the estimator's own, which were checked in fit
+            answers = np.asarray(self._function(frame))
+        if len(answers) != len(frame):
+            raise Problem(f"version {self.number} gives {len(answers)} answers for {len(frame)} rows")
+        return answers
+
+    def try_out(self, rows: dict[str, Any], expected: list[Any]) -> None:
+        """Have the golden rows answered, on the way that requests take; this warms the model too.
+
+        Raises:
+            Problem: it answers otherwise than offline.
+        """
+        columns = {name: [row[place] for row in rows["data"]] for place, name in enumerate(rows["columns"])}
+        what = f"version {self.number} of {self.version.name}"
+        try:
+            answers = self.answer([self.signature.rows(len(rows["data"]), columns)])
+        except Refused as error:
+            raise Problem(f"{what} refuses its golden rows: {error}") from error
+        if answers.shape != np.shape(expected) or not np.allclose(answers, expected, rtol=0, atol=golden.TOLERANCE):
+            raise Problem(f"{what} answers otherwise than offline: it does not serve")
+
+
+def _width(outputs: list[dict[str, Any]]) -> int | None:
+    """Return how many numbers an answer has, by MLflow's schema of the outputs; None for a plain one."""
+    shape = outputs[0].get("tensor-spec", {}).get("shape", []) if outputs else []
+    return shape[1] if len(shape) > 1 else None

@@ -1,0 +1,77 @@
+"""One worker of the server: its versions, its batches, its log and its numbers, put together."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from continuous_training import settings
+from continuous_training.serving import app, metrics
+from continuous_training.serving.batches import Batches
+from continuous_training.serving.board import Board
+from continuous_training.serving.cache import Cache
+from continuous_training.serving.guard import EVERYBODY, Guard, RateLimit, Tokens
+from continuous_training.serving.memory import Memory
+from continuous_training.serving.predictions import PredictionsLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from starlette.types import ASGIApp
+
+    from continuous_training.serving.workers import Options
+
+ADDRESS = "CT_PREDICTIONS"  # a folder or s3://bucket/prefix; `none` keeps nothing
+
+
+def application(options: Options, shared: Path) -> ASGIApp:
+    """Make the application.
+
+    Args:
+        options: what `ct serve` was told.
+        shared: a folder that the workers of this server share with its follower.
+
+    Raises:
+        Problem: training.yaml or the environment is wrong.
+    """
+    given = settings.load(options.model)
+    tokens = Tokens.from_environment()
+    rate = None
+    if options.rate is not None:
+        rate = RateLimit(shared / "buckets", tokens.names or (EVERYBODY,), options.rate, options.burst)
+    counted = metrics.Metrics()
+    board = Board(shared / "board", options.workers)
+    metrics.forget(board.clear())
+
+    def said(status: dict[str, Any]) -> None:
+        board.post(status)
+        counted.serves(status["model_version"], well=status["failure"] is None)
+
+    memory = Memory(shared, Cache(options.model), given.model.trusted_types, given.data.key, said)
+    log = _log(options.model, given.serving, counted)
+    batches = Batches(counted, log.append if log else None, options.waiting)
+
+    def closing() -> None:
+        batches.close()
+        if log:
+            log.close()
+
+    face = app.Face(options.model, memory, batches, board, counted, int(options.megabytes * 1e6))
+    if log:
+        log.start()
+    return Guard(app.create(face, closing), tokens, rate, lambda status: counted.requested("refused", status, 0.0))
+
+
+def _log(model: str, given: settings.Serving, counted: metrics.Metrics) -> PredictionsLog | None:
+    address = os.environ.get(ADDRESS) or str(settings.STATE / "predictions")
+    if address == "none":
+        return None
+    return PredictionsLog(
+        address,
+        model,
+        state=settings.STATE / "serving" / "journal",
+        share=given.log_share,
+        redacted=frozenset(given.redacted),
+        count=counted.logged,
+    )

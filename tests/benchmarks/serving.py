@@ -1,0 +1,215 @@
+"""The server beside `mlflow models serve`: the same champion, as many workers, the same machine, one run.
+
+python tests/benchmarks/serving.py          after `scripts/ct run`; the load is wrk's (Debian's package)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import requests
+
+from continuous_training import golden, registry, settings
+from continuous_training.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROUNDS = 3
+SECONDS = 6
+CONNECTIONS = {1: 64, 1000: 4}  # rows of a request: how many send it at once
+UP_SECONDS = 120
+
+LUA = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+local file = io.open("{body}")
+wrk.body = file:read("*a")
+file:close()
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format('{{"requests": %d, "seconds": %f, "p50": %f, "p99": %f, "wrong": %d}}\\n', summary.requests,
+    summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    e.connect + e.read + e.write + e.status + e.timeout))
+end
+"""
+
+NOTHING = """
+import fastapi, uvicorn
+app = fastapi.FastAPI()
+
+@app.post("/invocations")
+async def nothing():
+    return {"predictions": []}
+"""
+
+
+def main() -> None:
+    """Print what each server does in a second, and the ratios that count."""
+    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("--model", default="flight_delays")
+    given.add_argument("--workers", type=int, default=2)
+    given.add_argument("--seconds", type=int, default=SECONDS, help="of load in each of %d rounds" % ROUNDS)
+    options = given.parse_args()
+    if shutil.which("wrk") is None:
+        raise Problem("wrk makes the load and is not here: install the package wrk")
+    os.environ["MLFLOW_TRACKING_URI"] = registry.tracking_uri()
+    client = registry.open_client()
+    champion = registry.holder(client, options.model, registry.CHAMPION)
+    if champion is None:
+        raise Problem("there is no champion to serve: do scripts/ct run first")
+    rows, _ = golden.kept(champion.run_id)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as up:
+        bodies = {count: _body(Path(folder), rows, count) for count in CONNECTIONS}
+        starts, servers = {}, {}
+        for name, command in _servers(options, Path(folder)).items():
+            starts[name], servers[name] = up.enter_context(_running(name, command, bodies[1]))
+        found = {name: {count: [] for count in CONNECTIONS} for name in servers}
+        for _ in range(ROUNDS):
+            for name, url in servers.items():
+                for count in CONNECTIONS:
+                    if count == 1 or name != "nothing":
+                        found[name][count].append(_load(url, Path(folder), bodies[count], count, options.seconds))
+    _print(found, starts, _bare(champion, options.model, rows))
+
+
+def _servers(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[int], list[str]]]:
+    (folder / "nothing.py").write_text(NOTHING)
+    bin_ = Path(sys.executable).parent
+    workers = str(options.workers)
+    return {
+        "mlflow": lambda port: [
+            *(
+                str(bin_ / "mlflow"),
+                "models",
+                "serve",
+                "-m",
+                f"models:/{options.model}@champion",
+                "--env-manager",
+                "local",
+            ),
+            *("--port", str(port), "--workers", workers),
+        ],
+        "ours": lambda port: [
+            *(sys.executable, "scripts/serve.py", "--model", options.model, "--port", str(port), "--workers", workers)
+        ],
+        "nothing": lambda port: [
+            *(sys.executable, "-m", "uvicorn", "nothing:app", "--app-dir", str(folder), "--port", str(port)),
+            *("--workers", workers, "--no-access-log", "--log-level", "error"),
+        ],
+    }
+
+
+@contextmanager
+def _running(name: str, command: Callable[[int], list[str]], body: Path) -> Iterator[tuple[float, str]]:
+    """Start a server; yield the seconds to its first answer, and its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/invocations"
+    shutil.rmtree(settings.STATE / "serving", ignore_errors=True)  # or ours would start from its own copy
+    began = time.monotonic()
+    found = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    }  # MLflow starts uvicorn by its name
+    process = subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=found)
+    try:
+        while time.monotonic() - began < UP_SECONDS and process.poll() is None:
+            try:
+                if requests.post(url, body.read_bytes(), headers={"Content-Type": "application/json"}, timeout=30).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(0.02)
+        else:
+            raise Problem(f"{name} does not answer: try {' '.join(command(port))}")
+        seconds = time.monotonic() - began
+        time.sleep(3)  # until its other workers are there
+        yield seconds, url
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.terminate()
+        process.terminate()
+        process.wait()
+
+
+def _body(folder: Path, rows: dict[str, Any], count: int) -> Path:
+    data = (rows["data"] * count)[:count]
+    path = folder / f"{count}.json"
+    path.write_text(json.dumps({"dataframe_split": {"columns": rows["columns"], "data": data}}))
+    return path
+
+
+def _load(url: str, folder: Path, body: Path, count: int, seconds: int) -> dict[str, float]:
+    script = folder / "load.lua"
+    script.write_text(LUA.format(body=body))
+    command = ["wrk", "-t1", f"-c{CONNECTIONS[count]}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(said.strip().splitlines()[-1])
+
+
+def _bare(champion: registry.Version, model: str, rows: dict[str, Any]) -> dict[int, float]:
+    """Return how many calls a second the model itself answers, in one process, for so many rows."""
+    import pandas as pd
+
+    estimator = registry.load(champion.uri, settings.load(model).model.trusted_types)
+    floor = {}
+    for count in CONNECTIONS:
+        frame = pd.DataFrame((rows["data"] * count)[:count], columns=rows["columns"])
+        kinds = frame.dtypes[frame.dtypes == object].index
+        frame = frame.astype({name: float for name in kinds if not frame[name].map(type).eq(str).any()})
+        estimator.predict_proba(frame)
+        began = time.perf_counter()
+        times = 0
+        while time.perf_counter() - began < 3:
+            estimator.predict_proba(frame)
+            times += 1
+        floor[count] = times / (time.perf_counter() - began)
+    return floor
+
+
+def _print(
+    found: dict[str, dict[int, list[dict[str, float]]]], starts: dict[str, float], floor: dict[int, float]
+) -> None:
+    print(f"{'server':<10}{'rows':>6}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'failed':>8}{'first answer s':>16}")
+    middle: dict[tuple[str, int], tuple[float, float]] = {}
+    for name, counts in found.items():
+        for count, rounds in counts.items():
+            if not rounds:
+                continue
+            rate, p50, p99 = (
+                statistics.median(values)
+                for values in zip(
+                    *((one["requests"] / one["seconds"], one["p50"], one["p99"]) for one in rounds), strict=True
+                )
+            )
+            middle[name, count] = rate, p99
+            wrong = sum(one["wrong"] for one in rounds)
+            print(f"{name:<10}{count:>6}{rate:>12.1f}{p50:>10.1f}{p99:>10.1f}{wrong:>8.0f}{starts[name]:>16.1f}")
+    for count, rate in floor.items():
+        print(f"{'the model':<10}{count:>6}{rate:>12.1f}   called in process, one after the other")
+    single, batch = middle["ours", 1][0] / middle["mlflow", 1][0], middle["ours", 1000][0] / middle["mlflow", 1000][0]
+    slow, start = middle["ours", 1][1] / middle["mlflow", 1][1], starts["ours"] / starts["mlflow"]
+    print(
+        f"\nsingle rows, {CONNECTIONS[1]} connections: {single:.1f} times the throughput (asked: 10), p99 {slow:.2f} of its (0.33)"
+    )
+    print(f"1,000 rows, {CONNECTIONS[1000]} connections: {batch:.1f} times the throughput (asked: 2)")
+    print(f"start to first answer: {start:.2f} of its (asked: 0.5)")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Problem as error:
+        sys.exit(f"error: {error}")
