@@ -67,6 +67,7 @@ def main() -> None:
     if shutil.which("wrk") is None:
         raise Problem("wrk makes the load and is not here: install the package wrk")
     os.environ["MLFLOW_TRACKING_URI"] = registry.tracking_uri()
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.workers))  # for all alike
     client = registry.open_client()
     champion = registry.holder(client, options.model, registry.CHAMPION)
     if champion is None:

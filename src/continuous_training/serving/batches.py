@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from continuous_training.serving.served import Served
 
 CALL_SECONDS = 0.05  # the longest that one call of the model should take
-FIRST_ROWS = 256
-FEWEST_ROWS = 16
-MORE_ROWS = 64  # in the next call, after a full one within the bound
+FIRST_ROWS = 1024
+FEWEST_ROWS = 128  # fewer would cost nearly as much: what a call takes for itself outweighs so few rows
+MORE_ROWS = 128  # in the next call, after a full one within the bound
+LESS = 0.9  # of the rows, after one beyond it
 WAITING_ROWS = 50_000  # beyond, a request is sent away rather than kept waiting
 
 Answers = np.ndarray[Any, Any]
@@ -101,7 +102,7 @@ class Batches:
             self._running = False
             return
         call = asyncio.get_running_loop().run_in_executor(self._thread, self._call, taken)
-        call.add_done_callback(lambda done: self._finish(taken, done.result()))
+        call.add_done_callback(lambda done: self._finish(taken, done))
 
     def _take(self) -> list[Taken]:
         """Take the requests in front that one call can answer: of one version, in one role."""
@@ -149,15 +150,18 @@ class Batches:
     def _pace(self, rows: int, seconds: float) -> None:
         """Let the next calls have more rows, or fewer, by how long this one took."""
         if seconds > CALL_SECONDS and rows > FEWEST_ROWS:
-            self._limit = max(FEWEST_ROWS, min(self._limit, rows) // 2)
+            self._limit = max(FEWEST_ROWS, int(LESS * min(self._limit, rows)))
         elif rows >= self._limit:
             self._limit += MORE_ROWS
 
-    def _finish(self, taken: list[Taken], found: list[Answers | Refused]) -> None:
+    def _finish(self, taken: list[Taken], call: asyncio.Future[list[Answers | Refused]]) -> None:
+        """Hand out what a call has answered, and go on; whatever went wrong in it, nobody is left waiting."""
+        error = call.exception()
+        found = call.result() if error is None else [error] * len(taken)
         for (waiting, _), answers in zip(taken, found, strict=True):
             if waiting.answers.done():
                 continue
-            if isinstance(answers, Refused):
+            if isinstance(answers, BaseException):
                 waiting.answers.set_exception(answers)
                 continue
             waiting.pieces.append(answers)

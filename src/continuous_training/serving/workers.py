@@ -6,6 +6,7 @@ with: so the kernel spreads connections evenly, and a worker that is replaced is
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from continuous_training import registry
@@ -25,12 +27,15 @@ from continuous_training.problem import Problem
 from continuous_training.serving import logs
 from continuous_training.serving.cache import Cache
 from continuous_training.serving.follower import Follower
+from continuous_training.serving.guard import Tokens
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+log = logging.getLogger(__name__)
+
 SWITCH_SECONDS = 0.0005  # between Python's threads: a request should not wait 5 ms for the model's thread
-CHECK_SECONDS = 30  # that a worker may be silent before it is taken for hung
+CHECK_SECONDS = 10  # that a worker may be silent before it is taken for hung
 SHUTDOWN_SECONDS = 8  # for requests under way when the server ends
 
 
@@ -97,8 +102,9 @@ def serve(options: Options) -> None:
     """Serve with so many workers, and replace those that die, until SIGTERM or Ctrl-C.
 
     Raises:
-        Problem: the address is taken.
+        Problem: the address is taken, or a worker cannot start with these settings.
     """
+    Tokens.from_environment()  # what is wrong with them is told once, and here
     listen(options.host, options.port, shared=False).close()  # sockets of workers would share it with a stranger's
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
     logs.configure(debug=options.debug)
@@ -120,8 +126,11 @@ def serve(options: Options) -> None:
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         follower.start()
-        Supervisor(config, Listener(options.host, options.port), options.workers).run()
+        supervisor = Supervisor(config, Listener(options.host, options.port), options.workers)
+        supervisor.run()
         follower.stop()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise Problem("a worker could not start: see above")
 
 
 def make(options: Options, shared: Path, parent: int) -> ASGIApp:
@@ -131,7 +140,11 @@ def make(options: Options, shared: Path, parent: int) -> ASGIApp:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     from continuous_training.serving import worker  # scikit-learn: the supervisor needs none
 
-    return worker.application(options, shared)
+    try:
+        return worker.application(options, shared)
+    except Problem as error:  # another worker would have the same
+        log.error("%s", error)  # noqa: TRY400 - a Problem says all
+        sys.exit(STARTUP_FAILURE)
 
 
 def _end_with(parent: int) -> None:
