@@ -50,7 +50,7 @@ class Waiting:
     pieces: list[Answers] = field(default_factory=list)
 
 
-Taken = tuple[Waiting, Rows]
+Taken = tuple[Waiting, range, Rows]  # a request, which of its rows, and these
 
 
 class Batches:
@@ -117,7 +117,7 @@ class Batches:
             if taken and (front.served, front.role) != (taken[0][0].served, taken[0][0].role):
                 break
             stop = min(front.rows.count, front.taken + room)
-            taken.append((front, part(front.rows, front.taken, stop)))
+            taken.append((front, range(front.taken, stop), part(front.rows, front.taken, stop)))
             room -= stop - front.taken
             self._rows -= stop - front.taken
             front.taken = stop
@@ -131,10 +131,11 @@ class Batches:
         """Have a call answered, in the thread; if it fails, each request alone, so that no other fails with it."""
         began = time.perf_counter()
         first = taken[0][0]
-        rows = [rows for _, rows in taken]
+        rows = [rows for _, _, rows in taken]
         count = sum(one.count for one in rows)
         try:
-            answers = first.served.answer(rows)
+            columns = first.served.signature.arrays(rows)
+            answers = first.served.answer(columns)
         except Exception as error:
             if len(taken) > 1:
                 return [found for one in taken for found in self._call([one])]
@@ -143,7 +144,7 @@ class Batches:
         self._pace(count, seconds)
         self._metrics.called(first.served.number, count, seconds)
         if self._log:
-            self._log(_batch(taken, rows, answers))
+            self._log(_batch(taken, columns, answers))
         ends = np.cumsum([one.count for one in rows])[:-1]
         return list(np.split(answers, ends))
 
@@ -158,7 +159,7 @@ class Batches:
         """Hand out what a call has answered, and go on; whatever went wrong in it, nobody is left waiting."""
         error = call.exception()
         found = call.result() if error is None else [error] * len(taken)
-        for (waiting, _), answers in zip(taken, found, strict=True):
+        for (waiting, _, _), answers in zip(taken, found, strict=True):
             if waiting.answers.done():
                 continue
             if isinstance(answers, BaseException):
@@ -179,15 +180,15 @@ def _failed(error: Exception) -> Refused:
     return Refused(400, "BAD_REQUEST", f"the model cannot answer these rows: {said[:200]}")
 
 
-def _batch(taken: list[Taken], rows: list[Rows], answers: Answers) -> Batch:
+def _batch(taken: list[Taken], columns: dict[str, np.ndarray[Any, Any]], answers: Answers) -> Batch:
     first = taken[0][0]
-    names = dict.fromkeys(name for one in rows for name in one.keys)
+    names = dict.fromkeys(name for _, _, one in taken for name in one.keys)
     return Batch(
         version=first.served.number,
         role=first.role,
-        requests=[(waiting.request_id, one.count) for waiting, one in taken],
-        inputs={name: [cell for one in rows for cell in one.columns[name]] for name in first.served.signature.columns},
-        keys={name: [cell for one in rows for cell in one.keys.get(name, [None] * one.count)] for name in names},
+        requests=[(waiting.request_id, which) for waiting, which, _ in taken],
+        inputs=columns,
+        keys={name: [cell for _, _, one in taken for cell in one.keys.get(name, [None] * one.count)] for name in names},
         answers=answers,
         time=datetime.now(UTC),
     )

@@ -49,14 +49,14 @@ MISSING = {type(None), type(pd.NA), type(pd.NaT)}
 class Batch:
     """What one call of the model answered.
 
-    `requests` are the requests' ids, each with its number of rows, in the order of the rows. `inputs` and `keys` have a
-    cell for each row; `keys` are what clients send beside the features, so that late labels can be joined. `role` is
-    "champion", "canary" or "shadow"; `time` is when it was answered, in UTC.
+    `requests` are the requests' ids, each with those of its rows that are in the batch, in their order. `inputs` and
+    `keys` have a cell for each row; keys are what clients send beside the features, so that late labels can be joined.
+    `role` is "champion", "canary" or "shadow"; `time` is when it was answered, in UTC.
     """
 
     version: str
     role: str
-    requests: list[tuple[str, int]]
+    requests: list[tuple[str, range]]
     inputs: dict[str, Any]
     keys: dict[str, list[Any]]
     answers: np.ndarray
@@ -87,8 +87,8 @@ class Columns:
         rows = len(batch.answers)
         answers = _array(batch.answers.ravel(), self.answers)
         columns = {
-            "request_id": _array([one for one, count in batch.requests for _ in range(count)], TEXT),
-            "row": pa.array([row for _, count in batch.requests for row in range(count)], pa.int32()),
+            "request_id": _array([one for one, part in batch.requests for _ in part], TEXT),
+            "row": pa.array([row for _, part in batch.requests for row in part], pa.int32()),
             "time": pa.repeat(pa.scalar(batch.time, pa.timestamp("us", "UTC")), rows),
             "model": pa.repeat(model, rows),
             "model_version": pa.repeat(batch.version, rows),
@@ -185,7 +185,7 @@ class PredictionsLog:
     def _chosen(self, batch: Batch) -> Batch:
         """Return what is written of a batch: the requests of the share, and nothing that is redacted."""
         chosen = [self._share == 1 or _draw(request) < self._share for request, _ in batch.requests]
-        rows = np.repeat(chosen, [count for _, count in batch.requests])
+        rows = np.repeat(chosen, [len(part) for _, part in batch.requests])
 
         def written(columns: dict[str, Any]) -> dict[str, Any]:
             return {name: _picked(cells, rows) for name, cells in columns.items() if name not in self._redacted}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from continuous_training.registry import Version
-    from continuous_training.serving.signature import Rows
 
 
 class Served:
@@ -65,16 +64,19 @@ class Served:
         """The version's number."""
         return self.version.number
 
-    def answer(self, asked: Sequence[Rows]) -> np.ndarray[Any, Any]:
-        """Answer the rows of several requests in one call of the model.
+    def answer(self, columns: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """Call the model.
+
+        Args:
+            columns: an array of shape (rows,) for each column of the signature, as `Signature.arrays` makes them.
 
         Returns:
-            Of shape (rows,) or (rows, outputs), the requests' rows one after the other.
+            Of shape (rows,) or (rows, outputs).
 
         Raises:
             Exception: whatever the model raises.
         """
-        frame = pd.DataFrame(self.signature.arrays(asked), copy=False)
+        frame = pd.DataFrame(columns, copy=False)
         with sklearn.config_context(skip_parameter_validation=True):  # the estimator's own, which were checked in fit
             answers = np.asarray(self._function(frame))
         if len(answers) != len(frame):
@@ -90,9 +92,10 @@ class Served:
         columns = {name: [row[place] for row in rows["data"]] for place, name in enumerate(rows["columns"])}
         what = f"version {self.number} of {self.version.name}"
         try:
-            answers = self.answer([self.signature.rows(len(rows["data"]), columns)])
+            asked = self.signature.rows(len(rows["data"]), columns)
         except Refused as error:
             raise Problem(f"{what} refuses its golden rows: {error}") from error
+        answers = self.answer(self.signature.arrays([asked]))
         if answers.shape != np.shape(expected) or not np.allclose(answers, expected, rtol=0, atol=golden.TOLERANCE):
             raise Problem(f"{what} answers otherwise than offline: it does not serve")
 
