@@ -84,6 +84,7 @@ class Face:
         write: Callable[[Served, str, Answers], bytes],
     ) -> Response:
         began = time.perf_counter()
+        path = request.scope["path"]
         request_id = _request_id(request)
         headers = {"X-Request-ID": request_id}
         try:
@@ -105,11 +106,11 @@ class Face:
                 _refusal("INTERNAL_ERROR", f"see the log for {request_id}"), 500, headers, "application/json"
             )
         seconds = time.perf_counter() - began
-        self.metrics.requested(request.url.path, response.status_code, seconds)
+        self.metrics.requested(path, response.status_code, seconds)
         if log.isEnabledFor(logging.DEBUG):
             told = {"request_id": request_id, "status": response.status_code, "seconds": round(seconds, 6)}
             client = request.scope.get("state", {}).get("client")
-            log.debug("%s", request.url.path, extra=told | ({"client": client} if client else {}))
+            log.debug("%s", path, extra=told | ({"client": client} if client else {}))
         return response
 
     async def _body(self, request: Request) -> bytes:

@@ -122,6 +122,7 @@ def serve(options: Options) -> None:
             loop="uvloop",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             timeout_worker_healthcheck=CHECK_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
