@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from continuous_training import command, deploy, registry
+from continuous_training import command, deploy, registry, settings
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Verdict
 
 
@@ -12,7 +12,8 @@ def main(_: argparse.Namespace) -> None:
     run = Run.read()
     timer = Deployment.begin(run)
     candidate, registered, verdict = Candidate.read(), Registration.read(), Verdict.read()
-    made = deploy.deploy(registry.open_client(), run, candidate, registered, verdict, timer)
+    given = settings.load(run.model)
+    made = deploy.deploy(registry.open_client(), run, given, candidate, registered, verdict, timer)
     made.write()
     logging.getLogger(__name__).info(
         "Version %s is champion; ask it at %s/invocations", made.model_version, made.servers[0]

@@ -14,7 +14,7 @@ import pytest
 from toy import MODEL, TRAINING, events, store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +28,14 @@ OF_A_RUN = """
     MLFLOW_RUN_ID MLFLOW_TRACKING_URI MODEL PROMOTE REASON ROLLBACK SERVING_TOKEN SERVING_TOKENS SERVING_URLS TRIGGER
     WEB_CONCURRENCY
 """
+
+TABLES = {  # of faults: what was at stake in each test that has such properties
+    "faults on EC2: what was left alive, and what became of the training": ("fault", "left", "outcome"),
+    "faults of the server: answers, failed, wrong, and what became of it": (
+        *("server fault", "answers", "failed", "wrong"),
+        "became",
+    ),
+}
 
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = 120) -> None:
@@ -52,15 +60,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table of faults on EC2: what became of each, and what it left alive."""
+    """Print the tables of faults, as far as their tests have run: what became of each."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     told = [dict(report.user_properties) for report in reports if getattr(report, "when", "") == "teardown"]
-    table = {given["fault"]: (given["left"], given["outcome"]) for given in told if "fault" in given}
-    if table:
-        terminalreporter.section("faults on EC2: what was left alive, and what became of the training")
-        width = max(map(len, table))
-        for fault, (left, became) in sorted(table.items()):
-            terminalreporter.line(f"{fault:<{width}}  {left:<7}  {became}")
+    for title, columns in TABLES.items():
+        rows = sorted({tuple(str(given[name]) for name in columns) for given in told if given.keys() >= {*columns}})
+        if rows:
+            terminalreporter.section(title)
+            for line in aligned(rows):
+                terminalreporter.line(line)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, without a space after the last cell of any."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 
-from continuous_training import deploy, register, registry, rollback
+from continuous_training import deploy, register, registry, rollback, settings
 from continuous_training.documents import Stopwatch
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def live(survives: int, environment: dict[str, str], folder: Path, work: Callabl
 def register_and_deploy(run: Run, candidate: Candidate, verdict: Verdict) -> None:
     client, timer = registry.open_client(), Stopwatch(run.build_tag)
     registered = register.register(client, run, candidate, verdict, timer)
-    deploy.deploy(client, run, candidate, registered, verdict, timer)
+    deploy.deploy(client, run, settings.load(run.model), candidate, registered, verdict, timer)
 
 
 def roll_back() -> None:

@@ -119,7 +119,9 @@ class Pipeline:
         return self.deploy_registered()
 
     def deploy_registered(self) -> Deployment:
-        return deploy.deploy(self.client, self.run, self.candidate, self.registered, self.verdict, self.timer)
+        return deploy.deploy(
+            self.client, self.run, self.given, self.candidate, self.registered, self.verdict, self.timer
+        )
 
     @staticmethod
     def _fit_here(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:

@@ -39,6 +39,7 @@ compare:
   report: [neg_log_loss]
   resamples: 200
   first: {roc_auc: 0.6}
+serving: {watch_seconds: 0}
 """
 
 MODEL = """

@@ -1,5 +1,6 @@
-"""Deploy: move the champion's alias, wait until every server answers with it, and otherwise move it back.
+"""Deploy: move the champion's alias, wait until every server answers with it and answers well, or else move it back.
 
+If training.yaml says so, the version stands beside the champion first, as shadow, as canary, or as one after the other.
 Servers pull: nothing is ever sent to them but questions.
 """
 
@@ -14,10 +15,13 @@ import requests
 from continuous_training import golden, promotion, registry
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Stopwatch, Verdict
 from continuous_training.problem import Problem
-from continuous_training.serving import daemon, questions, rollout
+from continuous_training.serving import daemon, exposure, questions, rollout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from continuous_training.serving.rollout import Role
+    from continuous_training.settings import Serving, Settings
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,7 @@ START_SECONDS = 90
 def deploy(
     client: MlflowClient,
     run: Run,
+    given: Settings,
     candidate: Candidate,
     registered: Registration,
     verdict: Verdict,
@@ -36,8 +41,9 @@ def deploy(
 
     Raises:
         Problem: its verdict is not `promote`, or PROMOTE=never; it was rolled back before; another run is promoting, or
-            has promoted since the verdict; or a server cannot be had, does not follow, or answers otherwise than the
-            stored model did. The aliases are then back where they were.
+            has promoted since the verdict; a server cannot be had, does not follow, or answers otherwise than the
+            stored model did; or the version breaks a limit of the section `serving`, as shadow, canary or champion. The
+            aliases are then where they were before.
     """
     if verdict.decision != "promote" or run.promote == "never":
         why = "PROMOTE=never" if run.promote == "never" else f"its verdict is {verdict.decision}"
@@ -48,12 +54,18 @@ def deploy(
     for url in servers:
         _ensure(url, run.model, expected)
     rows, answers = golden.kept(candidate.run_id)
-    what, longest = f"promoting version {number}", rollout.longest(len(servers))
+    what, longest = f"promoting version {number}", rollout.longest(len(servers), given.serving)
     with promotion.turn(client, run.model, run.build_tag, what, longest) as turn:
+        exposure.end(client, run.model)  # a run that was killed may have left one, which would answer in our place
+        shadow = _rehearse(client, run, verdict, number, "shadow", servers, given.serving)
+        canary = _rehearse(client, run, verdict, number, "canary", servers, given.serving)
         promoted = turn.promote(number, verdict.champion, force=run.force)
         for url in servers:
             rollout.follow(url, number, rows, answers)
             log.info("%s answers with version %s, as it did offline", url, number)
+        watched = None
+        if given.serving.watch_seconds:
+            watched = rollout.watch(servers, number, given.serving, rows, answers)
         turn.prove(promoted)
     return Deployment(
         name=registered.name,
@@ -61,8 +73,33 @@ def deploy(
         previous=promoted.kept,
         servers=servers,
         golden=len(answers),
+        shadow=shadow,
+        canary=canary,
+        watch=watched,
         **timer.stop(),
     )
+
+
+def _rehearse(
+    client: MlflowClient, run: Run, verdict: Verdict, number: str, role: Role, servers: list[str], given: Serving
+) -> Deployment.Observed | None:
+    """Have the version stand beside the champion, if training.yaml says so and it may be promoted afterwards.
+
+    Raises:
+        Problem: it was rolled back, breaks a limit, or is not taken up by a server.
+    """
+    exposed = given.shadow if role == "shadow" else given.canary
+    if exposed is None:
+        return None
+    champion = promotion.look(client, run.model).champion
+    if champion is None:
+        log.info("Version %s is no %s first: there is no champion to stand beside", number, role)
+        return None
+    version = registry.find(client, run.model, number)
+    if version is None or champion == number or champion != verdict.champion:
+        return None  # it stands there already, or promoting it will say why it cannot
+    promotion.refuse_rolled_back(version, force=run.force)
+    return rollout.rehearse(client, run.model, number, role, exposed, servers, given)
 
 
 def _ensure(url: str, model: str, expected: str | None) -> None:

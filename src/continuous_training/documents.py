@@ -334,7 +334,24 @@ class Registration(Document):
 
 
 class Deployment(Document):
-    """Deploy: which version the servers now answer with, and which they answered with before."""
+    """Deploy: which version the servers now answer with, which they answered with before, and what was seen of it.
+
+    As `shadow` and as `canary` it stood beside the champion, if training.yaml says so and there was one; `watch` is of
+    its first seconds as champion. The numbers are those of all servers together.
+    """
+
+    class Observed(Value):
+        """What a version did in one role: its requests, the share that failed, and the 99th percentile of their times.
+
+        Beside the champion its rows are compared, and `agreement` is the share on which both say the same. What there
+        were too few to judge by is None.
+        """
+
+        requests: int = Field(ge=0)
+        error_share: float | None
+        milliseconds: float | None
+        rows: int = Field(default=0, ge=0)
+        agreement: float | None = None
 
     noun: ClassVar[str] = "deployment"
     verb: ClassVar[str] = "deploy"
@@ -344,6 +361,9 @@ class Deployment(Document):
     previous: str | None
     servers: list[str]
     golden: int
+    shadow: Observed | None = None
+    canary: Observed | None = None
+    watch: Observed | None = None
 
 
 class Rollback(Document):

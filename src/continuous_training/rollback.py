@@ -11,7 +11,7 @@ from continuous_training import golden, promotion, registry
 from continuous_training.documents import Rollback, Stopwatch
 from continuous_training.moves import Withdrawal
 from continuous_training.problem import Problem
-from continuous_training.serving import questions, rollout
+from continuous_training.serving import exposure, questions, rollout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,6 +39,7 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
     with promotion.turn(client, model, timer.build_tag, f"rolling back version {bad.number}") as turn:
         good = _before(client, model, bad)
         older = registry.find(client, model, good.replaced) if good.replaced else None
+        exposure.end(client, model)  # a deployment that was killed may have left one, which would answer in its place
         turn.announce(
             Withdrawal(
                 version=bad.number,

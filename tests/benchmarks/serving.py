@@ -62,7 +62,9 @@ def main() -> None:
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--model", default="flight_delays")
     given.add_argument("--workers", type=int, default=2)
-    given.add_argument("--seconds", type=int, default=SECONDS, help="of load in each of %d rounds" % ROUNDS)
+    given.add_argument(
+        "--seconds", type=int, default=SECONDS, help=f"of load in each of {ROUNDS} rounds (default: %(default)s)"
+    )
     options = given.parse_args()
     if shutil.which("wrk") is None:
         raise Problem("wrk makes the load and is not here: install the package wrk")
@@ -168,7 +170,7 @@ def _bare(champion: registry.Version, model: str, rows: dict[str, Any]) -> dict[
     floor = {}
     for count in CONNECTIONS:
         frame = pd.DataFrame((rows["data"] * count)[:count], columns=rows["columns"])
-        kinds = frame.dtypes[frame.dtypes == object].index
+        kinds = frame.select_dtypes(object).columns
         frame = frame.astype({name: float for name in kinds if not frame[name].map(type).eq(str).any()})
         estimator.predict_proba(frame)
         began = time.perf_counter()

@@ -68,36 +68,6 @@ class TestServer:
         server.wait_for("2")
         assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "2"
 
-    @pytest.mark.parametrize(
-        "body",
-        [
-            {"dataframe_split": ROWS},
-            {"dataframe_records": [dict(zip(ROWS["columns"], row, strict=True)) for row in ROWS["data"]]},
-            {"inputs": {"shade": ["red", "blue"], "x": [1.5, -2.0], "y": [None, 0.25]}},
-            {"instances": [dict(zip(ROWS["columns"], row, strict=True)) for row in ROWS["data"]]},
-        ],
-        ids=lambda body: next(iter(body)),
-    )
-    def test_it_speaks_mlflows_formats(
-        self, monkeypatch: pytest.MonkeyPatch, server: Server, body: dict[str, Any]
-    ) -> None:
-        version = Pipeline(monkeypatch).promote()
-        server.wait_for("1")
-        assert np.allclose(server.ask(**body).json()["predictions"], offline(version, ROWS))
-
-    def test_a_wrong_request_is_explained_without_a_stack_trace(
-        self, monkeypatch: pytest.MonkeyPatch, server: Server
-    ) -> None:
-        Pipeline(monkeypatch).promote()
-        server.wait_for("1")
-        for body in ({}, {"dataframe_split": {"columns": ["x"], "data": [[1.0]]}}, {"dataframe_split": 3}):
-            refused = server.ask(**body)
-            assert refused.status_code == 400
-            assert refused.json()["message"]
-            assert "Traceback" not in refused.text
-        csv = requests.post(f"{server.url}/invocations", data="x", headers={"Content-Type": "text/xml"}, timeout=10)
-        assert csv.status_code == 415
-
     def test_a_version_that_does_not_load_leaves_the_old_one_serving(
         self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
     ) -> None:

@@ -81,6 +81,18 @@ def stop() -> str | None:
 
 
 def last_words(lines: int = 3) -> str:
-    """Return the last lines of the server's log."""
+    """Return what the server said last in its log, without the rest of what each record holds."""
     text = LOG.read_text(encoding="utf-8", errors="replace") if Path(LOG).exists() else ""
-    return " / ".join(text.splitlines()[-lines:])
+    return " / ".join(map(_said, text.splitlines()[-lines:]))
+
+
+def _said(line: str) -> str:
+    """Return the message of a record with its exception, the last line of each; of a line that is no record, all."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(told, dict) or "message" not in told:
+        return line
+    parts = (str(told.get(name, "")).strip().rpartition("\n")[2] for name in ("message", "exception"))
+    return ": ".join(part for part in parts if part)

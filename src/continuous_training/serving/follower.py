@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from continuous_training import registry
@@ -116,7 +117,8 @@ class Follower:
                 pause = min(2 * pause, PATIENCE_SECONDS)
                 said = str(error).strip().partition("\n")[0] or type(error).__name__
                 log.warning("Not followed, trying again in %.0f s: %s", pause, said)
-                self._fail(said)
+                with suppress(OSError):  # the disk is full: that is in the log
+                    self._fail(said)
             else:
                 pause = EVERY_SECONDS
             self._stop.wait(pause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class Memory:
         self._status: dict[str, Any] | None = None
         self._wanted = Wanted()
         self._failure: str | None = None
+        self._pause, self._again = EVERY_SECONDS, 0.0  # between tries, and when the next is due
         self._champion: Loaded | None = None
         self._before: Loaded | None = None
         self._candidate: Loaded | None = None
@@ -103,26 +105,33 @@ class Memory:
         }
 
     def _watch(self) -> None:
-        pause, again = EVERY_SECONDS, 0.0
         while not self._stop.wait(EVERY_SECONDS):
-            now = wanted.read(self._folder)
-            if now is None or (now == self._wanted and time.monotonic() < again):
-                continue
-            self._wanted = now
             try:
-                done = self._take_up(now)
-            except Exception as error:
-                pause = min(2 * pause, PATIENCE_SECONDS)
-                again = time.monotonic() + pause
-                self._failure = str(error).strip().partition("\n")[0] or type(error).__name__
-                log.warning("Not loaded, trying again in %.1f s: %s", pause, self._failure)
-            else:
-                pause, again, self._failure = EVERY_SECONDS, float("inf") if done else 0.0, None
-            if self.served is None and (now.failure or self._failure):
-                self._restore()
-            if self.served is not None or done:
-                self.settled.set()
-            self._tell()
+                now = wanted.read(self._folder)
+                if now is not None and (now != self._wanted or time.monotonic() >= self._again):
+                    self._follow(now)
+                self._tell()
+            except OSError as error:  # a full disk, which must not end this thread
+                log.warning("The other workers cannot be told: %s", error)
+
+    def _follow(self, now: Wanted) -> None:
+        """Try to get what is wanted; what fails is tried again, after longer and longer pauses."""
+        if (now.champion, now.beside) != (self._wanted.champion, self._wanted.beside):
+            self._pause, self._failure = EVERY_SECONDS, None
+        self._wanted, self._again, done = now, 0.0, False
+        try:
+            done = self._take_up(now)
+        except Exception as error:
+            self._pause = min(2 * self._pause, PATIENCE_SECONDS)
+            self._again = time.monotonic() + self._pause
+            self._failure = str(error).strip().partition("\n")[0] or type(error).__name__
+            log.warning("Not loaded, trying again in %.1f s: %s", self._pause, self._failure)
+        if done:
+            self._pause, self._again, self._failure = EVERY_SECONDS, math.inf, None
+        if self.served is None and (now.failure or self._failure):
+            self._restore()
+        if self.served is not None or done:
+            self.settled.set()
 
     def _take_up(self, now: Wanted) -> bool:
         """Swap in what is wanted; say whether it is all there, or a copy has not arrived yet."""

@@ -24,8 +24,6 @@ REFUSED = {
     429: "its token has asked too often",
     503: "there is no champion, or too many requests wait: come back after Retry-After seconds",
 }
-TABLE = {"type": "array", "minItems": 1, "items": {"type": "object"}}
-CELLS = {"type": "object", "additionalProperties": {"type": "array"}, "minProperties": 1}
 SPLIT = {
     "type": "object",
     "required": ["columns", "data"],
@@ -45,7 +43,8 @@ def describe(app: FastAPI, served: Served | None) -> dict[str, Any]:
     schemas = described.setdefault("components", {}).setdefault("schemas", {})
     schemas["Refusal"] = Refusal.model_json_schema()
     described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    described["paths"]["/invocations"] = {"post": _operation("invocations", "MLflow's scoring protocol", *_mlflows())}
+    for path in ("/ready", "/ping"):
+        described["paths"][path]["get"]["responses"]["503"] = {"description": "there is no champion"}
     if served:
         template = "#/components/schemas/{model}"
         types = (served.typed.asked, "validation"), (served.typed.answered, "serialization")
@@ -54,6 +53,8 @@ def describe(app: FastAPI, served: Served | None) -> dict[str, Any]:
             schemas.update(schema.pop("$defs", {}))
         bodies = {"application/json": {"schema": asked}}
         described["paths"]["/predict"] = {"post": _operation("predict", "Typed rows", bodies, answered)}
+    mlflows = _mlflows(schemas.get("Row", {"properties": {}}))
+    described["paths"]["/invocations"] = {"post": _operation("invocations", "MLflow's scoring protocol", *mlflows)}
     for path, operations in described["paths"].items():
         if path not in OPEN:
             for operation in operations.values():
@@ -75,21 +76,19 @@ def _operation(name: str, said: str, bodies: dict[str, Any], answered: dict[str,
     }
 
 
-def _mlflows() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the bodies that MLflow's protocol takes, and the one that it answers with."""
-    tables = {
-        "dataframe_split": SPLIT,
-        "dataframe_records": TABLE,
-        "instances": TABLE,
-        "inputs": {"anyOf": [CELLS, TABLE]},
-    }
+def _mlflows(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the bodies that MLflow's protocol takes, and the one that it answers with.
+
+    Args:
+        row: the schema of a row of /predict; here a row may have more in it.
+    """
+    object_of: dict[str, Any] = {"type": "object", "required": row.get("required", [])}
+    columns = {name: {"type": "array", "minItems": 1, "items": cell} for name, cell in row["properties"].items()}
+    records = {"type": "array", "minItems": 1, "items": object_of | {"properties": row["properties"]}}
+    either = {"anyOf": [object_of | {"properties": columns, "minProperties": 1}, records]}
+    tables = {"dataframe_split": SPLIT, "dataframe_records": records, "instances": either, "inputs": either}
     one_of = [
-        {
-            "type": "object",
-            "required": [name],
-            "properties": {name: table, "params": {"type": ["object", "null"]}},
-            "additionalProperties": False,
-        }
+        {"type": "object", "required": [name], "properties": {name: table, "params": {"type": ["object", "null"]}}}
         for name, table in tables.items()
     ]
     answered = {"type": "object", "required": ["predictions"], "properties": {"predictions": {"type": "array"}}}

@@ -1,9 +1,12 @@
-"""What the servers of SERVING_URLS are asked: who they are, and which version answers."""
+"""What the servers of SERVING_URLS are asked: who they are, and which version answers.
+
+A server that asks for a token gets the one in SERVING_TOKEN.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from urllib3.exceptions import NewConnectionError
@@ -11,8 +14,12 @@ from urllib3.exceptions import NewConnectionError
 from continuous_training.problem import Problem
 from continuous_training.serving import SERVICE
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DEFAULT = "http://127.0.0.1:8000"
 SECONDS = 10  # a server that needs longer for one question is as good as gone
+TOKEN = "SERVING_TOKEN"  # noqa: S105 - the variable's name
 
 
 def servers() -> list[str]:
@@ -27,17 +34,33 @@ def servers() -> list[str]:
     return urls
 
 
-def told(url: str) -> dict[str, Any]:
-    """Ask a server what it serves.
+def ask(url: str, path: str, body: dict[str, Any] | None = None) -> requests.Response:
+    """Ask a server something, or send it a body.
+
+    Each question has a connection of its own: the kernel gives every new one to any of the server's workers.
 
     Raises:
-        Problem: something else answers there.
+        Problem: it wants a token, or another one.
+        requests.RequestException: it does not answer.
+    """
+    token = os.environ.get(TOKEN, "").strip()
+    method = "GET" if body is None else "POST"
+    answer = requests.request(method, f"{url}{path}", json=body, auth=_bearer(token), timeout=SECONDS)
+    if answer.status_code == requests.codes.unauthorized:
+        raise Problem(f"{url} wants {'another' if token else 'a'} token: set {TOKEN}")
+    return answer
+
+
+def told(url: str) -> dict[str, Any]:
+    """Ask a server what it serves: its `model_version` is the one that all its workers answer with, if they agree.
+
+    Raises:
+        Problem: it wants a token, or something else answers there.
         requests.ConnectionError: nothing listens there.
     """
     elsewhere = f"{url} is taken by something that is not this project's server: stop it, or set SERVING_URLS"
     try:
-        answer = requests.get(f"{url}/version", timeout=SECONDS)
-        told = answer.json()
+        told = ask(url, "/version").json()
     except requests.ConnectionError as error:
         if isinstance(getattr(error.args[0], "reason", None), NewConnectionError):
             raise
@@ -47,3 +70,21 @@ def told(url: str) -> dict[str, Any]:
     if not isinstance(told, dict) or told.get("service") != SERVICE:
         raise Problem(elsewhere)
     return told
+
+
+def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest] | None:
+    """Make what signs a request with the token; requests lets a .netrc replace a header, but not this.
+
+    Raises:
+        Problem: no header can hold the token; the libraries' own errors would show it in the log.
+    """
+    if not token:
+        return None
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise Problem(f"{TOKEN} is no token: it has more in it than letters, digits and signs")
+
+    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return sign

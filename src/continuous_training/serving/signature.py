@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -54,8 +56,12 @@ class Kind:
 
 _NUMBERS: frozenset[type] = frozenset({int, float, NoneType})
 _TEXTS: frozenset[type] = frozenset({str, NoneType})
+_PLAIN: frozenset[type] = frozenset({str, int, float, bool, NoneType})
 _SINGLE = float(np.finfo(np.float32).max)
 _YEARS = range(1678, 2262)  # that 64 bits of nanoseconds can count
+# Not all that ISO 8601 allows: NumPy takes 20130401 for a year, and without a word makes of it one that it can count.
+TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}(:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?)?"
+SHOWN = 40  # characters of what a client sent that are told back to it
 
 KINDS = {
     "double": Kind("a number", _NUMBERS, np.float64, nullable=True),
@@ -64,7 +70,7 @@ KINDS = {
     "integer": Kind("an integer", frozenset({int}), np.int32, nullable=False, limits=(-(2**31), 2**31 - 1)),
     "boolean": Kind("true or false", frozenset({bool}), np.bool_, nullable=False),
     "string": Kind("a string", _TEXTS, np.object_, nullable=True),
-    "datetime": Kind("a time without a zone", _TEXTS, "datetime64[ns]", nullable=True),
+    "datetime": Kind("a time such as 2013-04-01T12:00:00, without a zone", _TEXTS, "datetime64[ns]", nullable=True),
 }
 
 
@@ -101,9 +107,7 @@ class Column:
 
     def _refuse(self, cells: list[Any], takes: Any) -> None:  # noqa: ANN401
         row, cell = next((row, cell) for row, cell in enumerate(cells) if not takes(cell))
-        found = "null" if cell is None else repr(cell)
-        found = found if len(found) <= 40 else f"{found[:39]}…"
-        raise malformed(f"column «{self.name}», row {row}: {found} is not {self.kind.said}")
+        raise malformed(f"column «{self.name}», row {row}: {_shown(cell)} is not {self.kind.said}")
 
 
 class Signature:
@@ -112,6 +116,7 @@ class Signature:
     def __init__(self, columns: Sequence[Column], keys: Sequence[str] = ()) -> None:
         self.columns = {column.name: column for column in columns}
         self.keys = tuple(key for key in keys if key not in self.columns)
+        self.names = frozenset({*self.columns, *self.keys})
 
     @classmethod
     def of(cls, inputs: Sequence[Mapping[str, Any]], keys: Sequence[str], what: str) -> Signature:
@@ -157,7 +162,11 @@ class Signature:
             else:
                 column.check(cells)
             columns[name] = cells
-        return Rows(count, columns, {key: given[key] for key in self.keys if key in given})
+        keys = {key: given[key] for key in self.keys if key in given}
+        for key, cells in keys.items():
+            if not _PLAIN.issuperset(map(type, cells)):
+                raise malformed(f"column «{key}»: a key is a string, a number, true, false or null")
+        return Rows(count, columns, keys)
 
     def arrays(self, asked: Sequence[Rows]) -> dict[str, np.ndarray[Any, Any]]:
         """Put the rows of several requests together, an array for each column."""
@@ -177,9 +186,23 @@ def part(rows: Rows, start: int, stop: int) -> Rows:
     return Rows(stop - start, cut, {name: cells[start:stop] for name, cells in rows.keys.items()})
 
 
+def clipped(text: str) -> str:
+    """Shorten what a client sent, and write it in one line, to tell it back."""
+    text = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _shown(cell: Any) -> str:  # noqa: ANN401 - any JSON
+    """Show a cell as its client knows it; a list or an object only by name, for it may be of any size and depth."""
+    if isinstance(cell, list | dict):
+        return "a list" if isinstance(cell, list) else "an object"
+    return f"'{clipped(cell)}'" if isinstance(cell, str) else json.dumps(cell)
+
+
 def _is_time(text: str) -> bool:
+    if not re.fullmatch(TIME, text):
+        return False
     try:
-        found = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text).year in _YEARS
     except ValueError:
         return False
-    return found.tzinfo is None and found.year in _YEARS

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from continuous_training.serving import protocol
-from continuous_training.serving.signature import KINDS, Refused, Rows
+from continuous_training.serving.signature import KINDS, TIME, Refused, Rows, clipped, malformed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from continuous_training.serving.signature import Column, Kind, Signature
 
-SAID = 5  # errors of one request that are told; a body of a million wrong cells would make a million more
+SAID = 5  # errors of one row that are told
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _KEY = str | int | float | bool | None
 
@@ -44,7 +44,9 @@ class Typed:
         self._classes = classes
         cells = {name: _annotation(column) for name, column in signature.columns.items()}
         row: Any = _record("Row", cells | dict.fromkeys(signature.keys, NotRequired[_KEY]))
-        self.asked: TypeAdapter[Any] = TypeAdapter(_record("Rows", {"rows": Annotated[list[row], Field(min_length=1)]}))
+        # The first wrong row ends it: the errors of a million would take a hundred times the memory of their body.
+        rows: Any = Annotated[list[row], FailFast(), Field(min_length=1)]
+        self.asked: TypeAdapter[Any] = TypeAdapter(_record("Rows", {"rows": rows}))
         self.answered: TypeAdapter[Any] = TypeAdapter(_answers(classes, outputs))
 
     def read(self, body: bytes) -> Rows:
@@ -53,15 +55,34 @@ class Typed:
         Raises:
             Refused: it is not JSON, or not of these types.
         """
+        told = protocol.load(body)
+        self._bound(told)
         try:
-            told = self.asked.validate_python(protocol.load(body))
+            rows = self.asked.validate_python(told)["rows"]
         except ValidationError as error:
-            raise Refused(422, "INVALID_PARAMETER_VALUE", _said(error)) from None
-        except RecursionError:
-            raise Refused(422, "INVALID_PARAMETER_VALUE", "the body is nested too deeply") from None
-        rows = told["rows"]
+            raise _wrong(_said(error)) from None
         names = dict.fromkeys(name for row in rows for name in row)
-        return self._signature.rows(len(rows), {name: [row.get(name) for row in rows] for name in names})
+        try:
+            return self._signature.rows(len(rows), {name: [row.get(name) for row in rows] for name in names})
+        except Refused as error:  # a time, of which the types say no more than that it is a string
+            raise _wrong(error.message) from None
+
+    def _bound(self, told: Any) -> None:  # noqa: ANN401 - any JSON
+        """See that no object has many more members than it may, which would make as many errors.
+
+        Raises:
+            Refused: one has; one of them is named.
+        """
+        if not isinstance(told, dict):
+            return
+        if len(told) > SAID:
+            raise _wrong("the body: it has more in it than rows")
+        rows = told.get("rows")
+        most = len(self._signature.names) + SAID
+        for place, row in enumerate(rows if isinstance(rows, list) else ()):
+            if isinstance(row, dict) and len(row) > most:
+                extra = next(name for name in row if name not in self._signature.names)
+                raise _wrong(f"rows.{place}.{clipped(extra)}: Extra inputs are not permitted")
 
     def write(self, version: str, request_id: str, answers: np.ndarray[Any, Any]) -> bytes:
         """Write the answers, with the probability of each class where the version has them."""
@@ -87,7 +108,9 @@ def _annotation(column: Column) -> Any:  # noqa: ANN401 - a type made of types
 
 def _cell(kind: Kind) -> Any:  # noqa: ANN401
     if kind is KINDS["datetime"]:
-        return Annotated[str, Field(description="ISO 8601, without a zone", examples=["2013-04-01T12:00:00"])]
+        form: Any = {"pattern": f"^{TIME}$"}
+        said, examples = "ISO 8601, without a zone", ["2013-04-01T12:00:00"]
+        return Annotated[str, Field(description=said, examples=examples, json_schema_extra=form)]
     if kind is KINDS["string"]:
         return str
     if kind is KINDS["boolean"]:
@@ -118,8 +141,14 @@ def _name(label: Any) -> str:  # noqa: ANN401 - any class label
     return label if isinstance(label, str) else orjson.dumps(label).decode()
 
 
+def _wrong(message: str) -> Refused:
+    return malformed(message, 422)
+
+
 def _said(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}" for one in found[:SAID]]
+    told = [
+        f"{'.'.join(clipped(str(part)) for part in one['loc']) or 'the body'}: {one['msg']}" for one in found[:SAID]
+    ]
     more = f"; and {len(found) - SAID} more" if len(found) > SAID else ""
     return "; ".join(told) + more
