@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import requests
 
 from cloud.tracking import Tracking
 from continuous_training import deploy, golden, registry
