@@ -98,6 +98,11 @@ def first(error: ValidationError) -> str:
     return f"{where}: {detail['msg']}{more}"
 
 
+def percent(share: float) -> str:
+    """Write a share for people."""
+    return f"{100 * share:.3g}%"
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file by way of a temporary neighbour and a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -352,6 +357,18 @@ class Deployment(Document):
         milliseconds: float | None
         rows: int = Field(default=0, ge=0)
         agreement: float | None = None
+
+        @property
+        def in_words(self) -> str:
+            """What was seen, in a line."""
+            if self.error_share is None or self.milliseconds is None:
+                said = f"{self.requests:,} requests, too few to judge by"
+            else:
+                failed, slow = percent(self.error_share), f"99% within {self.milliseconds:.3g} ms"
+                said = f"{self.requests:,} requests, {failed} failed, {slow}"
+            if self.agreement is not None:
+                return f"{said}; it agrees with the champion on {percent(self.agreement)} of {self.rows:,} rows"
+            return f"{said}; {self.rows:,} rows compared, too few to judge by" if self.rows else said
 
     noun: ClassVar[str] = "deployment"
     verb: ClassVar[str] = "deploy"

@@ -75,11 +75,11 @@ def everything(versions: Versions, given: argparse.Namespace) -> Iterator[Callab
     (first,) = versions.good(1)
     few, many = given.others // 10, given.others
 
-    def on_a_server(fault: Callable[..., Found], requests: int, **more: Any) -> Callable[[], Found]:
+    def on_a_server(fault: Callable[..., Found], count: int, /, **more: Any) -> Callable[[], Found]:
         def bring_about() -> Found:
             versions.promote(first)
             with Watched() as server:
-                return fault(server, versions, requests, **more)
+                return fault(server, versions, count, **more)
 
         return bring_about
 

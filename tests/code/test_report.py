@@ -138,7 +138,13 @@ def a_registration() -> Registration:
 
 def a_deployment(previous: str | None = "2") -> Deployment:
     return Deployment(
-        name="toy", model_version="3", previous=previous, servers=["http://a:8000"], golden=20, **at(3600)
+        name="toy",
+        model_version="3",
+        previous=previous,
+        servers=["http://a:8000"],
+        golden=20,
+        canary=Deployment.Observed(requests=900, error_share=0.001, milliseconds=20.5, rows=900, agreement=0.97),
+        **at(3600),
     )
 
 
@@ -341,6 +347,12 @@ def test_what_failed_in_the_code_is_told_and_what_passed_is_not() -> None:
     assert "✗ Test: 40 passed, 1 failed, 2 skipped tests.code.test_plan.test_twice" in said
     assert "mypy spoke" in said
     assert "ruff spoke" not in said
+
+
+def test_what_a_canary_did_before_it_became_champion_is_told() -> None:
+    assert "As canary 900 requests, 0.1% failed, 99% within 20.5 ms; it agrees with the champion on 97%" in text(
+        page(*WHOLE)
+    )
 
 
 def test_the_lineage_names_all_that_the_model_was_made_of() -> None:

@@ -19,7 +19,7 @@ import requests
 import yaml
 
 from conftest import wait_until
-from continuous_training import deploy, golden, registry, rollback, settings
+from continuous_training import golden, registry, rollback, settings
 from continuous_training.documents import Deployment, Stopwatch
 from continuous_training.problem import Problem
 from continuous_training.serving import daemon, exposure, questions, rollout
@@ -104,11 +104,6 @@ def server(runs: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield running
 
 
-def deployed(run: Pipeline) -> Deployment:
-    given = settings.load("toy")
-    return deploy.deploy(run.client, run.run, given, run.candidate, run.registered, run.verdict, run.timer)
-
-
 def number_of(run: Pipeline) -> str:
     return run.registered.model_version
 
@@ -148,7 +143,7 @@ class TestRehearse:
         beside = {"share": 0.5, "seconds": 2}
         run = candidate("good", shadow=beside, canary=beside, watch_seconds=2, max_milliseconds=10_000)
         with asked(server.url, ROW) as answers:
-            made = deployed(run)
+            made = run.deploy_registered()
         assert made.shadow is not None
         assert made.canary is not None
         assert made.watch is not None
@@ -170,7 +165,7 @@ class TestRehearse:
             rf"^version {number_of(run)} is refused as canary: .*% of \d+ requests failed, and .*max_error_share is"
         )
         with asked(server.url, ROW, STRANGE) as answers, pytest.raises(Problem, match=refused):
-            deployed(run)
+            run.deploy_registered()
         found = versions(answers)
         assert set(found) == {(200, "1"), (200, number_of(run))}
         assert run.aliases["champion"] == "1"
@@ -184,21 +179,21 @@ class TestRehearse:
         refused = r"is refused as shadow: it agrees with the champion on [45]\d(\.\d)?% of \d+ rows"
         late, early = {"shade": "red", "x": 5.0, "y": 0.0}, {"shade": "red", "x": -5.0, "y": 0.0}
         with asked(server.url, late, early) as answers, pytest.raises(Problem, match=refused):
-            deployed(run)
+            run.deploy_registered()
         assert set(versions(answers)) == {(200, "1")}
 
     def test_one_that_is_slower_than_its_limit_is_refused(self, candidate: Candidate, server: Server) -> None:
         run = candidate("good", canary=FOR_LONG, max_milliseconds=0.001)
         refused = "1% of .* requests took .* ms or longer, and serving.max_milliseconds is 0.001"
         with asked(server.url, ROW), pytest.raises(Problem, match=refused):
-            deployed(run)
+            run.deploy_registered()
 
     def test_what_nobody_asked_is_not_judged_and_said_so(
         self, candidate: Candidate, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
         run = candidate("picky", shadow={"share": 1.0, "seconds": 0.1}, watch_seconds=0.1)
-        made = deployed(run)
+        made = run.deploy_registered()
         nothing = Deployment.Observed(requests=0, error_share=None, milliseconds=None)
         assert (made.shadow, made.canary, made.watch) == (nothing, None, nothing)
         assert f"Version {number_of(run)} as champion: 0 requests, too few to judge by" in caplog.messages
@@ -210,14 +205,14 @@ class TestRehearse:
         run = candidate("good", shadow=FOR_LONG, canary=FOR_LONG)
         run.client.delete_registered_model_alias("toy", registry.CHAMPION)
         run.verdict = run.verdict.model_copy(update={"champion": None})
-        made = deployed(run)
+        made = run.deploy_registered()
         assert (made.model_version, made.shadow, made.canary) == (number_of(run), None, None)
         assert "is no canary first: there is no champion to stand beside" in caplog.text
 
     def test_a_champion_that_is_deployed_again_stands_there_already(self, candidate: Candidate) -> None:
         run = candidate("champion", canary=FOR_LONG)
         run.verdict = run.verdict.model_copy(update={"champion": "1"})
-        assert deployed(run).canary is None
+        assert run.deploy_registered().canary is None
 
     def test_one_that_was_rolled_back_is_shown_to_nobody(
         self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
@@ -226,7 +221,7 @@ class TestRehearse:
         run.client.set_model_version_tag("toy", number_of(run), registry.ROLLED_BACK_BECAUSE, "nonsense")
         monkeypatch.setattr(Exposure, "begin", lambda *_: pytest.fail("it was shown"))
         with pytest.raises(Problem, match="was rolled back .nonsense.: it is promoted again only with FORCE=true"):
-            deployed(run)
+            run.deploy_registered()
 
     def test_one_that_a_server_cannot_take_up_is_refused_with_the_reason(
         self, candidate: Candidate, server: Server, monkeypatch: pytest.MonkeyPatch
@@ -235,14 +230,14 @@ class TestRehearse:
         run = candidate("rotten", canary=FOR_LONG)
         refused = f"{server.url} did not take up version {number_of(run)} as canary in .* s: .+"
         with pytest.raises(Problem, match=refused):
-            deployed(run)
+            run.deploy_registered()
         assert run.aliases["champion"] == "1"
 
     def test_an_abort_leaves_the_champion_alone(self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
         run = candidate("good", canary=FOR_LONG)
         monkeypatch.setattr(rollout.observation, "read", lambda _: (_ for _ in ()).throw(SystemExit(143)))
         with pytest.raises(SystemExit):
-            deployed(run)
+            run.deploy_registered()
         assert exposure.TAG not in registry.registered(run.client, "toy").tags
 
     def test_a_turn_lasts_as_long_as_all_that_is_to_be_seen_in_it(self) -> None:
@@ -289,7 +284,7 @@ class TestKilled:
         return run
 
     def test_the_next_deployment_is_not_answered_by_a_canary_of_the_one_before(self, left: Pipeline) -> None:
-        assert deployed(left).model_version == number_of(left)
+        assert left.deploy_registered().model_version == number_of(left)
 
     def test_a_rollback_takes_a_canary_away_too(self, left: Pipeline) -> None:
         left.promote_registered()
@@ -304,7 +299,7 @@ class TestWatch:
         run = candidate("picky", watch_seconds=600)
         refused = r"is refused as champion: .*% of \d+ requests failed, and .*; version 1 is champion again$"
         with asked(server.url, ROW, STRANGE), pytest.raises(Problem, match=refused):
-            deployed(run)
+            run.deploy_registered()
         assert run.aliases["champion"] == "1"
 
     def test_it_is_asked_its_golden_rows_meanwhile_and_one_wrong_answer_is_enough(
@@ -366,7 +361,7 @@ class TestToken:
     ) -> None:
         monkeypatch.setenv("SERVING_TOKEN", TOKEN)
         beside = {"share": 1.0, "seconds": 0.1}
-        made = deployed(candidate("good", shadow=beside, canary=beside, watch_seconds=0.1))
+        made = candidate("good", shadow=beside, canary=beside, watch_seconds=0.1).deploy_registered()
         assert made.servers == [guarded.url]
 
     @pytest.mark.parametrize(("token", "which"), [(None, "a"), ("", "a"), ("not-the-token-of-anybody", "another")])
@@ -435,7 +430,7 @@ def test_two_workers_take_a_version_from_shadow_to_champion_while_clients_ask(
         wait_until(lambda: len(questions.told(server.url)["workers"]) == 2, "both workers answer")
         rollout.wait(server.url, "1")
         with asked(server.url, ROW, Authorization=f"Bearer {TOKEN}") as answers:
-            made = deployed(run)
+            made = run.deploy_registered()
     for seen in (made.shadow, made.canary, made.watch):
         assert seen is not None
         assert seen.requests >= 10

@@ -11,7 +11,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from scipy.special import bdtrc
 
-from continuous_training.documents import Deployment
+from continuous_training.documents import Deployment, percent
 from continuous_training.problem import Problem
 from continuous_training.serving import questions
 
@@ -152,8 +152,8 @@ def broken(found: Numbers, given: Serving, *, over: bool) -> str | None:
                 return limit.said
     if over and found.rows >= given.min_requests and found.agreement < given.min_agreement:
         return (
-            f"it agrees with the champion on {_percent(found.agreement)} of {found.rows:,} rows, and "
-            f"serving.min_agreement is {_percent(given.min_agreement)}"
+            f"it agrees with the champion on {percent(found.agreement)} of {found.rows:,} rows, and "
+            f"serving.min_agreement is {percent(given.min_agreement)}"
         )
     return None
 
@@ -168,17 +168,6 @@ def kept(found: Numbers, given: Serving) -> Deployment.Observed:
         rows=found.rows,
         agreement=found.agreement if found.rows >= given.min_requests else None,
     )
-
-
-def in_words(seen: Deployment.Observed) -> str:
-    """Say what was seen of a version."""
-    if seen.error_share is None or seen.milliseconds is None:
-        said = f"{seen.requests:,} requests, too few to judge by"
-    else:
-        said = f"{seen.requests:,} requests, {_percent(seen.error_share)} failed, 99% within {seen.milliseconds:.3g} ms"
-    if seen.agreement is not None:
-        return f"{said}; it agrees with the champion on {_percent(seen.agreement)} of {seen.rows:,} rows"
-    return f"{said}; {seen.rows:,} rows compared, too few to judge by" if seen.rows else said
 
 
 @dataclass(frozen=True)
@@ -205,15 +194,15 @@ def _limits(found: Numbers, given: Serving) -> list[_Limit]:
             found.requests,
             given.max_error_share,
             found.error_share > given.max_error_share,
-            f"{_percent(found.error_share)} of {found.requests:,} requests failed, and serving.max_error_share is "
-            f"{_percent(given.max_error_share)}",
+            f"{percent(found.error_share)} of {found.requests:,} requests failed, and serving.max_error_share is "
+            f"{percent(given.max_error_share)}",
         ),
         _Limit(
             found.slower(given.max_milliseconds),
             timed,
             SLOWEST,
             slow > given.max_milliseconds,
-            f"{_percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or longer, and serving.max_milliseconds is "
+            f"{percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or longer, and serving.max_milliseconds is "
             f"{given.max_milliseconds:g}",
         ),
     ]
@@ -240,7 +229,3 @@ def _apart(times: dict[float, int]) -> dict[float, int]:
     bounds = sorted(times)
     smaller = [0, *(times[bound] for bound in bounds)]
     return {bound: times[bound] - less for bound, less in zip(bounds, smaller, strict=False)}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g}%"

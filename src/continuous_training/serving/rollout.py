@@ -222,5 +222,5 @@ def _observe(
         if said := observation.broken(found, given, over=over):
             raise Problem(f"version {number} is refused as {role}: {said}")
     kept = observation.kept(found, given)
-    log.info("Version %s as %s: %s", number, role, observation.in_words(kept))
+    log.info("Version %s as %s: %s", number, role, kept.in_words)
     return kept
