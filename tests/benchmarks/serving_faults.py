@@ -1,6 +1,6 @@
 """What the faults of tests/faults.py cost a prediction server that answers as fast as it can: a table, a line for each.
 
-.venv/bin/python tests/benchmarks/serving_faults.py                   # 200,000 requests and more: about ten minutes
+.venv/bin/python tests/benchmarks/serving_faults.py                   # 200,000 requests and more: a quarter of an hour
 .venv/bin/python tests/benchmarks/serving_faults.py --requests 20000 --others 3000 --down 10
 """
 

@@ -248,13 +248,13 @@ class TestRows:
         body = f'{{"rows": [{{"s": "a", "x": 1, "{name}": {cell}}}]}}'
         assert refusal(self.TYPED, body.encode()).startswith(f"rows.0.{name}")
 
-    @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "\x1b[31m", "a" * 100_000])
+    @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "\x1b[31m", "a" * 100_000, "\U000e0001" * 40])
     @pytest.mark.parametrize("more", [0, 50])
     def test_a_name_is_told_back_in_one_short_line(self, name: str, more: int) -> None:
         body = {"rows": [{"s": "a", "x": 1, name: 1, **{f"more {one}": 1 for one in range(more)}}]}
         said = refusal(self.TYPED, body)
         assert said.isprintable()
-        assert len(said) < 400
+        assert len(said) < 200
 
     @pytest.mark.parametrize(
         "body",

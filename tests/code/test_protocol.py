@@ -393,7 +393,7 @@ class TestRefusals:
             ("column «x», row 0: a list is not a number", "the body is not JSON: depth")
         )
 
-    @pytest.mark.parametrize("cell", ["a\nb", "a\u2028b", "\x1b[31m", "a" * 1_000_000, "é\x85"])
+    @pytest.mark.parametrize("cell", ["a\nb", "a\u2028b", "\x1b[31m", "a" * 1_000_000, "é\x85", "\U000e0001" * 99])
     def test_what_was_sent_is_told_back_in_one_short_line(self, cell: str) -> None:
         said = refusal(json.dumps({"inputs": {"x": [cell], "s": ["a"]}}), self.XS)
         assert said.isprintable()

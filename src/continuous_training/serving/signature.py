@@ -188,8 +188,9 @@ def part(rows: Rows, start: int, stop: int) -> Rows:
 
 def clipped(text: str) -> str:
     """Shorten what a client sent, and write it in one line, to tell it back."""
-    text = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
-    return text if text.isprintable() else repr(text)[1:-1]
+    told = text[: SHOWN + 1]
+    told = told if told.isprintable() else repr(told)[1:-1]
+    return told if len(told) <= SHOWN else f"{told[: SHOWN - 1]}…"
 
 
 def _shown(cell: Any) -> str:  # noqa: ANN401 - any JSON
