@@ -26,6 +26,7 @@ from continuous_training.serving.cache import Cache
 from continuous_training.serving.follower import Follower
 from continuous_training.serving.memory import Memory
 from continuous_training.serving.metrics import Metrics
+from continuous_training.serving.wanted import Wanted
 
 
 def free_port() -> int:
@@ -64,7 +65,7 @@ class Server(Asked):
 
     def __init__(self, *, waiting: int = 1000, most: int = 10_000_000) -> None:
         self._up = ExitStack()
-        self.shared = shared = Path(self._up.enter_context(tempfile.TemporaryDirectory()))
+        self._shared = shared = Path(self._up.enter_context(tempfile.TemporaryDirectory()))
         cache, metrics, board = Cache("toy"), Metrics(), Board(shared / "board", 1)
         self.follower = Follower(registry.open_client, "toy", cache, shared)
         memory = Memory(shared, cache, ("numpy.dtype",), ("id",), board.post)
@@ -74,6 +75,13 @@ class Server(Asked):
         made = app.create(app.Face("toy", memory, batches, board, metrics, most), batches.close)
         self._uvicorn = uvicorn.Server(uvicorn.Config(made, port=port, log_level="error"))
         self._thread = threading.Thread(target=self._uvicorn.run)
+
+    def belong_to(self, identity: str) -> None:
+        """Become a server of another registry."""
+        self.follower.stop()
+        Wanted(registry=identity).write(self._shared)
+        while self.get("/version").json()["registry"] != identity:
+            time.sleep(0.05)
 
     def __enter__(self) -> Self:
         self.follower.start()

@@ -226,8 +226,7 @@ class TestServers:
         run = promoted(2)
         with Server() as one:
             one.wait_for("2")
-            one.follower.stop()
-            one.follower.registry = "toy@1"
+            one.belong_to("toy@1")
             monkeypatch.setenv("SERVING_URLS", one.url)
             assert roll_back(run.client)[1] == [f"{one.url} is a server of another model or registry"]
 

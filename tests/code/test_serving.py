@@ -21,7 +21,7 @@ from continuous_training import deploy, golden, registry
 from continuous_training.problem import Problem
 from continuous_training.serving import daemon, rollout
 from continuous_training.serving.cache import Cache
-from continuous_training.serving.wanted import Copy, Wanted
+from continuous_training.serving.wanted import Copy
 from pipeline import Pipeline
 from server import Server
 from toy import change
@@ -221,8 +221,7 @@ class TestDeploy:
 
     def test_a_server_of_another_registry_is_named(self, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
-        server.follower.stop()
-        Wanted(registry="toy@1").write(server.shared)
+        server.belong_to("toy@1")
         with pytest.raises(Problem, match="is taken by a server of another model or registry"):
             run.deploy()
 

@@ -86,7 +86,7 @@ class Answering:
         try:
             rows = await read(beside.served)
         except Refused:
-            self._metrics.answered(beside.served.number, role, "error", 0.0)
+            self._metrics.answered(beside.served.number, role, "error", None)
             raise
         return await self._ask(beside.served, role, request_id, rows)
 
@@ -100,7 +100,8 @@ class Answering:
             outcome = "busy" if error.status == BUSY else "error"
             raise
         finally:
-            self._metrics.answered(served.number, role, outcome, time.perf_counter() - began)
+            seconds = None if outcome == "busy" else time.perf_counter() - began
+            self._metrics.answered(served.number, role, outcome, seconds)
         return answers
 
     def _later(self, work: Any) -> None:  # noqa: ANN401 - a coroutine

@@ -180,7 +180,7 @@ def create(face: Face, closing: Callable[[], None] = lambda: None) -> FastAPI:
         await asyncio.to_thread(memory.stop)
         await asyncio.to_thread(closing)
 
-    app = FastAPI(title=f"{face.model} champion", lifespan=follow, redoc_url=None)
+    app = FastAPI(title=f"{face.model} champion", lifespan=follow, redoc_url=None, redirect_slashes=False)
     # Plain routes: FastAPI's own would look at each request for parameters that these do not have.
     app.router.routes += [
         Route("/invocations", face.invocations, methods=["POST"]),

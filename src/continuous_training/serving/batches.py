@@ -152,7 +152,7 @@ class Batches:
         """Let the next calls have more rows, or fewer, by how long this one took."""
         if seconds > CALL_SECONDS and rows > FEWEST_ROWS:
             self._limit = max(FEWEST_ROWS, int(LESS * min(self._limit, rows)))
-        elif rows >= self._limit:
+        elif seconds <= CALL_SECONDS and rows >= self._limit:
             self._limit += MORE_ROWS
 
     def _finish(self, taken: list[Taken], call: asyncio.Future[list[Answers | Refused]]) -> None:

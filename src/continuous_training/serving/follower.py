@@ -77,25 +77,19 @@ class Follower:
         self._client = self._client or self._connect()
         found = registry.registered(self._client, self._model)
         self._silence.cancel()
-        if (
-            found is None or registry.CHAMPION not in found.aliases
-        ):  # on purpose: a registry that is silent is a Problem
-            self._tell(Wanted(registry=registry.identity_of(found) if found else None))
+        identity = registry.identity_of(found) if found else None
+        if found is None or registry.CHAMPION not in found.aliases:  # on purpose: a silent registry is a Problem
+            self._tell(Wanted(registry=identity))
             return
-        champion = self._copy(found, str(found.aliases[registry.CHAMPION]), self.wanted.champion)
-        shown = exposure.read(found.tags)
-        beside = None
-        if shown is not None and shown.version != champion.number:
-            beside = self._copy(found, shown.version, self.wanted.beside)
-        self._tell(
-            Wanted(
-                registry=champion.identity,
-                champion=champion,
-                beside=beside,
-                exposure=shown if beside else None,
-            )
-        )
+        known = self.wanted
+        champion = self._copy(found, str(found.aliases[registry.CHAMPION]), known.champion)
+        if champion != known.champion:  # before anything is read that could be wrong beside it
+            self._tell(Wanted(registry=identity, champion=champion))
         self._cache.fetch(champion)  # each time: a worker that cannot load a copy removes it
+        shown, beside = exposure.read(found.tags), None
+        if shown is not None and shown.version != champion.number:
+            beside = self._copy(found, shown.version, known.beside)
+        self._tell(Wanted(registry=identity, champion=champion, beside=beside, exposure=shown if beside else None))
         if beside is not None:
             self._cache.fetch(beside)
 

@@ -39,8 +39,8 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 class Metrics:
     """The counters of one worker.
 
-    An answer is counted for the version and the role (champion, canary, shadow) that gave it, with its outcome `ok` or
-    `error`; a request by its path and HTTP status, whatever became of it.
+    An answer is counted for the version and the role (champion, canary, shadow) that gave it, with its outcome: `ok`,
+    `error`, or `busy` if it was sent away; a request by its path and HTTP status, whatever became of it.
     """
 
     def __init__(self) -> None:
@@ -79,10 +79,11 @@ class Metrics:
         self._requests.labels(path, status).inc()
         self._request_seconds.labels(path).observe(seconds)
 
-    def answered(self, version: str, role: str, outcome: str, seconds: float) -> None:
-        """Count a request that a version answered, or could not answer."""
+    def answered(self, version: str, role: str, outcome: str, seconds: float | None) -> None:
+        """Count a request that a version answered, or could not answer; one that it never saw took it no time."""
         self._answers.labels(version, role, outcome).inc()
-        self._answer_seconds.labels(version, role).observe(seconds)
+        if seconds is not None:
+            self._answer_seconds.labels(version, role).observe(seconds)
 
     def called(self, version: str, rows: int, seconds: float) -> None:
         """Count a call of a version's model."""
