@@ -159,11 +159,12 @@ def kill(running: subprocess.Popen[str], when: str) -> None:
 
 
 def leftovers(folder: Path) -> list[psutil.Process]:
-    """Find the processes, other than the server, that still work in the clone."""
+    """Find the processes, other than the server and its workers, that still work in the clone."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(folder) and "scripts/serve.py" not in process.cmdline():
+            family = [process, *process.parents()]
+            if process.cwd() == str(folder) and not any("scripts/serve.py" in one.cmdline() for one in family):
                 found.append(process)
         except psutil.Error:
             continue
