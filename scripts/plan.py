@@ -12,7 +12,8 @@ def main(_: argparse.Namespace) -> None:
     run, taken = Run.read(), Snapshot.read()
     made = plan.make(registry.open_client(), run, settings.load(run.model), taken, Plan.begin(run))
     made.write()
-    told = {"train": made.reason, "nothing": f"Nothing new to learn: {made.reason}"}[made.decision]
+    words = {"train": "", "nothing": "Nothing new to learn: ", "answered": "Answered already: "}
+    told = words[made.decision] + made.reason
     logging.getLogger(__name__).info("%s (fingerprint %s)", told, made.fingerprint[:12])
 
 

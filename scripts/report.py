@@ -1,4 +1,4 @@
-"""Report: write build/report.html, the page that tells a person what this run found and did."""
+"""Report: write build/report.html, the page that tells a person what this run found and did, and its headline."""
 
 import argparse
 

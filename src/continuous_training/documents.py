@@ -241,7 +241,7 @@ class Plan(Document):
     noun: ClassVar[str] = "plan"
     verb: ClassVar[str] = "plan"
 
-    decision: Literal["train", "nothing"]
+    decision: Literal["train", "nothing", "answered"]
     reason: str
     fingerprint: str
     parts: dict[str, str]

@@ -1,13 +1,15 @@
 """Plan: whether there is anything to learn.
 
 A model is a function of its snapshot, its package's source, its parameters and the dependency lock. Their hash is the
-fingerprint; one that was trained and judged before is not trained again.
+fingerprint; one that was trained and judged before is not trained again. Nor is a ping answered twice: pings come from
+programs, and a program that repeats itself would train all day.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from continuous_training import promotion, registry, settings
@@ -15,8 +17,12 @@ from continuous_training.documents import Plan, Run, Snapshot, Stopwatch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as TrackedRun
 
     from continuous_training.settings import Settings
+
+
+PINGS = {"drift", "data"}  # the triggers that are programs
 
 
 def _learnt_with(given: Settings) -> str:
@@ -25,6 +31,11 @@ def _learnt_with(given: Settings) -> str:
     features = [(name, data.columns[name].type) for name in data.features]
     chosen_by = given.compare.metric if given.model.grid else None
     return json.dumps([given.model.model_dump(), chosen_by, data.target, data.time, data.key, features], default=str)
+
+
+def _answered(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
+    """Return the run that this one repeats, if it was asked for by a program that did so before."""
+    return registry.answered(client, run, since) if run.trigger in PINGS and not run.force else None
 
 
 def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer: Stopwatch) -> Plan:
@@ -42,10 +53,15 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     before = registry.trained(client, run.model, fingerprint, registry.ROLLED_BACK)
     before = before or registry.trained(client, run.model, fingerprint)  # a twin of what was rolled back is no better
-    decision: Literal["train", "nothing"] = "train"
+    decision: Literal["train", "nothing", "answered"] = "train"
     resumes = None
     if before is None:
-        reason = "this fingerprint was never trained"
+        hours = given.triggers.cool_down_hours
+        if answer := _answered(client, run, timer.started - timedelta(hours=hours)):
+            decision = "answered"
+            reason = f"run {answer.info.run_name} was asked for in the same words less than {hours:g} hours ago"
+        else:
+            reason = "this fingerprint was never trained"
     elif run.force:
         reason = f"FORCE: trained again, although run {before.info.run_name} did"
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from continuous_training.problem import Problem
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
     from mlflow.entities.model_registry import RegisteredModel
 
+    from continuous_training.documents import Run
+
 Found = TypeVar("Found")
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
@@ -31,6 +33,7 @@ TRIAL_OF = "ct.trial_of"  # the fingerprint, on each trial of a grid; only the b
 OUTCOME = "ct.outcome"  # how far a run got: set last, so a run without one was interrupted
 DEPLOYED, REJECTED, HELD, UNAPPROVED = "deployed", "rejected", "held", "not approved"
 ROLLED_BACK = "rolled back"
+TRIGGER, REASON, AS_OF = "ct.trigger", "ct.reason", "ct.as_of"
 TRAINED_UNTIL = "ct.trained_until"
 TERMS = "ct.terms"  # hash of what the verdict was judged by
 
@@ -115,6 +118,26 @@ def trained(client: MlflowClient, model: str, fingerprint: str, outcome: str | N
         order_by=["attributes.start_time DESC"],
     )
     return runs[0] if runs else None
+
+
+def answered(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
+    """Return the newest MLflow run that was asked for in the same words since then, and has come to a verdict.
+
+    Words of another day's data are other words: as_of counts days, and a ping may come just after midnight.
+    """
+    asked = f"tags.`{TRIGGER}` = '{run.trigger}' and attributes.start_time >= {since.timestamp() * 1000:.0f}"
+    runs = client.search_runs(
+        [experiment(client, run.model)],
+        f"{asked} and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+    )
+    for found in runs:
+        tags = found.data.tags
+        judged = tags.get(OUTCOME) in {DEPLOYED, REJECTED, HELD, UNAPPROVED}
+        apart = abs(datetime.fromisoformat(tags[AS_OF]) - run.as_of)
+        if judged and tags.get(REASON, "") == clipped(run.reason) and apart <= timedelta(days=1):
+            return found
+    return None
 
 
 def abandon(client: MlflowClient, model: str, fingerprint: str) -> None:

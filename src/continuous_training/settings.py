@@ -81,6 +81,12 @@ class Checks(Value):
     max_single_feature_auc: float = Field(default=0.9, gt=0.5, le=1)
 
 
+class Triggers(Value):
+    """What starts a run: a ping that says what another has said less than `cool_down_hours` ago is answered already."""
+
+    cool_down_hours: float = Field(default=12, ge=0)
+
+
 class Model(Value):
     """The estimator's parameters, and the types that skops may load beside scikit-learn's plain ones.
 
@@ -213,6 +219,7 @@ class Settings(Value):
     sample: str | None = None
     data: Data
     checks: Checks = Checks()
+    triggers: Triggers = Triggers()
     model: Model
     compute: Compute | None = None
     compare: Compare

@@ -88,6 +88,58 @@ class TestPlan:
         assert Pipeline(monkeypatch).plan().fingerprint == before
 
 
+@pytest.mark.usefixtures("tracked", "_answered")
+class TestPings:
+    """A program may ask for the same again and again: it gets one run for it."""
+
+    @pytest.fixture
+    def _answered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Pipeline(monkeypatch, BUILD_TAG="ct-1", TRIGGER="drift", REASON="x moved").promote(judged=False)
+        change("C: 1.0", "C: 2.0")  # there is something new to learn
+
+    def test_one_that_repeats_another_within_the_cool_down_is_answered_already(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        planned = Pipeline(monkeypatch, BUILD_TAG="ct-2").plan()
+        assert planned.decision == "answered"
+        assert planned.reason == "run ct-1 was asked for in the same words less than 12 hours ago"
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"REASON": "y moved"},
+            {"TRIGGER": "data"},
+            {"TRIGGER": "cron"},
+            {"TRIGGER": "manual"},
+            {"FORCE": "true"},
+            {"AS_OF": "2020-03-20"},
+        ],
+        ids=str,
+    )
+    def test_another_reason_trigger_or_day_and_a_person_who_insists_train(
+        self, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
+    ) -> None:
+        assert Pipeline(monkeypatch, BUILD_TAG="ct-2", **asked).plan().decision == "train"
+
+    def test_after_the_cool_down_it_trains_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        change("serving: {", "triggers: {cool_down_hours: 0}\nserving: {")
+        assert Pipeline(monkeypatch, BUILD_TAG="ct-2").plan().decision == "train"
+
+    def test_what_was_rolled_back_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch, BUILD_TAG="ct-2")
+        champion = registry.holder(run.client, "toy", registry.CHAMPION)
+        assert champion is not None
+        registry.conclude(run.client, champion.run_id, registry.ROLLED_BACK)
+        assert run.plan().decision == "train"
+
+    def test_what_was_interrupted_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch, BUILD_TAG="ct-2")
+        champion = registry.holder(run.client, "toy", registry.CHAMPION)
+        assert champion is not None
+        registry.reopen(run.client, champion.run_id)
+        assert run.plan().decision == "train"
+
+
 class TestTrain:
     def test_the_mlflow_run_tells_where_the_model_comes_from(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, TRIGGER="drift", REASON="x moved", BUILD_TAG="ct-7")

@@ -230,6 +230,7 @@ OUTCOMES = {
     ),
     "Held: the candidate won, but was not approved": (*UP_TO_TRAIN, a_run(promote="ask"), a_verdict()),
     "Nothing new to learn": (*UP_TO_PLAN[:-1], a_plan("nothing", "run ct-0 trained it")),
+    "Answered already": (*UP_TO_PLAN[:-1], a_plan("answered", "run ct-0 was asked for in the same words")),
     "Checked: feature passes Lint and Test": (a_run(branch="feature"), a_lint(), a_test()),
     "Stopped: mypy failed, nothing was trained": (a_run(), a_lint("mypy"), a_test()),
     "Stopped: ruff, mypy and 2 tests failed, nothing was trained": (a_run(), a_lint("ruff", "mypy"), a_test("a", "b")),
@@ -262,6 +263,11 @@ def test_the_headline_says_what_happened(expected: str) -> None:
     html = page(*OUTCOMES[expected])
     assert headline(html) == expected
     assert f"<title>{expected}</title>" in html
+
+
+def test_the_headline_is_there_for_a_builds_description_as_plain_text() -> None:
+    page(*OUTCOMES["Rejected: the champion, version 2, stays"])
+    assert report.HEADLINE.read_text() == "Rejected: the champion, version 2, stays\n"
 
 
 @pytest.mark.parametrize("expected", OUTCOMES)

@@ -22,6 +22,14 @@ STOPPED = {  # what it means that a run stopped at a stage; before Train nothing
     "Deploy": ("the new version does not answer", f"Deploy puts back what answered before. {AGAIN}"),
 }
 
+IDLE = {  # what a plan says that trains nothing
+    "nothing": (
+        "Nothing new to learn",
+        "The same data, code, parameters and packages make the same model, so none was trained.",
+    ),
+    "answered": ("Answered already", "A ping that says the same again so soon trains nothing. FORCE does."),
+}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -31,6 +39,11 @@ class Outcome:
     word: str
     said: str
     meaning: str
+
+    @property
+    def headline(self) -> str:
+        """The word and the few more, in one line."""
+        return f"{self.word}: {self.said}" if self.said else self.word
 
 
 def outcome(found: Found) -> Outcome:
@@ -45,10 +58,10 @@ def outcome(found: Found) -> Outcome:
         return _held(found) or _stopped(found)
     if found.candidate:
         return _stopped(found)
-    if found.plan and found.plan.decision == "nothing":
+    if found.plan and found.plan.decision in IDLE:
+        word, meaning = IDLE[found.plan.decision]
         why = found.plan.reason
-        meaning = "The same data, code, parameters and packages make the same model, so none was trained."
-        return Outcome("calm", "Nothing new to learn", "", f"{why[:1].upper()}{why[1:]}. {meaning}")
+        return Outcome("calm", word, "", f"{why[:1].upper()}{why[1:]}. {meaning}")
     if failures := _failures(found):
         said = f"{listed(failures)} failed, nothing was trained"
         return Outcome("bad", "Stopped", said, f"What to mend is below. {STILL}")

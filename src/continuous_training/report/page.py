@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 FILTERS = (("day", day), ("duration", duration), ("moment", moment), ("number", number))
 PAGE = BUILD / "report.html"
+HEADLINE = BUILD / "outcome.txt"  # for whoever has room for a line, such as a build's description
 STARTERS = {
     "push": "a push",
     "cron": "the schedule",
@@ -41,8 +42,10 @@ class Measure:
 
 
 def write() -> Path:
-    """Write build/report.html, whole or not at all, and return its path."""
-    write_atomically(PAGE, render(gather()))
+    """Write build/report.html, and its headline beside it, each whole or not at all; return the page's path."""
+    found = gather()
+    write_atomically(PAGE, render(found))
+    write_atomically(HEADLINE, outcome(found).headline + "\n")
     return PAGE
 
 
