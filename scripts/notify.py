@@ -1,0 +1,19 @@
+"""Notify: tell the channel of SLACK_WEBHOOK_URL what became of the run."""
+
+import argparse
+import os
+
+from continuous_training import command, notify
+from continuous_training.report.page import HEADLINE
+
+
+def main(given: argparse.Namespace) -> None:
+    """Post the run's result, and what its report says in a line."""
+    headline = HEADLINE.read_text(encoding="utf-8").strip() if HEADLINE.exists() else "there is no report"
+    notify.send(notify.message(given.result, headline, os.environ))
+
+
+if __name__ == "__main__":
+    arguments = command.parser(str(__doc__), "ct notify FAILURE")
+    arguments.add_argument("result", metavar="RESULT", help="the run's result, as Jenkins has it")
+    command.start(main, arguments)

@@ -1,0 +1,98 @@
+"""Notify: a channel hears of a run, whoever it is that answers there, and nobody else hears of the channel."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from continuous_training import notify
+from continuous_training.problem import Problem
+
+SECRET = "/services/T0/B0/5ecr3t"
+
+
+@dataclass
+class Channel:
+    """What a channel is asked, and what it answers: its last answer for ever."""
+
+    answers: list[int]
+    address: str = ""
+    heard: list[dict[str, str]] = field(default_factory=list)
+
+
+@contextmanager
+def channel(*answers: int) -> Iterator[Channel]:
+    here = Channel(list(answers))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            here.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(here.answers.pop(0) if len(here.answers) > 1 else here.answers[0])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        here.address = f"http://127.0.0.1:{server.server_port}{SECRET}"
+        yield here
+        server.shutdown()
+
+
+def test_it_says_which_run_ended_how_and_where_to_look() -> None:
+    jenkins = {"JOB_NAME": "model/main", "BUILD_NUMBER": "7", "BUILD_URL": "https://jenkins.example.com/7/"}
+    assert notify.message("UNSTABLE", "Rejected: the champion, version 2, stays", jenkins) == (
+        "UNSTABLE: model/main #7 - Rejected: the champion, version 2, stays <https://jenkins.example.com/7/|open>"
+    )
+
+
+def test_what_a_branch_is_called_mentions_nobody_and_links_nowhere() -> None:
+    said = notify.message("FAILURE", "<!channel> & co", {"JOB_NAME": "model/<@U1>", "BUILD_NUMBER": "7"})
+    assert said == "FAILURE: model/&lt;@U1&gt; #7 - &lt;!channel&gt; &amp; co"
+
+
+def test_the_channel_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with channel(200) as there:
+        monkeypatch.setenv(notify.CHANNEL, there.address)
+        notify.send("SUCCESS: model/main #7")
+    assert there.heard == [{"text": "SUCCESS: model/main #7"}]
+
+
+def test_a_busy_channel_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "AGAIN", notify.AGAIN.new(backoff_factor=0))
+    with channel(503, 429, 200) as there:
+        monkeypatch.setenv(notify.CHANNEL, there.address)
+        notify.send("SUCCESS: model/main #7")
+    assert len(there.heard) == 3
+
+
+def test_a_webhook_that_is_gone_is_said_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    with channel(404) as there:
+        monkeypatch.setenv(notify.CHANNEL, there.address)
+        with pytest.raises(Problem, match="answers 404: is the webhook still there") as raised:
+            notify.send("SUCCESS")
+    assert SECRET not in str(raised.value)
+    assert len(there.heard) == 1
+
+
+def test_nobody_there_is_said_without_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "AGAIN", notify.AGAIN.new(backoff_factor=0))
+    with channel(200) as there:
+        address = there.address
+    monkeypatch.setenv(notify.CHANNEL, address)
+    with pytest.raises(Problem, match="cannot be reached") as raised:
+        notify.send("SUCCESS")
+    assert SECRET not in str(raised.value)
+
+
+def test_without_a_channel_it_says_what_to_set() -> None:
+    with pytest.raises(Problem, match="SLACK_WEBHOOK_URL is not set"):
+        notify.send("SUCCESS")
