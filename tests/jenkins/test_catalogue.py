@@ -6,12 +6,11 @@ import json
 from dataclasses import fields
 
 import pytest
-from local_build import ROOT
+from symbols import REFERENCE, symbols
 
 from continuous_training.jenkinsfile import catalogue
 from continuous_training.jenkinsfile.model import Pipeline, Stage
 
-REFERENCE = ROOT / "tests/jenkins/reference"  # as a controller 2.507 gave them
 OLDER_NAMES = {("password", "defaultValue")}  # documented, and accepted beside the name that the controller lists
 OF_THE_STRUCTURE = {  # options that are no properties of a job: wrappers, and those of the declarative plugin
     *("ansiColor", "newContainerPerStage", "parallelsAlwaysFailFast", "quietPeriod", "retry", "skipDefaultCheckout"),
@@ -21,7 +20,7 @@ OF_THE_STRUCTURE = {  # options that are no properties of a job: wrappers, and t
 
 @pytest.fixture(scope="module")
 def controller():
-    return json.loads((REFERENCE / "pipeline-symbols.json").read_text())
+    return symbols()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,11 @@ LATER = "is not supported by ct run; a Jenkins controller can run it"
     ("text", "said"),
     [
         (pipeline("docker 'x'"), f"Jenkinsfile:6: the step «docker» {LATER}"),
-        (pipeline("echo 'a'\nscript { x }"), f"Jenkinsfile:7: the «script» block {LATER}"),
+        (
+            pipeline("echo 'a'\nscript {\ndef a = 1\necho a\n}"),
+            f"Jenkinsfile:7: a «script» block of more than one expression {LATER}",
+        ),
+        (pipeline("echo 'a'\nscript { x.run() }"), f"Jenkinsfile:7: the method «run()» {LATER}"),
         (pipeline("retry(2) { mail to: 'a' }"), f"Jenkinsfile:6: the step «mail» {LATER}"),
         (pipeline("echo docker('x')"), f"Jenkinsfile:6: the step «docker» {LATER}"),
         (pipeline("echo 'a'.execute()"), f"Jenkinsfile:6: the method «execute()» {LATER}"),
@@ -120,6 +124,16 @@ def test_all_reasons_are_given_in_the_order_of_the_file():
         "«greeting»",
     ):
         assert any(construct in one for one in found), construct
+
+
+def test_a_credential_that_passes_on_a_variable_of_this_machine_may_be_missing():
+    passed_on = "environment { SOME_ID = credentials('some-id') }"
+    assert refusals(pipeline("echo 'a'", passed_on)) == []
+    assert refusals(pipeline("echo 'a'", passed_on.replace("SOME_ID", "OTHER")))
+
+
+def test_a_script_block_of_one_expression_is_accepted():
+    assert refusals(pipeline("script {\ncurrentBuild.setDescription('a')\n}")) == []
 
 
 def test_triggers_and_plain_agents_are_accepted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
 
@@ -459,6 +460,25 @@ def test_current_build_tells_the_result_so_far(tmp_path):
     )
     assert {"null SUCCESS 1", "UNSTABLE null"} <= set(build(tmp_path, text).lines)
     assert {"null SUCCESS 2", "UNSTABLE UNSTABLE"} <= set(build(tmp_path, text).lines)
+
+
+def test_a_script_block_may_describe_the_build(tmp_path):
+    text = pipeline(
+        "script {\ncurrentBuild.setDescription('started')\n}\necho \"it is ${currentBuild.description}\"",
+        post='always { script { currentBuild.setDescription("${currentBuild.description}, done") } }',
+    )
+    finished = build(tmp_path, text)
+    assert finished.record["description"] == "started, done"
+    assert {"description: started", "it is started", "description: started, done"} <= set(finished.lines)
+
+
+def test_a_local_run_is_started_by_whoever_is_here(tmp_path):
+    text = pipeline(
+        'echo "${currentBuild.getBuildCauses()[0].shortDescription}"\n'
+        "echo \"${currentBuild.getBuildCauses('hudson.model.Cause$UserIdCause').size()} of a user, "
+        "${currentBuild.getBuildCauses('hudson.triggers.TimerTrigger$TimerTriggerCause').size()} of the clock\""
+    )
+    assert {f"Started by user {getpass.getuser()}", "1 of a user, 0 of the clock"} <= set(build(tmp_path, text).lines)
 
 
 # ---- records

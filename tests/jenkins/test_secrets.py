@@ -42,6 +42,19 @@ def test_a_user_with_a_password_sets_three_variables(tmp_path):
         assert "joe 8 12" in build(tmp_path, text, machine=machine).lines
 
 
+def test_a_credential_that_passes_on_a_variable_is_as_unset_as_that_is(tmp_path):
+    text = pipeline("sh 'echo ${MY_TOKEN-unset}'", "environment { MY_TOKEN = credentials('my-token') }")
+    assert "unset" in build(tmp_path, text).lines
+    assert "****" in build(tmp_path, text, machine=MACHINE).lines
+
+
+def test_a_description_shows_no_secret(tmp_path):
+    text = pipeline('script { currentBuild.setDescription("with ${MY}") }', "environment { MY = credentials('key') }")
+    finished = build(tmp_path, text, machine=MACHINE)
+    assert finished.record["description"] == "with ****"
+    assert "second line" not in (finished.folder / "log").read_text()
+
+
 def test_an_address_is_a_text_whatever_its_colons(tmp_path):
     text = pipeline("sh 'echo ${#URI} ${URI_PSW:-none}'", "environment { URI = credentials('uri') }")
     assert "21 none" in build(tmp_path, text, machine={"URI": "http://127.0.0.1:5000"}).lines

@@ -46,6 +46,7 @@ class Record:
     state: str = "running"
     result: str | None = None
     seconds: float = 0.0
+    description: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     stages: list[StageRecord] = field(default_factory=list)
 

@@ -41,6 +41,7 @@ CLEAN = (
 )
 
 STEPS = {
+    "addBadge": Step(reports.add_badge, ("text", "icon", "id", "link", "cssClass", "style", "target")),
     "archiveArtifacts": Step(reports.archive_artifacts, ARCHIVE),
     "catchError": Step(flow.catch_error, ("message", "buildResult", "stageResult", "catchInterruptions"), body=True),
     "checkout": Step(files.checkout, ("scm",)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from continuous_training.jenkinsfile import patterns
 from continuous_training.jenkinsfile.catalogue import CONDITIONS
 from continuous_training.jenkinsfile.operators import equal
-from continuous_training.jenkinsfile.steps import evaluate
+from continuous_training.jenkinsfile.steps import LOCAL_CAUSE, evaluate
 from continuous_training.jenkinsfile.values import Value, text, truth
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from continuous_training.jenkinsfile.model import Call, When
 
 CHANGE_REQUEST = {"id": "ID", "authorEmail": "AUTHOR_EMAIL"}  # other attributes are their own names in upper case
-LOCAL_CAUSE = "UserIdCause"  # somebody started this run by hand
 
 
 def hold(context: Context, when: When) -> bool:

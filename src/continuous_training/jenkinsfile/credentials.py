@@ -1,4 +1,9 @@
-"""Jenkins' credentials, from this machine's environment: the id `mlflow-tracking-uri` is `MLFLOW_TRACKING_URI`."""
+"""Jenkins' credentials, from this machine's environment: the id `mlflow-tracking-uri` is `MLFLOW_TRACKING_URI`.
+
+A Jenkinsfile that says `MLFLOW_TRACKING_URI = credentials('mlflow-tracking-uri')` only passes that variable on. If it
+is not set here, it is not set in the run either, so that the default for a laptop holds; on a controller the credential
+is there, and may be empty. Any other credential must be there.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +38,11 @@ def sources(identifier: str) -> tuple[str, str, str]:
     return name, f"{name}_USR", f"{name}_PSW"
 
 
+def passes_on(name: str, identifier: str) -> bool:
+    """Tell whether a variable of `environment {}` is the very one that its credential comes from."""
+    return name == variable(identifier)
+
+
 def missing(identifier: str, environment: Mapping[str, str], *, pair: bool | None) -> str | None:
     """Say what to set for a credential that is not there; None if it is.
 
@@ -60,6 +70,8 @@ def hide(identifier: str, environment: Mapping[str, str], secrets: Secrets, *, p
 def for_environment(name: str, identifier: str, environment: Mapping[str, str]) -> dict[str, str]:
     """Give the variables that `NAME = credentials('id')` sets: a user with a password sets three."""
     if reason := missing(identifier, environment, pair=None):
+        if passes_on(name, identifier):
+            return {}
         raise StepFailed(f"the credential «{identifier}» is missing: set {reason}")
     if not _is_pair(identifier, environment):
         return {name: environment[variable(identifier)]}

@@ -1,12 +1,25 @@
-"""The methods of Groovy's strings, lists and maps that an expression may call."""
+"""The methods of Groovy's strings, lists and maps, and of `currentBuild`, that an expression may call."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 Method = Callable[..., Any]
+
+
+@runtime_checkable
+class Running(Protocol):
+    """`currentBuild`, as far as it has methods."""
+
+    @property
+    def causes(self) -> list[dict[str, str]]:
+        """Why the build was started."""
+
+    def describe(self, description: str) -> None:
+        """Set its description."""
+
 
 STRING: dict[str, Method] = {
     "capitalize": lambda text: text[:1].upper() + text[1:],
@@ -67,7 +80,11 @@ OTHER: dict[str, Method] = {
     "toInteger": int,
     "toString": lambda value: str(value).lower() if isinstance(value, bool) else str(value),
 }
-KNOWN = STRING.keys() | LIST.keys() | MAP.keys() | OTHER.keys()
+BUILD: dict[str, Method] = {
+    "getBuildCauses": lambda build, kind=None: [cause for cause in build.causes if kind in {None, cause["_class"]}],
+    "setDescription": lambda build, description: build.describe(description),
+}
+KNOWN = BUILD.keys() | STRING.keys() | LIST.keys() | MAP.keys() | OTHER.keys()
 
 
 def of(value: object) -> dict[str, Method]:
@@ -76,6 +93,8 @@ def of(value: object) -> dict[str, Method]:
         return STRING
     if isinstance(value, list):
         return LIST
+    if isinstance(value, Running):
+        return BUILD
     return MAP if isinstance(value, Mapping) else OTHER
 
 

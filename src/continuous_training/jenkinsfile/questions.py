@@ -34,9 +34,9 @@ def ask(context: Context, given: Given, _body: Body) -> str | None:
     context.say(f"[{ok}: y, Abort: n]", "bold")
     if _answer(context).strip().lower() not in {*YES, ok.lower()}:
         raise Interrupted(f"«{subject}» was answered with no")
-    person = _person()
-    context.say(f"Approved by {person}")
-    return person if given.text("submitterParameter", "") else None
+    who = person()
+    context.say(f"Approved by {who}")
+    return who if given.text("submitterParameter", "") else None
 
 
 def _answer(context: Context) -> str:
@@ -47,7 +47,8 @@ def _answer(context: Context) -> str:
             return os.read(sys.stdin.fileno(), 1024).decode(errors="replace")
 
 
-def _person() -> str:
+def person() -> str:
+    """Name who runs this."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -17,7 +17,7 @@ from continuous_training.jenkinsfile.catalogue import (
     SYMBOLS,
 )
 from continuous_training.jenkinsfile.credentials import BINDINGS, PAIRS
-from continuous_training.jenkinsfile.expressions import Use, uses
+from continuous_training.jenkinsfile.expressions import Use, read, uses
 from continuous_training.jenkinsfile.methods import KNOWN
 from continuous_training.jenkinsfile.model import (
     Agent,
@@ -117,7 +117,7 @@ class _Finder:
 
     def variables(self, variables: Iterable[Variable]) -> None:
         for variable in variables:
-            self.expression(variable.value)
+            self.expression(variable.value, variable.name)
 
     def options(self, calls: Iterable[Call], known: Mapping[str, tuple[str, ...]]) -> None:
         for call in calls:
@@ -152,7 +152,9 @@ class _Finder:
 
     def steps(self, calls: Iterable[Call]) -> None:
         for call in calls:
-            if self.arguments("step", call, {name: step.arguments for name, step in STEPS.items()}):
+            if call.name == "script" and call.code:
+                self.script(call, call.code)
+            elif self.arguments("step", call, {name: step.arguments for name, step in STEPS.items()}):
                 takes = STEPS[call.name].body
                 if takes != (call.body is not None):
                     self.refuse(f"the step «{call.name}» takes {'a' if takes else 'no'} body in braces", call.position)
@@ -160,11 +162,19 @@ class _Finder:
                     self.unsupported("«checkout» of anything but «scm»", call.position)
                 self.steps(call.body or ())
 
+    def script(self, call: Call, code: Expression) -> None:
+        """Accept a `script` block that holds one expression, such as `currentBuild.setDescription('…')`."""
+        try:
+            read(code)
+        except JenkinsfileError:
+            self.unsupported("a «script» block of more than one expression", call.position)
+        else:
+            self.expression(code)
+
     def arguments(self, kind: str, call: Call, known: Mapping[str, tuple[str, ...]]) -> bool:
         """Check the name of a call and those of its arguments; gives whether the name is known."""
         if call.name not in known:
-            what = "the «script» block" if call.name == "script" else f"the {kind} «{call.name}»"
-            self.unsupported(what, call.position)
+            self.unsupported(f"the {kind} «{call.name}»", call.position)
             return False
         allowed = known[call.name]
         for argument in call.arguments:
@@ -182,7 +192,8 @@ class _Finder:
         if call.code:
             self.expression(call.code)
 
-    def expression(self, expression: Expression) -> None:
+    def expression(self, expression: Expression, into: str = "") -> None:
+        """Look through an expression; `into` is the variable of `environment {}` whose value it is, if it is one's."""
         try:
             used = list(uses(expression))
         except JenkinsfileError as error:
@@ -198,13 +209,15 @@ class _Finder:
                 for name in use.named if use.name in STEPS else ():
                     if name not in STEPS[use.name].arguments:
                         self.unsupported(f"the argument «{name}» of the step «{use.name}»", use.position)
-                self.credential(use)
+                self.credential(use, into)
 
-    def credential(self, use: Use) -> None:
+    def credential(self, use: Use, into: str) -> None:
         identifier = use.literals.get("credentialsId" if use.name in BINDINGS else "")
         if identifier is None or use.name not in {*BINDINGS, "credentials"}:
             return
         pair = None if use.name == "credentials" else use.name in PAIRS
         self.identifiers.add((identifier, pair))
+        if credentials.passes_on(into, identifier):
+            return
         if wanted := credentials.missing(identifier, self.environment, pair=pair):
             self.refuse(f"the credential «{identifier}» is missing: set {wanted} in the environment", use.position)

@@ -53,6 +53,11 @@ def archive_artifacts(context: Context, given: Given, _body: Body) -> None:
     context.say(f"archived {len(files)} file(s)")
 
 
+def add_badge(context: Context, given: Given, _body: Body) -> None:
+    """Show a word beside the build."""
+    context.say(f"badge: {given.text('text')}")
+
+
 def publish_html(context: Context, given: Given, _body: Body) -> None:
     """Copy a folder to the build's `htmlreports/`, and remember the address of its first page."""
     target = given.values.get("target")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from continuous_training.jenkinsfile import expressions
 from continuous_training.jenkinsfile.catalogue import STEPS, SYMBOLS
 from continuous_training.jenkinsfile.given import Given
+from continuous_training.jenkinsfile.questions import person
 from continuous_training.jenkinsfile.results import Result
 from continuous_training.jenkinsfile.values import EvaluationError, Value
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from continuous_training.jenkinsfile.model import Call, Expression
 
 SCM = "scm"
+LOCAL_CAUSE = "UserIdCause"  # somebody started this run by hand
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ def execute(context: Context, calls: Iterable[Call]) -> None:
     """Run steps, one after the other. StepFailed, EvaluationError or Interrupted ends them."""
     for call in calls:
         context.interruption.check()
+        if call.code:  # a `script` block, which holds one expression here
+            evaluate(context, call.code)
+            continue
         perform(context, call.name, named(context, call, STEPS[call.name].arguments), call.body or ())
 
 
@@ -88,6 +93,7 @@ class CurrentBuild(Mapping[str, Value]):
     """`currentBuild`: the result is null until something has set it."""
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         build = context.build
         result = max(build.result, context.stage.result)
         self._values: dict[str, Value] = {
@@ -98,10 +104,29 @@ class CurrentBuild(Mapping[str, Value]):
             "projectName": context.environment.get("JOB_NAME"),
             "result": None if result is Result.SUCCESS else result.name,
             "currentResult": result.name,
-            "description": None,
+            "description": build.record.description,
             "absoluteUrl": context.environment.get("BUILD_URL"),
             "previousBuild": None if build.previous is None else {"result": build.previous.name},
         }
+
+    @property
+    def causes(self) -> list[dict[str, str]]:
+        """Why this run was started: somebody did it by hand."""
+        who = person()
+        return [
+            {
+                "_class": f"hudson.model.Cause${LOCAL_CAUSE}",
+                "shortDescription": f"Started by user {who}",
+                "userId": who,
+                "userName": who,
+            }
+        ]
+
+    def describe(self, description: str) -> None:
+        """Say in a line what this run is, or was."""
+        self._context.build.record.description = self._context.console.secrets.mask(description)
+        self._context.build.save()
+        self._context.say(f"description: {description}")
 
     def __getitem__(self, name: str) -> Value:
         return self._values[name]
