@@ -6,7 +6,6 @@ import http.server
 import json
 import os
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -14,67 +13,27 @@ import sys
 import threading
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import requests
-from docker.utils.build import exclude_paths
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT, wait_until
+from dockerfile import Instruction, Stage, all_of, copied, environment, sent, stages
 
 DOCKERFILE = ROOT / "jenkins" / "serving.Dockerfile"
-IGNORED = DOCKERFILE.with_name(f"{DOCKERFILE.name}.dockerignore")  # the name that Docker looks for
 LOCK = ROOT / "jenkins" / "serving.lock"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-class Instruction(NamedTuple):
-    word: str
-    rest: str
-
-
-def stages() -> list[list[Instruction]]:
-    """Parse the Dockerfile's logical lines, stage by stage: comments go, and what ends in a backslash goes on."""
-    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", "")
-    found: list[list[Instruction]] = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        word, _, rest = line.partition(" ")
-        if word.upper() == "FROM":
-            found.append([])
-        found[-1].append(Instruction(word.upper(), rest.strip()))
-    return found
-
-
-BUILD, FINAL = stages()
-
-
-def all_of(stage: list[Instruction], word: str) -> list[str]:
-    return [instruction.rest for instruction in stage if instruction.word == word]
+BUILD, FINAL = stages(DOCKERFILE)
 
 
 def the(word: str) -> str:
     """Return the one such instruction of the final stage."""
     (rest,) = all_of(FINAL, word)
     return rest
-
-
-def environment(stage: list[Instruction]) -> dict[str, str]:
-    return dict(pair.split("=", 1) for rest in all_of(stage, "ENV") for pair in shlex.split(rest))
-
-
-def copied(stage: list[Instruction]) -> list[tuple[str, str]]:
-    """Return what comes from the project, and to where."""
-    pairs = [rest.split() for rest in all_of(stage, "COPY") if not rest.startswith("--from=")]
-    return [(source, target) for source, target in pairs]
-
-
-def sent(folder: Path) -> set[str]:
-    """Return the files of a folder that Docker is sent, by the rules of its own library."""
-    patterns = [line for line in IGNORED.read_text().splitlines() if not line.startswith("#")]
-    found = exclude_paths(folder, patterns, DOCKERFILE.relative_to(ROOT).as_posix())
-    return {path for path in found if (folder / path).is_file()}
 
 
 def pins(lock: Path) -> dict[tuple[str, str], frozenset[str]]:
@@ -130,7 +89,7 @@ class TestWhatGoesIn:
         files = [path for path in (ROOT / source, *(ROOT / source).rglob("*")) if path.is_file()]
         wanted = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
         assert wanted
-        assert wanted <= sent(ROOT)
+        assert wanted <= sent(DOCKERFILE, ROOT)
 
     @pytest.mark.parametrize(
         "stray",
@@ -145,10 +104,10 @@ class TestWhatGoesIn:
         for path in (stray, "src/flight_delays/model.py", "scripts/serve.py", "jenkins/serving.lock"):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).touch()
-        assert sent(tmp_path) == {"src/flight_delays/model.py", "scripts/serve.py", "jenkins/serving.lock"}
+        assert sent(DOCKERFILE, tmp_path) == {"src/flight_delays/model.py", "scripts/serve.py", "jenkins/serving.lock"}
 
     @pytest.mark.parametrize("stage", [BUILD, FINAL], ids=["build", "final"])
-    def test_no_layer_is_given_a_secret(self, stage: list[Instruction]) -> None:
+    def test_no_layer_is_given_a_secret(self, stage: Stage) -> None:
         named = [*environment(stage), *all_of(stage, "ARG")]
         assert not [name for name in named if re.search("TOKEN|SECRET|PASS|KEY|CREDENTIAL|_URI|_URL", name.upper())]
         assert not re.search(r"https?://\S+@", DOCKERFILE.read_text())

@@ -1,0 +1,71 @@
+"""Reading a Dockerfile and what Docker is sent for it, to judge an image without building it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from docker.utils.build import exclude_paths
+
+from conftest import ROOT
+
+
+class Instruction(NamedTuple):
+    word: str
+    rest: str
+    here: str = ""  # the document that stands under it in the Dockerfile
+
+
+Stage = list[Instruction]
+
+
+def stages(dockerfile: Path) -> list[Stage]:
+    """Parse a Dockerfile, stage by stage: comments go, what ends in a backslash goes on."""
+    found: list[Stage] = []
+    lines = iter(dockerfile.read_text().splitlines())
+    for line in lines:
+        if not line.strip() or _is_comment(line):
+            continue
+        whole = line
+        while whole.endswith("\\"):
+            following = next(lines)
+            whole = whole if _is_comment(following) else whole[:-1] + following
+        word, _, rest = whole.strip().partition(" ")
+        if word.upper() == "FROM":
+            found.append([])
+        ending = re.search(r"<<'(\w+)'", rest)
+        here = "".join(f"{each}\n" for each in iter(lines.__next__, ending[1])) if ending else ""
+        found[-1].append(Instruction(word.upper(), rest.strip(), here))
+    return found
+
+
+def all_of(stage: Stage, word: str) -> list[str]:
+    return [instruction.rest for instruction in stage if instruction.word == word]
+
+
+def environment(stage: Stage) -> dict[str, str]:
+    return dict(pair.split("=", 1) for rest in all_of(stage, "ENV") for pair in shlex.split(rest))
+
+
+def copied(stage: Stage) -> list[tuple[str, str]]:
+    """Return what comes from the project, and to where."""
+    found = []
+    for rest in all_of(stage, "COPY"):
+        if not rest.startswith("--from=") and "<<" not in rest:
+            *sources, target = rest.split()
+            found += [(source, target) for source in sources]
+    return found
+
+
+def sent(dockerfile: Path, folder: Path) -> set[str]:
+    """Return the files of a folder that Docker is sent, by the rules of its own library."""
+    ignored = dockerfile.with_name(f"{dockerfile.name}.dockerignore")  # the name that Docker looks for
+    patterns = [line for line in ignored.read_text().splitlines() if not line.startswith("#")]
+    found = exclude_paths(folder, patterns, dockerfile.relative_to(ROOT).as_posix())
+    return {path for path in found if (folder / path).is_file()}
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
