@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import getpass
 import io
+import json
+import re
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from local_build import Finished, at_terminal, build
 
 from conftest import ROOT
-from continuous_training.jenkinsfile.expressions import uses
+from continuous_training.jenkinsfile.credentials import passes_on
+from continuous_training.jenkinsfile.expressions import evaluate, uses
 from continuous_training.jenkinsfile.given import UNITS
 from continuous_training.jenkinsfile.parser import parse
 from continuous_training.jenkinsfile.refusals import examine
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from continuous_training.jenkinsfile.model import Call, Pipeline, Stage
+    from continuous_training.jenkinsfile.model import Call, Expression, Pipeline, Stage
+    from continuous_training.jenkinsfile.values import Value
 
 STAGES = [
     *("Set up", "Roll back", "Lint and test", "Snapshot", "Check data", "Plan"),
@@ -42,7 +47,8 @@ case $1 in
         ;;
     register) echo '{}' >build/registration.json ;;
 esac
-[ "$1" != "${BROKEN:-}" ]
+[ "$1" != "${BROKEN:-}" ] || exit 1
+[ "$1" != report ] || echo 'Promoted: version 2 now answers' | tee build/outcome.txt >build/report.html
 """
 
 
@@ -105,9 +111,23 @@ def test_every_parameter_is_mapped_into_the_environment(pipeline: Pipeline) -> N
     """Because in a job's first build $NAME is empty in `sh` while params.NAME has its default."""
     declared = [argument(call, "name") for call in pipeline.parameters]
     assert declared == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "ROLLBACK", "TRIGGER", "REASON"]
-    assert {variable.name: variable.value.text for variable in pipeline.environment} == {
-        name: f'"${{params.{name}}}"' for name in declared
+    mapped = {variable.name: variable.value.text for variable in pipeline.environment}
+    assert mapped.pop("TRIGGER").endswith(' : params.TRIGGER}"')
+    assert {name: mapped.get(name) for name in declared if name != "TRIGGER"} == {
+        name: f'"${{params.{name}}}"' for name in declared if name != "TRIGGER"
     }
+
+
+@pytest.mark.parametrize("path", [ROOT / "Jenkinsfile", ROOT / "jenkins/reap.Jenkinsfile"], ids=lambda path: path.name)
+def test_every_credential_is_the_variable_of_its_name_so_that_a_run_without_jenkins_has_it_too(path: Path) -> None:
+    bound = [
+        (variable.name, use.literals[""])
+        for variable in parse(path.read_text(), path.name).environment
+        for use in uses(variable.value)
+        if use.name == "credentials"
+    ]
+    assert bound
+    assert all(passes_on(name, identifier) for name, identifier in bound)
 
 
 def test_every_command_it_runs_is_one_of_the_scripts(pipeline: Pipeline) -> None:
@@ -121,8 +141,12 @@ def test_every_command_it_runs_is_one_of_the_scripts(pipeline: Pipeline) -> None
         assert (ROOT / "scripts" / f"{verb.replace('-', '_')}.py").exists(), command
 
 
-def test_there_is_no_script_block(pipeline: Pipeline) -> None:
-    assert not [call for stage in leaves(pipeline.stages) for call in calls(stage.steps or ()) if call.name == "script"]
+def test_a_script_block_does_nothing_but_describe_the_run(pipeline: Pipeline) -> None:
+    steps = [call for stage in leaves(pipeline.stages) for call in calls(stage.steps or ())]
+    steps += [call for condition in pipeline.post for call in calls(condition.steps)]
+    blocks = [call.code.text.strip() for call in steps if call.name == "script" and call.code]
+    assert len(blocks) == 2
+    assert all(re.fullmatch(r"(?://.*\n\s*)?currentBuild\.setDescription\(.*\)", block) for block in blocks), blocks
 
 
 def test_the_report_is_published_whatever_happened(pipeline: Pipeline) -> None:
@@ -143,6 +167,149 @@ def test_the_smaller_pipelines_run_here_too_and_call_what_is_there(path: Path) -
     for stage in leaves(smaller.stages):
         for call in calls(stage.steps or ()):
             assert (ROOT / "scripts" / f"{argument(call, None).removeprefix('scripts/ct ')}.py").exists()
+
+
+@dataclass
+class Started:
+    """A build, as far as a Jenkinsfile asks why it was started."""
+
+    causes: list[dict[str, str]]
+
+    def describe(self, description: str) -> None:
+        raise AssertionError(f"nothing is described before it runs: {description}")
+
+
+@dataclass
+class Scope:
+    """What is there before anything runs: the branch, what was asked for, and why."""
+
+    values: dict[str, object]
+
+    def variable(self, name: str) -> Value:
+        return self.values[name]  # type: ignore[return-value]
+
+    def call(self, name: str, _positional: list[Value], _named: dict[str, Value]) -> Value:
+        raise AssertionError(f"«{name}» is called before anything runs")
+
+
+def valued(expression: Expression, **values: object) -> str:
+    return str(evaluate(expression, Scope(values)))
+
+
+class TestWhyItRuns:
+    CLOCK = "hudson.triggers.TimerTrigger$TimerTriggerCause"
+
+    @staticmethod
+    def said(pipeline: Pipeline, name: str, causes: list[dict[str, str]], **parameters: str) -> str:
+        expression = next(variable.value for variable in pipeline.environment if variable.name == name)
+        return valued(expression, currentBuild=Started(causes), params={"TRIGGER": "manual", "REASON": ""} | parameters)
+
+    @pytest.mark.parametrize(
+        ("cause", "asked", "trigger"),
+        [
+            (CLOCK, "manual", "cron"),
+            ("jenkins.branch.BranchEventCause", "manual", "push"),
+            ("jenkins.branch.BranchIndexingCause", "manual", "push"),
+            ("hudson.model.Cause$UserIdCause", "manual", "manual"),
+            ("hudson.model.Cause$UserIdCause", "drift", "drift"),
+            ("org.jenkinsci.plugins.gwt.GenericCause", "drift", "drift"),
+            ("org.jenkinsci.plugins.gwt.GenericCause", "data", "data"),
+        ],
+    )
+    def test_what_started_a_run_is_recorded(self, pipeline: Pipeline, cause: str, asked: str, trigger: str) -> None:
+        causes = [{"_class": cause, "shortDescription": "Started"}]
+        assert self.said(pipeline, "TRIGGER", causes, TRIGGER=asked) == trigger
+
+    def test_what_it_is_recorded_as_can_be_asked_for(self, pipeline: Pipeline) -> None:
+        trigger = next(call for call in pipeline.parameters if argument(call, "name") == "TRIGGER")
+        choices = next(given.value for given in trigger.arguments if given.name == "choices")
+        assert evaluate(choices, Scope({})) == ["manual", "push", "cron", "drift", "data"]
+
+    @pytest.mark.parametrize(
+        ("reason", "said"), [("", "Pinged about drift"), ("carrier drifts", "Pinged about drift: carrier drifts")]
+    )
+    def test_who_started_it_is_said_with_the_reason(self, pipeline: Pipeline, reason: str, said: str) -> None:
+        causes = [{"_class": "org.jenkinsci.plugins.gwt.GenericCause", "shortDescription": "Pinged about drift"}]
+        assert self.said(pipeline, "STARTED", causes, REASON=reason) == said
+
+
+class TestPings:
+    """As the Generic Webhook Trigger judges them: what a body has is put into the text that its expression must fit."""
+
+    @staticmethod
+    def given(pipeline: Pipeline, branch: str) -> dict[str, str]:
+        trigger = next(call for call in pipeline.triggers if call.name == "GenericTrigger")
+        return {
+            given.name: valued(given.value, env={"BRANCH_NAME": branch}) for given in trigger.arguments if given.name
+        }
+
+    def starts(self, pipeline: Pipeline, body: dict[str, str], branch: str = "main") -> bool:
+        given = self.given(pipeline, branch)
+        text = given["regexpFilterText"]
+        for name in ("TRIGGER", "REASON", "AS_OF"):
+            if name.lower() in body:
+                text = text.replace(f"${name}", body[name.lower()])
+        return re.search(given["regexpFilterExpression"], text) is not None
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"trigger": "drift"},
+            {"trigger": "data", "reason": "a new month"},
+            {"trigger": "drift", "reason": "$TRIGGER/x", "as_of": "2013-05-01"},
+            {"trigger": "drift", "as_of": ""},
+        ],
+        ids=json.dumps,
+    )
+    def test_drift_and_new_data_start_a_run_of_main_and_of_no_other_branch(
+        self, pipeline: Pipeline, body: dict[str, str]
+    ) -> None:
+        assert self.starts(pipeline, body)
+        assert not self.starts(pipeline, body, branch="feature/x")
+        assert not self.starts(pipeline, body, branch="PR-7")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"trigger": ""},
+            {"trigger": "manual"},
+            {"trigger": "push"},
+            {"trigger": "cron"},
+            {"trigger": "drifts"},
+            {"trigger": "no drift"},
+            {"reason": "drift"},
+            {"trigger": "drift", "as_of": "yesterday"},
+            {"trigger": "drift", "as_of": "2013-05-01; rm -rf /"},
+        ],
+        ids=json.dumps,
+    )
+    def test_another_ping_starts_nothing(self, pipeline: Pipeline, body: dict[str, str]) -> None:
+        assert not self.starts(pipeline, body)
+
+    def test_what_a_ping_says_becomes_parameters_that_there_are(self, pipeline: Pipeline) -> None:
+        trigger = next(call for call in pipeline.triggers if call.name == "GenericTrigger")
+        variables = next(given.value for given in trigger.arguments if given.name == "genericVariables")
+        assert evaluate(variables, Scope({})) == [
+            {"key": "TRIGGER", "value": "$.trigger"},
+            {"key": "REASON", "value": "$.reason"},
+            {"key": "AS_OF", "value": "$.as_of"},
+        ]
+        declared = {argument(call, "name") for call in pipeline.parameters}
+        assert {"TRIGGER", "REASON", "AS_OF"} <= declared
+
+    def test_its_secret_is_a_credential_and_in_no_address(self, pipeline: Pipeline) -> None:
+        given = self.given(pipeline, "main")
+        assert given["tokenCredentialId"] == "webhook-token"
+        assert "token" not in given
+
+    def test_pings_that_say_the_same_can_become_one_run(self, pipeline: Pipeline) -> None:
+        assert self.given(pipeline, "main")["allowSeveralTriggersPerBuild"] == "True"
+
+    def test_only_main_is_started_by_the_clock(self, pipeline: Pipeline) -> None:
+        cron = next(call for call in pipeline.triggers if call.name == "cron").arguments[0].value
+        assert valued(cron, env={"BRANCH_NAME": "main"}) == "H 2 * * *"
+        assert valued(cron, env={"BRANCH_NAME": "feature/x"}) == ""
 
 
 class TestWhatRuns:
@@ -176,6 +343,37 @@ class TestWhatRuns:
             "deploy",
             "report",
         ]
+
+    def test_its_description_says_who_started_it_and_why_and_then_what_became_of_it(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, "REASON=a new month")
+        started = f"Started by user {getpass.getuser()}: a new month"
+        told = [line for line in finished.lines if "description: " in line]
+        assert told[0].endswith(f"description: {started}")
+        assert finished.record["description"] == f"{started} — Promoted: version 2 now answers"
+
+    def test_a_badge_says_it_in_a_word(self, tmp_path: Path) -> None:
+        assert [line for line in self.run(tmp_path).lines if line.endswith("badge: Promoted")]
+
+    def test_a_channel_is_told_when_the_state_of_main_changes_and_not_each_time(self, tmp_path: Path) -> None:
+        told = {"SLACK_WEBHOOK_URL": "https://chat.example.com/5ecr3t"}
+        self.run(tmp_path, **told)
+        assert self.called(tmp_path)[-1] == "notify"
+        self.run(tmp_path, **told)
+        assert self.called(tmp_path)[-1] == "report"
+        self.run(tmp_path, VERDICT="reject", **told)
+        assert self.called(tmp_path)[-1] == "notify"
+        self.run(tmp_path, branch="feature/x", **told)
+        assert self.called(tmp_path)[-1] == "report"
+
+    def test_a_channel_that_is_gone_changes_no_result(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, SLACK_WEBHOOK_URL="https://chat.example.com/5ecr3t", BROKEN="notify")
+        assert self.called(tmp_path)[-1] == "notify"
+        assert finished.result == "SUCCESS"
+
+    def test_without_a_report_its_description_still_says_who_started_it(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, BROKEN="report")
+        assert finished.result == "FAILURE"
+        assert finished.record["description"] == f"Started by user {getpass.getuser()}"
 
     def test_another_branch_is_linted_and_tested_and_nothing_more(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, branch="feature/x").result == "SUCCESS"

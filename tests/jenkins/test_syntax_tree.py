@@ -1,0 +1,91 @@
+"""The Jenkinsfiles are what the declarative plugin's own schema allows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema_rs import Draft4Validator
+from syntax_tree import Node, syntax_tree
+
+from conftest import ROOT
+from continuous_training.jenkinsfile.parser import parse
+
+FILES = [
+    ROOT / "Jenkinsfile",
+    *sorted((ROOT / "jenkins").glob("*.Jenkinsfile")),
+    *sorted((ROOT / "tests/jenkins/jenkinsfiles").glob("*.Jenkinsfile")),
+]
+SMALL = """pipeline {
+    agent any
+    triggers {
+        cron('H 2 * * *')
+    }
+    stages {
+        stage('A') {
+            steps {
+                sh label: 'B', script: "echo ${C}"
+            }
+        }
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def schema() -> Draft4Validator:
+    return Draft4Validator(json.loads((ROOT / "tests/jenkins/reference/declarative-ast-schema.json").read_text()))
+
+
+def tree(text: str) -> Node:
+    return syntax_tree(parse(text, "Jenkinsfile"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_jenkinsfile_fits_the_schema(schema: Draft4Validator, path: Path) -> None:
+    assert [error.message for error in schema.iter_errors(tree(path.read_text()))] == []
+
+
+def test_a_pipeline_becomes_what_a_controller_makes_of_it() -> None:
+    assert tree(SMALL) == {
+        "pipeline": {
+            "agent": {"type": "any"},
+            "triggers": {
+                "triggers": [{"name": "cron", "arguments": [{"isLiteral": True, "value": "H 2 * * *"}]}],
+            },
+            "stages": [
+                {
+                    "name": "A",
+                    "branches": [
+                        {
+                            "name": "default",
+                            "steps": [
+                                {
+                                    "name": "sh",
+                                    "arguments": [
+                                        {"key": "label", "value": {"isLiteral": True, "value": "B"}},
+                                        {"key": "script", "value": {"isLiteral": False, "value": '"echo ${C}"'}},
+                                    ],
+                                }
+                            ],
+                        }
+                    ],
+                }
+            ],
+        }
+    }
+
+
+@pytest.mark.parametrize("section", ["agent", "stages"])
+def test_what_lacks_a_section_does_not_fit(schema: Draft4Validator, section: str) -> None:
+    broken = tree(SMALL)
+    del broken["pipeline"][section]
+    assert not schema.is_valid(broken)
+
+
+def test_a_section_of_another_name_does_not_fit(schema: Draft4Validator) -> None:
+    broken = tree(SMALL)
+    [stage] = broken["pipeline"]["stages"]
+    stage["stepz"] = stage.pop("branches")
+    assert not schema.is_valid(broken)
