@@ -26,6 +26,7 @@ from continuous_training.serving import app
 from continuous_training.serving.served import Served
 from continuous_training.serving.signature import Refused, Signature
 from continuous_training.serving.typed import Typed
+from continuous_training.serving.wanted import Copy
 from pipeline import Pipeline
 from server import Server
 
@@ -97,7 +98,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any], Ser
             pyfunc_predict_fn=function,
             pip_requirements=[],
         )
-        return Served(folder, registry.Version("toy", "7", "", {}), ["numpy.dtype"], ["id"])
+        return Served(folder, Copy(identity="toy", name="toy", number="7", run_id=""), ["numpy.dtype"], ["id"])
 
     return store
 

@@ -96,8 +96,8 @@ class Batches:
 
     def _next(self) -> None:
         """Hand the thread what waits, as far as it goes into one call."""
-        taken = self._take()
         self._metrics.waiting.set(len(self._queue))
+        taken = self._take()
         if not taken:
             self._running = False
             return

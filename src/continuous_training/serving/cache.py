@@ -60,7 +60,7 @@ class Cache:
         with tempfile.TemporaryDirectory(prefix=".", dir=place.parent, ignore_cleanup_errors=True) as unfinished:
             made = Path(unfinished, "whole")
             made.mkdir()
-            mlflow.artifacts.download_artifacts(artifact_uri=copy.version.uri, dst_path=str(made / "model"))
+            mlflow.artifacts.download_artifacts(artifact_uri=copy.uri, dst_path=str(made / "model"))
             rows, answers = golden.kept(copy.run_id)
             (made / golden.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
             _keep(made, place)

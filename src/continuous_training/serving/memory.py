@@ -28,14 +28,6 @@ PATIENCE_SECONDS = 10.0  # the longest pause between two tries at a version that
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A copy, loaded."""
-
-    copy: Copy
-    served: Served
-
-
-@dataclass(frozen=True, slots=True)
 class Beside:
     """A candidate in memory beside the champion, and what it is there for."""
 
@@ -78,9 +70,7 @@ class Memory:
         self._wanted = Wanted()
         self._failure: str | None = None
         self._pause, self._again = EVERY_SECONDS, 0.0  # between tries, and when the next is due
-        self._champion: Loaded | None = None
-        self._before: Loaded | None = None
-        self._candidate: Loaded | None = None
+        self._before: Served | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
 
@@ -98,7 +88,7 @@ class Memory:
         served, beside = self.served, self.beside
         return {
             "model_version": served.number if served else None,
-            "run_id": served.version.run_id if served else None,
+            "run_id": served.copy.run_id if served else None,
             "registry": self._wanted.registry,
             "beside": {"version": beside.served.number, "role": beside.exposure.role} if beside else None,
             "failure": self._failure or self._wanted.failure,
@@ -137,27 +127,27 @@ class Memory:
         """Swap in what is wanted; say whether it is all there, or a copy has not arrived yet."""
         if now.champion is None:
             if now.failure is None:
-                self.served = self.beside = self._champion = self._candidate = None
+                self.served = self.beside = None
             return True
-        if self._champion is None or self._champion.copy != now.champion:
+        if self.served is None or self.served.copy != now.champion:
             champion = self._load(now.champion)
             if champion is None:
                 return False
-            self._before, self._champion = self._champion, champion
-            self.served = champion.served
-            self._cache.remember(now.champion)
-            number = champion.served.number
+            self._before, self.served = self.served, champion
+            number = champion.number
             log.info("Version %s of %s serves", number, now.champion.name, extra={"model_version": number})
         if now.beside is None or now.exposure is None:
-            self.beside = self._candidate = None
+            self.beside = None
         elif self.beside is None or self.beside.exposure != now.exposure:
             candidate = self._load(now.beside)
             if candidate is None:
                 return False
-            self._candidate, self.beside = candidate, Beside(candidate.served, now.exposure)
+            self.beside = Beside(candidate, now.exposure)
             log.info(
                 "Version %s is %s for %g of the requests", now.beside.number, now.exposure.role, now.exposure.share
             )
+        if self._cache.last() != now.champion:  # last of all, as a full disk forbids it
+            self._cache.remember(now.champion)
         return True
 
     def _restore(self) -> None:
@@ -166,15 +156,14 @@ class Memory:
         if last is None:
             return
         try:
-            self._champion = self._load(last)
+            self.served = self._load(last)
         except Exception as error:
             log.warning("Version %s, which served last, does not any more: %s", last.number, error)
             return
-        if self._champion is not None:
-            self.served = self._champion.served
+        if self.served is not None:
             log.info("Version %s, which served last, serves again", last.number)
 
-    def _load(self, copy: Copy) -> Loaded | None:
+    def _load(self, copy: Copy) -> Served | None:
         """Take a version from memory, or load it and let it answer its golden rows; None if its copy is not here yet.
 
         One worker of a machine loads at a time; the others answer on at full speed.
@@ -182,7 +171,7 @@ class Memory:
         Raises:
             Problem: it is not to be trusted, cannot be loaded, or answers otherwise than offline.
         """
-        there = (self._champion, self._before, self._candidate)
+        there = (self.served, self._before, self.beside.served if self.beside else None)
         if found := next((one for one in there if one is not None and one.copy == copy), None):
             return found
         with self._cache.turn():
@@ -190,12 +179,12 @@ class Memory:
             if not folder.exists():
                 return None
             try:
-                served = Served(folder / "model", copy.version, self._trusted, self._keys)
+                served = Served(folder / "model", copy, self._trusted, self._keys)
                 served.try_out(*self._cache.golden(copy))
             except Exception:
                 self._cache.forget(copy)  # whatever is wrong may be wrong with the copy
                 raise
-        return Loaded(copy, served)
+        return served
 
     def _tell(self) -> None:
         status = self.status()

@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from continuous_training.registry import Version
+    from continuous_training.serving.wanted import Copy
 
 
 class Served:
     """A version, ready to answer."""
 
-    def __init__(self, folder: Path, version: Version, trusted: Sequence[str], keys: Sequence[str]) -> None:
+    def __init__(self, folder: Path, copy: Copy, trusted: Sequence[str], keys: Sequence[str]) -> None:
         """Load a version from its folder.
 
         Args:
             folder: what MLflow stored of it.
-            version: of the registered model.
+            copy: of the registered model's version.
             trusted: the types that skops may load beside its own.
             keys: columns that name a row, which requests may have beside the model's.
 
         Raises:
             Problem: it is not to be trusted, cannot be loaded, or asks for what no client can send.
         """
-        self.version = version
-        what = f"version {version.number} of {version.name}"
+        self.copy = copy
+        what = f"version {copy.number} of {copy.name}"
         try:
             stored = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
             flavor, function = stored["flavors"]["sklearn"], stored["flavors"]["python_function"]
@@ -62,7 +62,7 @@ class Served:
     @property
     def number(self) -> str:
         """The version's number."""
-        return self.version.number
+        return self.copy.number
 
     def answer(self, columns: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """Call the model.
@@ -90,7 +90,7 @@ class Served:
             Problem: it answers otherwise than offline.
         """
         columns = {name: [row[place] for row in rows["data"]] for place, name in enumerate(rows["columns"])}
-        what = f"version {self.number} of {self.version.name}"
+        what = f"version {self.number} of {self.copy.name}"
         try:
             asked = self.signature.rows(len(rows["data"]), columns)
         except Refused as error:

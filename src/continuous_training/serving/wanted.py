@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import Value, write_atomically
-from continuous_training.registry import Version
 from continuous_training.serving.exposure import Exposure
 
 if TYPE_CHECKING:
@@ -23,9 +22,9 @@ class Copy(Value):
     run_id: str
 
     @property
-    def version(self) -> Version:
-        """The version itself."""
-        return Version(self.name, self.number, self.run_id, {})
+    def uri(self) -> str:
+        """The address by which MLflow downloads it."""
+        return f"models:/{self.name}/{self.number}"
 
 
 class Wanted(Value):

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005  # between Python's threads: a request should not wait 5 ms for the model's thread
 CHECK_SECONDS = 10  # that a worker may be silent before it is taken for hung
+MEMORY = Path("/dev/shm")  # noqa: S108 - of this machine: metrics are mapped files, and a full disk would be a SIGBUS
 SHUTDOWN_SECONDS = 8  # for requests under way when the server ends
 
 
@@ -109,7 +110,8 @@ def serve(options: Options) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
     logs.configure(debug=options.debug)
     cache = Cache(options.model)
-    with tempfile.TemporaryDirectory(prefix="ct-serve-") as shared:
+    place = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="ct-serve-", dir=place) as shared:
         follower = Follower(registry.open_client, options.model, cache, Path(shared))
         numbers = Path(shared, "metrics")
         numbers.mkdir()
