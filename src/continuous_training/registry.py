@@ -200,14 +200,12 @@ def load(uri: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever 
 
 def holder(client: MlflowClient, model: str, alias: str) -> Version | None:
     """Return the version that an alias names, or None if there is none."""
-    found = if_there(lambda: client.get_model_version_by_alias(model, alias), f"the {alias} of {model}")
-    return _version(found) if found else None
+    return _if_there(client, model, lambda: client.get_model_version_by_alias(model, alias), f"the {alias} of {model}")
 
 
 def find(client: MlflowClient, model: str, number: str) -> Version | None:
     """Return a version by its number, or None if it is not there any more."""
-    found = if_there(lambda: client.get_model_version(model, number), f"version {number} of {model}")
-    return _version(found) if found else None
+    return _if_there(client, model, lambda: client.get_model_version(model, number), f"version {number} of {model}")
 
 
 def registered(client: MlflowClient, model: str) -> RegisteredModel | None:
@@ -296,6 +294,22 @@ def if_there(call: Callable[[], Found], what: str) -> Found | None:
         if error.error_code in absent:
             return None
         raise Problem(f"the registry does not tell {what}: {error.message.splitlines()[0]}") from error
+
+
+def _if_there(client: MlflowClient, model: str, call: Callable[[], Any], what: str) -> Version | None:
+    """Return a version of a model, or None if there is none.
+
+    A server with passwords does not say that there is no such model but forbids to ask for versions of it, so then the
+    model itself is asked for.
+    """
+    try:
+        found = if_there(call, what)
+    except Problem as problem:
+        denied = getattr(problem.__cause__, "error_code", None) == "PERMISSION_DENIED"
+        if denied and registered(client, model) is None:
+            return None
+        raise
+    return _version(found) if found else None
 
 
 def _version(found: Any) -> Version:  # noqa: ANN401 - two classes of MLflow's with these attributes
