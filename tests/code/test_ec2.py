@@ -37,14 +37,16 @@ PLACE = Place(
     security_group="sg-1",
     instance_profile="a-profile",
     ami=None,
-    mlflow_token_parameter=None,
+    mlflow_username=None,
+    mlflow_secret_parameter=None,
 )
 TASK = Task(
     bucket_url="https://s3.eu-central-1.amazonaws.com/a-bucket",
     region=REGION,
     ssm_url="https://ssm.eu-central-1.amazonaws.com",
     tracking_uri="https://mlflow.example.org",
-    token_parameter="/continuous-training/mlflow-token",
+    mlflow_username=None,
+    secret_parameter="/continuous-training/mlflow-token",
     code="1" * 64,
     train_rows="2" * 64,
     fresh_rows="3" * 64,
@@ -194,7 +196,7 @@ class TestUserData:
         nothing = "shutdown() { :; }; poweroff() { :; }\n"
         silent = ("step", "curl", "fetch", "tar", "cd", "install")
         stubs = "; ".join(
-            [*(f"{name}() {{ :; }}" for name in silent), "get() { return 1; }", "token() { echo secret; }"]
+            [*(f"{name}() {{ :; }}" for name in silent), "get() { return 1; }", "secret() { echo secret; }"]
         )
         script = f"{nothing}{definitions}\n{stubs}\nmlflow() {{ printf '%s\\0' \"$@\"; }}\n{'; '.join(words)}\n"
         done = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True, timeout=10)
@@ -212,9 +214,12 @@ class TestUserData:
         assert self.told(given, 'mlflow "$s3" "$MLFLOW_TRACKING_URI"') == [HOSTILE, HOSTILE]
 
     @pytest.mark.parametrize("stays", [False, True])
-    @pytest.mark.parametrize("token", [None, "/continuous-training/a'b\"c"])
-    def test_it_is_bash(self, stays: bool, token: str | None) -> None:
-        script = self.render(task(stays=stays, token_parameter=token, command=["mlflow", HOSTILE]))
+    @pytest.mark.parametrize("user", [None, HOSTILE])
+    @pytest.mark.parametrize("secret", [None, "/continuous-training/a'b\"c"])
+    def test_it_is_bash(self, stays: bool, secret: str | None, user: str | None) -> None:
+        script = self.render(
+            task(stays=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE])
+        )
         checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=10)
         assert (checked.returncode, checked.stderr) == (0, "")
 
@@ -234,7 +239,7 @@ class TestUserData:
     def test_no_secret_of_the_environment_is_in_it(self, monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
         for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SERVING_TOKEN"):
             monkeypatch.setenv(name, "known-to-nobody")
-        place = PLACE.model_copy(update={"mlflow_token_parameter": "/continuous-training/mlflow-token"})
+        place = PLACE.model_copy(update={"mlflow_secret_parameter": "/continuous-training/mlflow-token"})
         ground = Ground(place, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
         inputs = dict.fromkeys(("code", "train_rows", "fresh_rows"), "1" * 64)
         script = self.render(training.task(aws, ground, "https://mlflow.example.org", inputs, ["mlflow", "run"]))
@@ -245,7 +250,7 @@ class TestUserData:
 class TestPlace:
     @pytest.fixture(autouse=True)
     def _given(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in (*NEEDED, "CT_AMI", "CT_MLFLOW_TOKEN_PARAMETER"):
+        for name in (*NEEDED, "CT_AMI", "CT_MLFLOW_SECRET_PARAMETER"):
             monkeypatch.delenv(name, raising=False)
         for name in NEEDED:
             monkeypatch.setenv(name, f" {name.lower()} ")

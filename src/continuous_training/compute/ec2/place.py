@@ -31,7 +31,8 @@ class Place(Value):
     security_group: str
     instance_profile: str
     ami: str | None
-    mlflow_token_parameter: str | None
+    mlflow_username: str | None
+    mlflow_secret_parameter: str | None
 
     @classmethod
     def find(cls) -> Self:
@@ -49,7 +50,8 @@ class Place(Value):
             security_group=os.environ["CT_SECURITY_GROUP"].strip(),
             instance_profile=os.environ["CT_INSTANCE_PROFILE"].strip(),
             ami=os.environ.get("CT_AMI") or None,
-            mlflow_token_parameter=os.environ.get("CT_MLFLOW_TOKEN_PARAMETER") or None,
+            mlflow_username=os.environ.get("MLFLOW_TRACKING_USERNAME") or None,
+            mlflow_secret_parameter=os.environ.get("CT_MLFLOW_SECRET_PARAMETER") or None,
         )
 
 
@@ -66,8 +68,8 @@ def tracking_uri() -> str:
         )
     if "@" in uri:
         raise Problem(
-            "MLFLOW_TRACKING_URI has a password in it, which an instance's user data would show: put a token into "
-            "SSM's Parameter Store and its name into CT_MLFLOW_TOKEN_PARAMETER"
+            "MLFLOW_TRACKING_URI has a password in it, which an instance's user data would show: put it into SSM's "
+            "Parameter Store, its name into CT_MLFLOW_SECRET_PARAMETER, and the user into MLFLOW_TRACKING_USERNAME"
         )
     return uri
 

@@ -29,7 +29,8 @@ class Task:
     region: str
     ssm_url: str
     tracking_uri: str
-    token_parameter: str | None
+    mlflow_username: str | None
+    secret_parameter: str | None
     code: str
     train_rows: str
     fresh_rows: str
@@ -54,8 +55,8 @@ def render(task: Task, attempt: str, checkpoint: str, minutes: int) -> str:
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - it is bash, and each value is quoted
     environment.filters["quote"] = shlex.quote
-    asked = {"Name": task.token_parameter, "WithDecryption": True}
-    given = vars(task) | {"token_request": json.dumps(asked) if task.token_parameter else None}
+    asked = {"Name": task.secret_parameter, "WithDecryption": True}
+    given = vars(task) | {"secret_request": json.dumps(asked) if task.secret_parameter else None}
     given |= {"attempt": attempt, "checkpoint": checkpoint, "minutes": minutes}
     script = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(given)
     if len(script.encode()) > LIMIT:
