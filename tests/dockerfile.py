@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import re
 import shlex
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +69,24 @@ def sent(dockerfile: Path, folder: Path) -> set[str]:
     patterns = [line for line in ignored.read_text().splitlines() if not line.startswith("#")]
     found = exclude_paths(folder, patterns, dockerfile.relative_to(ROOT).as_posix())
     return {path for path in found if (folder / path).is_file()}
+
+
+@contextmanager
+def health(status: int) -> Iterator[int]:
+    """Answer /health as what is in the image would; gives the port, for the image's own check of it."""
+
+    class Health(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield server.server_port
+        server.shutdown()
 
 
 def _is_comment(line: str) -> bool:

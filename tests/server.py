@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
-import uvicorn
 
+from application import Application
 from conftest import ROOT
 from continuous_training import registry
 from continuous_training.serving import app
@@ -73,8 +73,7 @@ class Server(Asked):
         self.url = f"http://127.0.0.1:{free_port()}"
         port = int(self.url.rpartition(":")[2])
         made = app.create(app.Face("toy", memory, batches, board, metrics, most), batches.close)
-        self._uvicorn = uvicorn.Server(uvicorn.Config(made, port=port, log_level="error"))
-        self._thread = threading.Thread(target=self._uvicorn.run)
+        self._running = Application(made, port)
 
     def belong_to(self, identity: str) -> None:
         """Become a server of another registry."""
@@ -85,15 +84,11 @@ class Server(Asked):
 
     def __enter__(self) -> Self:
         self.follower.start()
-        self._thread.start()
-        while not self._uvicorn.started:
-            time.sleep(0.01)
+        self._up.callback(self.follower.stop)
+        self._up.enter_context(self._running)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._uvicorn.should_exit = True
-        self._thread.join()
-        self.follower.stop()
         self._up.close()
 
 

@@ -10,22 +10,21 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import requests
-import uvicorn
 from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
+from application import Application
 from continuous_training.problem import Problem
 from continuous_training.serving.guard import EVERYBODY, Guard, RateLimit, Tokens
 
@@ -333,15 +332,14 @@ class TestRateLimit:
             RateLimit(slots, ["alice"], 1, 1)
 
 
-class Running:
+class Running(Application):
     """A small application behind the guard, on a real server in a thread."""
 
     def __init__(self, known: Tokens, rate: RateLimit | None = None) -> None:
         self.refused: list[int] = []
         self.lived: list[str] = []
         guard = Guard(self._application(), known, rate, self.refused.append)
-        self._uvicorn = uvicorn.Server(uvicorn.Config(guard, port=0, log_level="debug", log_config=None, lifespan="on"))
-        self._thread = threading.Thread(target=self._uvicorn.run)
+        super().__init__(guard, log_level="debug")
 
     def _application(self) -> FastAPI:
         @asynccontextmanager
@@ -357,21 +355,6 @@ class Running:
             return {"path": path, "client": getattr(request.state, "client", None), "bytes": len(await request.body())}
 
         return app
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        while not self._uvicorn.started:
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._uvicorn.should_exit = True
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        port = self._uvicorn.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
 
     def ask(self, path: str, token: str | None = None, method: str = "GET", body: bytes = b"") -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}

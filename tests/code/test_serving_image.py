@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import tomllib
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT, wait_until
-from dockerfile import Instruction, Stage, all_of, copied, environment, sent, stages
+from dockerfile import Instruction, Stage, all_of, copied, environment, health, sent, stages
 from lock import pins
 
 DOCKERFILE = ROOT / "jenkins" / "serving.Dockerfile"
@@ -127,21 +125,11 @@ class TestHowItRuns:
 
     @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
     def test_it_is_healthy_while_health_says_so(self, status: int, code: int) -> None:
-        class Health(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status if self.path == "/health" else 404)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
         command = json.loads(the("HEALTHCHECK").partition("CMD ")[2])
         assert the("EXPOSE") in command[-1]
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            script = command[-1].replace(the("EXPOSE"), str(server.server_port))
+        with health(status) as port:
+            script = command[-1].replace(the("EXPOSE"), str(port))
             found = subprocess.run([sys.executable, *command[1:-1], script], timeout=60, check=False)
-            server.shutdown()
         assert found.returncode == code
 
 

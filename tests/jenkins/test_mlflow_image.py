@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import configparser
-import http.server
 import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT
-from dockerfile import Stage, all_of, copied, environment, stages
+from dockerfile import Stage, all_of, copied, environment, health, stages
 from lock import pins
 
 IMAGE = ROOT / "jenkins" / "mlflow"
@@ -139,20 +137,10 @@ class TestHowItRuns:
 
     @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
     def test_it_is_healthy_while_health_says_so_at_the_port_that_it_was_given(self, status: int, code: int) -> None:
-        class Health(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status if self.path == "/health" else 404)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
         command = json.loads(the("HEALTHCHECK").partition("CMD ")[2])
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
-            threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-            given = {"PATH": os.environ["PATH"], "PORT": str(server.server_port)}
+        with health(status) as port:
+            given = {"PATH": os.environ["PATH"], "PORT": str(port)}
             found = subprocess.run([sys.executable, *command[1:]], env=given, timeout=60, check=False)
-            server.shutdown()
         assert found.returncode == code
 
 
