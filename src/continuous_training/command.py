@@ -22,7 +22,7 @@ ENDED_FROM_OUTSIDE = {128 + number for number in (signal.SIGHUP, signal.SIGINT, 
 
 def parser(description: str, *examples: str) -> argparse.ArgumentParser:
     """Make the argument parser of one script: named as `ct` calls it, its examples at the end of `--help`."""
-    program = f"ct {Path(sys.argv[0]).stem.replace('_', '-')}"
+    program = f"ct {Path(sys.argv[0]).stem.rstrip('_').replace('_', '-')}"
     made = argparse.ArgumentParser(
         prog=program,
         description=description,

@@ -19,11 +19,15 @@ def ct(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.Comp
     )
 
 
+def verb_of(script: Path) -> str:
+    return script.stem.rstrip("_").replace("_", "-")
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_help_shows_an_example(script: Path) -> None:
     shown = ct(sys.executable, str(script), "--help")
     assert shown.returncode == 0
-    assert f"scripts/ct {script.stem.replace('_', '-')}" in shown.stdout
+    assert f"scripts/ct {verb_of(script)}" in shown.stdout
 
 
 def test_an_error_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
@@ -43,7 +47,7 @@ class TestLauncher:
         shown = ct("scripts/ct")
         assert shown.returncode == 0
         for script in SCRIPTS:
-            assert f"  {script.stem.replace('_', '-')} " in shown.stdout
+            assert f"  {verb_of(script)} " in shown.stdout
 
     @pytest.mark.parametrize("verb", ["dance", "../scripts/run", ".hidden", "x/y"])
     def test_an_unknown_verb_is_refused(self, verb: str) -> None:

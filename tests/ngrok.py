@@ -1,0 +1,79 @@
+"""An ngrok on this machine: it starts, logs and answers as ngrok's agent does, and opens no tunnel to anywhere.
+
+Its name tells what happens: `ngrok`, `ngrok-wrong-token`, `ngrok-refusing`, or `ngrok-dying`.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+ADDRESS = "https://calm-otter.ngrok-free.example"
+WRONG = "authentication failed: The authtoken you specified is wrong. Your authtoken: {} ERR_NGROK_105"
+REFUSED = "The endpoint 'https://calm-otter.ngrok-free.example' is already online. ERR_NGROK_334"
+
+
+def log(level: str, **said: str) -> None:
+    """Write a line as ngrok does; what has spaces is quoted."""
+    words = " ".join(f'{key}="{value}"' if " " in value else f"{key}={value}" for key, value in said.items())
+    print(f"t=2026-11-23T12:00:00+0000 lvl={level} {words}", flush=True)
+
+
+class Agent(http.server.BaseHTTPRequestHandler):
+    """The agent's API for a configuration of version 3."""
+
+    endpoints: list[dict[str, Any]] = []
+    kind = ""
+
+    def answer(self, status: int, told: dict[str, Any]) -> None:
+        body = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.answer(200 if self.path == "/api/endpoints" else 404, {"endpoints": self.endpoints, "uri": self.path})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Path(os.environ["NGROK_TEST"], "asked").write_text(json.dumps(asked))
+        if self.kind == "refusing":
+            said = {"error_code": 103, "status_code": 502, "msg": "failed to start tunnel", "details": {"err": REFUSED}}
+            return self.answer(502, said)
+        made = {"name": asked["name"], "url": ADDRESS, "upstream": asked["upstream"]}
+        self.endpoints.append(made)
+        self.answer(201, made)
+        if self.kind == "dying":
+            log("crit", msg="session closed", err=f"account limited, token {os.environ['NGROK_AUTHTOKEN']}")
+            os._exit(7)
+        return None
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def main() -> None:
+    noted = Path(os.environ["NGROK_TEST"])
+    Agent.kind = Path(sys.argv[0]).name.partition("-")[2]
+    (noted / "called").write_text("\n".join(sys.argv[1:]))
+    (noted / "pid").write_text(str(os.getpid()))
+    if Agent.kind == "wrong-token":
+        log("eror", msg="failed to auth", obj="csess", err=WRONG.format(os.environ["NGROK_AUTHTOKEN"]))
+        sys.exit(1)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Agent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        log("info", msg="starting web service", obj="web", addr=f"127.0.0.1:{server.server_port}")
+        log("info", msg="client session established", obj="csess")
+        log("info", msg="tunnel session started", obj="tunnels.session")
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
