@@ -1,13 +1,22 @@
-"""Test: run the tests, all of them or the quick ones."""
+"""Test: run the tests, all of them or the quick ones; or check a Jenkins controller."""
 
 import argparse
 
 from continuous_training import command, test
 from continuous_training.documents import Run, Stopwatch, Tests
 
+SECRETS = """\
+environment, for --jenkins (what needs one that is not set is skipped):
+  JENKINS_USER_ID, JENKINS_API_TOKEN      who starts the runs
+  WEBHOOK_TOKEN                           what pings show
+  GITHUB_WEBHOOK_SECRET                   what GitHub signs its pushes with
+"""
+
 
 def main(given: argparse.Namespace) -> int:
     """Run pytest; inside a run, write down how many tests passed and failed."""
+    if given.jenkins:
+        return test.test(*test.on_jenkins(given.jenkins, given.minutes), *given.pytest)
     run = Run.find()
     timer = Stopwatch(run.build_tag if run else "")
     test.JUNIT.unlink(missing_ok=True)
@@ -19,7 +28,23 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    arguments = command.parser(str(__doc__), "ct test", "ct test --quick", "ct test -- -k snapshot -x")
-    arguments.add_argument("--quick", action="store_true", help="leave out the integration tests, as a run does")
+    arguments = command.parser(
+        str(__doc__),
+        *("ct test", "ct test --quick", "ct test -- -k snapshot -x"),
+        "ct test --jenkins http://localhost:8080",
+    )
+    arguments.epilog = f"{SECRETS}\n{arguments.epilog}"
+    which = arguments.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help="leave out the integration tests, as a run does")
+    which.add_argument(
+        "--jenkins", metavar="URL", help="check the controller at this address instead: it starts runs of main there"
+    )
+    arguments.add_argument(
+        "--minutes",
+        metavar="N",
+        type=float,
+        default=60,
+        help="with --jenkins: wait so long for each run (default: %(default)s)",
+    )
     arguments.add_argument("pytest", nargs="*", metavar="ARGUMENT", help="passed on to pytest, after --")
     command.start(main, arguments)

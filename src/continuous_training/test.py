@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 from continuous_training.documents import BUILD
+from continuous_training.problem import Misuse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +18,11 @@ JUNIT = BUILD / "junit" / "tests.xml"
 QUICK = ("-m", "not integration")
 # Each process takes seconds to import what it tests, and gets the next test, the longest first, when it has done one
 AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=load", "--maxschedchunk=1")
+# One after the other, each line when it is true, and no traceback with what a call was given
+ON_JENKINS = (
+    *("tests/controller/test_controller.py", "-n0", "--tb=short", "--override-ini=log_cli=true"),
+    *("--log-cli-level=INFO", "--log-cli-format=%(asctime)s %(message)s", "--log-cli-date-format=%H:%M:%S"),
+)
 
 
 class Case(NamedTuple):
@@ -35,6 +42,22 @@ def command(junit: Path, *arguments: str) -> list[str]:
 def test(*arguments: str) -> int:
     """Run pytest with the given arguments; return its exit code and leave its results in build/junit/tests.xml."""
     return subprocess.run(command(JUNIT, *AT_ONCE, *arguments), check=False).returncode
+
+
+def on_jenkins(url: str, minutes: float) -> tuple[str, ...]:
+    """Return the arguments of pytest for the checks of a controller, who waits so long for each run.
+
+    Raises:
+        Misuse: that is no address, or one with a password in it.
+    """
+    address = urlsplit(url)
+    if "@" in address.netloc:
+        raise Misuse(
+            "an address with a user in it is seen by everybody: set JENKINS_USER_ID and JENKINS_API_TOKEN instead"
+        )
+    if address.scheme not in {"http", "https"} or not address.hostname:
+        raise Misuse(f"«{url}» is no address: write it as http://localhost:8080")
+    return *ON_JENKINS, f"--jenkins={url}", f"--jenkins-minutes={minutes:g}"
 
 
 def cases(junit: Path) -> list[Case]:

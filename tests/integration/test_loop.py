@@ -22,6 +22,7 @@ from cloud.machine import Machines
 from cloud.tracking import Tracking
 from conftest import ROOT
 from continuous_training import golden, registry
+from environment import lend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,24 +49,12 @@ class Clone:
             if (ROOT / name).exists():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
-        self._share_environment()
+        lend(folder)
         who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
         for command in (["init"], ["add", "--all"], [*who, "commit", "--message", "what is tested"]):
             subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-    def _share_environment(self) -> None:
-        """Lend the clone this environment, marked as set up there; its own source goes before the installed one."""
-        lent = self.folder / ".venv"
-        lent.mkdir()
-        for part in (ROOT / ".venv").iterdir():
-            if part.name != ".set-up":
-                (lent / part.name).symlink_to(part)
-        mark = subprocess.run(
-            ["cksum"], stdin=(self.folder / "requirements.lock").open(), capture_output=True, text=True
-        )
-        (lent / ".set-up").write_text(f"{self.folder}\n{mark.stdout}")
 
     @property
     def environment(self) -> dict[str, str]:
