@@ -24,6 +24,7 @@ from continuous_training.serving.batches import Batches
 from continuous_training.serving.board import Board
 from continuous_training.serving.cache import Cache
 from continuous_training.serving.follower import Follower
+from continuous_training.serving.guard import Guard, Tokens
 from continuous_training.serving.memory import Memory
 from continuous_training.serving.metrics import Metrics
 from continuous_training.serving.wanted import Wanted
@@ -63,7 +64,7 @@ class Asked:
 class Server(Asked):
     """The application in a thread of this process."""
 
-    def __init__(self, *, waiting: int = 1000, most: int = 10_000_000) -> None:
+    def __init__(self, *, waiting: int = 1000, most: int = 10_000_000, tokens: Tokens | None = None) -> None:
         self._up = ExitStack()
         self._shared = shared = Path(self._up.enter_context(tempfile.TemporaryDirectory()))
         cache, metrics, board = Cache("toy"), Metrics(), Board(shared / "board", 1)
@@ -73,7 +74,7 @@ class Server(Asked):
         self.url = f"http://127.0.0.1:{free_port()}"
         port = int(self.url.rpartition(":")[2])
         made = app.create(app.Face("toy", memory, batches, board, metrics, most), batches.close)
-        self._running = Application(made, port)
+        self._running = Application(Guard(made, tokens, None) if tokens else made, port)
 
     def belong_to(self, identity: str) -> None:
         """Become a server of another registry."""

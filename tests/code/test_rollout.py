@@ -24,7 +24,7 @@ from continuous_training.documents import Deployment, Stopwatch
 from continuous_training.problem import Problem
 from continuous_training.serving import daemon, exposure, questions, rollout
 from continuous_training.serving.exposure import Exposure
-from continuous_training.serving.guard import Guard, Tokens
+from continuous_training.serving.guard import Tokens
 from continuous_training.settings import Exposed, Serving
 from pipeline import Pipeline
 from server import Processes, Server
@@ -340,19 +340,10 @@ class TestWatch:
         assert seen.requests == 0
 
 
-class Guarded(Server):
-    """A server that wants a token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        config = self._uvicorn.config
-        config.app = Guard(config.app, Tokens.parse(f"pipeline:{TOKEN}"), None)
-
-
 class TestToken:
     @pytest.fixture
     def guarded(self, runs: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:  # noqa: ARG002
-        with Guarded() as running:
+        with Server(tokens=Tokens.parse(f"pipeline:{TOKEN}")) as running:
             monkeypatch.setenv("SERVING_URLS", running.url)
             yield running
 

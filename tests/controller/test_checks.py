@@ -282,13 +282,11 @@ def on_the_command_line(tmp_path: Path, *arguments: str, **environment: str) -> 
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.integration(seconds=120)
-def test_the_projects_own_run_has_the_stages_and_results_of_the_stand_in(enter: Enter, tmp_path: Path) -> None:
-    head = Build(1, "SUCCESS", "", {"AS_OF": AS_OF}, commit=project.git(ROOT, "rev-parse", "HEAD"))
-    few = {"PYTEST_ADDOPTS": "tests/code/test_documents.py", "PYTEST_XDIST_AUTO_NUM_WORKERS": "0"}  # of all its tests
-    result, stages = Here(ROOT, tmp_path, minutes=5, **few).repeat(head, learnt=False)
-    assert result == "SUCCESS"
-    assert differences(enter(built=True).stages(1), stages) == []
+def test_the_stand_ins_first_run_ends_as_the_projects_own_does(enter: Enter) -> None:
+    """tests/integration/test_loop.py sees the same of the real one."""
+    ended = {stage.name: stage.result for stage in enter(built=True).stages(1)}
+    assert [name for name, result in ended.items() if result != "SUCCESS"] == ["Roll back", "Approve"]
+    assert {ended["Roll back"], ended["Approve"]} == {"NOT_BUILT"}
 
 
 @pytest.mark.integration(seconds=15)
