@@ -58,7 +58,7 @@ def copied(stage: Stage) -> list[tuple[str, str]]:
     found = []
     for rest in all_of(stage, "COPY"):
         if not rest.startswith("--from=") and "<<" not in rest:
-            *sources, target = rest.split()
+            *sources, target = (word for word in rest.split() if not word.startswith("--"))
             found += [(source, target) for source in sources]
     return found
 

@@ -44,6 +44,9 @@ ADDED: Mapping[str, Mapping[str, Schema]] = {
     },
     "unclassified": {
         "buildDiscarders": mapping(configuredBuildDiscarders=sequence(SOMETHING_NAMED)),
+        "gitHubConfiguration": mapping(
+            apiRateLimitChecker={"type": "string", "enum": ["NoThrottle", "ThrottleForNormalize", "ThrottleOnOver"]}
+        ),
         "gitHubPluginConfig": mapping(hookSecretConfigs=sequence(mapping(credentialsId=STRING))),
         "prometheusConfiguration": mapping(useAuthenticatedEndpoint={"type": "boolean"}),  # it was not installed
     },

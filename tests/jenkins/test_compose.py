@@ -324,7 +324,9 @@ class TestHowLittleEachMay:
         mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
         bound = [mount for mount in mounts if isinstance(mount, dict)]
         assert sorted(mount["source"] for mount in bound) == ["../.git", "ngrok.yml"]
-        assert all(mount["read_only"] and mount["bind"] == {"create_host_path": False} for mount in bound)
+        assert all(
+            mount["read_only"] and mount["bind"] == {"create_host_path": False, "selinux": "z"} for mount in bound
+        )
         named = {mount.partition(":")[0] for mount in mounts if isinstance(mount, str)}
         assert named == STACK["volumes"].keys()
 

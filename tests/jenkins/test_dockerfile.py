@@ -162,7 +162,8 @@ def machine(tmp_path: Path) -> Path:
     """Make a folder with the agent's own start script, and with programs that tell how they were called."""
     (connect,) = [one for one in AGENT if one.word == "COPY" and one.here]
     agent = '#!/bin/sh\nprintf "%s\\n" "$@" >called\nenv >environment\n'
-    for name, text in {"connect": connect.here, "jenkins-agent": agent, "sleep": "#!/bin/sh\n"}.items():
+    tini = '#!/bin/sh\nshift\nexec "$@"\n'
+    for name, text in {"connect": connect.here, "tini": tini, "jenkins-agent": agent, "sleep": "#!/bin/sh\n"}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     return tmp_path
@@ -195,7 +196,9 @@ class TestAgent:
         assert package in installing.split()
 
     def test_what_builds_leave_behind_is_buried(self) -> None:
-        assert json.loads(the(AGENT, "ENTRYPOINT")) == ["tini", "--", "connect"]
+        assert json.loads(the(AGENT, "ENTRYPOINT")) == ["connect"]
+        (script,) = [one.here for one in AGENT if one.word == "COPY" and one.here]
+        assert 'exec tini -- jenkins-agent "$@"' in script
         assert "tini" in the(AGENT, "RUN").split()
 
     def test_it_is_the_agent_that_the_controller_expects(self) -> None:
