@@ -212,6 +212,53 @@ class Serving(Value):
     redacted: tuple[str, ...] = ()
 
 
+class Measure(Value):
+    """How far a column may move: a distance, and the limit below which no distance matters.
+
+    `wasserstein` is how far numbers have moved, in standard deviations of what was learnt; `jensenshannon` is how
+    otherwise categories are shared, from 0 to 0.83. A column of few numbers, such as a day of the week, is better
+    measured as categories.
+    """
+
+    test: Literal["wasserstein", "jensenshannon"]
+    threshold: float = Field(default=0.1, gt=0)
+
+
+class Monitor(Value):
+    """When the champion is asked otherwise than it learnt, and what follows.
+
+    A window is the last `window_days`, and at least `min_rows`, of which `sample_rows` are looked at closely.
+
+    A column has moved if it is further from what was learnt than its threshold, and further than the training windows
+    of the same length lay: so far that in a share of `false_alarms` of them any column would have been called moved.
+    It has moved after so many `confirmations` in a row, and is back when it is within the share `leave` of its limit.
+    A share of `max_odd_share` of a column's rows may be null, out of its range or unseen beyond what it was.
+
+    `columns_share` of the columns, or one of them and the predictions, or the live metric, call for a training: once
+    in `cool_down_hours` for one version.
+    """
+
+    source: Literal["log", "warehouse"] = "log"
+    window_days: float = Field(default=7, gt=0)
+    min_rows: int = Field(default=500, ge=30)
+    sample_rows: int = Field(default=10_000, ge=1000, le=100_000)
+    false_alarms: float = Field(default=0.05, gt=0, lt=1)
+    numbers: Measure = Measure(test="wasserstein")
+    categories: Measure = Measure(test="jensenshannon")
+    predictions: float = Field(default=0.1, gt=0)
+    columns: dict[str, Measure] = Field(default_factory=dict)
+    columns_share: float = Field(default=0.3, gt=0, le=1)
+    max_odd_share: float = Field(default=0.01, ge=0, lt=1)
+    confirmations: int = Field(default=1, ge=1)
+    leave: float = Field(default=0.8, gt=0, le=1)
+    cool_down_hours: float = Field(default=168, ge=0)
+    shown: int = Field(default=60, ge=1)
+
+    def of(self, name: str, kind: str) -> Measure:
+        """How a column of this type is measured."""
+        return self.columns.get(name) or (self.categories if kind == "category" else self.numbers)
+
+
 class Settings(Value):
     """The whole of training.yaml."""
 
@@ -224,12 +271,25 @@ class Settings(Value):
     compute: Compute | None = None
     compare: Compare
     serving: Serving = Serving()
+    monitor: Monitor = Monitor()
 
     @model_validator(mode="after")
     def _names_columns(self) -> Self:
-        for where, names in {"compare.slices": self.compare.slices, "serving.redacted": self.serving.redacted}.items():
+        named = {
+            "compare.slices": self.compare.slices,
+            "serving.redacted": self.serving.redacted,
+            "monitor.columns": self.monitor.columns,
+        }
+        for where, names in named.items():
             if unknown := sorted(set(names) - set(self.data.columns)):
                 raise ValueError(f"{where} names «{unknown[0]}», which is not among the columns")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_numbers_as_numbers(self) -> Self:
+        for name in self.data.features_of("category"):
+            if self.monitor.of(name, "category").test == "wasserstein":
+                raise ValueError(f"monitor measures «{name}» as a number, which is a category: use jensenshannon")
         return self
 
     @field_validator("sample")
