@@ -11,6 +11,7 @@ from continuous_training import registry, settings, snapshot
 from continuous_training.comparison import rules
 from continuous_training.comparison.contest import Contender, Contest
 from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
+from continuous_training.monitor import reference
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def judge(
     checked: ModelCheck,
     timer: Stopwatch,
 ) -> Verdict:
-    """Judge the candidate and write the verdict to its MLflow run.
+    """Judge the candidate and write the verdict to its MLflow run; of one to be promoted the monitor gets a reference.
 
     Raises:
         Problem: a model cannot be loaded or asked about the fresh rows, or a metric cannot be had.
@@ -67,6 +68,8 @@ def judge(
     )
     client.log_text(candidate.run_id, verdict.model_dump_json(indent=2), "verdict.json")
     client.set_tag(candidate.run_id, "ct.verdict", verdict.decision)
+    if not failed:
+        reference.keep(client, candidate.run_id, given, taken, ours.recorded, fresh)
     if failed:
         registry.conclude(client, candidate.run_id, registry.REJECTED)
     elif run.promote == "ask":  # until a person has said yes and Deploy has overwritten it, this is a no

@@ -27,6 +27,7 @@ import pyarrow.parquet
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import date, datetime
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,20 @@ class Bucket:
         """Write it as one object, which S3 shows when it has the whole of it."""
         self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content.to_pybytes())
 
+    def fetch(self, below: str, wanted: Callable[[str], bool], folder: Path) -> list[Path]:
+        """Write the objects below a name whose rest of the name is wanted to a folder, and return their paths."""
+        start = self._prefix + below
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start)
+        fetched = []
+        for key in [one["Key"] for page in pages for one in page.get("Contents", ())]:
+            name = key.removeprefix(start)
+            if wanted(name):
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._client.download_file(self._bucket, key, str(path))
+                fetched.append(path)
+        return fetched
+
     @cached_property
     def _client(self) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
         import boto3
@@ -205,8 +220,7 @@ class Mover:
                     if (rows := _whole(path, file.read())) is not None:
                         made = pa.BufferOutputStream()
                         pa.parquet.write_table(rows, made, compression="zstd")
-                        day, _, rest = path.stem.partition("T")
-                        self._place.put(f"{self._model}/date={day}/{rest}.parquet", made.getvalue())
+                        self._place.put(f"{self._model}/{_moved(path)}", made.getvalue())
                     path.unlink()
 
     def _watch(self) -> None:
@@ -260,6 +274,25 @@ class Journals:
             if all_of_them or journal.is_due(*self._limits):
                 self._open.pop(key).finish()
                 self._mover.call()
+
+
+def waiting(folder: Path) -> dict[str, pa.Table]:
+    """Return the rows of each journal that is not moved yet, by the name that its file will have.
+
+    Its writer may be at it: what it has not written to its end is left out.
+    """
+    found = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        with suppress(FileNotFoundError):  # it was moved meanwhile
+            if (rows := _whole(path, path.read_bytes())) is not None:
+                found[_moved(path)] = rows
+    return found
+
+
+def _moved(journal: Path) -> str:
+    """Return the name of the file that becomes of a journal, below the model's folder."""
+    day, _, rest = journal.stem.partition("T")
+    return f"date={day}/{rest}.parquet"
 
 
 def _take(path: Path) -> BinaryIO | None:

@@ -1,0 +1,245 @@
+"""The predictions log as the monitor reads it: what the champion was asked in the last days, counted by DuckDB.
+
+Files that are at their address, and the journals on this machine that are not moved yet, are one table. Its clock is
+that of the servers: a window ends now, whatever AS_OF says of the warehouse.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from continuous_training import settings, warehouse
+from continuous_training.monitor.asked import Asked
+from continuous_training.monitor.finding import Finding
+from continuous_training.monitor.profile import plain, quoted
+from continuous_training.monitor.reference import PREDICTION
+from continuous_training.problem import Problem
+from continuous_training.serving import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+    from continuous_training.monitor.reference import Learnt
+    from continuous_training.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ADDRESS = "CT_PREDICTIONS"
+AHEAD = timedelta(minutes=5)  # that a server's clock may be before this one's
+ASKED = "role = 'champion' AND model_version = $version"
+BETWEEN = "time >= $since AND time < $until"
+
+
+class Log:
+    """All that the log has of a model from some day on, as a view of one DuckDB connection."""
+
+    def __init__(self, backend: Any, files: list[str]) -> None:  # noqa: ANN401 - Ibis' backends are made at run time
+        self.backend = backend
+        self.connection: duckdb.DuckDBPyConnection = backend.con
+        self.files = files
+        self.fields: dict[str, set[str]] = {"inputs": set(), "keys": set()}
+        if not files:
+            return
+        named = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+        with _said():
+            self.connection.execute(
+                f"CREATE TEMP VIEW log AS SELECT * FROM read_parquet([{named}], union_by_name=true)"  # noqa: S608
+            )
+            for name, kind, *_ in self.connection.execute("DESCRIBE log").fetchall():
+                if name in self.fields and kind.startswith("STRUCT"):
+                    found = self.connection.execute(f"SELECT unnest({name}) FROM log LIMIT 0").description or []  # noqa: S608
+                    self.fields[name] = {one[0] for one in found}
+
+    def rows(self, what: str, **bound: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+        """Ask the connection."""
+        with _said():
+            return self.connection.execute(what, bound).fetchall()
+
+    def asked(self, given: Settings, version: str, learnt: Learnt | None, now: datetime) -> Asked | None:
+        """Return what a version was asked as champion in the window that ends now; None if the log is empty.
+
+        Raises:
+            Problem: a file cannot be read.
+        """
+        since = now - timedelta(days=given.monitor.window_days)
+        if not self.files:
+            return None
+        window: dict[str, Any] = {"version": version, "since": since, "until": now + AHEAD}
+        findings = [*self._others(window), *self._ahead(now)]
+        columns = {name: given.data.columns[name] for name in given.data.features if name in self.fields["inputs"]}
+        redacted = [name for name in given.data.features if name in given.serving.redacted]
+        if redacted:
+            said = f"{', '.join(redacted)} cannot be examined: serving.redacted keeps them from the log"
+            findings.append(Finding(kind="note", said=said))
+        values = {name: plain(f"inputs.{quoted(name)}", column) for name, column in columns.items()}
+        chosen = [f"{value} AS {quoted(name)}" for name, value in values.items()]
+        if learnt:
+            chosen.append(f"{_answer(learnt)} AS {PREDICTION}")
+        order = "md5_number_lower(concat_ws(chr(31), request_id, row)) AS \"order\""
+        bound = {name: _literal(value) for name, value in window.items()}
+        where = f"{ASKED} AND {BETWEEN}"
+        for name, value in bound.items():
+            where = where.replace(f"${name}", value)
+        unread = {
+            name: f"count(*) FILTER (inputs.{quoted(name)} IS NOT NULL AND {value} IS NULL)"
+            for name, value in values.items()
+        }
+        [[rows, *unreadable]] = self.rows(f"SELECT {', '.join(['count(*)', *unread.values()])} FROM log WHERE {where}")  # noqa: S608
+        table = self.backend.sql(f"SELECT {', '.join([*chosen, order])} FROM log WHERE {where}", dialect="duckdb")  # noqa: S608
+        return Asked(
+            since=since,
+            until=now,
+            table=table,
+            rows=rows,
+            findings=findings,
+            unreadable=dict(zip(unread, unreadable, strict=True)),
+            absent=[name for name in given.data.features if name not in columns and name not in redacted],
+        )
+
+    def labelled(self, given: Settings, version: str, as_of: datetime, now: datetime) -> pd.DataFrame:
+        """Return what the version answered about rows whose truth the warehouse knows by now, each row once.
+
+        The truth is that of the warehouse's window which ends where labels are surely known. What was answered about a
+        row last is what counts. Columns: `answers`, the target and the time.
+
+        Raises:
+            Problem: the warehouse or the query fails, or a file cannot be read.
+        """
+        data = given.data
+        until = as_of - timedelta(days=data.label_delay_days)
+        truth = warehouse.rows(
+            warehouse.connect(given), data.query, until - timedelta(days=given.monitor.window_days), until
+        )
+        names = list(dict.fromkeys([*data.key, data.target, data.time]))
+        reader = warehouse.stream(truth[[name for name in names if name in truth.columns]])
+        self.connection.register("arriving", reader)
+        keys = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
+        alike = " AND ".join(
+            f"{plain(f'log.{where}.{quoted(name)}', data.columns[name])} = {plain(f'labels.{quoted(name)}', data.columns[name])}"
+            for name, where in keys.items()
+        )
+        back = given.monitor.window_days + data.label_delay_days
+        bound = {"version": version, "since": now - timedelta(days=back), "until": now + AHEAD}
+        once = ", ".join(f"labels.{quoted(name)}" for name in data.key)
+        with _said():
+            self.connection.execute("CREATE OR REPLACE TEMP TABLE labels AS SELECT * FROM arriving")
+            self.connection.unregister("arriving")
+            found: pd.DataFrame = self.connection.execute(
+                f"""
+                SELECT log.answers, labels.{quoted(data.target)}, labels.{quoted(data.time)}
+                FROM log JOIN labels ON {alike}
+                WHERE {ASKED} AND {BETWEEN} AND labels.{quoted(data.target)} IS NOT NULL
+                QUALIFY row_number() OVER (PARTITION BY {once} ORDER BY log.time DESC, log.request_id, log.row) = 1
+                ORDER BY md5_number_lower(concat_ws(chr(31), log.request_id, log.row))
+                LIMIT {given.monitor.sample_rows}
+                """,  # noqa: S608
+                bound,
+            ).df()
+        return found
+
+    def has_keys(self, given: Settings) -> bool:
+        """Say whether clients send what a row is found by in the warehouse."""
+        sent = self.fields["keys"] | self.fields["inputs"]
+        return bool(self.files) and set(given.data.key) <= sent
+
+    def _others(self, window: dict[str, Any]) -> Iterator[Finding]:
+        """Say what is left out because others answered it, or the version in another role."""
+        counted = self.rows(
+            f"SELECT model_version, role, count(*) FROM log WHERE {BETWEEN} AND NOT ({ASKED}) GROUP BY ALL ORDER BY ALL",  # noqa: S608
+            **window,
+        )
+        if counted:
+            told = ", ".join(f"{rows:,} of version {version} as {role}" for version, role, rows in counted)
+            yield Finding(kind="note", said=f"left out of the window: {told}")
+
+    def _ahead(self, now: datetime) -> Iterator[Finding]:
+        """Say what is left out because it was answered in the future."""
+        [[rows, newest]] = self.rows("SELECT count(*), max(time) FROM log WHERE time >= $until", until=now + AHEAD)
+        if rows:
+            said = f"{rows:,} rows were answered in the future, up to {newest:%Y-%m-%d %H:%M} UTC: is a clock wrong?"
+            yield Finding(kind="odd", said=f"{said} They are left out")
+
+
+@contextmanager
+def opened(model: str, since: datetime) -> Iterator[Log]:
+    """Open the log of a model from a day on; what it needs of another place is fetched first.
+
+    Raises:
+        Problem: the address names no place, it cannot be read, or nothing is logged.
+    """
+    import ibis  # a second
+
+    address = os.environ.get(ADDRESS) or str(settings.STATE / "predictions")
+    if address == "none":
+        raise Problem(f"{ADDRESS}=none keeps no predictions log: use --source warehouse")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        files = []
+        for name, table in journal.waiting(settings.STATE / "serving" / "journal" / model).items():
+            path = folder / "journals" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, path)
+            files.append(path)
+        waiting = {str(path.relative_to(folder / "journals")) for path in files}
+        day = f"date={since.astimezone(UTC):%Y-%m-%d}"
+        here = _fetched(address, model, day, folder / "fetched")
+        files += [path for path in here if f"{path.parent.name}/{path.name}" not in waiting]
+        backend = ibis.duckdb.connect()
+        backend.raw_sql("SET TimeZone = 'UTC'")
+        try:
+            yield Log(backend, [str(path) for path in files])
+        finally:
+            backend.disconnect()
+
+
+def _fetched(address: str, model: str, since: str, folder: Path) -> list[Path]:
+    """Return the files of a model from a day on; those of a bucket are fetched to a folder.
+
+    Raises:
+        Problem: the place cannot be read.
+    """
+    try:
+        place = journal.place(address)
+        if isinstance(place, journal.Folder):
+            days = [day for day in Path(address, model).glob("date=*") if day.name >= since]
+            return sorted(path for day in days for path in day.glob("*.parquet"))
+        return place.fetch(f"{model}/", lambda name: name.partition("/")[0] >= since, folder)
+    except Problem:
+        raise
+    except Exception as error:
+        raise Problem(f"the predictions log at {address} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise Problem(f"the predictions log cannot be read: {str(error).strip().splitlines()[0]}") from error
+
+
+def _answer(learnt: Learnt) -> str:
+    """Write an answer as it is looked at."""
+    if learnt.predicts == "number":
+        return "answers[1]"
+    if learnt.predicts == "probability":
+        return "answers[2]"
+    names = ", ".join(_literal(str(name)) for name in learnt.classes or [])
+    return f"([{names}])[list_position(answers, list_max(answers))]"
+
+
+def _literal(value: str | datetime) -> str:
+    if isinstance(value, datetime):
+        return f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat()}'"
+    return "'" + value.replace("'", "''") + "'"

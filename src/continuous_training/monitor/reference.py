@@ -1,0 +1,147 @@
+"""The reference: what a version learnt, kept with its MLflow run, for the monitor to hold the present against.
+
+reference/profile.json         of every column its nulls, values and distances; the metric when it was promoted
+reference/rows.parquet         a sample of the training rows
+reference/predictions.parquet  what it said of the fresh rows: of those that it was fitted on it is surer than of others
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - pydantic reads it
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from continuous_training import registry
+from continuous_training.comparison.evaluation import RecordedClassifier
+from continuous_training.documents import Scalar, Value, first
+from continuous_training.monitor import distances, performance, profile
+from continuous_training.monitor.performance import Measured  # noqa: TC001 - pydantic reads it
+from continuous_training.monitor.profile import Profile  # noqa: TC001
+from continuous_training.problem import Problem
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from numpy.typing import NDArray
+
+    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.documents import Snapshot
+    from continuous_training.registry import Version
+    from continuous_training.settings import Settings
+
+FOLDER, FILE, ROWS, PREDICTIONS = "reference", "profile.json", "rows.parquet", "predictions.parquet"
+PREDICTION = "prediction"
+
+
+class Learnt(Value):
+    """What a version learnt, without the samples. `classes` are a classifier's, in the order of its answers."""
+
+    rows: int
+    since: datetime
+    until: datetime
+    window_days: float
+    columns: dict[str, Profile]
+    prediction: Profile
+    classes: list[Scalar] | None
+    measured: Measured | None
+
+    @property
+    def predicts(self) -> Literal["number", "probability", "class"]:
+        """What an answer is looked at as: of two classes the second one's probability, of more the likeliest."""
+        if self.classes is None:
+            return "number"
+        return "probability" if len(self.classes) == 2 else "class"
+
+    def recorded_as(self, answers: NDArray[np.float64]) -> pd.Series[Any]:
+        """Return answers, of shape (rows, ...), as they are looked at."""
+        if self.classes is None:
+            return pd.Series(answers.ravel())
+        if len(self.classes) == 2:
+            return pd.Series(answers[:, 1])
+        return pd.Series([str(self.classes[place]) for place in answers.argmax(axis=1)])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a version learnt, with samples of its training rows and of its predictions."""
+
+    learnt: Learnt
+    sample: pd.DataFrame
+    predictions: pd.Series[Any]
+
+
+def keep(
+    client: MlflowClient, run_id: str, given: Settings, taken: Snapshot, recorded: Recorded, fresh: pd.DataFrame
+) -> None:
+    """Log what a candidate learnt to its MLflow run.
+
+    Args:
+        client: of MLflow.
+        run_id: the candidate's run.
+        given: the settings.
+        taken: the snapshot that it was trained on.
+        recorded: what it says of the fresh rows.
+        fresh: these rows, in the same order.
+    """
+    classes = [_scalar(one) for one in recorded.classes_] if isinstance(recorded, RecordedClassifier) else None
+    learnt = Learnt(
+        rows=taken.train.rows,
+        since=taken.since,
+        until=taken.fresh_since,
+        window_days=given.monitor.window_days,
+        columns=profile.profiles(taken.train.path, given),
+        prediction=Profile(test="wasserstein", null_share=0, distances=[]),
+        classes=classes,
+        measured=performance.measured(recorded, fresh[given.data.target], fresh[given.data.time], given.compare),
+    )
+    said = learnt.recorded_as(np.asarray(recorded.answers))
+    learnt = learnt.model_copy(update={"prediction": _profile(said, fresh[given.data.time], learnt, given)})
+    few = said.sample(min(len(said), given.monitor.sample_rows), random_state=0)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / FILE).write_text(learnt.model_dump_json(), encoding="utf-8")
+        pq.write_table(profile.sample(taken.train.path, given), folder / ROWS)
+        few.to_frame(PREDICTION).to_parquet(folder / PREDICTIONS, index=False)
+        client.log_artifacts(run_id, made, FOLDER)
+
+
+def kept(client: MlflowClient, version: Version) -> Reference | None:
+    """Return what a version learnt, or None if nothing was kept of it.
+
+    Raises:
+        Problem: it is there and cannot be read.
+    """
+    found = registry.if_there(lambda: client.list_artifacts(version.run_id, FOLDER), f"MLflow run {version.run_id}")
+    if not found:
+        return None
+    with tempfile.TemporaryDirectory() as made:
+        try:
+            folder = Path(client.download_artifacts(version.run_id, FOLDER, made))
+            learnt = Learnt.model_validate_json((folder / FILE).read_bytes())
+            sample, predictions = (pd.read_parquet(folder / name) for name in (ROWS, PREDICTIONS))
+        except ValidationError as error:
+            raise Problem(f"the reference of version {version.number} is of another make: {first(error)}") from error
+        except Exception as error:
+            raise Problem(f"the reference of version {version.number} cannot be read: {error}") from error
+    return Reference(learnt, sample, predictions[PREDICTION])
+
+
+def _profile(said: pd.Series[Any], times: pd.Series[Any], learnt: Learnt, given: Settings) -> Profile:
+    """Profile the predictions by the windows of the fresh rows."""
+    test: distances.Test = "jensenshannon" if learnt.predicts == "class" else "wasserstein"
+    since = (times - times.min()) / pd.Timedelta(days=given.monitor.window_days)
+    period = since.to_numpy().astype(np.int64)
+    windows = [said[period == one] for one in np.unique(period)]
+    found = [distances.between(test, said, one) if len(one) >= profile.LEAST_ROWS else None for one in windows]
+    return Profile(test=test, null_share=0, distances=found)
+
+
+def _scalar(value: Any) -> Scalar:  # noqa: ANN401 - a label of any type
+    plain: Scalar = value.item() if isinstance(value, np.generic) else value
+    return plain
