@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from continuous_training.monitor.finding import Finding
     from continuous_training.settings import Column
 
+PREDICTION, ORDER = "ct.prediction", "ct.order"  # columns beside the features
+
 
 @dataclass(frozen=True)
 class Asked:
     """The rows of a window.
 
-    `table` has the features that came, categories as text and all else as numbers, and `order` to sample by.
+    `table` has the features that came, categories as text and all else as numbers, the predictions as they are looked
+    at if they are known already, and an order to sample by.
     `unreadable` counts the values of a column that are not of its type, and are null in the table.
     """
 
@@ -36,7 +39,7 @@ class Asked:
 
     def sample(self, rows: int) -> pd.DataFrame:
         """Draw so many rows, the same ones however often it is asked; nothing else leaves the warehouse."""
-        return fetched(self.table.order_by("order").limit(rows).drop("order"))
+        return fetched(self.table.order_by(ORDER).limit(rows).drop(ORDER))
 
     def counts(self, asked: dict[str, Any]) -> dict[str, int]:
         """Count rows in one question: how many make each of these expressions true."""

@@ -18,10 +18,10 @@ import duckdb
 import pyarrow.parquet as pq
 
 from continuous_training import settings, warehouse
-from continuous_training.monitor.asked import Asked
+from continuous_training.monitor import asked
+from continuous_training.monitor.asked import PREDICTION, Asked
 from continuous_training.monitor.finding import Finding
 from continuous_training.monitor.profile import plain, quoted
-from continuous_training.monitor.reference import PREDICTION
 from continuous_training.problem import Problem
 from continuous_training.serving import journal
 
@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 
 ADDRESS = "CT_PREDICTIONS"
 AHEAD = timedelta(minutes=5)  # that a server's clock may be before this one's
-ASKED = "role = 'champion' AND model_version = $version"
-BETWEEN = "time >= $since AND time < $until"
+ASKED = "log.role = 'champion' AND log.model_version = $version"
+ORDER = "md5_number_lower(concat_ws(chr(31), log.request_id, log.row))"
+BETWEEN = "log.time >= $since AND log.time < $until"
 
 
 class Log:
@@ -66,7 +67,7 @@ class Log:
         with _said():
             return self.connection.execute(what, bound).fetchall()
 
-    def asked(self, given: Settings, version: str, learnt: Learnt | None, now: datetime) -> Asked | None:
+    def asked(self, given: Settings, version: str, learnt: Learnt, now: datetime) -> Asked | None:
         """Return what a version was asked as champion in the window that ends now; None if the log is empty.
 
         Raises:
@@ -84,19 +85,16 @@ class Log:
             findings.append(Finding(kind="note", said=said))
         values = {name: plain(f"inputs.{quoted(name)}", column) for name, column in columns.items()}
         chosen = [f"{value} AS {quoted(name)}" for name, value in values.items()]
-        if learnt:
-            chosen.append(f"{_answer(learnt)} AS {PREDICTION}")
-        order = "md5_number_lower(concat_ws(chr(31), request_id, row)) AS \"order\""
-        bound = {name: _literal(value) for name, value in window.items()}
+        chosen += [f"{_answer(learnt)} AS {quoted(PREDICTION)}", f"{ORDER} AS {quoted(asked.ORDER)}"]
         where = f"{ASKED} AND {BETWEEN}"
-        for name, value in bound.items():
-            where = where.replace(f"${name}", value)
+        for name, value in window.items():  # a view takes no parameters
+            where = where.replace(f"${name}", _literal(value))
         unread = {
             name: f"count(*) FILTER (inputs.{quoted(name)} IS NOT NULL AND {value} IS NULL)"
             for name, value in values.items()
         }
         [[rows, *unreadable]] = self.rows(f"SELECT {', '.join(['count(*)', *unread.values()])} FROM log WHERE {where}")  # noqa: S608
-        table = self.backend.sql(f"SELECT {', '.join([*chosen, order])} FROM log WHERE {where}", dialect="duckdb")  # noqa: S608
+        table = self.backend.sql(f"SELECT {', '.join(chosen)} FROM log WHERE {where}", dialect="duckdb")  # noqa: S608
         return Asked(
             since=since,
             until=now,
@@ -141,7 +139,7 @@ class Log:
                 FROM log JOIN labels ON {alike}
                 WHERE {ASKED} AND {BETWEEN} AND labels.{quoted(data.target)} IS NOT NULL
                 QUALIFY row_number() OVER (PARTITION BY {once} ORDER BY log.time DESC, log.request_id, log.row) = 1
-                ORDER BY md5_number_lower(concat_ws(chr(31), log.request_id, log.row))
+                ORDER BY {ORDER}
                 LIMIT {given.monitor.sample_rows}
                 """,  # noqa: S608
                 bound,

@@ -1,19 +1,27 @@
-"""The newest rows of the warehouse, for a champion whose predictions are not logged: it is asked about them itself."""
+"""The newest rows of the warehouse, for a champion whose predictions are not logged: it is asked about them here."""
 
 from __future__ import annotations
 
+import operator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
-from continuous_training import warehouse
-from continuous_training.monitor.asked import Asked, fetched, fits, plain
+import pandas as pd
+
+from continuous_training import registry, warehouse
+from continuous_training.comparison import evaluation
+from continuous_training.monitor.asked import ORDER, Asked, fetched, fits, plain
 from continuous_training.monitor.finding import Finding
+from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    import pandas as pd
+    from ibis.expr.types import Table
 
+    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.registry import Version
     from continuous_training.settings import Settings
 
 
@@ -26,44 +34,57 @@ def read(given: Settings, as_of: datetime) -> Asked:
     since = as_of - timedelta(days=given.monitor.window_days)
     rows = _rows(given, since, as_of)
     columns = {name: given.data.columns[name] for name in given.data.features if name in rows.columns}
-    odd = {
-        name: Finding(
-            kind="odd", column=name, said=f"«{name}» is of type {rows[name].type()} now, not the {column.type} it was"
-        )
-        for name, column in columns.items()
-        if not fits(rows[name], column)
-    }
-    kept = {name: plain(rows[name], column) for name, column in columns.items() if name not in odd}
-    table = rows.select(**kept, order=_key(rows, given).hash())
+    misfits = {name: column for name, column in columns.items() if not fits(rows[name], column)}
+    kept = {name: plain(rows[name], column) for name, column in columns.items() if name not in misfits}
     return Asked(
         since=since,
         until=as_of,
-        table=table,
-        rows=int(fetched(rows.aggregate(n=rows.count()))["n"][0]),
-        findings=list(odd.values()),
+        table=rows.select(**kept, **{ORDER: _hashed_key(rows, given)}),
+        rows=int(fetched(rows.aggregate(rows=rows.count()))["rows"][0]),
+        findings=[
+            Finding(kind="odd", column=name, said=f"«{name}» is of type {rows[name].type()} now, not a {column.type}")
+            for name, column in misfits.items()
+        ],
         absent=[name for name in given.data.features if name not in rows.columns],
     )
 
 
 def labelled(given: Settings, as_of: datetime) -> pd.DataFrame:
-    """Draw rows of the newest window whose labels are surely known, all their columns.
+    """Draw rows of the newest window whose labels are surely known: the features, the target and the time.
 
     Raises:
         Problem: the warehouse or the query fails.
     """
     until = as_of - timedelta(days=given.data.label_delay_days)
-    rows = _rows(given, until - timedelta(days=given.monitor.window_days), until)
-    few = rows.order_by(_key(rows, given).hash()).limit(given.monitor.sample_rows)
-    return fetched(few)
+    data, rows = given.data, _rows(given, until - timedelta(days=given.monitor.window_days), until)
+    kept = {name: plain(rows[name], data.columns[name]) for name in data.features if name in rows.columns}
+    kept |= {name: rows[name] for name in (data.target, data.time)}
+    return fetched(rows.order_by(_hashed_key(rows, given)).limit(given.monitor.sample_rows).select(**kept))
 
 
-def _rows(given: Settings, since: datetime, until: datetime):  # noqa: ANN202
+def answers(champion: Version, rows: pd.DataFrame, given: Settings) -> Recorded:
+    """Ask the champion about rows whose columns are as the monitor looks at them.
+
+    Raises:
+        Problem: it cannot be loaded, or cannot answer for them.
+    """
+    estimator = registry.load(champion.uri, given.model.trusted_types)
+    asked = rows.copy()
+    for name in given.data.features:
+        kind = given.data.columns[name].type
+        if name in asked and kind in {"boolean", "timestamp"}:
+            asked[name] = asked[name].astype("bool") if kind == "boolean" else pd.to_datetime(asked[name], unit="s")
+    try:
+        asks = list(getattr(estimator, "feature_names_in_", given.data.features))
+        return evaluation.predict(estimator, asked[asks], given.model.task)
+    except Exception as error:  # whatever estimator the team's model package builds
+        raise Problem(f"version {champion.number} cannot answer for the newest rows: {error}") from error
+
+
+def _rows(given: Settings, since: datetime, until: datetime) -> Table:
     return warehouse.rows(warehouse.connect(given), given.data.query, since, until)
 
 
-def _key(rows, given: Settings):  # noqa: ANN001, ANN202
-    import functools
-    import operator
-
+def _hashed_key(rows: Table, given: Settings) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
     parts = [rows[name].cast("string").fill_null("") for name in given.data.key if name in rows.columns]
-    return functools.reduce(operator.add, parts)
+    return reduce(operator.add, parts).hash()

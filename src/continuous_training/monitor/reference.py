@@ -22,6 +22,7 @@ from continuous_training import registry
 from continuous_training.comparison.evaluation import RecordedClassifier
 from continuous_training.documents import Scalar, Value, first
 from continuous_training.monitor import distances, performance, profile
+from continuous_training.monitor.asked import PREDICTION
 from continuous_training.monitor.performance import Measured  # noqa: TC001 - pydantic reads it
 from continuous_training.monitor.profile import Profile  # noqa: TC001
 from continuous_training.problem import Problem
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
 FOLDER, FILE, ROWS, PREDICTIONS = "reference", "profile.json", "rows.parquet", "predictions.parquet"
-PREDICTION = "prediction"
 
 
 class Learnt(Value):

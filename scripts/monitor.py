@@ -1,0 +1,48 @@
+"""Monitor: examine what the champion is asked now, and ask Jenkins for a training if it has moved too far."""
+
+import argparse
+import logging
+import os
+
+from continuous_training import command, registry
+from continuous_training.problem import Problem
+
+log = logging.getLogger(__name__)
+
+
+def main(given: argparse.Namespace) -> None:
+    """Print what was found, and leave build/monitor.html, monitor.json and monitor/drift.html."""
+    from continuous_training.monitor import examination, page  # seconds that --help should not take
+
+    client, as_of = registry.open_client(), os.environ.get("AS_OF", "")
+    examiner = examination.of(client, given.model, given.source, as_of)
+    found = examiner.examine(given.jenkins, as_of.strip() or None)
+    log.info("%s", page.write(client, found, examiner.given.monitor.shown).resolve().as_uri())
+    print(found.model_dump_json(indent=2) if given.json else found.in_words)
+    if found.asking and found.asking.address == examination.NOWHERE and not given.json:
+        print(found.asking.ping.request("$JENKINS_URL"))
+    if found.faults:
+        raise Problem("; ".join(found.faults))
+
+
+if __name__ == "__main__":
+    arguments = command.parser(
+        str(__doc__),
+        "ct monitor",
+        "ct monitor --source warehouse --jenkins none",
+        "env WEBHOOK_TOKEN=$TOKEN ct monitor --jenkins https://jenkins.example.com",
+    )
+    arguments.add_argument("--model", default="flight_delays", help="the registered model (default: %(default)s)")
+    arguments.add_argument(
+        "--source",
+        choices=["log", "warehouse"],
+        help="what the champion is asked: the predictions log, or the warehouse's newest rows (default: training.yaml's)",
+    )
+    arguments.add_argument(
+        "--jenkins",
+        metavar="URL",
+        default=os.environ.get("JENKINS_URL") or "none",
+        help="whom to ask for a training; none only shows the ping (default: JENKINS_URL, else none)",
+    )
+    arguments.add_argument("--json", action="store_true", help="print a JSON object")
+    command.start(main, arguments)

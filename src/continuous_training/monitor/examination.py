@@ -1,0 +1,269 @@
+"""Monitor: examine what the champion is asked and what its answers are worth; ask Jenkins for a training if need be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from continuous_training import registry, settings
+from continuous_training.comparison.evaluation import Recorded, RecordedClassifier, RecordedRegressor
+from continuous_training.documents import BUILD, Value, write_atomically
+from continuous_training.monitor import decision, drift, history, log, newest, performance, ping, quality, reference
+from continuous_training.monitor.asked import PREDICTION
+from continuous_training.monitor.decision import Decision, State
+from continuous_training.monitor.finding import Drift, Finding
+from continuous_training.monitor.performance import Measured
+from continuous_training.problem import Problem
+from continuous_training.report.words import moment
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+    from continuous_training.monitor.asked import Asked
+    from continuous_training.monitor.reference import Reference
+    from continuous_training.registry import Version
+    from continuous_training.settings import Settings
+
+DOCUMENT = BUILD / "monitor.json"
+ACCOUNT = BUILD / "monitor" / "drift.html"  # Evidently's, with scripts in it
+NOWHERE = "none"  # in place of Jenkins' address: the ping is shown, not sent
+
+
+class Asking(Value):
+    """A ping, and what became of it: the jobs that it started, or why it was not sent."""
+
+    ping: ping.Ping
+    address: str
+    jobs: list[str] = []
+    withheld: str | None = None
+
+
+class Examination(Value):
+    """What was examined, what was found, and what follows."""
+
+    model: str
+    model_version: str | None = None
+    source: Literal["log", "warehouse"]
+    at: datetime
+    as_of: datetime
+    since: datetime | None = None
+    until: datetime | None = None
+    rows: int = 0
+    decision: Decision
+    drifts: list[Drift] = []
+    then: Measured | None = None
+    now: Measured | None = None
+    findings: list[Finding] = []
+    asking: Asking | None = None
+    evidence: str | None = None
+
+    @property
+    def faults(self) -> list[str]:
+        """What kept the monitor from its work."""
+        return [one.said for one in self.findings if one.kind == "fault"]
+
+    @property
+    def in_words(self) -> str:
+        """What a person reads on the console."""
+        lines = [f"{self.decision.verdict}: {self.decision.said}"]
+        lines += [f"{'✗' if one.kind == 'fault' else '!' if one.kind == 'odd' else '·'} {one.said}" for one in self.findings]
+        if self.asking and self.asking.jobs:
+            lines.append(f"Jenkins was asked for a training: {', '.join(self.asking.jobs)}")
+        elif self.asking and self.asking.withheld:
+            lines.append(f"Jenkins is not asked for a training: {self.asking.withheld}")
+        return "\n".join(lines)
+
+
+@dataclass
+class Examiner:
+    """One examination of a model's champion; `now` is the clock of the servers, AS_OF that of the warehouse."""
+
+    client: MlflowClient
+    model: str
+    given: Settings
+    source: Literal["log", "warehouse"]
+    as_of: datetime
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    findings: list[Finding] = field(default_factory=list)
+
+    def examine(self, jenkins: str, asked_as_of: str | None) -> Examination:
+        """Examine, decide, and ask Jenkins at this address for a training if that is what follows.
+
+        A fault is a finding like any other, so that a page and a document say it too; whoever calls makes it an error.
+        """
+        ACCOUNT.unlink(missing_ok=True)
+        if self.as_of > self.now.replace(tzinfo=None):
+            self._find("odd", f"AS_OF={self.as_of:%Y-%m-%d %H:%M} lies in the future: is a clock wrong?")
+        version = registry.holder(self.client, self.model, registry.CHAMPION)
+        found = self._look(version)
+        run = history.begin(self.client, self.model, f"{self.now:%Y-%m-%d %H:%M}")
+        evidence = history.address(self.client, run)
+        asking = None
+        if version and found.decision.verdict == "retrain":
+            asking = self._ask(version, found.decision, jenkins, asked_as_of, evidence)
+        found = found.model_copy(update={"findings": self.findings, "asking": asking, "evidence": evidence})
+        look = history.Look(
+            at=self.now,
+            version=found.model_version,
+            verdict=found.decision.verdict,
+            ratio=max((one.ratio for one in found.drifts), default=None),
+            metric=found.now.value if found.now else None,
+            pinged=bool(asking and asking.jobs),
+        )
+        page = ACCOUNT if look.pinged else None
+        history.end(self.client, run, look, found.model_dump_json(indent=2), page)
+        write_atomically(DOCUMENT, found.model_dump_json(indent=2) + "\n")
+        return found
+
+    def _find(self, kind: Literal["fault", "odd", "note"], said: str) -> None:
+        self.findings.append(Finding(kind=kind, said=said))
+
+    def _blank(self, said: str, version: Version | None = None) -> Examination:
+        """Return an examination that came to nothing."""
+        return Examination(
+            model=self.model,
+            model_version=version.number if version else None,
+            source=self.source,
+            at=self.now,
+            as_of=self.as_of,
+            decision=Decision(verdict="not enough data", cause="", said=said),
+        )
+
+    def _look(self, version: Version | None) -> Examination:
+        """Look at everything that can be looked at."""
+        if version is None:
+            self._find("note", f"{self.model} has no champion: the first promotion brings one")
+            return self._blank("there is no champion")
+        try:
+            learnt = reference.kept(self.client, version)
+            if learnt is None:
+                said = f"version {version.number} has no reference: the next version that Compare promotes has one"
+                self._find("note", said)
+                return self._blank("nothing is known of what the champion learnt", version)
+            if self.source == "warehouse":
+                return self._compare(version, learnt, newest.read(self.given, self.as_of), None)
+            since = self.now - timedelta(days=self.given.monitor.window_days + self.given.data.label_delay_days)
+            with log.opened(self.model, since) as opened:
+                asked = opened.asked(self.given, version.number, learnt.learnt, self.now)
+                if asked is None:
+                    self._find("note", "the predictions log has no rows of these days: does anybody ask the servers?")
+                    return self._blank("the predictions log is empty", version)
+                return self._compare(version, learnt, asked, opened)
+        except Problem as problem:
+            self._find("fault", str(problem))
+            return self._blank("the examination could not be made", version)
+
+    def _compare(self, version: Version, learnt: Reference, asked: Asked, opened: log.Log | None) -> Examination:
+        """Hold a window against what was learnt."""
+        limits = self.given.monitor
+        self.findings += asked.findings
+        blank = self._blank(f"{asked.rows:,} rows, and {limits.min_rows:,} are needed", version)
+        blank = blank.model_copy(update={"since": asked.since, "until": asked.until, "rows": asked.rows})
+        if asked.rows < limits.min_rows:
+            return blank
+        null_shares = quality.nulls(asked)
+        self.findings += quality.check(asked, learnt.learnt, self.given, null_shares)
+        window = asked.sample(limits.sample_rows)
+        now = self._worth(version, learnt, opened)
+        if opened is None:
+            try:
+                said = newest.answers(version, window, self.given)
+                window[PREDICTION] = learnt.learnt.recorded_as(np.asarray(said.answers)).to_numpy()
+            except Problem as problem:
+                self._find("odd", str(problem))
+        seen = drift.look(learnt, window, self.given, null_shares)
+        drifts = seen.drifts if seen else []
+        if seen:
+            seen.write(ACCOUNT)
+        state = State.of(version)
+        ratios = {one.name: one.ratio for one in drifts}
+        if now:
+            ratios[decision.METRIC] = decision.fell(learnt.learnt.measured, now)
+        state = state.after(ratios, limits)
+        state.write(self.client, version)
+        moved = state.moved(limits)
+        odd = len({one.column for one in self.findings if one.kind == "odd" and one.column})
+        decided = decision.decide(drifts, learnt.learnt.measured, now, moved=moved, odd=odd, limits=limits)
+        return blank.model_copy(
+            update={
+                "decision": decided,
+                "drifts": [one.model_copy(update={"moved": one.name in moved}) for one in drifts],
+                "then": learnt.learnt.measured,
+                "now": now,
+            }
+        )
+
+    def _worth(self, version: Version, learnt: Reference, opened: log.Log | None) -> Measured | None:
+        """Measure what the answers were worth whose truth is known by now; say why, where that cannot be said."""
+        data = self.given.data
+        try:
+            if opened is None:
+                rows = newest.labelled(self.given, self.as_of)
+                recorded: Recorded = newest.answers(version, rows, self.given) if len(rows) else _nothing()
+            elif opened.has_keys(self.given):
+                rows = opened.labelled(self.given, version.number, self.as_of, self.now)
+                recorded = _recorded(rows, learnt)
+            else:
+                said = f"no labels can be joined: clients do not send {', '.join(data.key)} beside the features"
+                self._find("note", said)
+                return None
+        except Problem as problem:
+            self._find("fault", f"what the answers are worth cannot be said: {problem}")
+            return None
+        measured = performance.measured(recorded, rows[data.target], rows[data.time], self.given.compare)
+        if measured is None:
+            self._find("note", f"labels are known of {len(rows):,} rows, too few for an interval")
+        return measured
+
+    def _ask(self, version: Version, decided: Decision, jenkins: str, as_of: str | None, evidence: str) -> Asking:
+        """Ask for a training, unless that has been done. Only what was delivered is remembered."""
+        limits = self.given.monitor
+        message = ping.Ping(
+            reason=f"version {version.number}: {decided.cause}",
+            as_of=as_of,
+            model=self.model,
+            model_version=version.number,
+            evidence=evidence,
+        )
+        asking = Asking(ping=message, address=registry.without_password(jenkins))
+        champion = registry.holder(self.client, self.model, registry.CHAMPION)  # as it is now: others may be at it too
+        if champion is None or champion.number != version.number:
+            return asking.model_copy(update={"withheld": f"version {version.number} is not champion any more"})
+        state = State.of(champion)
+        until = state.rests_until(limits)
+        if until and until > self.now:
+            said = f"that was done for version {version.number}, and is not done again before {moment(until)}"
+            return asking.model_copy(update={"withheld": said})
+        if jenkins == NOWHERE:
+            return asking.model_copy(update={"withheld": "no Jenkins is named"})
+        try:
+            jobs = ping.send(jenkins, message)
+        except Problem as problem:
+            self._find("fault", str(problem))
+            return asking.model_copy(update={"withheld": "the ping did not arrive"})
+        sent = {"pinged": self.now, "reason": message.reason, "evidence": evidence}
+        state.model_copy(update=sent).write(self.client, champion)
+        return asking.model_copy(update={"jobs": jobs})
+
+
+def of(client: MlflowClient, model: str, source: Literal["log", "warehouse"] | None, as_of: str) -> Examiner:
+    """Prepare an examination as training.yaml has it; AS_OF as a run takes it."""
+    given = settings.load(model)
+    return Examiner(client, model, given, source or given.monitor.source, settings.as_of(as_of, given.data.clock))
+
+
+def _recorded(rows: pd.DataFrame, learnt: Reference) -> Recorded:
+    """Return logged answers as those of a model."""
+    answers = np.array(rows["answers"].tolist(), dtype=np.float64)
+    if learnt.learnt.classes is None:
+        return RecordedRegressor(answers.ravel())
+    return RecordedClassifier(answers, np.array(learnt.learnt.classes))
+
+
+def _nothing() -> Recorded:
+    return RecordedRegressor(np.empty(0))

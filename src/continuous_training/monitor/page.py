@@ -1,0 +1,105 @@
+"""The monitor's page, build/monitor.html: the verdict in words, each column, and how far all moved over the last checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from continuous_training.documents import BUILD, percent, write_atomically
+from continuous_training.monitor import history
+from continuous_training.monitor.examination import ACCOUNT
+from continuous_training.report.plots import Axis
+from continuous_training.report.templates import template
+from continuous_training.report.words import moment, number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow import MlflowClient
+
+    from continuous_training.monitor.examination import Examination
+    from continuous_training.monitor.history import Look
+
+TEMPLATE = Path(__file__).with_name("monitor.html.j2")
+FILTERS = (("moment", moment), ("number", number), ("percent", percent))
+PAGE = BUILD / "monitor.html"
+HEADLINES = {
+    "none": ("good", "The champion is asked what it learnt"),
+    "warn": ("held", "Something has moved, not enough for a training"),
+    "retrain": ("bad", "The champion needs a training"),
+    "not enough data": ("calm", "Not enough data to tell"),
+}
+HIGHEST = 3.0  # times its limit: what lies further is drawn there
+LEFT, RIGHT, TOP, BOTTOM = 34, 632, 24, 176
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One examination in the drawing; `y` is None where nothing was measured."""
+
+    x: float
+    y: float | None
+    look: Look
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The furthest column at each of the last examinations, in parts of its limit."""
+
+    y: Axis
+    marks: list[Mark]
+
+    @property
+    def lines(self) -> list[list[tuple[float, float]]]:
+        """The points that a line joins: it breaks where nothing was measured, and where the champion changed."""
+        found: list[list[tuple[float, float]]] = [[]]
+        for mark in self.marks:
+            if mark.changed or mark.y is None:
+                found.append([])
+            if mark.y is not None:
+                found[-1].append((mark.x, mark.y))
+        return [points for points in found if len(points) > 1]
+
+
+def write(client: MlflowClient, found: Examination, most: int) -> Path:
+    """Write the page, whole or not at all, with as many of the last examinations; return its path."""
+    write_atomically(PAGE, render(found, history.past(client, found.model, most)))
+    return PAGE
+
+
+def render(found: Examination, past: Sequence[Look]) -> str:
+    """Return the page."""
+    tone, headline = HEADLINES[found.decision.verdict]
+    if found.faults:
+        tone, headline = "bad", "The monitor could not do all of its work"
+    return template(TEMPLATE, *FILTERS).render(
+        found=found,
+        tone=tone,
+        headline=headline,
+        drifts=sorted(found.drifts, key=lambda one: -one.ratio),
+        drawing=drawing(past) if past else None,
+        past=past,
+        account=ACCOUNT.relative_to(BUILD) if found.drifts else None,
+        highest=HIGHEST,
+    )
+
+
+def drawing(past: Sequence[Look]) -> Drawing:
+    """Place the last examinations beside one another, the newest on the right."""
+    across = Axis(0, max(len(past) - 1, 1), LEFT + 8, RIGHT - 8)
+    up = Axis(0, HIGHEST, BOTTOM, TOP)
+    before = [None, *(look.version for look in past)]
+    return Drawing(
+        up,
+        [
+            Mark(
+                x=across.at(place),
+                y=None if look.ratio is None else up.at(min(look.ratio, HIGHEST)),
+                look=look,
+                changed=bool(before[place] and look.version and look.version != before[place]),
+            )
+            for place, look in enumerate(past)
+        ],
+    )

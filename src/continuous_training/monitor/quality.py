@@ -1,0 +1,71 @@
+"""Data quality: what is wrong with the values that the champion is asked with, counted in all rows of the window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from continuous_training.documents import percent
+from continuous_training.monitor.finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from continuous_training.monitor.asked import Asked
+    from continuous_training.monitor.reference import Learnt
+    from continuous_training.settings import Settings
+
+SAID = {
+    "null": "has no value in {now} of the rows; it was {then} in training, and {allowed} are allowed",
+    "unreadable": "is no {type} in {now} of the rows",
+    "new": "is a value that was never learnt in {now} of the rows",
+    "outside": "is outside of {low} to {high} in {now} of the rows",
+}
+
+
+def nulls(asked: Asked) -> dict[str, float]:
+    """Return the share of nulls in each column, of the values that could be read."""
+    counted = asked.counts({name: asked.table[name].isnull() for name in asked.table.columns})
+    return {name: rows / asked.rows for name, rows in counted.items()}
+
+
+def check(asked: Asked, learnt: Learnt, given: Settings, null_shares: dict[str, float]) -> Iterator[Finding]:
+    """Say what is wrong with each column; a share of `max_odd_share` of the rows may be."""
+    for name in asked.absent:
+        yield Finding(kind="odd", column=name, said=f"«{name}» has disappeared: no row has such a column")
+    columns = [name for name in given.data.features if name in asked.table.columns]
+    counted = asked.counts(
+        {(name, kind): holds for name in columns for kind, holds in _asks(asked, learnt, given, name).items()}
+    )
+    for name in columns:
+        column, most = given.data.columns[name], given.monitor.max_odd_share
+        unreadable = asked.unreadable.get(name, 0) / asked.rows
+        if null_shares[name] == 1 and not unreadable:
+            yield Finding(kind="odd", column=name, said=f"«{name}» has no value in any row")
+            continue
+        then = learnt.columns[name].null_share if name in learnt.columns else 0.0
+        shares = {
+            "null": null_shares[name] - unreadable,
+            "unreadable": unreadable,
+            **{kind: rows / asked.rows for (of, kind), rows in counted.items() if of == name},
+        }
+        limits = {"null": max(then, column.max_null_share) + most}
+        for kind, share in shares.items():
+            if share > limits.get(kind, most):
+                told = {"type": column.type, "low": column.min, "high": column.max, "now": percent(share)}
+                told |= {"then": percent(then), "allowed": percent(column.max_null_share)}
+                yield Finding(kind="odd", column=name, said=f"«{name}» {SAID[kind].format(**told)}")
+
+
+def _asks(asked: Asked, learnt: Learnt, given: Settings, name: str) -> dict[str, Any]:
+    """Return what is counted in a column: expressions of the window's table."""
+    column, value = given.data.columns[name], asked.table[name]
+    found: dict[str, Any] = {}
+    known = learnt.columns[name].values if name in learnt.columns else None
+    if column.type == "category" and known is not None:
+        found["new"] = value.notnull() & value.notin(list(known))
+    if column.type in {"number", "integer"}:
+        beyond = [value < column.min] if column.min is not None else []
+        beyond += [value > column.max] if column.max is not None else []
+        if beyond:
+            found["outside"] = beyond[0] | beyond[-1]
+    return found

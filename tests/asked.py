@@ -1,0 +1,60 @@
+"""What a champion of the toy model is asked: rows that are like those it learnt, or are not, in a real predictions log."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from continuous_training.serving.predictions import Batch, PredictionsLog
+from toy import events
+
+INPUTS = ["shade", "x", "y"]
+
+
+def rows(count: int = 1200, shift: float = 0, start: int = 0) -> pd.DataFrame:
+    """Give the newest events of the toy's warehouse before its AS_OF, with x moved by so much."""
+    frame = events().iloc[: 60 * 40].tail(count).reset_index(drop=True)
+    frame["x"] += shift
+    frame["id"] += start
+    return frame
+
+
+def certain(frame: pd.DataFrame) -> np.ndarray:
+    """Answer as a model does that knows how the toy's events come about."""
+    late = 1 / (1 + np.exp(-1.5 * frame["x"].to_numpy()))
+    return np.stack([1 - late, late], axis=1)
+
+
+def log(
+    frame: pd.DataFrame,
+    *,
+    answers: np.ndarray | None = None,
+    version: str = "1",
+    role: str = "champion",
+    ago: timedelta = timedelta(hours=1),
+    keys: bool = True,
+) -> None:
+    """Log that these rows were answered, as a server's worker does."""
+    address = os.environ.get("CT_PREDICTIONS") or ".ct/predictions"
+    cells: dict[str, Any] = {name: frame[name].tolist() for name in INPUTS if name in frame}
+    with tempfile.TemporaryDirectory() as state:
+        worker = PredictionsLog(address, "toy", state=Path(state), count=lambda *_: None)
+        worker.start()
+        worker.append(
+            Batch(
+                version=version,
+                role=role,
+                requests=[(f"{version}-{role}-{frame['id'].min()}", range(len(frame)))],
+                inputs=cells,
+                keys={"id": frame["id"].tolist()} if keys else {},
+                answers=certain(frame) if answers is None else answers,
+                time=datetime.now(UTC) - ago,
+            )
+        )
+        worker.close()
