@@ -36,7 +36,7 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--source",
         choices=["log", "warehouse"],
-        help="what the champion is asked: the predictions log, or the warehouse's newest rows (default: training.yaml's)",
+        help="the predictions log, or the newest rows of the warehouse (default: what training.yaml says)",
     )
     arguments.add_argument(
         "--jenkins",

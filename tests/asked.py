@@ -1,4 +1,4 @@
-"""What a champion of the toy model is asked: rows that are like those it learnt, or are not, in a real predictions log."""
+"""What a champion of the toy model is asked: rows like those it learnt, or others, in a real predictions log."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from continuous_training.documents import Value, percent
 from continuous_training.monitor import performance
@@ -38,7 +38,7 @@ Verdict = Literal["none", "warn", "retrain", "not enough data"]
 class State(Value):
     """What is remembered of a version: how often in a row each has been over its limit, and the last ping."""
 
-    over: dict[str, int] = {}
+    over: dict[str, int] = Field(default_factory=dict)
     pinged: datetime | None = None
     reason: str | None = None
     evidence: str | None = None
@@ -130,7 +130,11 @@ def _of_columns(names: list[str], of: int, *, answers: bool) -> str:
     if names:
         others = f", and so did {PREDICTIONS}" if answers else ""
         return f"{listed(names)} moved ({len(names)} of {counted(of, 'column')}){others}"
-    return f"{PREDICTIONS} moved, and none of {counted(of, 'column')}" if answers else f"no drift in {counted(of, 'column')}"
+    return (
+        f"{PREDICTIONS} moved, and none of {counted(of, 'column')}"
+        if answers
+        else f"no drift in {counted(of, 'column')}"
+    )
 
 
 def _of_the_metric(then: Measured, now: Measured, *, worse: bool) -> str:

@@ -37,10 +37,11 @@ def between(test: Test, reference: pd.Series[Any], window: pd.Series[Any]) -> fl
         return _wasserstein(before.to_numpy(np.float64), now.to_numpy(np.float64))
     shares = [values.value_counts(normalize=True) for values in (before, now)]
     known = shares[0].index.union(shares[1].index)
-    return jensenshannon(*(each.reindex(known, fill_value=0).to_numpy() for each in shares))
+    learnt, asked = (np.asarray(each.reindex(known, fill_value=0), dtype=np.float64) for each in shares)
+    return jensenshannon(learnt, asked)
 
 
-def jensenshannon(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
+def jensenshannon(before: NDArray[Any], now: NDArray[Any]) -> float:
     """Return the distance of two ways to share the same categories, each of shape (categories,)."""
     from scipy.spatial import distance
 

@@ -51,7 +51,7 @@ def look(reference: Reference, window: pd.DataFrame, given: Settings, null_share
     for name, profile in profiles.items():
         if profile.test == "jensenshannon":  # categories, or numbers that are looked at as such
             before[name], now[name] = _texts(before[name]), _texts(now[name])
-    limits = _limits(reference, profiles, given, before, now)
+    limits = _limits(profiles, given, before, now)
     account = _account(before, now, {name: (profile.test, limits[name]) for name, profile in profiles.items()})
     found = {one["config"]["column"]: float(one["value"]) for one in account.dict()["metrics"]}
     drifts = [
@@ -83,9 +83,7 @@ def _profiles(reference: Reference, window: pd.DataFrame, given: Settings) -> di
     return found
 
 
-def _limits(
-    reference: Reference, profiles: dict[str, Profile], given: Settings, before: pd.DataFrame, now: pd.DataFrame
-) -> dict[str, float]:
+def _limits(profiles: dict[str, Profile], given: Settings, before: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
     """Return how far each may lie: `distances` says what the three parts of this are."""
     learnt = {name: profile.measured for name, profile in profiles.items() if name != PREDICTION and profile.distances}
     times = distances.factor(learnt, given.monitor.false_alarms)
@@ -111,7 +109,8 @@ def _account(before: pd.DataFrame, now: pd.DataFrame, asked: dict[str, tuple[dis
     from evidently.metrics import ValueDrift
 
     numbers = [name for name, (test, _) in asked.items() if test == "wasserstein"]
-    described = DataDefinition(numerical_columns=numbers, categorical_columns=[name for name in asked if name not in numbers])
+    others = [name for name in asked if name not in numbers]
+    described = DataDefinition(numerical_columns=numbers, categorical_columns=others)
     report = Report([ValueDrift(column=name, method=test, threshold=limit) for name, (test, limit) in asked.items()])
     current, learnt = (Dataset.from_pandas(frame, data_definition=described) for frame in (now, before))
     return report.run(current, learnt)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import Field
 
 from continuous_training import registry, settings
 from continuous_training.comparison.evaluation import Recorded, RecordedClassifier, RecordedRegressor
@@ -19,6 +19,7 @@ from continuous_training.monitor.finding import Drift, Finding
 from continuous_training.monitor.performance import Measured
 from continuous_training.problem import Problem
 from continuous_training.report.words import moment
+from continuous_training.warehouse import without_password
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = BUILD / "monitor.json"
 ACCOUNT = BUILD / "monitor" / "drift.html"  # Evidently's, with scripts in it
+SIGNS = {"fault": "✗", "odd": "!", "note": "·"}
 NOWHERE = "none"  # in place of Jenkins' address: the ping is shown, not sent
 
 
@@ -39,7 +41,7 @@ class Asking(Value):
 
     ping: ping.Ping
     address: str
-    jobs: list[str] = []
+    jobs: list[str] = Field(default_factory=list)
     withheld: str | None = None
 
 
@@ -55,10 +57,10 @@ class Examination(Value):
     until: datetime | None = None
     rows: int = 0
     decision: Decision
-    drifts: list[Drift] = []
+    drifts: list[Drift] = Field(default_factory=list)
     then: Measured | None = None
     now: Measured | None = None
-    findings: list[Finding] = []
+    findings: list[Finding] = Field(default_factory=list)
     asking: Asking | None = None
     evidence: str | None = None
 
@@ -71,7 +73,7 @@ class Examination(Value):
     def in_words(self) -> str:
         """What a person reads on the console."""
         lines = [f"{self.decision.verdict}: {self.decision.said}"]
-        lines += [f"{'✗' if one.kind == 'fault' else '!' if one.kind == 'odd' else '·'} {one.said}" for one in self.findings]
+        lines += [f"{SIGNS[one.kind]} {one.said}" for one in self.findings]
         if self.asking and self.asking.jobs:
             lines.append(f"Jenkins was asked for a training: {', '.join(self.asking.jobs)}")
         elif self.asking and self.asking.withheld:
@@ -230,7 +232,7 @@ class Examiner:
             model_version=version.number,
             evidence=evidence,
         )
-        asking = Asking(ping=message, address=registry.without_password(jenkins))
+        asking = Asking(ping=message, address=without_password(jenkins))
         champion = registry.holder(self.client, self.model, registry.CHAMPION)  # as it is now: others may be at it too
         if champion is None or champion.number != version.number:
             return asking.model_copy(update={"withheld": f"version {version.number} is not champion any more"})

@@ -6,13 +6,14 @@ and Evidently's page, where a training was asked for.
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - pydantic reads it
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from continuous_training import registry
 from continuous_training.documents import Value
+from continuous_training.warehouse import without_password
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,7 @@ def address(client: MlflowClient, run_id: str) -> str:
     if not uri.startswith(("http://", "https://")):
         return f"runs:/{run_id}"
     experiment = client.get_run(run_id).info.experiment_id
-    return f"{registry.without_password(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    return f"{without_password(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
 
 def end(client: MlflowClient, run_id: str, look: Look, document: str, page: Path | None) -> None:

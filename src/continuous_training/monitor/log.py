@@ -123,9 +123,9 @@ class Log:
         reader = warehouse.stream(truth[[name for name in names if name in truth.columns]])
         self.connection.register("arriving", reader)
         keys = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
+        sides = [(f"log.{where}.{quoted(name)}", f"labels.{quoted(name)}", name) for name, where in keys.items()]
         alike = " AND ".join(
-            f"{plain(f'log.{where}.{quoted(name)}', data.columns[name])} = {plain(f'labels.{quoted(name)}', data.columns[name])}"
-            for name, where in keys.items()
+            f"{plain(sent, data.columns[name])} = {plain(known, data.columns[name])}" for sent, known, name in sides
         )
         back = given.monitor.window_days + data.label_delay_days
         bound = {"version": version, "since": now - timedelta(days=back), "until": now + AHEAD}
@@ -153,10 +153,8 @@ class Log:
 
     def _others(self, window: dict[str, Any]) -> Iterator[Finding]:
         """Say what is left out because others answered it, or the version in another role."""
-        counted = self.rows(
-            f"SELECT model_version, role, count(*) FROM log WHERE {BETWEEN} AND NOT ({ASKED}) GROUP BY ALL ORDER BY ALL",  # noqa: S608
-            **window,
-        )
+        others = f"FROM log WHERE {BETWEEN} AND NOT ({ASKED}) GROUP BY ALL ORDER BY ALL"
+        counted = self.rows(f"SELECT model_version, role, count(*) {others}", **window)
         if counted:
             told = ", ".join(f"{rows:,} of version {version} as {role}" for version, role, rows in counted)
             yield Finding(kind="note", said=f"left out of the window: {told}")

@@ -1,4 +1,4 @@
-"""The monitor's page, build/monitor.html: the verdict in words, each column, and how far all moved over the last checks."""
+"""The monitor's page, build/monitor.html: the verdict in words, every column, and how far they moved lately."""
 
 from __future__ import annotations
 

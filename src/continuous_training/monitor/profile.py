@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
+from pydantic import Field
 
 from continuous_training.documents import Value
 from continuous_training.monitor import distances
@@ -35,7 +36,7 @@ class Profile(Value):
 
     test: Test
     null_share: float
-    quantiles: list[float] = []
+    quantiles: list[float] = Field(default_factory=list)
     values: dict[str, float] | None = None
     distances: list[float | None]
 
@@ -54,7 +55,7 @@ def profiles(path: Path, given: Settings) -> dict[str, Profile]:
 
 def sample(path: Path, given: Settings) -> Any:  # noqa: ANN401 - a pyarrow.Table, which has no types
     """Draw rows from a snapshot's file by the hash of their key: the same ones however often it is asked."""
-    names = [name for name in given.data.features]
+    names = given.data.features
     with duckdb.connect() as connection:
         rows = connection.read_parquet(str(path))
         kept = ", ".join(f"{plain(quoted(name), given.data.columns[name])} AS {quoted(name)}" for name in names)

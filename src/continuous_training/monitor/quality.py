@@ -34,7 +34,7 @@ def check(asked: Asked, learnt: Learnt, given: Settings, null_shares: dict[str, 
         yield Finding(kind="odd", column=name, said=f"«{name}» has disappeared: no row has such a column")
     columns = [name for name in given.data.features if name in asked.table.columns]
     counted = asked.counts(
-        {(name, kind): holds for name in columns for kind, holds in _asks(asked, learnt, given, name).items()}
+        {f"{kind} {name}": holds for name in columns for kind, holds in _asks(asked, learnt, given, name).items()}
     )
     for name in columns:
         column, most = given.data.columns[name], given.monitor.max_odd_share
@@ -46,7 +46,7 @@ def check(asked: Asked, learnt: Learnt, given: Settings, null_shares: dict[str, 
         shares = {
             "null": null_shares[name] - unreadable,
             "unreadable": unreadable,
-            **{kind: rows / asked.rows for (of, kind), rows in counted.items() if of == name},
+            **{kind: counted.get(f"{kind} {name}", 0) / asked.rows for kind in ("new", "outside")},
         }
         limits = {"null": max(then, column.max_null_share) + most}
         for kind, share in shares.items():

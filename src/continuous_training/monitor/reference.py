@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - pydantic reads it
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,8 +23,8 @@ from continuous_training.comparison.evaluation import RecordedClassifier
 from continuous_training.documents import Scalar, Value, first
 from continuous_training.monitor import distances, performance, profile
 from continuous_training.monitor.asked import PREDICTION
-from continuous_training.monitor.performance import Measured  # noqa: TC001 - pydantic reads it
-from continuous_training.monitor.profile import Profile  # noqa: TC001
+from continuous_training.monitor.performance import Measured
+from continuous_training.monitor.profile import Profile
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
