@@ -235,8 +235,20 @@ class DataCheck(Document):
         return [check for check in self.checks if not check.passed]
 
 
+class Drifted(Value):
+    """What the monitor said of the champion when it asked for this run, and where its evidence is."""
+
+    model_version: str
+    at: datetime
+    said: str
+    evidence: str
+
+
 class Plan(Document):
-    """Plan: whether there is anything to learn, and the fingerprint of what would be learnt."""
+    """Plan: whether there is anything to learn, and the fingerprint of what would be learnt.
+
+    A run that drift has started has what had `drifted`.
+    """
 
     noun: ClassVar[str] = "plan"
     verb: ClassVar[str] = "plan"
@@ -246,6 +258,7 @@ class Plan(Document):
     fingerprint: str
     parts: dict[str, str]
     resumes: str | None = None
+    drifted: Drifted | None = None
 
 
 class Candidate(Document):

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from continuous_training import promotion, registry, settings
-from continuous_training.documents import Plan, Run, Snapshot, Stopwatch
+from continuous_training.documents import Drifted, Plan, Run, Snapshot, Stopwatch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,6 +36,19 @@ def _learnt_with(given: Settings) -> str:
 def _answered(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
     """Return the run that this one repeats, if it was asked for by a program that did so before."""
     return registry.answered(client, run, since) if run.trigger in PINGS and not run.force else None
+
+
+def _drifted(client: MlflowClient, run: Run) -> Drifted | None:
+    """Return what the monitor said when it asked for this run, if it did."""
+    champion = registry.holder(client, run.model, registry.CHAMPION) if run.trigger == "drift" else None
+    if champion is None:
+        return None
+    from continuous_training.monitor import state  # seconds that only the runs after a ping pay
+
+    known = state.State.of(champion)
+    if known.pinged is None or known.said is None or known.evidence is None:
+        return None
+    return Drifted(model_version=champion.number, at=known.pinged, said=known.said, evidence=known.evidence)
 
 
 def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer: Stopwatch) -> Plan:
@@ -84,4 +97,12 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
             reason = (
                 f"run {before.info.run_name} trained this fingerprint and {halted}: its candidate is taken up again"
             )
-    return Plan(decision=decision, reason=reason, fingerprint=fingerprint, parts=parts, resumes=resumes, **timer.stop())
+    return Plan(
+        decision=decision,
+        reason=reason,
+        fingerprint=fingerprint,
+        parts=parts,
+        resumes=resumes,
+        drifted=_drifted(client, run),
+        **timer.stop(),
+    )

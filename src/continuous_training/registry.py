@@ -34,6 +34,7 @@ OUTCOME = "ct.outcome"  # how far a run got: set last, so a run without one was 
 DEPLOYED, REJECTED, HELD, UNAPPROVED = "deployed", "rejected", "held", "not approved"
 ROLLED_BACK = "rolled back"
 TRIGGER, REASON, AS_OF = "ct.trigger", "ct.reason", "ct.as_of"
+EVIDENCE = "ct.evidence"  # where the monitor's is, on a run that it has asked for
 TRAINED_UNTIL = "ct.trained_until"
 TERMS = "ct.terms"  # hash of what the verdict was judged by
 

@@ -85,6 +85,7 @@ def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, pla
         "ct.branch": run.branch,
         registry.TRIGGER: run.trigger,
         registry.REASON: registry.clipped(run.reason),
+        **({registry.EVIDENCE: planned.drifted.evidence} if planned.drifted else {}),
         registry.AS_OF: run.as_of.isoformat(),
         registry.TRAINED_UNTIL: taken.fresh_since.isoformat(),
         "ct.train_rows": str(taken.train.rows),

@@ -8,7 +8,7 @@ import pytest
 
 import asked
 from continuous_training import registry
-from continuous_training.monitor import decision, examination
+from continuous_training.monitor import examination, state
 from continuous_training.monitor.examination import Examination
 from pipeline import Pipeline
 
@@ -26,8 +26,8 @@ def _remembers_nothing(champion: Pipeline, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CT_PREDICTIONS", str(tmp_path / "predictions"))
     monkeypatch.setenv("AS_OF", "2020-03-01")
     version = registry.holder(champion.client, "toy", registry.CHAMPION)
-    if version and decision.TAG in version.tags:
-        champion.client.delete_model_version_tag("toy", version.number, decision.TAG)
+    if version and state.TAG in version.tags:
+        champion.client.delete_model_version_tag("toy", version.number, state.TAG)
 
 
 def examine(champion: Pipeline, source: str = "log", jenkins: str = "none") -> Examination:
@@ -37,17 +37,23 @@ def examine(champion: Pipeline, source: str = "log", jenkins: str = "none") -> E
 def test_a_champion_that_is_asked_what_it_learnt_is_left_alone(champion: Pipeline) -> None:
     asked.log(asked.rows())
     found = examine(champion)
-    print(found.in_words); print(*found.drifts, sep="\n"); print(found.then, found.now)
+    print(found.in_words)
+    print(*found.drifts, sep="\n")
+    print(found.then, found.now)
     assert found.decision.verdict == "none", found.in_words
 
 
 def test_it_asks_for_a_training_when_the_champion_is_asked_otherwise(champion: Pipeline) -> None:
     asked.log(asked.rows(shift=2))
     found = examine(champion)
-    print(found.in_words); print(*found.drifts, sep="\n")
+    print(found.in_words)
+    print(*found.drifts, sep="\n")
     assert found.decision.verdict == "retrain", found.in_words
+
 
 def test_wh(champion: Pipeline) -> None:
     found = examine(champion, "warehouse")
-    print(found.in_words); print(*found.drifts, sep="\n"); print(found.then, found.now)
+    print(found.in_words)
+    print(*found.drifts, sep="\n")
+    print(found.then, found.now)
     assert 0

@@ -32,6 +32,8 @@ CREDENTIALS = [
 [JOBS] = [item["script"] for item in CASC["jobs"] if "script" in item]
 JENKINSFILES = [ROOT / "Jenkinsfile", *sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))]
 
+SCHEDULED = [ROOT / f"jenkins/{name}.Jenkinsfile" for name in ("reap", "drift-monitor")]  # in the order of their jobs
+
 FROM_OUTSIDE = re.compile(r"\$\{([A-Z0-9_]+)(:-[^}]*)?\}")
 LISTED = re.compile(r"([A-Z0-9_]+) +(random|needed|optional) +[^\[\]]+?(?: \[([^\[\]]+)\])?")
 SECRETS = {"password", "secret"}  # attributes that hold one
@@ -227,13 +229,14 @@ class TestJobs:
         assert re.findall(r"^(\w+Job)\('([^']+)'\)", JOBS, re.MULTILINE) == [
             ("multibranchPipelineJob", "model"),
             ("pipelineJob", "reap"),
+            ("pipelineJob", "drift-monitor"),
         ]
-        assert re.findall(r"scriptPath\('([^']+)'\)", JOBS) == ["jenkins/reap.Jenkinsfile"]
-        assert (ROOT / "jenkins/reap.Jenkinsfile").exists()
+        assert [ROOT / path for path in re.findall(r"scriptPath\('([^']+)'\)", JOBS)] == SCHEDULED
+        assert all(path.exists() for path in SCHEDULED)
 
     def test_the_clock_of_a_job_is_its_jenkinsfiles_own(self) -> None:
-        [cron] = parse((ROOT / "jenkins/reap.Jenkinsfile").read_text(), "reap.Jenkinsfile").triggers
-        assert re.findall(r"spec\('([^']+)'\)", JOBS) == [cron.arguments[0].value.text.strip("'")]
+        clocks = [parse(path.read_text(), path.name).triggers for path in SCHEDULED]
+        assert re.findall(r"spec\('([^']+)'\)", JOBS) == [cron.arguments[0].value.text.strip("'") for [cron] in clocks]
 
     @pytest.mark.parametrize("source", ["github", "git"])
     def test_where_branches_come_from_is_said_in_the_plugins_words(self, source: str) -> None:

@@ -1,16 +1,12 @@
 """The decision: nothing, a warning or a training, and why, in words.
 
-What counts as moved is remembered between two examinations, and so is when a training was last asked for: in a tag of
-the champion's version. A column that hovers at its limit does not change sides at every look, and a version has one
-training asked for in a cool-down.
+A training follows when the live metric has surely fallen, when a good part of the columns has moved, or when one has
+and the predictions with it. What is wrong with the data is a warning: training on it would teach what is wrong.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field, ValidationError
 
 from continuous_training.documents import Value, percent
 from continuous_training.monitor import performance
@@ -21,66 +17,13 @@ from continuous_training.report.words import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow import MlflowClient
-
     from continuous_training.monitor.finding import Drift
     from continuous_training.monitor.performance import Measured
-    from continuous_training.registry import Version
     from continuous_training.settings import Monitor
 
-TAG = "ct.monitor"
 METRIC = "the live metric"  # its name beside the columns'
-ROOM = 4000  # characters of a tag for the names of what has moved
 
 Verdict = Literal["none", "warn", "retrain", "not enough data"]
-
-
-class State(Value):
-    """What is remembered of a version: how often in a row each has been over its limit, and the last ping."""
-
-    over: dict[str, int] = Field(default_factory=dict)
-    pinged: datetime | None = None
-    reason: str | None = None
-    evidence: str | None = None
-
-    @classmethod
-    def of(cls, version: Version) -> State:
-        """Read it from the version's tags; what cannot be read is forgotten."""
-        try:
-            return cls.model_validate_json(version.tags.get(TAG, "{}"))
-        except ValidationError:
-            return cls()
-
-    def write(self, client: MlflowClient, version: Version) -> None:
-        """Write it to the version; of more columns than a tag holds, the last ones are forgotten."""
-        over = dict(self.over)
-        while len(str(over)) > ROOM:
-            over.popitem()
-        client.set_model_version_tag(
-            version.name, version.number, TAG, self.model_copy(update={"over": over}).model_dump_json(exclude_none=True)
-        )
-
-    def after(self, ratios: dict[str, float], limits: Monitor) -> State:
-        """Return what is remembered after another look, of which these are the distances in parts of their limits.
-
-        What was not measured this time stays as it was.
-        """
-        over = {name: times for name, times in self.over.items() if name not in ratios}
-        for name, ratio in ratios.items():
-            before = self.over.get(name, 0)
-            if ratio >= 1:
-                over[name] = min(before + 1, limits.confirmations)
-            elif before >= limits.confirmations and ratio >= limits.leave:
-                over[name] = before
-        return self.model_copy(update={"over": over})
-
-    def moved(self, limits: Monitor) -> set[str]:
-        """Return what counts as moved."""
-        return {name for name, times in self.over.items() if times >= limits.confirmations}
-
-    def rests_until(self, limits: Monitor) -> datetime | None:
-        """Return when the next training may be asked for."""
-        return None if self.pinged is None else self.pinged + timedelta(hours=limits.cool_down_hours)
 
 
 class Decision(Value):
@@ -130,11 +73,7 @@ def _of_columns(names: list[str], of: int, *, answers: bool) -> str:
     if names:
         others = f", and so did {PREDICTIONS}" if answers else ""
         return f"{listed(names)} moved ({len(names)} of {counted(of, 'column')}){others}"
-    return (
-        f"{PREDICTIONS} moved, and none of {counted(of, 'column')}"
-        if answers
-        else f"no drift in {counted(of, 'column')}"
-    )
+    return f"{PREDICTIONS} moved, no column did" if answers else f"no drift in {counted(of, 'column')}"
 
 
 def _of_the_metric(then: Measured, now: Measured, *, worse: bool) -> str:

@@ -14,9 +14,10 @@ from continuous_training.comparison.evaluation import Recorded, RecordedClassifi
 from continuous_training.documents import BUILD, Value, write_atomically
 from continuous_training.monitor import decision, drift, history, log, newest, performance, ping, quality, reference
 from continuous_training.monitor.asked import PREDICTION
-from continuous_training.monitor.decision import Decision, State
+from continuous_training.monitor.decision import Decision
 from continuous_training.monitor.finding import Drift, Finding
 from continuous_training.monitor.performance import Measured
+from continuous_training.monitor.state import State
 from continuous_training.problem import Problem
 from continuous_training.report.words import moment
 from continuous_training.warehouse import without_password
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 DOCUMENT = BUILD / "monitor.json"
 ACCOUNT = BUILD / "monitor" / "drift.html"  # Evidently's, with scripts in it
 SIGNS = {"fault": "✗", "odd": "!", "note": "·"}
+SAID_LENGTH = 500  # it shares a tag
 NOWHERE = "none"  # in place of Jenkins' address: the ping is shown, not sent
 
 
@@ -98,7 +100,6 @@ class Examiner:
 
         A fault is a finding like any other, so that a page and a document say it too; whoever calls makes it an error.
         """
-        ACCOUNT.unlink(missing_ok=True)
         if self.as_of > self.now.replace(tzinfo=None):
             self._find("odd", f"AS_OF={self.as_of:%Y-%m-%d %H:%M} lies in the future: is a clock wrong?")
         version = registry.holder(self.client, self.model, registry.CHAMPION)
@@ -248,7 +249,7 @@ class Examiner:
         except Problem as problem:
             self._find("fault", str(problem))
             return asking.model_copy(update={"withheld": "the ping did not arrive"})
-        sent = {"pinged": self.now, "reason": message.reason, "evidence": evidence}
+        sent = {"pinged": self.now, "said": registry.clipped(decided.said, SAID_LENGTH), "evidence": evidence}
         state.model_copy(update=sent).write(self.client, champion)
         return asking.model_copy(update={"jobs": jobs})
 

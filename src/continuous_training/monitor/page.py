@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, percent, write_atomically
 from continuous_training.monitor import history
-from continuous_training.monitor.examination import ACCOUNT
+from continuous_training.monitor.examination import ACCOUNT, DOCUMENT
 from continuous_training.report.plots import Axis
 from continuous_training.report.templates import template
 from continuous_training.report.words import moment, number
@@ -61,6 +61,12 @@ class Drawing:
             if mark.y is not None:
                 found[-1].append((mark.x, mark.y))
         return [points for points in found if len(points) > 1]
+
+
+def forget() -> None:
+    """Remove what an earlier examination left, so that nobody takes it for this one's."""
+    for path in (PAGE, DOCUMENT, ACCOUNT):
+        path.unlink(missing_ok=True)
 
 
 def write(client: MlflowClient, found: Examination, most: int) -> Path:
