@@ -6,7 +6,6 @@ import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,19 +41,30 @@ def log(
 ) -> None:
     """Log that these rows were answered, as a server's worker does."""
     address = os.environ.get("CT_PREDICTIONS") or ".ct/predictions"
-    cells: dict[str, Any] = {name: frame[name].tolist() for name in INPUTS if name in frame}
     with tempfile.TemporaryDirectory() as state:
         worker = PredictionsLog(address, "toy", state=Path(state), count=lambda *_: None)
         worker.start()
-        worker.append(
-            Batch(
-                version=version,
-                role=role,
-                requests=[(f"{version}-{role}-{frame['id'].min()}", range(len(frame)))],
-                inputs=cells,
-                keys={"id": frame["id"].tolist()} if keys else {},
-                answers=certain(frame) if answers is None else answers,
-                time=datetime.now(UTC) - ago,
-            )
-        )
+        worker.append(batch(frame, answers=answers, version=version, role=role, ago=ago, keys=keys))
         worker.close()
+
+
+def batch(
+    frame: pd.DataFrame,
+    *,
+    answers: np.ndarray | None = None,
+    version: str = "1",
+    role: str = "champion",
+    ago: timedelta = timedelta(hours=1),
+    keys: bool = True,
+) -> Batch:
+    """Give what one call of the model answered about these rows."""
+    at = datetime.now(UTC) - ago
+    return Batch(
+        version=version,
+        role=role,
+        requests=[(f"{version}-{role}-{at.timestamp()}", range(len(frame)))],
+        inputs={name: frame[name].tolist() for name in INPUTS if name in frame},
+        keys={"id": frame["id"].tolist()} if keys else {},
+        answers=certain(frame) if answers is None else answers,
+        time=at,
+    )

@@ -15,7 +15,7 @@ TOKEN = "5ecr3t"
 
 @dataclass
 class Jenkins:
-    """What it was asked for, and how it behaves: `busy` times it answers 503 first; `triggers` says if main's job runs."""
+    """What it was asked for, and how it behaves: `busy` times it answers 503, and its job is started or not."""
 
     url: str = ""
     busy: int = 0

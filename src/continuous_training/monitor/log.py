@@ -81,7 +81,7 @@ class Log:
         columns = {name: given.data.columns[name] for name in given.data.features if name in self.fields["inputs"]}
         redacted = [name for name in given.data.features if name in given.serving.redacted]
         if redacted:
-            said = f"{', '.join(redacted)} cannot be examined: serving.redacted keeps them from the log"
+            said = f"{', '.join(redacted)} cannot be examined: serving.redacted keeps it from the log"
             findings.append(Finding(kind="note", said=said))
         values = {name: plain(f"inputs.{quoted(name)}", column) for name, column in columns.items()}
         chosen = [f"{value} AS {quoted(name)}" for name, value in values.items()]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SAID = {
     "null": "has no value in {now} of the rows; it was {then} in training, and {allowed} are allowed",
     "unreadable": "is no {type} in {now} of the rows",
-    "new": "is a value that was never learnt in {now} of the rows",
+    "new": "has a value that was never learnt in {now} of the rows",
     "outside": "is outside of {low} to {high} in {now} of the rows",
 }
 
