@@ -1,0 +1,115 @@
+"""Drift starts training: a server is asked otherwise, the monitor pings once, and the run that follows is promoted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import ROOT
+from continuous_training import plan, registry
+from continuous_training.report import found, page
+from jenkins_stub import TOKEN, jenkins
+from pipeline import Pipeline
+from server import Processes
+from toy import change, events, store
+
+pytestmark = [pytest.mark.integration(seconds=60), pytest.mark.usefixtures("tracked")]
+
+LATER = "2020-04-20"
+
+
+def moved_world() -> pd.DataFrame:
+    """Make events whose x is larger from March on, and then tells the opposite."""
+    frame = events(days=120)
+    new = frame["seen"] >= "2020-03-01"
+    frame.loc[new, "x"] += 2
+    frame.loc[new, "late"] = np.random.default_rng(3).random(new.sum()) < 1 / (1 + np.exp(3 * (frame["x"][new] - 2)))
+    return frame
+
+
+def monitor(*arguments: str, code: int = 0, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/monitor.py"), "--model", "toy", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def ask(server: Processes, rows: pd.DataFrame) -> None:
+    """Ask a server about rows, and send what they are found by in the warehouse."""
+    for part in np.array_split(rows, 4):
+        records: list[dict[str, Any]] = json.loads(part[["id", "shade", "x", "y"]].to_json(orient="records"))
+        assert server.ask(dataframe_records=records).status_code == 200
+
+
+def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Pipeline(monkeypatch)
+    first.promote()
+    world = moved_world()
+    with Processes() as server:
+        server.wait_for("1")
+        ask(server, world[world["seen"] >= "2020-04-10"].head(800))
+        store(world)
+        with jenkins() as there:
+            shown = monitor(AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # while the rows are in the server's journal still
+            assert "POST $JENKINS_URL/generic-webhook-trigger/invoke" in shown
+            assert TOKEN not in shown
+            for _ in range(2):
+                said = monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
+        server.stop()
+    [ping] = there.pings
+    assert "is not done again before" in said
+    assert Path("build/monitor.html").exists()
+    assert (ping["trigger"], ping["as_of"], ping["model_version"]) == ("drift", LATER, "1")
+
+    second = Pipeline(
+        monkeypatch, BUILD_TAG="ct-2", TRIGGER=ping["trigger"], REASON=ping["reason"], AS_OF=ping["as_of"]
+    )
+    second.run.write()
+    assert second.promote().number == "2"
+    lineage = second.client.get_run(second.candidate.run_id).data.tags
+    assert lineage[registry.REASON] == ping["reason"]
+    assert lineage[registry.EVIDENCE] == ping["evidence"]
+
+    second.planned.write()
+    assert "What the monitor saw of version 1" in page.render(found.gather())
+    assert second.planned.drifted
+    assert second.planned.drifted.evidence == ping["evidence"]
+
+    assert "not enough data" in monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # of version 2
+
+
+def test_a_jenkins_that_is_not_there_is_an_error_and_the_page_is_there_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    change("serving: {watch_seconds: 0}", "serving: {watch_seconds: 0}\nmonitor: {min_rows: 200}")
+    Pipeline(monkeypatch).promote()
+    store(moved_world())
+    with jenkins() as there:
+        nobody = there.url
+    said = monitor("--source", "warehouse", "--jenkins", nobody, code=1, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
+    assert "ct monitor: error: Jenkins at" in said
+    assert "cannot be reached" in said
+    assert "could not do all of its work" in Path("build/monitor.html").read_text()
+
+
+def test_without_a_champion_it_says_so_and_is_no_error() -> None:
+    assert "toy has no champion" in monitor("--json")
+
+
+def test_the_plan_of_a_run_that_nobody_pinged_for_has_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline(monkeypatch)
+    pipeline.promote()
+    assert plan._drifted(pipeline.client, pipeline.run.model_copy(update={"trigger": "drift"})) is None
