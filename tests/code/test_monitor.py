@@ -365,7 +365,7 @@ def test_the_reference_is_the_same_however_often_it_is_drawn(champion: Pipeline)
     assert list(kept.sample.columns) == ["shade", "x", "y"]
     assert kept.learnt.columns["shade"].values == pytest.approx({"red": 1 / 3, "green": 1 / 3, "blue": 1 / 3}, abs=0.05)
     assert kept.learnt.columns["y"].null_share == pytest.approx(0.1, abs=0.05)
-    assert len(kept.learnt.columns["x"].distances) == 7
+    assert len(kept.learnt.columns["x"].distances) == 6
     assert len(kept.predictions) == 560  # of the fresh rows, which it was not fitted on
 
 

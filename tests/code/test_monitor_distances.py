@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from continuous_training.monitor import distances
+from continuous_training import settings as training
+from continuous_training.monitor import distances, profile
+from toy import events
 
 TESTS = ("wasserstein", "jensenshannon")
 
@@ -100,3 +103,31 @@ def test_evidently_measures_the_same(test: distances.Test) -> None:
     asked = wasserstein_stat_test if test == "wasserstein" else jensenshannon_stat_test
     theirs = get_stattest(*pair, kind, asked)(*pair, kind, 0.1).drift_score
     assert distances.between(test, *pair) == pytest.approx(theirs)
+
+
+@pytest.fixture
+def rows(workspace: Path) -> pd.DataFrame:
+    """Four weeks and two days of events, as a snapshot's file has them; the last week's x is another."""
+    frame = events(days=30, a_day=200)
+    frame.loc[frame["seen"] > frame["seen"].max() - pd.Timedelta(days=7), "x"] += 1
+    frame.to_parquet(workspace / "train.parquet")
+    return frame
+
+
+def test_the_windows_of_the_training_rows_are_measured_as_samples_are(rows: pd.DataFrame) -> None:
+    found = profile.profiles(Path("train.parquet"), training.load("toy"))
+    back = ((rows["seen"].max() - rows["seen"]) / pd.Timedelta(days=7)).astype(int)
+    for name, test in {"x": "wasserstein", "y": "wasserstein", "shade": "jensenshannon"}.items():
+        by_hand = [distances.between(test, rows[name], rows[name][back == week]) for week in range(4)]
+        assert found[name].measured == pytest.approx(by_hand, abs=0.006)
+    assert found["x"].measured[0] > 5 * max(found["x"].measured[1:]) / 2
+
+
+def test_a_number_that_never_changes_and_one_that_is_hardly_ever_there_have_profiles_too(workspace: Path) -> None:
+    frame = events(days=30)
+    frame["x"], frame["y"] = 3.0, None
+    frame["y"] = frame["y"].astype("float64")
+    frame.to_parquet(workspace / "train.parquet")
+    found = profile.profiles(Path("train.parquet"), training.load("toy"))
+    assert (found["x"].distances, found["y"].distances) == ([0, 0, 0, 0], [])
+    assert (found["x"].null_share, found["y"].null_share) == (0, 1)

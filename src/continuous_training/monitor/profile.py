@@ -19,9 +19,13 @@ from continuous_training.monitor.distances import Test
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from continuous_training.settings import Column, Settings
 
-MIDDLES = [round((place + 0.5) / 200, 4) for place in range(200)]  # quantiles that make up a Wasserstein distance
+STEPS = 200  # of a standard deviation, in which numbers are counted: distances are as exact as that
+FURTHEST = 100  # standard deviations: what lies further is counted there
+WHOLE = 0.9  # of its days, and a window is one; what is left over where the training rows begin is none
 QUANTILES = [0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0]
 MOST_VALUES = 1000  # of a column: with more of them a new one tells nothing
 LEAST_ROWS = 30  # of a window, to say how far it lay
@@ -86,44 +90,53 @@ def plain(value: str, column: Column) -> str:
 def _profile(rows: duckdb.DuckDBPyRelation, name: str, given: Settings) -> Profile:
     column = given.data.columns[name]
     test = given.monitor.of(name, column.type).test
-    seconds = given.monitor.window_days * 86400
-    time = quoted(given.data.time)
-    of_window = f"CAST(floor((epoch({time}) - (min(epoch({time})) OVER ())) / {seconds}) AS BIGINT) AS period"
-    values = rows.project(f"{plain(quoted(name), column)} AS value, {of_window}")
+    values = rows.project(f"{plain(quoted(name), column)} AS value, {_period(rows, given)} AS period")
     total, known = _one(values, "count(*), count(value)")
     found: dict[str, Any] = {"test": test, "null_share": 1 - known / total}
-    found["distances"] = (_numbers if test == "wasserstein" else _categories)(values) if known else []
+    found["distances"] = _distances(values.filter("value IS NOT NULL"), test) if known else []
     if column.type == "category":
         return Profile(**found, values=_shares(values, known))
     [quantiles] = _one(values, f"quantile_cont(value, {QUANTILES})")
     return Profile(**found, quantiles=quantiles or [])
 
 
-def _numbers(values: duckdb.DuckDBPyRelation) -> list[float | None]:
-    """Return the Wasserstein distance of each window from all rows, by as many quantiles as tell it well."""
-    middles = f"quantile_cont(value, {MIDDLES})"
-    whole, spread = _one(values, f"{middles}, stddev_pop(value)")
-    windows = values.aggregate(f"period, count(value), {middles}", "period").order("period").fetchall()
-    scale = max(spread, distances.LEAST_SPREAD)
-    return [
-        float(np.abs(np.subtract(each, whole)).mean()) / scale if rows >= LEAST_ROWS else None
-        for _, rows, each in windows
-    ]
+def _period(rows: duckdb.DuckDBPyRelation, given: Settings) -> str:
+    """Write the number of the window that a row lies in, from the newest back; null beyond the last whole one."""
+    time, seconds = f"epoch({quoted(given.data.time)})", given.monitor.window_days * 86400
+    oldest, newest = _one(rows, f"min({time}), max({time})")
+    windows = max(math.floor((newest - oldest) / seconds + 1 - WHOLE), 1)
+    return f"nullif(least(floor(({newest} - {time}) / {seconds}), {windows}), {windows})"
 
 
-def _categories(values: duckdb.DuckDBPyRelation) -> list[float | None]:
-    """Return the Jensen-Shannon distance of each window from all rows."""
-    counted = values.filter("value IS NOT NULL").aggregate("period, value, count(*) AS n", "period, value").fetchall()
-    periods = {period for (period,) in values.project("period").distinct().fetchall()}
-    places = {value: place for place, value in enumerate(dict.fromkeys(value for _, value, _ in counted))}
-    table = {period: np.zeros(len(places)) for period in sorted(periods)}
-    for period, value, rows in counted:
-        table[period][places[value]] = rows
-    whole = sum(table.values(), np.zeros(len(places)))
-    return [
-        distances.jensenshannon(whole / whole.sum(), each / each.sum()) if each.sum() >= LEAST_ROWS else None
-        for each in table.values()
-    ]
+def _distances(values: duckdb.DuckDBPyRelation, test: Test) -> list[float | None]:
+    """Return the distance of each window from all rows, the newest first, by counting what is where."""
+    where = "value"
+    if test == "wasserstein":
+        middle, spread = _one(values, "avg(value), stddev_pop(value)")
+        step = max(spread, distances.LEAST_SPREAD) / STEPS
+        most = FURTHEST * STEPS
+        where = f"greatest({-most}, least({most}, round((value - {middle}) / {step})))"
+    counted = values.aggregate(f"period, {where} AS place, count(*) AS n", f"period, {where}").fetchall()
+    places = {place: number for number, place in enumerate(sorted({place for _, place, _ in counted}))}
+    table: dict[float | None, NDArray[np.float64]] = {}
+    for period, place, rows in counted:
+        table.setdefault(period, np.zeros(len(places)))[places[place]] = rows
+    whole = np.sum([*table.values()], axis=0)
+    gaps = np.diff(np.array([*places], dtype=np.float64)) / STEPS if test == "wasserstein" else None
+    found: list[float | None] = []
+    for period in sorted(each for each in table if each is not None):
+        rows = table[period]
+        if rows.sum() < LEAST_ROWS:
+            found.append(None)
+            continue
+        shares = whole / whole.sum(), rows / rows.sum()
+        found.append(distances.jensenshannon(*shares) if gaps is None else _between(*shares, gaps))
+    return found
+
+
+def _between(before: NDArray[np.float64], now: NDArray[np.float64], gaps: NDArray[np.float64]) -> float:
+    """Return the area between two distribution functions, from the shares at places that lie these gaps apart."""
+    return float(np.abs(np.cumsum(before - now)[:-1]) @ gaps)
 
 
 def _shares(values: duckdb.DuckDBPyRelation, known: int) -> dict[str, float] | None:
