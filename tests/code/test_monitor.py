@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
+from moto.server import ThreadedMotoServer
 
 import asked
 from continuous_training import registry, settings
@@ -20,6 +22,7 @@ from continuous_training.serving import journal
 from continuous_training.serving.predictions import PredictionsLog
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
+from server import free_port
 from toy import change, events, store
 
 AS_OF = datetime(2020, 3, 1)
@@ -277,6 +280,22 @@ class TestBadInput:
         assert said(found, "odd") == ""
         assert "y cannot be examined: serving.redacted keeps it from the log" in said(found, "note")
 
+    def test_a_column_that_training_yaml_has_and_the_champion_never_learnt_has_not_disappeared(
+        self, champion: Pipeline
+    ) -> None:
+        asked.log(asked.rows())
+        given = settings.load("toy")
+        columns = given.data.columns | {"z": settings.Column(type="number")}
+        given = given.model_copy(update={"data": given.data.model_copy(update={"columns": columns})})
+        found = Examiner(champion.client, "toy", given, "log", AS_OF).examine("none", None)
+        assert (found.decision.verdict, said(found, "odd")) == ("none", "")
+
+    def test_a_number_without_end_is_no_number(self, champion: Pipeline) -> None:
+        frame = asked.rows()
+        frame.loc[:299, "y"] = np.inf
+        asked.log(frame)
+        assert "«y» is no number in 25% of the rows" in said(examine(champion), "odd")
+
     def test_a_column_that_has_no_values(self, champion: Pipeline) -> None:
         frame = asked.rows()
         frame["y"] = None
@@ -333,6 +352,25 @@ class TestBadInput:
         champion.client.set_model_version_tag("toy", "1", state.TAG, "{")
         asked.log(asked.rows(shift=2))
         assert examine(champion).decision.verdict == "retrain"
+
+
+def test_a_log_in_a_bucket_is_read(champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
+    server.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server._port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="predictions")
+        monkeypatch.setenv("CT_PREDICTIONS", "s3://predictions/all")
+        asked.log(asked.rows())
+        asked.log(asked.rows(start=5000), ago=timedelta(days=30))
+        assert examine(champion).rows == 1200
+        monkeypatch.setenv("CT_PREDICTIONS", "s3://nowhere/all")
+        assert "the predictions log at s3://nowhere/all cannot be read" in examine(champion).faults[0]
+    finally:
+        server.stop()
 
 
 def test_rows_that_still_wait_in_a_journal_are_counted_once(champion: Pipeline, tmp_path: Path) -> None:

@@ -22,6 +22,12 @@ class TestTrainingYaml:
             ("resamples: 200", "slices: {weather: 0.1}", "weather», which is not among the columns"),
             ("resamples: 200", "resamples: 150", "needs at least 200 resamples"),
             ("resamples: 200", "min_improvement: 0.1\n  non_inferior: 0.1", "exclude each other"),
+            (
+                "serving: {",
+                "monitor: {columns: {z: {test: wasserstein}}}\nserving: {",
+                "z», which is not among the columns",
+            ),
+            ("serving: {", "monitor: {categories: {test: wasserstein}}\nserving: {", "«shade» as a number, which is a"),
             ("time: seen", "time: when", "the time column «when» is not among the columns"),
             ("time: seen", "time: id", "not of type timestamp"),
             ("late: {type: boolean, feature: false}", "late: {type: boolean}", "must say feature: false"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ class Asked:
 
     def sample(self, rows: int) -> pd.DataFrame:
         """Draw so many rows, the same ones however often it is asked; nothing else leaves the warehouse."""
-        return fetched(self.table.order_by(ORDER).limit(rows).drop(ORDER))
+        frame = fetched(self.table.order_by(ORDER).limit(rows).drop(ORDER))
+        return frame.replace([math.inf, -math.inf], math.nan)
 
     def counts(self, asked: dict[str, Any]) -> dict[str, int]:
         """Count rows in one question: how many make each of these expressions true."""

@@ -10,6 +10,7 @@ import pandas as pd
 from continuous_training.monitor import distances
 from continuous_training.monitor.asked import PREDICTION
 from continuous_training.monitor.finding import Drift
+from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,11 @@ def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _account(before: pd.DataFrame, now: pd.DataFrame, asked: dict[str, tuple[distances.Test, float]]) -> Any:  # noqa: ANN401
-    """Let Evidently measure; it takes seconds to import."""
+    """Let Evidently measure; it takes seconds to import.
+
+    Raises:
+        Problem: it cannot.
+    """
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
@@ -112,5 +117,8 @@ def _account(before: pd.DataFrame, now: pd.DataFrame, asked: dict[str, tuple[dis
     others = [name for name in asked if name not in numbers]
     described = DataDefinition(numerical_columns=numbers, categorical_columns=others)
     report = Report([ValueDrift(column=name, method=test, threshold=limit) for name, (test, limit) in asked.items()])
-    current, learnt = (Dataset.from_pandas(frame, data_definition=described) for frame in (now, before))
-    return report.run(current, learnt)
+    try:
+        current, learnt = (Dataset.from_pandas(frame, data_definition=described) for frame in (now, before))
+        return report.run(current, learnt)
+    except Exception as error:
+        raise Problem(f"Evidently cannot measure these rows: {type(error).__name__}: {error}") from error

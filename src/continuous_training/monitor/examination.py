@@ -183,11 +183,11 @@ class Examiner:
         drifts = seen.drifts if seen else []
         if seen:
             seen.write(ACCOUNT)
-        state = State.of(version)
         ratios = {one.name: one.ratio for one in drifts}
         if now:
             ratios[decision.METRIC] = decision.fell(learnt.learnt.measured, now)
-        state = state.after(ratios, limits)
+        as_it_is = registry.find(self.client, self.model, version.number) or version  # another monitor may be at it too
+        state = State.of(as_it_is).after(ratios, limits)
         state.write(self.client, version)
         moved = state.moved(limits)
         odd = len({one.column for one in self.findings if one.kind == "odd" and one.column})
@@ -234,7 +234,7 @@ class Examiner:
             evidence=evidence,
         )
         asking = Asking(ping=message, address=without_password(jenkins))
-        champion = registry.holder(self.client, self.model, registry.CHAMPION)  # as it is now: others may be at it too
+        champion = registry.holder(self.client, self.model, registry.CHAMPION)  # as it is now
         if champion is None or champion.number != version.number:
             return asking.model_copy(update={"withheld": f"version {version.number} is not champion any more"})
         state = State.of(champion)

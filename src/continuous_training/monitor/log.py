@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from continuous_training.monitor.reference import Learnt
-    from continuous_training.settings import Settings
+    from continuous_training.settings import Column, Settings
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Log:
         keys = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
         sides = [(f"log.{where}.{quoted(name)}", f"labels.{quoted(name)}", name) for name, where in keys.items()]
         alike = " AND ".join(
-            f"{plain(sent, data.columns[name])} = {plain(known, data.columns[name])}" for sent, known, name in sides
+            f"{_key(sent, data.columns[name])} = {_key(known, data.columns[name])}" for sent, known, name in sides
         )
         back = given.monitor.window_days + data.label_delay_days
         bound = {"version": version, "since": now - timedelta(days=back), "until": now + AHEAD}
@@ -233,6 +233,11 @@ def _answer(learnt: Learnt) -> str:
         return "answers[2]"
     names = ", ".join(_literal(str(name)) for name in learnt.classes or [])
     return f"([{names}])[list_position(answers, list_max(answers))]"
+
+
+def _key(value: str, column: Column) -> str:
+    """Write a part of a key so that both sides of a join have it alike; whole numbers may be large."""
+    return f"TRY_CAST({value} AS BIGINT)" if column.type == "integer" else plain(value, column)
 
 
 def _literal(value: str | datetime) -> str:

@@ -84,7 +84,8 @@ def plain(value: str, column: Column) -> str:
         return f"epoch(TRY_CAST({value} AS TIMESTAMP))"
     if column.type == "boolean":
         return f"CAST(TRY_CAST({value} AS BOOLEAN) AS DOUBLE)"
-    return f"TRY_CAST({value} AS DOUBLE)"
+    number = f"TRY_CAST({value} AS DOUBLE)"
+    return f"CASE WHEN isfinite({number}) THEN {number} END"
 
 
 def _profile(rows: duckdb.DuckDBPyRelation, name: str, given: Settings) -> Profile:

@@ -30,7 +30,7 @@ def nulls(asked: Asked) -> dict[str, float]:
 
 def check(asked: Asked, learnt: Learnt, given: Settings, null_shares: dict[str, float]) -> Iterator[Finding]:
     """Say what is wrong with each column; a share of `max_odd_share` of the rows may be."""
-    for name in asked.absent:
+    for name in [name for name in asked.absent if name in learnt.columns]:
         yield Finding(kind="odd", column=name, said=f"«{name}» has disappeared: no row has such a column")
     columns = [name for name in given.data.features if name in asked.table.columns]
     counted = asked.counts(
