@@ -82,7 +82,7 @@ def test_every_verdict_has_its_page_without_scripts_and_without_anything_from_el
 
 def test_it_says_what_moved_how_far_and_where_the_evidence_is() -> None:
     said = words(page.render(found(evidence="runs:/7"), []))
-    assert "X moved (1 of 2 columns)." in said
+    assert "x moved (1 of 2 columns)." in said
     assert "x Wasserstein 0.4100 0.2000 yes 1.5% 0%" in said
     assert "&lt;y&gt; Jensen-Shannon 0.0200 0.1000 no" in said
     assert "12,345 rows of the predictions log" in said
