@@ -69,7 +69,7 @@ def test_every_verdict_has_its_page_without_scripts_and_without_anything_from_el
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attributes: (
         opened.append(tag)
-        or [  # type: ignore[method-assign]
+        or [
             pytest.fail(f"{name}={value}")
             for name, value in attributes
             if name.startswith("on") or (name in {"src", "href"} and not str(value).startswith(("data:", "#")))
