@@ -16,7 +16,7 @@ FROM python:3.11-slim-bookworm
 # The number is what Kubernetes' runAsNonRoot can judge; the name is for what asks who it is, and where its home is.
 RUN groupadd --gid 10001 serving \
     && useradd --uid 10001 --gid 10001 --home-dir /app/.ct --no-create-home --shell /usr/sbin/nologin serving \
-    && install --directory --owner=10001 --group=10001 /app/.ct
+    && install --directory --owner=10001 --group=10001 /app/.ct /predictions
 WORKDIR /app
 COPY --from=packages /venv /venv
 COPY scripts/serve.py scripts/serve.py

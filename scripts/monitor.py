@@ -43,8 +43,8 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--jenkins",
         metavar="URL",
-        default=os.environ.get("JENKINS_URL") or "none",
-        help="whom to ask for a training; none only shows the ping (default: JENKINS_URL, else none)",
+        default=os.environ.get("CT_JENKINS_URL") or os.environ.get("JENKINS_URL") or "none",
+        help="whom to ask for a training; none only shows the ping (default: CT_JENKINS_URL, JENKINS_URL, or none)",
     )
     arguments.add_argument("--json", action="store_true", help="print a JSON object")
     command.start(main, arguments)

@@ -189,7 +189,7 @@ class TestVariables:
             },
             "postgres": {"POSTGRES_PASSWORD"},
             "s3": {"S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"},
-            "serving": {"MLFLOW_READER_PASSWORD", "MLFLOW_TRACKING_URI", "MODEL", "SERVING_TOKEN"},
+            "serving": {"CT_PREDICTIONS", "MLFLOW_READER_PASSWORD", "MLFLOW_TRACKING_URI", "MODEL", "SERVING_TOKEN"},
             "welcome": {"JENKINS_PUBLIC_URL"},
             "tunnel": {"NGROK_AUTHTOKEN"},
         }.items(),
