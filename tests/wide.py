@@ -33,7 +33,7 @@ DAYS = 56  # of training rows: eight windows of a week
 SINCE = datetime(2020, 1, 1)
 FRESH_ROWS = 20_000
 ROWS_OF_A_FILE = 200_000  # of the predictions log
-CATEGORIES = {"few": 3, "some": 16, "many": 100, "most": 300}  # how many values each has
+CATEGORIES = {"kind": 3, "place": 16, "product": 100, "customer": 300}  # how many values each has
 SHAPES = {  # of numbers, from two that are even between 0 and 1
     "normal": "sqrt(-2 * ln({u})) * cos(2 * pi() * {v})",
     "waiting": "-ln({u})",

@@ -1,0 +1,259 @@
+"""What an examination of very many rows costs, beside Evidently with all rows in memory: seconds, memory, verdict.
+
+.venv/bin/python tests/benchmarks/monitor.py                  # a million rows and ten: minutes, and gigabytes of disk
+.venv/bin/python tests/benchmarks/monitor.py --rows 100000 --more 1000000
+
+Each is a process of its own. Evidently reads both windows from Parquet files and measures the same columns by the same
+tests and thresholds. The monitor is `scripts/monitor.py` on a predictions log of so many rows, from its start to its
+end: it also measures the predictions, counts what is wrong with the values, asks MLflow, and writes two pages. What it
+keeps of the training rows when a version is promoted is in the last lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
+
+ROOT = Path(__file__).parents[2]
+MOVED = {"normal_1": 0.3, "waiting_1": 0.2, "place": 0.25, "even_1": 0.04}  # the last one less than any limit
+THRESHOLD = 0.1  # of training.yaml
+EXAMINATION, PROMOTION, PEER = "examination", "promotion", "evidently"
+EVIDENTLY, OTHERS = "imports: Evidently", "imports: all else"
+START = "start of Python"
+PARTS = [
+    *(START, EVIDENTLY, OTHERS, "MLflow, pages, all else", "reading the rows", "counting the rows"),
+    *("drawing the sample", "what chance makes", "Evidently's tests", "Evidently's page"),
+]
+
+
+class Laps:
+    """How long each part took, without the parts within it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._open: list[str] = []
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure what is done in this block."""
+        self._book()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._book()
+            self._open.pop()
+
+    def measure(self, owner: Any, function: str, name: str) -> None:
+        """Measure every call of a function."""
+        inner = getattr(owner, function)
+
+        def outer(*given: Any, **more: Any) -> Any:
+            with self.part(name):
+                return inner(*given, **more)
+
+        setattr(owner, function, outer)
+
+    def _book(self) -> None:
+        now = time.perf_counter()
+        name = self._open[-1] if self._open else ""
+        self.seconds[name] = self.seconds.get(name, 0) + now - self._since
+        self._since = now
+
+
+def main() -> None:
+    """Measure each in a process of its own, and print what it took."""
+    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--more", type=int, default=10_000_000)
+    parser.add_argument("--process", choices=[*PROCESSES], help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.process:
+        laps = Laps()
+        told = PROCESSES[given.process](laps)
+        Path("measured.json").write_text(json.dumps({"seconds": laps.seconds, "peak": _peak(), "moved": told}))
+        return
+    with tempfile.TemporaryDirectory() as made:
+        found = _compared(Path(made), given.rows, given.more)
+    _print(found, given.rows, given.more)
+
+
+def _compared(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
+    import duckdb
+
+    import wide
+    from continuous_training import registry, settings
+
+    os.chdir(folder)
+    for name in ("CT_PREDICTIONS", "MLFLOW_TRACKING_URI", "AS_OF", "JENKINS_URL"):
+        os.environ.pop(name, None)
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    (folder / "src" / wide.MODEL).mkdir(parents=True)
+    (folder / "src" / wide.MODEL / "training.yaml").write_text(wide.TRAINING)
+    client, model = registry.open_client(), settings.load(wide.MODEL)
+    found: dict[str, dict[str, Any]] = {}
+    for count in (few, many):
+        taken = wide.snapshot(folder / "snapshot", count)
+        (folder / "snapshot.json").write_text(taken.model_dump_json())
+        found[f"{PROMOTION} {count}"] = _process(PROMOTION)
+        if count == few:
+            version = wide.champion(client, model, taken)
+        wide.log(folder / "predictions", count, version.number, MOVED)
+        os.environ["CT_PREDICTIONS"] = str(folder / "predictions")
+        found[f"{EXAMINATION} {count}"] = _process(EXAMINATION)
+        if count == few:
+            with duckdb.connect() as connection:
+                connection.execute(
+                    f"COPY (SELECT unnest(inputs) FROM read_parquet('predictions/*/*/*.parquet'))"
+                    " TO 'window.parquet' (FORMAT parquet)"
+                )
+            found[f"{PEER} {count}"] = _process(PEER)
+        for path in [*folder.glob("predictions/*/*/*"), *folder.glob("snapshot/*")]:
+            path.unlink()
+        for path in [*folder.glob("predictions/*/*"), *folder.glob("predictions/*"), folder / "snapshot"]:
+            path.rmdir()
+    return found
+
+
+def _process(name: str) -> dict[str, Any]:
+    began = time.perf_counter()
+    command = [sys.executable, str(Path(__file__).resolve()), "--process", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        sys.exit(f"{name} failed: {done.stderr.strip()}")
+    found: dict[str, Any] = json.loads(Path("measured.json").read_text())
+    found["all"] = seconds
+    found["seconds"][START] = seconds - sum(found["seconds"].values()) + found["seconds"].pop("")
+    print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def _peak() -> float:
+    """Return the most memory that this process has held, in MB."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+def _evidently(laps: Laps) -> dict[str, float]:
+    with laps.part(EVIDENTLY):
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset
+    import pandas as pd
+
+    import wide
+    from continuous_training.documents import Snapshot
+
+    with laps.part("reading the rows"):
+        taken = Snapshot.model_validate_json(Path("snapshot.json").read_bytes())
+        described = DataDefinition(
+            numerical_columns=[*wide.NUMBERS],
+            categorical_columns=[*wide.CATEGORIES],
+        )
+        before, now = (
+            Dataset.from_pandas(pd.read_parquet(path, columns=wide.FEATURES), data_definition=described)
+            for path in (taken.train.path, "window.parquet")
+        )
+    with laps.part("Evidently's tests"):
+        report = Report([DataDriftPreset(per_column_method=TESTS(), threshold=THRESHOLD)])
+        account = report.run(now, before)
+        measured = {one["config"].get("column"): float(one["value"]) for one in account.dict()["metrics"][1:]}
+    with laps.part("Evidently's page"):
+        account.save_html("evidently.html")
+    return {name: value for name, value in measured.items() if value >= THRESHOLD}
+
+
+def TESTS() -> dict[str, str]:
+    import wide
+
+    return {name: "wasserstein" if name in wide.NUMBERS else "jensenshannon" for name in wide.FEATURES}
+
+
+def _examination(laps: Laps) -> dict[str, float]:
+    with laps.part(EVIDENTLY):
+        import evidently
+        import evidently.metrics  # noqa: F401
+    with laps.part(OTHERS):
+        import ibis  # noqa: F401
+        import mlflow  # noqa: F401
+
+        from continuous_training.monitor import distances, drift, examination, page, quality  # noqa: F401
+        from continuous_training.monitor.asked import Asked
+        from continuous_training.monitor.log import Log
+    for owner, function, name in [
+        *((Log, "asked", "counting the rows"), (quality, "nulls", "counting the rows")),
+        *((Asked, "counts", "counting the rows"), (Asked, "sample", "drawing the sample")),
+        *((distances, "by_chance", "what chance makes"), (drift, "look", "Evidently's tests")),
+        (drift.Seen, "write", "Evidently's page"),
+    ]:
+        laps.measure(owner, function, name)
+    sys.argv = ["monitor.py", "--model", "wide", "--source", "log", "--jenkins", "none"]
+    with laps.part("MLflow, pages, all else"):
+        try:
+            runpy.run_path(str(ROOT / "scripts" / "monitor.py"), run_name="__main__")
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    found = examination.Examination.model_validate_json(Path("build/monitor.json").read_bytes())
+    return {one.name: one.distance for one in found.drifts if one.moved}
+
+
+def _promotion(laps: Laps) -> dict[str, float]:
+    with laps.part(OTHERS):
+        import wide
+        from continuous_training import registry, settings
+        from continuous_training.documents import Snapshot
+
+        client = registry.open_client()
+    with laps.part("what it keeps"):
+        taken = Snapshot.model_validate_json(Path("snapshot.json").read_bytes())
+        run_id = client.create_run(registry.experiment(client, wide.MODEL)).info.run_id
+        wide.keep(client, run_id, settings.load(wide.MODEL), taken)
+    return {}
+
+
+PROCESSES: dict[str, Callable[[Laps], dict[str, float]]] = {
+    EXAMINATION: _examination,
+    PROMOTION: _promotion,
+    PEER: _evidently,
+}
+
+
+def _print(found: dict[str, dict[str, Any]], few: int, many: int) -> None:
+    peer, short, long = (found[name] for name in (f"{PEER} {few}", f"{EXAMINATION} {few}", f"{EXAMINATION} {many}"))
+    columns = (peer, short, long)
+    print(f"{'seconds':<26}{'Evidently':>12}{'monitor':>12}{'monitor':>12}")
+    print(f"{'rows of the window':<26}{few:>12,}{few:>12,}{many:>12,}")
+    for part in PARTS:
+        print(f"{part:<26}" + "".join(f"{one['seconds'].get(part, 0):>12.2f}" for one in columns))
+    print(f"{'all':<26}" + "".join(f"{one['all']:>12.2f}" for one in columns))
+    after = [one["all"] - sum(one["seconds"].get(part, 0) for part in (START, EVIDENTLY, OTHERS)) for one in columns]
+    print(f"{'after start and imports':<26}" + "".join(f"{seconds:>12.2f}" for seconds in after))
+    print(f"{'memory at its peak, MB':<26}" + "".join(f"{one['peak']:>12.0f}" for one in columns))
+    print(f"\nfaster: {peer['all'] / short['all']:.1f} times, after start and imports {after[0] / after[1]:.1f} (asked: 10)")
+    print(f"memory: {short['peak'] / peer['peak']:.2f} of Evidently's (asked: 0.33)")
+    print(f"{many / few:g} times the rows: {long['all'] / short['all']:.2f} times the seconds (asked: 2)")
+    for what, one in zip(("Evidently", "monitor", "monitor"), columns, strict=True):
+        print(f"{what + ':':<12}" + ", ".join(f"{name} {one['moved'][name]:.4f}" for name in sorted(one["moved"])))
+    print("the same verdict" if {*peer["moved"]} == {*short["moved"]} == {*long["moved"]} else "ANOTHER VERDICT")
+    for count in (few, many):
+        kept = found[f"{PROMOTION} {count}"]
+        print(f"kept of {count:,} training rows at a promotion: {kept['seconds']['what it keeps']:.1f} s, "
+              f"{kept['peak']:.0f} MB at its peak")
+
+
+if __name__ == "__main__":
+    main()
