@@ -39,8 +39,13 @@ class Asked:
     absent: list[str] = field(default_factory=list)
 
     def sample(self, rows: int) -> pd.DataFrame:
-        """Draw so many rows, the same ones however often it is asked; nothing else leaves the warehouse."""
-        frame = fetched(self.table.order_by(ORDER).limit(rows).drop(ORDER))
+        """Draw so many rows, the same ones however often it is asked; nothing else leaves the warehouse.
+
+        Of very many rows only those are sorted whose order can be divided by some number: twice as many as are asked.
+        """
+        every = self.rows // (2 * rows)
+        some = self.table.filter(self.table[ORDER] % every == 0) if every > 1 else self.table
+        frame = fetched(some.order_by(ORDER).limit(rows).drop(ORDER))
         return frame.replace([math.inf, -math.inf], math.nan)
 
     def counts(self, asked: dict[str, Any]) -> dict[str, int]:

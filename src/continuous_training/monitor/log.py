@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 ADDRESS = "CT_PREDICTIONS"
 AHEAD = timedelta(minutes=5)  # that a server's clock may be before this one's
 ASKED = "log.role = 'champion' AND log.model_version = $version"
-ORDER = "md5_number_lower(concat_ws(chr(31), log.request_id, log.row))"
+ORDER = "hash(log.request_id, log.row)"
 BETWEEN = "log.time >= $since AND log.time < $until"
 
 

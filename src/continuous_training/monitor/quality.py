@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.documents import percent
+from continuous_training.monitor.asked import ORDER
 from continuous_training.monitor.finding import Finding
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SAID = {
 
 def nulls(asked: Asked) -> dict[str, float]:
     """Return the share of nulls in each column, of the values that could be read."""
-    counted = asked.counts({name: asked.table[name].isnull() for name in asked.table.columns})
+    counted = asked.counts({name: asked.table[name].isnull() for name in asked.table.columns if name != ORDER})
     return {name: rows / asked.rows for name, rows in counted.items()}
 
 
