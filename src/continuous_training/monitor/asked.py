@@ -56,6 +56,15 @@ class Asked:
         [found] = fetched(self.table.aggregate(**named)).to_dict("records")
         return {name: int(found[f"n{place}"] or 0) for place, name in enumerate(asked)}
 
+    def others(self, name: str, known: Sequence[str]) -> int:
+        """Count the rows whose value in a column is none of these; each value is looked for once, however many it has.
+
+        It is looked for after the grouping: a filter would be moved before it.
+        """
+        groups = self.table.group_by(name).aggregate(rows=self.table.count())
+        other = groups[name].notnull() & groups[name].notin(known)
+        return int(fetched(groups.aggregate(rows=other.ifelse(groups["rows"], 0).sum()))["rows"][0] or 0)
+
 
 def plain(value: Any, column: Column) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
     """Return a column of the warehouse as the monitor looks at it: categories as text, all else as numbers."""

@@ -34,9 +34,7 @@ def check(asked: Asked, learnt: Learnt, given: Settings, null_shares: dict[str, 
     for name in [name for name in asked.absent if name in learnt.columns]:
         yield Finding(kind="odd", column=name, said=f"«{name}» has disappeared: no row has such a column")
     columns = [name for name in given.data.features if name in asked.table.columns]
-    counted = asked.counts(
-        {f"{kind} {name}": holds for name in columns for kind, holds in _asks(asked, learnt, given, name).items()}
-    )
+    outside = asked.counts({name: beyond for name in columns if (beyond := _outside(asked, given, name)) is not None})
     for name in columns:
         column, most = given.data.columns[name], given.monitor.max_odd_share
         unreadable = asked.unreadable.get(name, 0) / asked.rows
@@ -47,7 +45,8 @@ def check(asked: Asked, learnt: Learnt, given: Settings, null_shares: dict[str, 
         shares = {
             "null": null_shares[name] - unreadable,
             "unreadable": unreadable,
-            **{kind: counted.get(f"{kind} {name}", 0) / asked.rows for kind in ("new", "outside")},
+            "new": _new(asked, learnt, given, name) / asked.rows,
+            "outside": outside.get(name, 0) / asked.rows,
         }
         limits = {"null": max(then, column.max_null_share) + most}
         for kind, share in shares.items():
@@ -57,16 +56,19 @@ def check(asked: Asked, learnt: Learnt, given: Settings, null_shares: dict[str, 
                 yield Finding(kind="odd", column=name, said=f"«{name}» {SAID[kind].format(**told)}")
 
 
-def _asks(asked: Asked, learnt: Learnt, given: Settings, name: str) -> dict[str, Any]:
-    """Return what is counted in a column: expressions of the window's table."""
-    column, value = given.data.columns[name], asked.table[name]
-    found: dict[str, Any] = {}
+def _new(asked: Asked, learnt: Learnt, given: Settings, name: str) -> int:
+    """Count the rows with a category that was not there in training."""
     known = learnt.columns[name].values if name in learnt.columns else None
-    if column.type == "category" and known is not None:
-        found["new"] = value.notnull() & value.notin(list(known))
-    if column.type in {"number", "integer"}:
-        beyond = [value < column.min] if column.min is not None else []
-        beyond += [value > column.max] if column.max is not None else []
-        if beyond:
-            found["outside"] = beyond[0] | beyond[-1]
-    return found
+    if known is None or given.data.columns[name].type != "category":
+        return 0
+    return asked.others(name, list(known))
+
+
+def _outside(asked: Asked, given: Settings, name: str) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
+    """Return an expression of the window's table that is true of a value beyond its limits; None if it has none."""
+    column, value = given.data.columns[name], asked.table[name]
+    if column.type not in {"number", "integer"}:
+        return None
+    beyond = [value < column.min] if column.min is not None else []
+    beyond += [value > column.max] if column.max is not None else []
+    return beyond[0] | beyond[-1] if beyond else None
