@@ -228,11 +228,11 @@ def _said() -> Iterator[None]:
 def _answer(learnt: Learnt) -> str:
     """Write an answer as it is looked at."""
     if learnt.predicts == "number":
-        return "answers[1]"
+        return "list_extract(answers, 1)"
     if learnt.predicts == "probability":
-        return "answers[2]"
+        return "list_extract(answers, 2)"
     names = ", ".join(_literal(str(name)) for name in learnt.classes or [])
-    return f"([{names}])[list_position(answers, list_max(answers))]"
+    return f"list_extract([{names}], list_position(answers, list_max(answers)))"
 
 
 def _key(value: str, column: Column) -> str:
