@@ -131,3 +131,11 @@ def test_a_number_that_never_changes_and_one_that_is_hardly_ever_there_have_prof
     found = profile.profiles(Path("train.parquet"), training.load("toy"))
     assert (found["x"].distances, found["y"].distances) == ([0, 0, 0, 0], [])
     assert (found["x"].null_share, found["y"].null_share) == (0, 1)
+
+
+def test_a_column_without_any_value_in_one_week_has_no_distance_for_that_week(rows: pd.DataFrame) -> None:
+    rows.loc[rows["seen"] > rows["seen"].max() - pd.Timedelta(days=7), ["y", "shade"]] = None
+    rows.to_parquet("train.parquet")
+    found = profile.profiles(Path("train.parquet"), training.load("toy"))
+    assert [found[name].distances[0] for name in ("y", "shade")] == [None, None]
+    assert {len(each.distances) for each in found.values()} == {4}

@@ -99,7 +99,7 @@ def _profile(rows: duckdb.DuckDBPyRelation, name: str, given: Settings) -> Profi
     values = rows.project(f"{plain(quoted(name), column)} AS value, {_period(rows, given)} AS period")
     total, known = _one(values, "count(*), count(value)")
     found: dict[str, Any] = {"test": test, "null_share": 1 - known / total}
-    found["distances"] = _distances(values.filter("value IS NOT NULL"), test) if known else []
+    found["distances"] = _distances(values, test) if known else []
     if column.type == "category":
         return Profile(**found, values=_shares(values, known))
     [quantiles] = _one(values, f"quantile_cont(value, {QUANTILES})")
@@ -122,11 +122,14 @@ def _distances(values: duckdb.DuckDBPyRelation, test: Test) -> list[float | None
         step = max(spread, distances.LEAST_SPREAD) / STEPS
         most = FURTHEST * STEPS
         where = f"greatest({-most}, least({most}, round((value - {middle}) / {step})))"
-    counted = values.aggregate(f"period, {where} AS place, count(*) AS n", f"period, {where}").fetchall()
-    places = {place: number for number, place in enumerate(sorted({place for _, place, _ in counted}))}
+    counted = values.aggregate(f"period, {where} AS place, count(value) AS n", f"period, {where}").fetchall()
+    known = sorted({place for _, place, _ in counted if place is not None})
+    places = {place: number for number, place in enumerate(known)}
     table: dict[float | None, NDArray[np.float64]] = {}
     for period, place, rows in counted:
-        table.setdefault(period, np.zeros(len(places)))[places[place]] = rows
+        shares = table.setdefault(period, np.zeros(len(places)))
+        if place is not None:
+            shares[places[place]] = rows
     whole = np.sum([*table.values()], axis=0)
     gaps = np.diff(np.array([*places], dtype=np.float64)) / STEPS if test == "wasserstein" else None
     found: list[float | None] = []
@@ -135,8 +138,8 @@ def _distances(values: duckdb.DuckDBPyRelation, test: Test) -> list[float | None
         if rows.sum() < LEAST_ROWS:
             found.append(None)
             continue
-        shares = whole / whole.sum(), rows / rows.sum()
-        found.append(distances.jensenshannon(*shares) if gaps is None else _between(*shares, gaps))
+        pair = whole / whole.sum(), rows / rows.sum()
+        found.append(distances.jensenshannon(*pair) if gaps is None else _between(*pair, gaps))
     return found
 
 
