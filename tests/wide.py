@@ -1,4 +1,4 @@
-"""A model of thirteen columns with as many rows as one likes, made by DuckDB, whose drift is known before it is measured.
+"""A model of thirteen columns and as many rows as one likes, made by DuckDB; its drift is known before it is measured.
 
 Every number has a standard deviation of 1, so a shift by 0.1 is a Wasserstein distance of 0.1 as the monitor has it.
 """

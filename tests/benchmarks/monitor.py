@@ -33,6 +33,8 @@ THRESHOLD = 0.1  # of training.yaml
 EXAMINATION, PROMOTION, PEER = "examination", "promotion", "evidently"
 EVIDENTLY, OTHERS = "imports: Evidently", "imports: all else"
 START = "Python, its start and end"
+KEEPING = "what is kept"
+ALIKE = {START, EVIDENTLY, OTHERS}  # whatever the rows
 PARTS = [
     *(START, EVIDENTLY, OTHERS, "MLflow, pages, all else", "reading the rows", "counting the rows"),
     *("drawing the sample", "what chance makes", "Evidently's tests", "Evidently's page"),
@@ -40,12 +42,14 @@ PARTS = [
 
 
 class Laps:
-    """How long each part took, without the parts within it."""
+    """How long each part took, without the parts within it, and how long processors were at work for it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.busy: dict[str, float] = {}
         self._open: list[str] = []
-        self._since = time.perf_counter()
+        self._since = self._worked = 0.0
+        self._book()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -69,10 +73,12 @@ class Laps:
         setattr(owner, function, outer)
 
     def _book(self) -> None:
-        now = time.perf_counter()
-        name = self._open[-1] if self._open else ""
-        self.seconds[name] = self.seconds.get(name, 0) + now - self._since
-        self._since = now
+        now, worked = time.perf_counter(), time.process_time()
+        if self._since:
+            name = self._open[-1] if self._open else START
+            self.seconds[name] = self.seconds.get(name, 0) + now - self._since
+            self.busy[name] = self.busy.get(name, 0) + worked - self._worked
+        self._since, self._worked = now, worked
 
 
 def main() -> None:
@@ -85,7 +91,8 @@ def main() -> None:
     if given.process:
         laps = Laps()
         told = PROCESSES[given.process](laps)
-        Path("measured.json").write_text(json.dumps({"seconds": laps.seconds, "peak": _peak(), "moved": told}))
+        measured = {"seconds": laps.seconds, "busy": laps.busy, "peak": _peak(), "moved": told}
+        Path("measured.json").write_text(json.dumps(measured))
         return
     with tempfile.TemporaryDirectory() as made:
         found = _compared(Path(made), given.rows, given.more)
@@ -120,7 +127,7 @@ def _compared(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
         if count == few:
             with duckdb.connect() as connection:
                 connection.execute(
-                    f"COPY (SELECT unnest(inputs) FROM read_parquet('predictions/*/*/*.parquet'))"
+                    "COPY (SELECT unnest(inputs) FROM read_parquet('predictions/*/*/*.parquet'))"
                     " TO 'window.parquet' (FORMAT parquet)"
                 )
             found[f"{PEER} {count}"] = _process(PEER)
@@ -140,8 +147,7 @@ def _process(name: str) -> dict[str, Any]:
     if done.returncode:
         sys.exit(f"{name} failed: {done.stderr.strip()}")
     found: dict[str, Any] = json.loads(Path("measured.json").read_text())
-    found["all"] = seconds
-    found["seconds"][START] = seconds - sum(found["seconds"].values()) + found["seconds"].pop("")
+    found["seconds"][START] += seconds - sum(found["seconds"].values())
     print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
     return found
 
@@ -209,7 +215,7 @@ def _promotion(laps: Laps) -> dict[str, float]:
         from continuous_training.documents import Snapshot
 
         client = registry.open_client()
-    with laps.part("what it keeps"):
+    with laps.part(KEEPING):
         taken = Snapshot.model_validate_json(Path("snapshot.json").read_bytes())
         run_id = client.create_run(registry.experiment(client, wide.MODEL)).info.run_id
         wide.keep(client, run_id, settings.load(wide.MODEL), taken)
@@ -226,24 +232,41 @@ PROCESSES: dict[str, Callable[[Laps], dict[str, float]]] = {
 def _print(found: dict[str, dict[str, Any]], few: int, many: int) -> None:
     peer, short, long = (found[name] for name in (f"{PEER} {few}", f"{EXAMINATION} {few}", f"{EXAMINATION} {many}"))
     columns = (peer, short, long)
-    print(f"{'seconds':<26}{'Evidently':>12}{'monitor':>12}{'monitor':>12}")
-    print(f"{'rows of the window':<26}{few:>12,}{few:>12,}{many:>12,}")
+
+    def line(said: str, *cells: str) -> None:
+        print(f"{said:<32}" + "".join(f"{cell:>12}" for cell in cells))
+
+    line("", "Evidently", "monitor", "monitor")
+    line("rows of the window", f"{few:,}", f"{few:,}", f"{many:,}")
     for part in PARTS:
-        print(f"{part:<26}" + "".join(f"{one['seconds'].get(part, 0):>12.2f}" for one in columns))
-    print(f"{'all':<26}" + "".join(f"{one['all']:>12.2f}" for one in columns))
-    after = [one["all"] - sum(one["seconds"].get(part, 0) for part in (START, EVIDENTLY, OTHERS)) for one in columns]
-    print(f"{'after start and imports':<26}" + "".join(f"{seconds:>12.2f}" for seconds in after))
-    print(f"{'memory at its peak, MB':<26}" + "".join(f"{one['peak']:>12.0f}" for one in columns))
-    print(f"\nfaster: {peer['all'] / short['all']:.1f} times, after start and imports {after[0] / after[1]:.1f} (asked: 10)")
+        line(part, *(f"{one['seconds'].get(part, 0):.2f}" for one in columns))
+    sums = {}
+    for measure, said in (("seconds", "seconds"), ("busy", "seconds of a processor")):
+        sums[measure] = [sum(one[measure].values()) for one in columns]
+        rest = [sum(time for part, time in one[measure].items() if part not in ALIKE) for one in columns]
+        line(said, *(f"{time:.2f}" for time in sums[measure]))
+        line("  after start and imports", *(f"{time:.2f}" for time in rest))
+        sums[f"{measure} after"] = rest
+    line("memory at its peak, MB", *(f"{one['peak']:.0f}" for one in columns))
+    print()
+    for measure in ("seconds", "busy"):
+        (theirs, ours, of_many), (after, ours_after, _) = sums[measure], sums[f"{measure} after"]
+        print(
+            "in seconds"
+            if measure == "seconds"
+            else "in seconds of a processor, which others on this machine leave alike"
+        )
+        print(f"  faster: {theirs / ours:.1f} times, {after / ours_after:.1f} after start and imports (asked: 10)")
+        print(f"  {many / few:g} times the rows: {of_many / ours:.2f} times the seconds (asked: 2)")
     print(f"memory: {short['peak'] / peer['peak']:.2f} of Evidently's (asked: 0.33)")
-    print(f"{many / few:g} times the rows: {long['all'] / short['all']:.2f} times the seconds (asked: 2)")
-    for what, one in zip(("Evidently", "monitor", "monitor"), columns, strict=True):
-        print(f"{what + ':':<12}" + ", ".join(f"{name} {one['moved'][name]:.4f}" for name in sorted(one["moved"])))
-    print("the same verdict" if {*peer["moved"]} == {*short["moved"]} - {PREDICTIONS} == {*long["moved"]} - {PREDICTIONS} else "ANOTHER VERDICT")
+    for who, one in zip(("Evidently", "monitor", "monitor"), columns, strict=True):
+        print(f"{who} finds moved: " + ", ".join(f"{name} {one['moved'][name]:.4f}" for name in sorted(one["moved"])))
+    verdicts = [{*one["moved"]} - {PREDICTIONS} for one in columns]
+    print("the same verdict" if verdicts == verdicts[:1] * 3 else "ANOTHER VERDICT")
     for count in (few, many):
         kept = found[f"{PROMOTION} {count}"]
-        print(f"kept of {count:,} training rows at a promotion: {kept['seconds']['what it keeps']:.1f} s, "
-              f"{kept['peak']:.0f} MB at its peak")
+        said = f"{kept['seconds'][KEEPING]:.1f} s, {kept['busy'][KEEPING]:.1f} s of a processor, {kept['peak']:.0f} MB"
+        print(f"kept of {count:,} training rows at a promotion: {said} at its peak")
 
 
 if __name__ == "__main__":
