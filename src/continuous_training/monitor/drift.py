@@ -1,4 +1,8 @@
-"""Drift: how far each column and the predictions have moved, by Evidently on samples that fit into memory."""
+"""Drift: how far each column and the predictions have moved, on samples that fit into memory.
+
+The distances are Evidently's own (a test holds them against it), so its account of what has moved shows the same
+numbers; it is imported only to give that account, which takes longer than all else.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +28,34 @@ PREDICTIONS = "the predictions"  # their name among the columns
 
 @dataclass(frozen=True)
 class Seen:
-    """How far everything lies from what was learnt, and Evidently's own account of it."""
+    """How far everything lies from what was learnt, and the two samples that tell it."""
 
     drifts: list[Drift]
-    account: Any
+    before: pd.DataFrame
+    now: pd.DataFrame
 
     def write(self, path: Path) -> None:
-        """Write Evidently's page, which has scripts in it."""
+        """Write Evidently's account of it: a page with scripts in it. Evidently takes seconds to import.
+
+        Raises:
+            Problem: it gives none.
+        """
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import ValueDrift
+
+        measured = dict(zip(self.before.columns, self.drifts, strict=True))
+        numbers = [name for name, one in measured.items() if one.test == "wasserstein"]
+        others = [name for name in measured if name not in numbers]
+        described = DataDefinition(numerical_columns=numbers, categorical_columns=others)
+        report = Report(
+            [ValueDrift(column=name, method=one.test, threshold=one.limit) for name, one in measured.items()]
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.account.save_html(str(path))
+        try:
+            now, learnt = (Dataset.from_pandas(frame, data_definition=described) for frame in (self.now, self.before))
+            report.run(now, learnt).save_html(str(path))
+        except Exception as error:
+            raise Problem(f"Evidently gives no account of these rows: {type(error).__name__}: {error}") from error
 
 
 def look(reference: Reference, window: pd.DataFrame, given: Settings, null_shares: dict[str, float]) -> Seen | None:
@@ -53,20 +76,18 @@ def look(reference: Reference, window: pd.DataFrame, given: Settings, null_share
         if profile.test == "jensenshannon":  # categories, or numbers that are looked at as such
             before[name], now[name] = _texts(before[name]), _texts(now[name])
     limits = _limits(profiles, given, before, now)
-    account = _account(before, now, {name: (profile.test, limits[name]) for name, profile in profiles.items()})
-    found = {one["config"]["column"]: float(one["value"]) for one in account.dict()["metrics"]}
     drifts = [
         Drift(
             name=PREDICTIONS if name == PREDICTION else name,
             test=profile.test,
-            distance=max(found[name], 0.0),
+            distance=distances.between(profile.test, before[name], now[name]),
             limit=limits[name],
             null_share=null_shares.get(name, 0.0),
             learnt_null_share=profile.null_share,
         )
         for name, profile in profiles.items()
     ]
-    return Seen(drifts, account)
+    return Seen(drifts, before, now)
 
 
 def _profiles(reference: Reference, window: pd.DataFrame, given: Settings) -> dict[str, Profile]:
@@ -102,23 +123,3 @@ def _threshold(name: str, given: Settings) -> float:
 
 def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
     return values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore")
-
-
-def _account(before: pd.DataFrame, now: pd.DataFrame, asked: dict[str, tuple[distances.Test, float]]) -> Any:  # noqa: ANN401
-    """Let Evidently measure; it takes seconds to import.
-
-    Raises:
-        Problem: it cannot.
-    """
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
-
-    numbers = [name for name, (test, _) in asked.items() if test == "wasserstein"]
-    others = [name for name in asked if name not in numbers]
-    described = DataDefinition(numerical_columns=numbers, categorical_columns=others)
-    report = Report([ValueDrift(column=name, method=test, threshold=limit) for name, (test, limit) in asked.items()])
-    try:
-        current, learnt = (Dataset.from_pandas(frame, data_definition=described) for frame in (now, before))
-        return report.run(current, learnt)
-    except Exception as error:
-        raise Problem(f"Evidently cannot measure these rows: {type(error).__name__}: {error}") from error

@@ -118,7 +118,7 @@ class Examiner:
             metric=found.now.value if found.now else None,
             pinged=bool(asking and asking.jobs),
         )
-        page = ACCOUNT if look.pinged else None
+        page = ACCOUNT if look.pinged and ACCOUNT.exists() else None
         history.end(self.client, run, look, found.model_dump_json(indent=2), page)
         write_atomically(DOCUMENT, found.model_dump_json(indent=2) + "\n")
         return found
@@ -181,8 +181,6 @@ class Examiner:
                 self._find("odd", str(problem))
         seen = drift.look(learnt, window, self.given, null_shares)
         drifts = seen.drifts if seen else []
-        if seen:
-            seen.write(ACCOUNT)
         ratios = {one.name: one.ratio for one in drifts}
         if now:
             ratios[decision.METRIC] = decision.fell(learnt.learnt.measured, now)
@@ -192,6 +190,11 @@ class Examiner:
         moved = state.moved(limits)
         odd = len({one.column for one in self.findings if one.kind == "odd" and one.column})
         decided = decision.decide(drifts, learnt.learnt.measured, now, moved=moved, odd=odd, limits=limits)
+        if seen and decided.verdict != "none":
+            try:
+                seen.write(ACCOUNT)
+            except Problem as problem:
+                self._find("fault", str(problem))
         return blank.model_copy(
             update={
                 "decision": decided,

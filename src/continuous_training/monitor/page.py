@@ -87,7 +87,7 @@ def render(found: Examination, past: Sequence[Look]) -> str:
         drifts=sorted(found.drifts, key=lambda one: -one.ratio),
         drawing=drawing(past) if past else None,
         past=past,
-        account=ACCOUNT.relative_to(BUILD) if found.drifts else None,
+        account=ACCOUNT.relative_to(BUILD) if ACCOUNT.exists() else None,
         highest=HIGHEST,
     )
 
