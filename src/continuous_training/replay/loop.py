@@ -40,13 +40,14 @@ def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False) 
     moments = list(between(first, last))
     with workspace.entered(model, name, url, fresh=fresh) as folder:
         kept = workspace.finished()
-        months = [kept[name] for name in (f"{moment:{PATTERN}}" for moment in moments) if name in kept]
+        months = [kept[month] for month in (f"{moment:{PATTERN}}" for moment in moments) if month in kept]
         if len(months) < len(moments):
             log.info("Replaying in %s, %d of %d months are done", folder, len(months), len(moments))
             workspace.restore(months[-1].made.month if months else None)
         for moment in moments[len(months) :]:
             steps = _Steps(f"{moment:{PATTERN}}", len(months) * STEPS, len(moments) * STEPS)
-            made = stages.run(moment, steps.step)
+            name = f"{moment:{PATTERN}}"
+            made = stages.run(moment, steps.step, name=name, reason=f"replay of {name}")
             judged = judge(given, [*(month.made for month in months), made])  # shows bars of its own
             months.append(Month(made=made, judged=judged))
             workspace.keep(months[-1])

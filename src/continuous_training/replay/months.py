@@ -35,7 +35,7 @@ class Difference(Value):
 
 
 class Model(Value):
-    """A candidate, as MLflow knows it."""
+    """A candidate: its MLflow run, and where its files are."""
 
     run_id: str
     uri: str

@@ -1,4 +1,4 @@
-"""One month's run: the real stages as the Jenkinsfile orders them, each a process, and what they came to."""
+"""One run: the real stages as the Jenkinsfile orders them, each a process, and what they came to."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from mlflow import MlflowClient
+
     from continuous_training.documents import Metric
 
     Step = Callable[[str], AbstractContextManager[None]]
@@ -37,16 +39,21 @@ STAGES = {
 REFUSING = {"snapshot", "check_data", "train", "check_model", "compare"}  # what else fails is this machine's fault
 
 
-def run(as_of: datetime, step: Step) -> Made:
-    """Run the stages of the month that begins at `as_of`, in the workspace that this process is in.
+def run(as_of: datetime, step: Step, *, name: str, reason: str) -> Made:
+    """Run the stages of a moment, in the workspace that this process is in.
 
-    A stage that refuses ends the month, as it ends a run: the champion stays.
+    A stage that refuses ends the run: the champion stays.
+
+    Args:
+        as_of: the moment.
+        step: shows what is done.
+        name: the run's, and its log's.
+        reason: why it was started.
 
     Raises:
         Problem: a stage failed that never refuses, or was ended from outside.
     """
-    month = f"{as_of:{PATTERN}}"
-    log = Path("logs", f"{month}.log").resolve()
+    log = Path("logs", f"{name}.log").resolve()
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     said = ""
@@ -54,15 +61,15 @@ def run(as_of: datetime, step: Step) -> Made:
         if not _is_due(stage):
             continue
         with step(words):
-            code = _start(stage, as_of, log)
+            code = _start(stage, as_of, log, {"BUILD_TAG": f"replay-{name}", "REASON": reason})
         if code < 0 or code in ENDED_FROM_OUTSIDE:
-            raise Problem(f"{stage} of {month} was ended from outside: replay again and it goes on (log: {log})")
+            raise Problem(f"{stage} of {name} was ended from outside: replay again and it goes on (log: {log})")
         if code and stage not in REFUSING:
-            raise Problem(f"{stage} of {month} failed: {_last_words(log)} (log: {log})")
+            raise Problem(f"{stage} of {name} failed: {_last_words(log)} (log: {log})")
         if code:
             said = _why(stage, log)
             break
-    return _made(month, said, log)
+    return _made(f"{as_of:{PATTERN}}", said, log)
 
 
 def _is_due(stage: str) -> bool:
@@ -75,19 +82,13 @@ def _is_due(stage: str) -> bool:
     return True
 
 
-def _start(stage: str, as_of: datetime, log: Path) -> int:
-    month = f"{as_of:{PATTERN}}"
-    of_the_month = {
-        "AS_OF": as_of.isoformat(),
-        "BUILD_TAG": f"replay-{month}",
-        "REASON": f"replay of {month}",
-        "CT_PROGRESS": "0",
-    }
+def _start(stage: str, as_of: datetime, log: Path, named: dict[str, str]) -> int:
+    of_the_run = named | {"AS_OF": as_of.isoformat(), "CT_PROGRESS": "0"}
     with log.open("ab") as sink:
         sink.write(f"--- {stage}\n".encode())
         sink.flush()
         command = [sys.executable, f"scripts/{stage}.py"]
-        environment = os.environ | of_the_month
+        environment = os.environ | of_the_run
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment, check=False
         ).returncode
@@ -109,17 +110,23 @@ def _made(month: str, refused: str, log: Path) -> Made:
     """Read what the stages have left."""
     model = Run.read().model
     planned, candidate, verdict = Plan.find(), Candidate.find(), Verdict.find()
-    champion = registry.holder(registry.open_client(), model, registry.CHAMPION)
+    client = registry.open_client()
+    champion = registry.holder(client, model, registry.CHAMPION)
     said = refused or (verdict.said if verdict else planned.reason if planned else "")
     return Made(
         month=month,
         decision=("promoted" if Deployment.find() else "rejected") if candidate else "none",
         said=said,
-        candidate=Model(run_id=candidate.run_id, uri=candidate.model_uri) if candidate else None,
+        candidate=Model(run_id=candidate.run_id, uri=_files(client, candidate)) if candidate else None,
         champion=champion.run_id if champion else None,
         fresh=_fresh(verdict.metrics[0]) if verdict and verdict.metrics else None,
         log=str(log),
     )
+
+
+def _files(client: MlflowClient, candidate: Candidate) -> str:
+    """Return where a candidate's files are: models of two registries are judged together."""
+    return str(client.get_logged_model(candidate.model_uri.removeprefix("models:/")).artifact_location)
 
 
 def _fresh(metric: Metric) -> Difference | None:
