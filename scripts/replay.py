@@ -1,4 +1,4 @@
-"""Replay: run past months again, and compare the gate with never retraining and always promoting."""
+"""Replay: run past months again, and compare the gate with never retraining, always promoting and drift."""
 
 import argparse
 import logging
@@ -12,7 +12,7 @@ def main(given: argparse.Namespace) -> None:
     first, last = months.parse(given.first, "--from"), months.parse(given.last, "--to")
     from continuous_training.replay import loop, page, table  # seconds that --help should not take
 
-    result = loop.replay(given.model, first, last, fresh=given.fresh)
+    result = loop.replay(given.model, first, last, fresh=given.fresh, on_drift=given.drift)
     print(result.model_dump_json(indent=2) if given.json else table.table(result))
     for path in page.write(result):
         logging.getLogger(__name__).info("%s", path.resolve().as_uri())
@@ -26,5 +26,11 @@ if __name__ == "__main__":
     arguments.add_argument("--to", dest="last", metavar="MONTH", required=True, help="the last month: 2013-12")
     arguments.add_argument("--model", default="flight_delays", help="the package under src/ (default: %(default)s)")
     arguments.add_argument("--fresh", action="store_true", help="begin anew, whatever months are done already")
+    arguments.add_argument(
+        "--without-drift",
+        dest="drift",
+        action="store_false",
+        help="leave out the policy that retrains on drift, which takes about as long as all others",
+    )
     arguments.add_argument("--json", action="store_true", help="print the result as JSON")
     command.start(main, arguments)

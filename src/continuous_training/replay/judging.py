@@ -9,16 +9,20 @@ import numpy as np
 from continuous_training import snapshot
 from continuous_training.comparison import bootstrap, evaluation, slices
 from continuous_training.comparison.contest import Contender
+from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.documents import Run, Stopwatch
 from continuous_training.replay.months import Judged, following
 from continuous_training.replay.policies import productions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     import pandas as pd
+    from numpy.typing import NDArray
 
-    from continuous_training.replay.months import Made
+    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.replay.months import Made, Model
     from continuous_training.settings import Settings
 
 
@@ -31,33 +35,76 @@ def judge(given: Settings, made: Sequence[Made]) -> Judged | None:
     chosen = productions(made)[-1]
     if chosen.gate is None:
         return None
-    limits = given.compare
-    rows = _rows(given)
+    metric = given.compare.metric
+    rows = _rows(given, made[-1].begins)
     truth = rows[given.data.target]
     answers = {
         one.candidate.run_id: Contender(one.candidate.uri, given, rows).recorded for one in made if one.candidate
     }
-    together = slices.together(rows[given.data.time], limits.resample_by)
-    draws = {}
-    for other in {chosen.never, chosen.always, chosen.other} - {chosen.gate, None}:
-        found = bootstrap.differences(
-            limits.metric,
-            answers[chosen.gate],
-            answers[str(other)],
-            truth,
-            resamples=limits.resamples,
-            together=together,
-        )
-        draws[str(other)] = [None if np.isnan(one) else float(one) for one in found]
-    scores = {run_id: evaluation.score(limits.metric, recorded, truth) for run_id, recorded in answers.items()}
+    draws = {
+        str(other): _draws(answers[chosen.gate], answers[str(other)], rows, given)
+        for other in {chosen.never, chosen.always, chosen.other} - {chosen.gate, None}
+    }
+    scores = {run_id: evaluation.score(metric, recorded, truth) for run_id, recorded in answers.items()}
     return Judged(rows=len(rows), scores=scores, draws=draws)
 
 
-def _rows(given: Settings) -> pd.DataFrame:
-    """Fetch the rows of the month that the run's AS_OF begins: the fresh rows of a snapshot taken at its end."""
+def judge_changing(
+    given: Settings, month: datetime, gate: Model, reigns: Sequence[tuple[datetime, Model]]
+) -> tuple[float, list[float | None]]:
+    """Judge models on a month's rows, each on those that came while it was in production.
+
+    Args:
+        given: the settings.
+        month: its first moment.
+        gate: the model that the gate had in production.
+        reigns: models, and since when each was in production: the first of them from the month's beginning at least.
+
+    Returns:
+        Their score, and the gate's less that on each resample.
+
+    Raises:
+        Problem: there are no such rows, or a model cannot be loaded or scored.
+    """
+    rows = _rows(given, month)
+    begun = np.array([since for since, _ in reigns], dtype="datetime64[us]")
+    place = np.searchsorted(begun, rows[given.data.time].to_numpy(), side="right") - 1
+    answered = [(Contender(reigns[one][1].uri, given, rows).recorded, place == one) for one in np.unique(place)]
+    mixed = _mixed(answered)
+    score = evaluation.score(given.compare.metric, mixed, rows[given.data.target])
+    return score, _draws(Contender(gate.uri, given, rows).recorded, mixed, rows, given)
+
+
+def _mixed(answered: Sequence[tuple[Recorded, NDArray[np.bool_]]]) -> Recorded:
+    """Return the answers of each model for its own rows as those of one: the gate let none pass with other classes."""
+    first = answered[0][0]
+    answers = np.array(first.answers)
+    for recorded, own in answered:
+        answers[own] = recorded.answers[own]
+    if isinstance(first, RecordedClassifier):
+        return RecordedClassifier(answers, first.classes_)
+    return RecordedRegressor(answers)
+
+
+def _draws(gate: Recorded, other: Recorded, rows: pd.DataFrame, given: Settings) -> list[float | None]:
+    """Return the gate's score less another one's on each resample; None where there is no score."""
+    limits = given.compare
+    found = bootstrap.differences(
+        limits.metric,
+        gate,
+        other,
+        rows[given.data.target],
+        resamples=limits.resamples,
+        together=slices.together(rows[given.data.time], limits.resample_by),
+    )
+    return [None if np.isnan(one) else float(one) for one in found]
+
+
+def _rows(given: Settings, month: datetime) -> pd.DataFrame:
+    """Fetch the rows of a month: the fresh rows of a snapshot taken at its end."""
     run = Run.read()
-    end = following(run.as_of)
-    data = given.data.model_copy(update={"label_delay_days": 0, "fresh_days": (end - run.as_of).days})
+    end = following(month)
+    data = given.data.model_copy(update={"label_delay_days": 0, "fresh_days": (end - month).days})
     at_its_end = run.model_copy(update={"as_of": end})
     taken = snapshot.take(at_its_end, given.model_copy(update={"data": data}), Stopwatch(run.build_tag))
     return snapshot.read(taken.fresh.path, data)

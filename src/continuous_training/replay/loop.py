@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from continuous_training import progress, settings, warehouse
 from continuous_training.problem import Misuse, Problem
-from continuous_training.replay import stages, words, workspace
-from continuous_training.replay.judging import judge
-from continuous_training.replay.months import PATTERN, Month, between, following
+from continuous_training.replay import drift, stages, words, workspace
+from continuous_training.replay.judging import judge, judge_changing
+from continuous_training.replay.months import PATTERN, Drifted, Month, between, following
 from continuous_training.replay.policies import compare, lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from continuous_training.replay.policies import Result
     from continuous_training.settings import Settings
@@ -25,8 +25,15 @@ log = logging.getLogger(__name__)
 STEPS = len(stages.STAGES) + 1
 
 
-def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False) -> Result:
+def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False, on_drift: bool = True) -> Result:
     """Replay the months from the first to the last, those apart that an earlier replay has finished.
+
+    Args:
+        model: the model package.
+        first: the first moment of the first month.
+        last: that of the last.
+        fresh: begin anew.
+        on_drift: follow the policy that retrains on drift too, through the same months once more.
 
     Raises:
         Problem: there are no rows to judge the last month by, a stage failed, or no month had a champion.
@@ -52,21 +59,52 @@ def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False) 
             months.append(Month(made=made, judged=judged))
             workspace.keep(months[-1])
             log.info("%s", words.told(lines(months, given.compare)[-1]))
+        if on_drift:
+            months = _retrained_on_drift(given, model, url, months)
     return compare(model, months, given.compare)
 
 
-class _Steps:
-    """Shows how far the replay is, and at what: a bar of all months' steps for each step, as long as that takes."""
+def _retrained_on_drift(given: Settings, model: str, url: str, months: Sequence[Month]) -> list[Month]:
+    """Live through the same months with the policy that retrains on drift, from the first champion on."""
+    found = [month for month in months if month.judged is None]
+    lived = months[len(found) :]
+    if not lived:
+        return found
+    champions = {one.made.candidate.run_id: one.made.candidate for one in lived if one.made.candidate}
+    first, begins = champions[str(lived[0].made.champion)], lived[0].made.begins
+    kept = workspace.finished(drift.KEPT)
+    total = len([*drift.ends(begins, lived[-1].made.begins)])
+    before = workspace.MONTHS / f"{lived[0].made.month}.db"
+    for month in lived:
+        name = month.made.month
+        if name in kept:
+            found.append(kept[name])
+        else:
+            weeks = [week for one in found for week in one.weeks]
+            looks = enumerate(drift.ends(begins, month.made.begins), start=len(weeks))
+            steps = {end: _Steps(f"{end:%Y-%m-%d}", done, total, each=0).step for done, end in looks}
+            then, database = drift.live(model, url, before, steps)
+            reigns = drift.reigns(first, begins, [*weeks, *then])
+            score, draws = judge_changing(given, month.made.begins, champions[str(month.made.champion)], reigns)
+            found.append(month.model_copy(update={"drifted": Drifted(weeks=then, score=score, draws=draws)}))
+            workspace.keep(found[-1], drift.KEPT, database)
+            log.info("%s", words.told_of_drift(found[-1]))
+        before = drift.KEPT / f"{name}.db"
+    return found
 
-    def __init__(self, month: str, done: int, total: int) -> None:
-        self._month, self._done, self._total = month, done, total
+
+class _Steps:
+    """Shows how far the replay is, and at what: a bar of all there is to do for each step, as long as that takes."""
+
+    def __init__(self, name: str, done: int, total: int, each: int = 1) -> None:
+        self._name, self._done, self._total, self._each = name, done, total, each
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
-        with progress.bar(f"{self._month}: {what}", self._total) as advance:
+        with progress.bar(f"{self._name}: {what}", self._total) as advance:
             advance(self._done)
             yield
-        self._done += 1
+        self._done += self._each
 
 
 def _see_rows(given: Settings, last: datetime) -> None:

@@ -42,7 +42,7 @@ class Model(Value):
 
 
 class Made(Value):
-    """What a month's run came to: its candidate, if it made one, and the MLflow run of the champion after it."""
+    """What a run came to, once a month or when drift asked for it: its candidate, if it made one, and the MLflow run of the champion after it."""
 
     month: str
     decision: Literal["promoted", "rejected", "none"]
@@ -51,6 +51,11 @@ class Made(Value):
     champion: str | None = None
     fresh: Difference | None = None
     log: str
+
+    @property
+    def begins(self) -> datetime:
+        """The month's first moment."""
+        return datetime.strptime(self.month, PATTERN)
 
 
 class Judged(Value):
@@ -64,11 +69,37 @@ class Judged(Value):
     draws: dict[str, list[float | None]]
 
 
+class Week(Value):
+    """What the monitor said at the end of a week, and what the run came to that it asked for, if it did."""
+
+    end: datetime
+    verdict: str
+    said: str
+    made: Made | None = None
+
+
+class Drifted(Value):
+    """A month under the policy that retrains on drift: its weeks, and what its models scored, each while it answered.
+
+    `draws` are the gate's score less that on each resample.
+    """
+
+    weeks: list[Week]
+    score: float
+    draws: list[float | None]
+
+
 class Month(Value):
     """A finished month; nothing is judged while there is no champion."""
 
     made: Made
     judged: Judged | None = None
+    drifted: Drifted | None = None
+
+    @property
+    def weeks(self) -> list[Week]:
+        """The weeks of the policy that retrains on drift."""
+        return self.drifted.weeks if self.drifted else []
 
 
 def parse(text: str, option: str) -> datetime:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from continuous_training.replay.policies import Result
 
 TEMPLATE = Path(__file__).with_name("replay.html.j2")
-FILTERS = (("number", number), ("day", words.day), ("difference", words.difference))
+FILTERS = (("number", number), ("day", words.day), ("difference", words.difference), ("runs", words.runs))
 PAGE, PICTURE = BUILD / "replay.html", BUILD / "replay.png"
-BLUE, GREY, AMBER = "#3b82f6", "#8a919c", "#d97706"  # seen on white and on black
+BLUE, GREY, AMBER, GREEN = "#3b82f6", "#8a919c", "#d97706", "#16a34a"  # seen on white and on black
 INK = "#1b1f24"
 INKED: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK) | {
     "axes.spines.top": False,
@@ -39,6 +39,7 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "never": ("never retrain", {"color": GREY, "linestyle": "--", "marker": "."}),
     "always": ("always the newest", {"color": AMBER, "linewidth": 5, "alpha": 0.55}),
     "gate": ("the gate", {"color": BLUE, "linewidth": 1.8, "marker": "o", "markersize": 4.5}),
+    "drift": ("retrain on drift", {"color": GREEN, "linewidth": 1.5, "marker": "^", "markersize": 4.5}),
     "hindsight": ("hindsight", {"color": INK, "linestyle": ":", "linewidth": 1.2}),
 }
 DECIDED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -99,7 +100,8 @@ def _attributes(style: re.Match[str]) -> str:
 
 def _draw_scores(axes: Axes, result: Result) -> None:
     """Draw a line for each policy; months without a champion leave a gap."""
-    for policy, (label, style) in POLICIES.items():
+    for policy in result.policies:
+        label, style = POLICIES[policy]
         scores = [getattr(line.scores, policy) if line.scores else math.nan for line in result.lines]
         axes.plot(range(len(scores)), scores, label=label, **style)
     axes.set_ylabel(result.metric)

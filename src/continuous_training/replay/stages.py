@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from continuous_training import registry
 from continuous_training.command import ENDED_FROM_OUTSIDE
@@ -126,7 +128,8 @@ def _made(month: str, refused: str, log: Path) -> Made:
 
 def _files(client: MlflowClient, candidate: Candidate) -> str:
     """Return where a candidate's files are: models of two registries are judged together."""
-    return str(client.get_logged_model(candidate.model_uri.removeprefix("models:/")).artifact_location)
+    model = client.get_logged_model(candidate.model_uri.removeprefix("models:/"))
+    return url2pathname(urlsplit(model.artifact_location).path)  # MLflow takes a path here, and no file:
 
 
 def _fresh(metric: Metric) -> Difference | None:

@@ -9,13 +9,14 @@ from continuous_training.replay.months import PATTERN
 from continuous_training.report.words import counted, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from continuous_training.replay.months import Difference
+    from continuous_training.replay.months import Difference, Month, Week
     from continuous_training.replay.policies import Line, Result
 
 TINY = 0.00005  # of which four decimals show nothing
-NEVER, ALWAYS = "never retraining", "always promoting the newest"
+NEVER, ALWAYS, DRIFT = "never retraining", "always promoting the newest", "retraining on drift"
+DECIDED = {"promoted": "promoted", "rejected": "rejected", "none": "no candidate"}
 BEATS = {"better": "surely beats", "worse": "surely loses to", "unsure": "ties with", "equal": "is the same as"}
 GAINED = {
     "better": "surely gained",
@@ -46,7 +47,7 @@ def told(line: Line) -> str:
     made = line.made
     fresh = f", fresh {difference(made.fresh)}" if made.fresh else ""
     why = f", {made.said}" if made.decision == "none" else ""
-    decided = {"promoted": "promoted", "rejected": "rejected", "none": "no candidate"}[made.decision]
+    decided = DECIDED[made.decision]
     if line.scores is None:
         return f"{made.month}: {decided}{fresh}{why}; no champion to judge"
     then = f"{day(made.month).split()[0]} {number(line.scores.gate)}"
@@ -54,6 +55,22 @@ def told(line: Line) -> str:
         other = "the old champion" if made.decision == "promoted" else "the candidate"
         then += f", {other} would have had {number(line.scores.gate - line.gain.value)}"
     return f"{made.month}: {decided}{fresh}{why}; {then}"
+
+
+def told_of_drift(month: Month) -> str:
+    """Tell what the policy that retrains on drift did in a month, and what its models scored."""
+    score = f"{month.drifted.score:.4f}" if month.drifted else "–"
+    return f"{month.made.month}: {DRIFT} {score}; {'; '.join(runs(month.weeks)) or 'no training was asked for'}"
+
+
+def runs(weeks: Sequence[Week]) -> list[str]:
+    """Say when a training was asked for, and what became of it."""
+    return [
+        f"{week.end:%Y-%m-%d} {DECIDED[week.made.decision]}"
+        + (f" ({week.made.said})" if week.made.decision == "none" else "")
+        for week in weeks
+        if week.made
+    ]
 
 
 def headline(result: Result) -> str:
@@ -69,6 +86,7 @@ def sentences(result: Result) -> list[str]:
     return [
         _over(result, result.over_always, ALWAYS),
         _over(result, result.over_never, NEVER),
+        *_on_drift(result),
         *_decisions(result),
         _room(result),
     ]
@@ -81,6 +99,19 @@ def _over(result: Result, found: Difference, policy: str) -> str:
         return f"The gate {BEATS['equal']} {policy}: it scored the same in every month."
     said = f"The gate {BEATS[found.found]} {policy}: {difference(found)} {result.metric} {on}"
     return f"{said}, with {result.confidence:.0%} confidence."
+
+
+def _on_drift(result: Result) -> list[str]:
+    """Say what the fourth policy is worth, and what it spends, if it was followed."""
+    if result.over_drift is None or result.trainings.drift is None:
+        return []
+    asked = sum(week.made is not None for line in result.lines for week in line.weeks)
+    looks = sum(len(line.weeks) for line in result.lines)
+    return [
+        _over(result, result.over_drift, DRIFT),
+        f"The gate chose among {counted(result.trainings.gate, 'model')}, one a month; {DRIFT} took "
+        f"{counted(result.trainings.drift, 'training')}: of {looks} weekly looks {asked} asked for one.",
+    ]
 
 
 def _decisions(result: Result) -> list[str]:

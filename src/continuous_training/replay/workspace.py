@@ -14,6 +14,7 @@ import socket
 import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from continuous_training import settings
@@ -24,7 +25,7 @@ from continuous_training.replay.months import PATTERN, Month
 from continuous_training.warehouse import DUCKDB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
 FOLDER = settings.STATE / "replay"
@@ -53,14 +54,19 @@ def identity(model: str, first: datetime, warehouse_url: str) -> str:
 
 
 @contextmanager
-def entered(model: str, name: str, warehouse_url: str, *, fresh: bool) -> Iterator[Path]:
+def entered(
+    model: str, name: str, warehouse_url: str, *, fresh: bool, also: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Path]:
     """Make this process work in the workspace of that name; yields its folder, and ends all that was started there.
+
+    A workspace within another bears the other's cookie: what ends the one ends the other.
 
     Args:
         model: the model package.
         name: the replay's identity.
         warehouse_url: the warehouse, as it holds in any folder.
         fresh: forget what an earlier replay of this identity has done.
+        also: what else its environment has.
 
     Raises:
         Problem: another process is in it.
@@ -72,7 +78,7 @@ def entered(model: str, name: str, warehouse_url: str, *, fresh: bool) -> Iterat
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Problem(f"this replay runs already, in {folder}: wait for it or end it") from None
-        mark = {COOKIE: str(folder)}
+        mark = {COOKIE: os.environ.get(COOKIE) or str(folder)}
         end_marked(mark)  # what a killed replay left behind still works in these files
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
@@ -88,30 +94,35 @@ def entered(model: str, name: str, warehouse_url: str, *, fresh: bool) -> Iterat
             "PROMOTE": "auto",
             "TRIGGER": "cron",
         }
-        with _environment(of_a_run | mark), contextlib.chdir(folder):
+        with _environment(of_a_run | dict(also) | mark), contextlib.chdir(folder):
             try:
                 yield folder
             finally:
                 end_marked(mark)
 
 
-def finished() -> dict[str, Month]:
+def finished(folder: Path = MONTHS) -> dict[str, Month]:
     """Return the months that are done, in their order."""
-    return {path.stem: Month.model_validate_json(path.read_bytes()) for path in sorted(MONTHS.glob("*.json"))}
+    return {path.stem: Month.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("*.json"))}
 
 
-def keep(month: Month) -> None:
+def keep(month: Month, folder: Path = MONTHS, database: Path = DATABASE) -> None:
     """Write down a finished month, after MLflow's state at its end: a month that is there can be gone on from."""
-    MONTHS.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     name = month.made.month
-    _copy(DATABASE, MONTHS / f"{name}.db")
-    write_atomically(MONTHS / f"{name}.json", month.model_dump_json(indent=1) + "\n")
+    _copy(database, folder / f"{name}.db")
+    write_atomically(folder / f"{name}.json", month.model_dump_json(indent=1) + "\n")
 
 
 def restore(last: str | None) -> None:
     """Put MLflow back to the end of a finished month (None: to before the first), as if what came after never was."""
+    put_back(MONTHS / f"{last}.db" if last else ":memory:")
+
+
+def put_back(state: Path | str) -> None:
+    """Put MLflow back to a state that was kept."""
     settings.STATE.mkdir(exist_ok=True)
-    _copy(MONTHS / f"{last}.db" if last else ":memory:", DATABASE)
+    _copy(state, DATABASE)
 
 
 def _copy(source: Path | str, target: Path) -> None:
