@@ -42,7 +42,10 @@ class Model(Value):
 
 
 class Made(Value):
-    """What a run came to, once a month or when drift asked for it: its candidate, if it made one, and the MLflow run of the champion after it."""
+    """What a run came to: its candidate, if it made one, and the MLflow run of the champion after it.
+
+    There is one each month, and whenever drift asks for one.
+    """
 
     month: str
     decision: Literal["promoted", "rejected", "none"]

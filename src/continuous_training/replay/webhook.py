@@ -15,7 +15,7 @@ ANSWER = json.dumps({"jobs": {"replay": {"triggered": True}}}).encode()
 
 
 class _Taking(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server asks for
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -107,11 +107,8 @@ def _on_drift(result: Result) -> list[str]:
         return []
     asked = sum(week.made is not None for line in result.lines for week in line.weeks)
     looks = sum(len(line.weeks) for line in result.lines)
-    return [
-        _over(result, result.over_drift, DRIFT),
-        f"The gate chose among {counted(result.trainings.gate, 'model')}, one a month; {DRIFT} took "
-        f"{counted(result.trainings.drift, 'training')}: of {looks} weekly looks {asked} asked for one.",
-    ]
+    spent = f"The monthly schedule trained {counted(result.trainings.gate, 'model')}, {DRIFT} {result.trainings.drift}"
+    return [_over(result, result.over_drift, DRIFT), f"{spent}: {asked} of {looks} weekly looks asked for one."]
 
 
 def _decisions(result: Result) -> list[str]:
