@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from scipy.stats import binomtest
 
 from continuous_training import registry, settings
-from continuous_training.monitor import decision
 from continuous_training.monitor.drift import PREDICTIONS
 from continuous_training.monitor.examination import NOWHERE, Examiner
+from continuous_training.monitor.state import State
 from continuous_training.replay import stages, workspace
 from continuous_training.replay.months import following
 
@@ -78,7 +78,7 @@ def champion(client: MlflowClient, as_of: datetime) -> registry.Version:
 
 def look(client: MlflowClient, given: Settings, version: registry.Version, ends: Iterable[datetime]) -> Looked:
     """Let the monitor look at the weeks before these moments, which remembers nothing of other weeks at first."""
-    decision.State().write(client, version)
+    State().write(client, version)
     weeks = []
     for end in ends:
         examiner = Examiner(client, MODEL, given, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))

@@ -60,11 +60,11 @@ def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False, 
             workspace.keep(months[-1])
             log.info("%s", words.told(lines(months, given.compare)[-1]))
         if on_drift:
-            months = _retrained_on_drift(given, model, url, months)
+            months = retrained_on_drift(given, model, url, months)
     return compare(model, months, given.compare)
 
 
-def _retrained_on_drift(given: Settings, model: str, url: str, months: Sequence[Month]) -> list[Month]:
+def retrained_on_drift(given: Settings, model: str, url: str, months: Sequence[Month]) -> list[Month]:
     """Live through the same months with the policy that retrains on drift, from the first champion on."""
     found = [month for month in months if month.judged is None]
     lived = months[len(found) :]
