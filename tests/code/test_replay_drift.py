@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ SEEN = datetime(2020, 3, 22)  # the end of the first week that has it
 
 def ran(month: str, run_id: str, champion: str | None) -> Made:
     """Make a run whose candidate lies where its run is called."""
-    decision = "promoted" if champion == run_id else "rejected"
+    decision: Literal["promoted", "rejected"] = "promoted" if champion == run_id else "rejected"
     candidate = Model(run_id=run_id, uri=f"/{run_id}")
     return Made(
         month=month, decision=decision, said="because", candidate=candidate, champion=champion, log=f"{run_id}.log"

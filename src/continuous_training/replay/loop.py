@@ -52,9 +52,9 @@ def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False, 
             log.info("Replaying in %s, %d of %d months are done", folder, len(months), len(moments))
             workspace.restore(months[-1].made.month if months else None)
         for moment in moments[len(months) :]:
-            steps = _Steps(f"{moment:{PATTERN}}", len(months) * STEPS, len(moments) * STEPS)
-            name = f"{moment:{PATTERN}}"
-            made = stages.run(moment, steps.step, name=name, reason=f"replay of {name}")
+            called = f"{moment:{PATTERN}}"
+            steps = _Steps(called, len(months) * STEPS, len(moments) * STEPS)
+            made = stages.run(moment, steps.step, name=called, reason=f"replay of {called}")
             judged = judge(given, [*(month.made for month in months), made])  # shows bars of its own
             months.append(Month(made=made, judged=judged))
             workspace.keep(months[-1])
