@@ -1,4 +1,4 @@
-"""Replay: run past months again, and compare the gate with never retraining, always promoting and drift."""
+"""Replay: run past months again, and compare the gate with never retraining, always promoting, and drift."""
 
 import argparse
 import logging
@@ -30,7 +30,7 @@ if __name__ == "__main__":
         "--without-drift",
         dest="drift",
         action="store_false",
-        help="leave out the policy that retrains on drift, which takes about as long as all others",
+        help="leave out the policy that retrains on drift, which takes longer than all others together",
     )
     arguments.add_argument("--json", action="store_true", help="print the result as JSON")
     command.start(main, arguments)

@@ -3,7 +3,7 @@
 For champions of some dates, made by the real stages: the weeks that each was trained on, of which a share of
 `false_alarms` may be called moved, and the weeks after its promotion, until the year's end.
 
-.venv/bin/python tests/benchmarks/monitor_weeks.py # three champions: half an hour, the first time
+.venv/bin/python tests/benchmarks/monitor_weeks.py # three champions: a quarter of an hour on idle cores
 .venv/bin/python tests/benchmarks/monitor_weeks.py --as-of 2013-10-01 --shift 3
 """
 
