@@ -406,6 +406,9 @@ def test_the_reference_is_the_same_however_often_it_is_drawn(champion: Pipeline)
     assert kept.learnt.columns["shade"].values == pytest.approx({"red": 1 / 3, "green": 1 / 3, "blue": 1 / 3}, abs=0.05)
     assert kept.learnt.columns["y"].null_share == pytest.approx(0.1, abs=0.05)
     assert len(kept.learnt.columns["x"].distances) == 6
+    assert kept.learnt.measured is not None
+    assert len(kept.learnt.measured.windows) == 2  # weeks of the fresh rows
+    assert min(kept.learnt.measured.windows) <= kept.learnt.measured.value <= max(kept.learnt.measured.windows)
     assert len(kept.predictions) == 560  # of the fresh rows, which it was not fitted on
 
 

@@ -81,6 +81,19 @@ class TestMetric:
     def test_it_fell_if_the_whole_interval_of_the_difference_is_below_zero(self, now: float, surely: bool) -> None:
         assert (decision.fell(measured(0.66), measured(now)) >= 1) == surely
 
+    def test_a_week_that_is_no_worse_than_weeks_differ_anyway_has_not_fallen(self) -> None:
+        surely = {0.58: True, 0.45: True}
+        assert {now: decision.fell(measured(0.66), measured(now)) >= 1 for now in surely} == surely
+        weeks = measured(0.66).model_copy(update={"windows": [0.63, 0.70, 0.66, 0.65]})
+        surely = {0.58: False, 0.45: True}
+        assert {now: decision.fell(weeks, measured(now)) >= 1 for now in surely} == surely
+
+    @given(st.lists(st.floats(0.5, 0.9), min_size=2, max_size=50), st.floats(0.5, 0.9))
+    def test_windows_never_make_an_interval_narrower(self, windows: list[float], now: float) -> None:
+        alone, beside = measured(0.7), measured(0.7).model_copy(update={"windows": windows})
+        narrow, wide = change(alone, measured(now)), change(beside, measured(now))
+        assert wide[0] <= narrow[0] < narrow[1] <= wide[1]
+
     def test_what_cannot_be_compared_has_not_fallen(self) -> None:
         other = measured(0.4).model_copy(update={"metric": "accuracy"})
         assert [decision.fell(*pair) for pair in ((None, other), (other, None), (measured(0.66), other))] == [0, 0, 0]

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from continuous_training.comparison import bootstrap, evaluation, slices
 from continuous_training.comparison.counted import counted
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
     from continuous_training.comparison.evaluation import Recorded
     from continuous_training.settings import Compare
 
+LEAST_ROWS = 30  # of a window, to score it
+
 
 class Measured(Value):
-    """A metric of one model on some rows, more being better, and its interval."""
+    """A metric of one model on some rows, more being better, and its interval.
+
+    `windows` are the same of parts of these rows, each as long as what the monitor looks at.
+    """
 
     metric: str
     value: float
@@ -27,6 +33,7 @@ class Measured(Value):
     high: float
     confidence: float
     rows: int
+    windows: list[float] = Field(default_factory=list)
 
 
 def measured(recorded: Recorded, truth: pd.Series, times: pd.Series, limits: Compare) -> Measured | None:
@@ -55,12 +62,40 @@ def measured(recorded: Recorded, truth: pd.Series, times: pd.Series, limits: Com
     )
 
 
-def change(then: Measured, now: Measured) -> tuple[float, float]:
-    """Return the interval of now less then, from their own.
+def by_window(recorded: Recorded, truth: pd.Series, times: pd.Series, days: float, limits: Compare) -> list[float]:
+    """Score the windows of so many days that the rows lie in, from the first row on.
 
-    The two are of different rows, so their errors add up as squares (Zou and Donner, Statistics in Medicine 27, 2008).
+    Those with too few rows to score, or with one class, are left out. Arguments as of `measured`.
     """
-    difference = now.value - then.value
-    below = math.hypot(now.value - now.low, then.high - then.value)
-    above = math.hypot(now.high - now.value, then.value - then.low)
+    known = truth.to_numpy()
+    period = ((times - times.min()).dt.total_seconds() // (days * 86400)).to_numpy()
+    found = []
+    for one in np.unique(period):
+        rows = np.flatnonzero(period == one)
+        of_one_class = isinstance(recorded, evaluation.RecordedClassifier) and len(np.unique(known[rows])) < 2
+        if len(rows) >= LEAST_ROWS and not of_one_class:
+            found.append(evaluation.score(limits.metric, recorded.of(rows), known[rows]))
+    return found
+
+
+def change(then: Measured, now: Measured) -> tuple[float, float]:
+    """Return the interval of now less then: the wider of what chance takes, and of what windows differ by anyway.
+
+    The two are of different rows, so what chance takes adds up as squares (Zou and Donner, Statistics in Medicine 27,
+    2008). One more window lies where the windows of then predict one (Hahn and Meeker, Statistical Intervals, 1991).
+    """
+    difference, apart = now.value - then.value, _apart(then)
+    below = max(apart, math.hypot(now.value - now.low, then.high - then.value))
+    above = max(apart, math.hypot(now.high - now.value, then.value - then.low))
     return difference - below, difference + above
+
+
+def _apart(then: Measured) -> float:
+    """Return how far one more window may lie from all of them; 0 if there are not two to tell it."""
+    windows = len(then.windows)
+    if windows < 2:
+        return 0.0
+    from scipy.stats import t
+
+    beyond = float(t.ppf((1 + then.confidence) / 2, windows - 1))
+    return beyond * float(np.std(then.windows, ddof=1)) * math.sqrt(1 + 1 / windows)

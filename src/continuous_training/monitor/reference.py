@@ -98,7 +98,7 @@ def keep(
         columns=profile.profiles(taken.train.path, given),
         prediction=Profile(test="wasserstein", null_share=0, distances=[]),
         classes=classes,
-        measured=performance.measured(recorded, fresh[given.data.target], fresh[given.data.time], given.compare),
+        measured=_measured(recorded, fresh, given),
     )
     said = learnt.recorded_as(np.asarray(recorded.answers))
     learnt = learnt.model_copy(update={"prediction": _profile(said, fresh[given.data.time], learnt, given)})
@@ -109,6 +109,16 @@ def keep(
         pq.write_table(profile.sample(taken.train.path, given), folder / ROWS)
         few.to_frame(PREDICTION).to_parquet(folder / PREDICTIONS, index=False)
         client.log_artifacts(run_id, made, FOLDER)
+
+
+def _measured(recorded: Recorded, fresh: pd.DataFrame, given: Settings) -> Measured | None:
+    """Say what a candidate is worth on the fresh rows, and on each window of them."""
+    truth, times = fresh[given.data.target], fresh[given.data.time]
+    whole = performance.measured(recorded, truth, times, given.compare)
+    if whole is None:
+        return None
+    windows = performance.by_window(recorded, truth, times, given.monitor.window_days, given.compare)
+    return whole.model_copy(update={"windows": windows})
 
 
 def kept(client: MlflowClient, version: Version) -> Reference | None:
