@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -228,6 +229,13 @@ class TestUserData:
         assert script.startswith("#!/bin/bash\n")
         first = next(line for line in script.splitlines() if line and not line.startswith("#"))
         assert first.startswith("shutdown -P +42 ||")
+
+    @pytest.mark.parametrize(
+        ("user", "variable"), [(None, "MLFLOW_TRACKING_TOKEN"), ("training", "MLFLOW_TRACKING_PASSWORD")]
+    )
+    def test_the_secret_is_a_token_or_a_users_password(self, user: str | None, variable: str) -> None:
+        script = self.render(task(secret_parameter="/continuous-training/mlflow-token", mlflow_username=user))
+        assert re.findall(r"export (MLFLOW_TRACKING_(?:TOKEN|PASSWORD))$", script, re.MULTILINE) == [variable]
 
     def test_it_is_shorter_than_ec2_takes(self) -> None:
         assert len(self.render(TASK).encode()) < user_data.LIMIT / 2
