@@ -14,7 +14,6 @@ def main(given: argparse.Namespace) -> None:
     """Print what was found, and leave build/monitor.html, monitor.json and monitor/drift.html."""
     from continuous_training.monitor import examination, page  # seconds that --help should not take
 
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     page.forget()
     client, as_of = registry.open_client(), os.environ.get("AS_OF", "")
     examiner = examination.of(client, given.model, given.source, as_of)

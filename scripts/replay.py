@@ -30,7 +30,7 @@ if __name__ == "__main__":
         "--without-drift",
         dest="drift",
         action="store_false",
-        help="leave out the policy that retrains on drift, which takes longer than all others together",
+        help="leave out the policy that retrains on drift, which goes through the same months once more, week by week",
     )
     arguments.add_argument("--json", action="store_true", help="print the result as JSON")
     command.start(main, arguments)

@@ -6,6 +6,7 @@ import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,21 +31,13 @@ def certain(frame: pd.DataFrame) -> np.ndarray:
     return np.stack([1 - late, late], axis=1)
 
 
-def log(
-    frame: pd.DataFrame,
-    *,
-    answers: np.ndarray | None = None,
-    version: str = "1",
-    role: str = "champion",
-    ago: timedelta = timedelta(hours=1),
-    keys: bool = True,
-) -> None:
-    """Log that these rows were answered, as a server's worker does."""
+def log(frame: pd.DataFrame, **how: Any) -> None:
+    """Log that these rows were answered, as `batch` has it and as a server's worker does it."""
     address = os.environ.get("CT_PREDICTIONS") or ".ct/predictions"
     with tempfile.TemporaryDirectory() as state:
         worker = PredictionsLog(address, "toy", state=Path(state), count=lambda *_: None)
         worker.start()
-        worker.append(batch(frame, answers=answers, version=version, role=role, ago=ago, keys=keys))
+        worker.append(batch(frame, **how))
         worker.close()
 
 

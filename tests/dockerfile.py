@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import re
 import shlex
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import NamedTuple
 from docker.utils.build import exclude_paths
 
 from conftest import ROOT
+from listening import listening
 
 
 class Instruction(NamedTuple):
@@ -74,19 +73,8 @@ def sent(dockerfile: Path, folder: Path) -> set[str]:
 @contextmanager
 def health(status: int) -> Iterator[int]:
     """Answer /health as what is in the image would; gives the port, for the image's own check of it."""
-
-    class Health(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status if self.path == "/health" else 404)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    with listening(lambda heard: (status if heard.path == "/health" else 404, "")) as address:
+        yield int(address.rpartition(":")[2])
 
 
 def _is_comment(line: str) -> bool:

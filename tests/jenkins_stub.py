@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from listening import Heard, listening
 
 TOKEN = "5ecr3t"
 
@@ -39,22 +39,9 @@ def jenkins(**behaviour: Any) -> Iterator[Jenkins]:
     """Have it answer on a free port."""
     here = Jenkins(**behaviour)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, said = here.answer(self.path, self.headers.get("Authorization"), body)
-            told = json.dumps(said).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(told)))
-            self.end_headers()
-            self.wfile.write(told)
+    def answer(heard: Heard) -> tuple[int, str]:
+        status, said = here.answer(heard.path, heard.headers.get("Authorization"), heard.body)
+        return status, json.dumps(said)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        here.url = f"http://127.0.0.1:{server.server_port}"
+    with listening(answer) as here.url:
         yield here
-        server.shutdown()

@@ -44,6 +44,7 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if not given.debug:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its level when it is imported
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         for chatty in ("alembic", "boto3", "botocore", "httpx", "s3transfer", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from continuous_training import promotion, registry, settings
 from continuous_training.documents import Drifted, Plan, Run, Snapshot, Stopwatch
+from continuous_training.monitor.state import State
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,9 +44,7 @@ def _drifted(client: MlflowClient, run: Run) -> Drifted | None:
     champion = registry.holder(client, run.model, registry.CHAMPION) if run.trigger == "drift" else None
     if champion is None:
         return None
-    from continuous_training.monitor import state  # seconds that only the runs after a ping pay
-
-    known = state.State.of(champion)
+    known = State.of(champion)
     if known.pinged is None or known.said is None or known.evidence is None:
         return None
     return Drifted(model_version=champion.number, at=known.pinged, said=known.said, evidence=known.evidence)

@@ -201,12 +201,16 @@ def load(uri: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever 
 
 def holder(client: MlflowClient, model: str, alias: str) -> Version | None:
     """Return the version that an alias names, or None if there is none."""
-    return _if_there(client, model, lambda: client.get_model_version_by_alias(model, alias), f"the {alias} of {model}")
+    return _version_if_there(
+        client, model, lambda: client.get_model_version_by_alias(model, alias), f"the {alias} of {model}"
+    )
 
 
 def find(client: MlflowClient, model: str, number: str) -> Version | None:
     """Return a version by its number, or None if it is not there any more."""
-    return _if_there(client, model, lambda: client.get_model_version(model, number), f"version {number} of {model}")
+    return _version_if_there(
+        client, model, lambda: client.get_model_version(model, number), f"version {number} of {model}"
+    )
 
 
 def registered(client: MlflowClient, model: str) -> RegisteredModel | None:
@@ -297,7 +301,7 @@ def if_there(call: Callable[[], Found], what: str) -> Found | None:
         raise Problem(f"the registry does not tell {what}: {error.message.splitlines()[0]}") from error
 
 
-def _if_there(client: MlflowClient, model: str, call: Callable[[], Any], what: str) -> Version | None:
+def _version_if_there(client: MlflowClient, model: str, call: Callable[[], Any], what: str) -> Version | None:
     """Return a version of a model, or None if there is none.
 
     A server with passwords does not say that there is no such model but forbids to ask for versions of it, so then the

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from continuous_training.monitor import ping
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ RULES = Path("jenkins", "ngrok.yml")
 ENDPOINT = "webhooks"  # its name there
 TOKEN = "NGROK_AUTHTOKEN"  # noqa: S105 - the variable's name, which ngrok reads by itself
 PROGRAM = "PYNGROK_NGROK_PATH"
-GITHUB, PINGS = "/github-webhook/", "/generic-webhook-trigger/invoke"
+GITHUB, PINGS = "/github-webhook/", ping.PATH
 SILENT = logging.CRITICAL + 1
 
 

@@ -15,8 +15,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import asked
-from continuous_training import registry, settings
-from continuous_training.monitor import examination, history, page, ping, reference, state
+from continuous_training import posting, registry, settings
+from continuous_training.monitor import examination, history, page, reference, state
 from continuous_training.monitor.examination import Examination, Examiner
 from continuous_training.serving import journal
 from continuous_training.serving.predictions import PredictionsLog
@@ -41,7 +41,7 @@ def champion(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
 def _begins_anew(champion: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT_PREDICTIONS", str(tmp_path / "predictions"))
     monkeypatch.setenv("WEBHOOK_TOKEN", TOKEN)
-    monkeypatch.setattr(ping, "AGAIN", ping.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(posting, "AGAIN", posting.AGAIN.new(backoff_factor=0))
     if state.TAG in the(champion).tags:
         champion.client.delete_model_version_tag("toy", "1", state.TAG)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from continuous_training import notify
+from continuous_training import notify, posting
 from continuous_training.problem import Problem
+from listening import Heard, listening
 
 SECRET = "/services/T0/B0/5ecr3t"
 
@@ -30,21 +29,13 @@ class Channel:
 def channel(*answers: int) -> Iterator[Channel]:
     here = Channel(list(answers))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            here.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(here.answers.pop(0) if len(here.answers) > 1 else here.answers[0])
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def answer(heard: Heard) -> tuple[int, str]:
+        here.heard.append(json.loads(heard.body))
+        return here.answers.pop(0) if len(here.answers) > 1 else here.answers[0], ""
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        here.address = f"http://127.0.0.1:{server.server_port}{SECRET}"
+    with listening(answer) as address:
+        here.address = f"{address}{SECRET}"
         yield here
-        server.shutdown()
 
 
 def test_it_says_which_run_ended_how_and_where_to_look() -> None:
@@ -67,7 +58,7 @@ def test_the_channel_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_busy_channel_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "AGAIN", notify.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(posting, "AGAIN", posting.AGAIN.new(backoff_factor=0))
     with channel(503, 429, 200) as there:
         monkeypatch.setenv(notify.CHANNEL, there.address)
         notify.send("SUCCESS: model/main #7")
@@ -84,7 +75,7 @@ def test_a_webhook_that_is_gone_is_said_without_its_address(monkeypatch: pytest.
 
 
 def test_nobody_there_is_said_without_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "AGAIN", notify.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(posting, "AGAIN", posting.AGAIN.new(backoff_factor=0))
     with channel(200) as there:
         address = there.address
     monkeypatch.setenv(notify.CHANNEL, address)

@@ -19,7 +19,7 @@ from continuous_training.monitor.state import State
 from continuous_training.problem import Problem
 from continuous_training.replay import drift, loop, page, stages, table, webhook, words, workspace
 from continuous_training.replay.judging import judge_changing
-from continuous_training.replay.months import Drifted, Judged, Made, Model, Month, Week, following
+from continuous_training.replay.months import Judged, Made, Model, Month, OnDrift, Week, following
 from continuous_training.replay.policies import compare
 from pipeline import Pipeline
 from toy import change, events, store
@@ -229,7 +229,7 @@ def result() -> Result:
     first = Month(
         made=ran("2020-03", "a", "a"),
         judged=Judged(rows=1000, scores={"a": 0.70}, draws={}),
-        drifted=Drifted(
+        drifted=OnDrift(
             weeks=[week("2020-03-08"), week("2020-03-15", ran("2020-03", "c", "c"))],
             score=0.72,
             draws=[*(noise - 0.02)],
@@ -238,7 +238,7 @@ def result() -> Result:
     second = Month(
         made=ran("2020-04", "b", "b"),
         judged=Judged(rows=1000, scores=scores, draws={"a": [*(noise + 0.05)]}),
-        drifted=Drifted(weeks=[week("2020-04-05", stale)], score=0.74, draws=[*(noise + 0.01)]),
+        drifted=OnDrift(weeks=[week("2020-04-05", stale)], score=0.74, draws=[*(noise + 0.01)]),
     )
     return compare("toy", [first, second], LIMITS)
 
@@ -280,7 +280,7 @@ class TestResult:
         )
 
     def test_a_month_is_told_with_its_runs(self) -> None:
-        month = Month(made=ran("2020-03", "a", "a"), drifted=Drifted(weeks=[week("2020-03-08")], score=0.7, draws=[]))
+        month = Month(made=ran("2020-03", "a", "a"), drifted=OnDrift(weeks=[week("2020-03-08")], score=0.7, draws=[]))
         assert words.told_of_drift(month) == "2020-03: retraining on drift 0.7000; no training was asked for"
 
     def test_the_page_has_a_line_of_its_own_and_the_numbers_of_trainings(self) -> None:
@@ -291,6 +291,6 @@ class TestResult:
         assert "retrain on drift" in labels
 
     def test_a_month_that_was_kept_is_read_as_it_was(self) -> None:
-        drifted = Drifted(weeks=[week("2020-03-08")], score=0.7, draws=[0.1, None])
+        drifted = OnDrift(weeks=[week("2020-03-08")], score=0.7, draws=[0.1, None])
         month = Month(made=ran("2020-03", "a", "a"), drifted=drifted)
         assert Month.model_validate_json(month.model_dump_json()) == month

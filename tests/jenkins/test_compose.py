@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import http.server
 import json
 import os
 import re
@@ -12,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +25,7 @@ from conftest import ROOT, wait_until
 from continuous_training import env_file, stack_secrets
 from continuous_training.serving import guard
 from dockerfile import Stage, all_of, environment, stages
+from listening import Heard, listening
 from server import free_port
 
 FILE = ROOT / "jenkins/compose.yaml"
@@ -424,20 +423,12 @@ class TestStore:
 def controller(status: int, body: str, asked: list[tuple[str, str | None]]) -> Iterator[str]:
     """Answer as Jenkins does when it is asked about an agent; gives the address."""
 
-    class Jenkins(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append((self.path, self.headers["Authorization"]))
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body.encode())
+    def answer(heard: Heard) -> tuple[int, str]:
+        asked.append((heard.path, heard.headers["Authorization"]))
+        return status, body
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Jenkins) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with listening(answer) as address:
+        yield f"{address}/"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is in the image, but not on this machine")

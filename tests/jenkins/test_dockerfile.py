@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from update_center import CUT
 
 from conftest import ROOT
 from dockerfile import Stage, all_of, copied, environment, sent, stages
+from listening import Heard, listening
 
 DOCKERFILE = ROOT / "Dockerfile.jenkins"
 CONTROLLER, AGENT = stages(DOCKERFILE)
@@ -48,22 +47,13 @@ def jenkins(*answers: tuple[int, str], asked: list[tuple[str, str | None]] | Non
     """Answer as Jenkins does, with the last answer for ever; gives the address."""
     waiting = list(answers)
 
-    class Jenkins(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if asked is not None:
-                asked.append((self.path, self.headers["Authorization"]))
-            status, body = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body.encode())
+    def answer(heard: Heard) -> tuple[int, str]:
+        if asked is not None:
+            asked.append((heard.path, heard.headers["Authorization"]))
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Jenkins) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with listening(answer) as address:
+        yield f"{address}/"
 
 
 class TestWhatGoesIn:

@@ -251,7 +251,7 @@ class Examiner:
             jobs = ping.send(jenkins, message)
         except Problem as problem:
             self._find("fault", str(problem))
-            return asking.model_copy(update={"withheld": "the ping did not arrive"})
+            return asking.model_copy(update={"withheld": "the ping did not arrive: the next check asks again"})
         sent = {"pinged": self.now, "said": registry.clipped(decided.said, SAID_LENGTH), "evidence": evidence}
         state.model_copy(update=sent).write(self.client, champion)
         return asking.model_copy(update={"jobs": jobs})

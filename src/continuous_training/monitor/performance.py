@@ -13,12 +13,13 @@ from continuous_training.comparison.counted import counted
 from continuous_training.documents import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+    from numpy.typing import NDArray
 
     from continuous_training.comparison.evaluation import Recorded
     from continuous_training.settings import Compare
-
-LEAST_ROWS = 30  # of a window, to score it
 
 
 class Measured(Value):
@@ -62,20 +63,14 @@ def measured(recorded: Recorded, truth: pd.Series, times: pd.Series, limits: Com
     )
 
 
-def by_window(recorded: Recorded, truth: pd.Series, times: pd.Series, days: float, limits: Compare) -> list[float]:
-    """Score the windows of so many days that the rows lie in, from the first row on.
-
-    Those with too few rows to score, or with one class, are left out. Arguments as of `measured`.
-    """
+def by_window(
+    recorded: Recorded, truth: pd.Series, windows: Sequence[NDArray[np.intp]], limits: Compare
+) -> list[float]:
+    """Score windows, each given by its rows; those of one class are left out. Other arguments as of `measured`."""
     known = truth.to_numpy()
-    period = ((times - times.min()).dt.total_seconds() // (days * 86400)).to_numpy()
-    found = []
-    for one in np.unique(period):
-        rows = np.flatnonzero(period == one)
-        of_one_class = isinstance(recorded, evaluation.RecordedClassifier) and len(np.unique(known[rows])) < 2
-        if len(rows) >= LEAST_ROWS and not of_one_class:
-            found.append(evaluation.score(limits.metric, recorded.of(rows), known[rows]))
-    return found
+    labels = isinstance(recorded, evaluation.RecordedClassifier)
+    scored = [rows for rows in windows if not (labels and len(np.unique(known[rows])) < 2)]
+    return [evaluation.score(limits.metric, recorded.of(rows), known[rows]) for rows in scored]
 
 
 def change(then: Measured, now: Measured) -> tuple[float, float]:

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
 
+from continuous_training import posting
 from continuous_training.documents import Value
 from continuous_training.problem import Problem
 from continuous_training.warehouse import without_password
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 PATH = "/generic-webhook-trigger/invoke"
 TOKEN = "WEBHOOK_TOKEN"  # noqa: S105 - the variable's name
-SECONDS = 10
-AGAIN = Retry(total=3, backoff_factor=1, status_forcelist=(429, 502, 503, 504), allowed_methods={"POST"})
 
 
 class Ping(Value):
@@ -47,27 +41,21 @@ class Ping(Value):
 
 
 def send(address: str, ping: Ping) -> list[str]:
-    """Ask for a run; return the jobs that are triggered. Busy servers are asked four times in all.
+    """Ask for a run; return the jobs that are triggered. What is not delivered is sent at the next check.
 
     Raises:
         Problem: there is no token, nobody answers, the token is wrong, or no job is triggered.
     """
     shown = without_password(address)
-    with requests.Session() as session:
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(max_retries=AGAIN))
-        try:
-            answer = session.post(
-                f"{address.rstrip('/')}{PATH}", json=ping.body, auth=_bearer(), timeout=SECONDS, allow_redirects=False
-            )
-        except requests.RequestException as error:
-            raise Problem(
-                f"Jenkins at {shown} cannot be reached ({type(error).__name__}): the next check asks again"
-            ) from None
+    token = os.environ.get(TOKEN, "").strip()
+    if not token:
+        raise Problem(f"{TOKEN} is not set: it is what Jenkins has as webhook-token")
+    sign = posting.bearer(token, TOKEN)
+    answer = posting.post(f"{address.rstrip('/')}{PATH}", ping.body, f"Jenkins at {shown}", sign)
     if answer.status_code == requests.codes.not_found:
         raise Problem(f"Jenkins at {shown} knows no job for this token: is {TOKEN} that of its webhook-token?")
     if not answer.ok or answer.is_redirect:
-        raise Problem(f"Jenkins at {shown} answers {answer.status_code} to the ping: the next check asks again")
+        raise Problem(f"Jenkins at {shown} answers {answer.status_code} to the ping")
     triggered = _triggered(answer)
     if not triggered:
         raise Problem(f"Jenkins at {shown} took the ping and triggered no job: does main have its GenericTrigger?")
@@ -80,20 +68,3 @@ def _triggered(answer: requests.Response) -> list[str]:
         return sorted(name for name, job in jobs.items() if job["triggered"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
-
-
-def _bearer() -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """Make what signs a request with the token; requests lets a .netrc replace a header, but not this.
-
-    Raises:
-        Problem: the token is not set, or no header can hold it.
-    """
-    token = os.environ.get(TOKEN, "").strip()
-    if not token or not (token.isascii() and token.isprintable() and " " not in token):
-        raise Problem(f"{TOKEN} is {'no token' if token else 'not set'}: it is what Jenkins has as webhook-token")
-
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return sign

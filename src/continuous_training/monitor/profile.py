@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
-from pydantic import Field
 
 from continuous_training.documents import Value
 from continuous_training.monitor import distances
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 STEPS = 200  # of a standard deviation, in which numbers are counted: distances are as exact as that
 FURTHEST = 100  # standard deviations: what lies further is counted there
 WHOLE = 0.9  # of its days, and a window is one; what is left over where the training rows begin is none
-QUANTILES = [0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0]
 MOST_VALUES = 1000  # of a column: with more of them a new one tells nothing
 LEAST_ROWS = 30  # of a window, to say how far it lay
 
@@ -40,7 +38,6 @@ class Profile(Value):
 
     test: Test
     null_share: float
-    quantiles: list[float] = Field(default_factory=list)
     values: dict[str, float] | None = None
     distances: list[float | None]
 
@@ -100,10 +97,7 @@ def _profile(rows: duckdb.DuckDBPyRelation, name: str, given: Settings) -> Profi
     total, known = _one(values, "count(*), count(value)")
     found: dict[str, Any] = {"test": test, "null_share": 1 - known / total}
     found["distances"] = _distances(values, test) if known else []
-    if column.type == "category":
-        return Profile(**found, values=_shares(values, known))
-    [quantiles] = _one(values, f"quantile_cont(value, {QUANTILES})")
-    return Profile(**found, quantiles=quantiles or [])
+    return Profile(**found, values=_shares(values, known) if column.type == "category" else None)
 
 
 def _period(rows: duckdb.DuckDBPyRelation, given: Settings) -> str:

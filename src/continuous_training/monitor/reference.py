@@ -89,7 +89,12 @@ def keep(
         recorded: what it says of the fresh rows.
         fresh: these rows, in the same order.
     """
-    classes = [_scalar(one) for one in recorded.classes_] if isinstance(recorded, RecordedClassifier) else None
+    truth, times = fresh[given.data.target], fresh[given.data.time]
+    windows = _windows(times, given.monitor.window_days)
+    worth = performance.measured(recorded, truth, times, given.compare)
+    if worth is not None:
+        by_window = performance.by_window(recorded, truth, windows, given.compare)
+        worth = worth.model_copy(update={"windows": by_window})
     learnt = Learnt(
         rows=taken.train.rows,
         since=taken.since,
@@ -97,11 +102,11 @@ def keep(
         window_days=given.monitor.window_days,
         columns=profile.profiles(taken.train.path, given),
         prediction=Profile(test="wasserstein", null_share=0, distances=[]),
-        classes=classes,
-        measured=_measured(recorded, fresh, given),
+        classes=[_scalar(one) for one in recorded.classes_] if isinstance(recorded, RecordedClassifier) else None,
+        measured=worth,
     )
     said = learnt.recorded_as(np.asarray(recorded.answers))
-    learnt = learnt.model_copy(update={"prediction": _profile(said, fresh[given.data.time], learnt, given)})
+    learnt = learnt.model_copy(update={"prediction": _profile(said, windows, learnt)})
     few = said.sample(min(len(said), given.monitor.sample_rows), random_state=0)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -109,16 +114,6 @@ def keep(
         pq.write_table(profile.sample(taken.train.path, given), folder / ROWS)
         few.to_frame(PREDICTION).to_parquet(folder / PREDICTIONS, index=False)
         client.log_artifacts(run_id, made, FOLDER)
-
-
-def _measured(recorded: Recorded, fresh: pd.DataFrame, given: Settings) -> Measured | None:
-    """Say what a candidate is worth on the fresh rows, and on each window of them."""
-    truth, times = fresh[given.data.target], fresh[given.data.time]
-    whole = performance.measured(recorded, truth, times, given.compare)
-    if whole is None:
-        return None
-    windows = performance.by_window(recorded, truth, times, given.monitor.window_days, given.compare)
-    return whole.model_copy(update={"windows": windows})
 
 
 def kept(client: MlflowClient, version: Version) -> Reference | None:
@@ -142,14 +137,19 @@ def kept(client: MlflowClient, version: Version) -> Reference | None:
     return Reference(learnt, sample, predictions[PREDICTION])
 
 
-def _profile(said: pd.Series[Any], times: pd.Series[Any], learnt: Learnt, given: Settings) -> Profile:
+def _windows(times: pd.Series[Any], days: float) -> list[NDArray[np.intp]]:
+    """Return the rows of each window of so many days, from the first row on; too few rows make none."""
+    period = ((times - times.min()) // pd.Timedelta(days=days)).to_numpy()
+    found = [np.flatnonzero(period == one) for one in np.unique(period)]
+    return [rows for rows in found if len(rows) >= profile.LEAST_ROWS]
+
+
+def _profile(said: pd.Series[Any], windows: list[NDArray[np.intp]], learnt: Learnt) -> Profile:
     """Profile the predictions by the windows of the fresh rows."""
     test: distances.Test = "jensenshannon" if learnt.predicts == "class" else "wasserstein"
-    since = (times - times.min()) / pd.Timedelta(days=given.monitor.window_days)
-    period = since.to_numpy().astype(np.int64)
-    windows = [said[period == one] for one in np.unique(period)]
-    found = [distances.between(test, said, one) if len(one) >= profile.LEAST_ROWS else None for one in windows]
-    return Profile(test=test, null_share=0, distances=found)
+    return Profile(
+        test=test, null_share=0, distances=[distances.between(test, said, said.iloc[rows]) for rows in windows]
+    )
 
 
 def _scalar(value: Any) -> Scalar:  # noqa: ANN401 - a label of any type

@@ -11,7 +11,7 @@ from continuous_training import progress, settings, warehouse
 from continuous_training.problem import Misuse, Problem
 from continuous_training.replay import drift, stages, words, workspace
 from continuous_training.replay.judging import judge, judge_changing
-from continuous_training.replay.months import PATTERN, Drifted, Month, between, following
+from continuous_training.replay.months import PATTERN, Month, OnDrift, between, following
 from continuous_training.replay.policies import compare, lines
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def retrained_on_drift(given: Settings, model: str, url: str, months: Sequence[M
             then, database = drift.live(model, url, before, steps)
             reigns = drift.reigns(first, begins, [*weeks, *then])
             score, draws = judge_changing(given, month.made.begins, champions[str(month.made.champion)], reigns)
-            found.append(month.model_copy(update={"drifted": Drifted(weeks=then, score=score, draws=draws)}))
+            found.append(month.model_copy(update={"drifted": OnDrift(weeks=then, score=score, draws=draws)}))
             workspace.keep(found[-1], drift.KEPT, database)
             log.info("%s", words.told_of_drift(found[-1]))
         before = drift.KEPT / f"{name}.db"

@@ -81,7 +81,7 @@ class Week(Value):
     made: Made | None = None
 
 
-class Drifted(Value):
+class OnDrift(Value):
     """A month under the policy that retrains on drift: its weeks, and what its models scored, each while it answered.
 
     `draws` are the gate's score less that on each resample.
@@ -97,7 +97,7 @@ class Month(Value):
 
     made: Made
     judged: Judged | None = None
-    drifted: Drifted | None = None
+    drifted: OnDrift | None = None
 
     @property
     def weeks(self) -> list[Week]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from continuous_training.replay.months import Drifted, Judged, Month
+    from continuous_training.replay.months import Judged, Month, OnDrift
     from continuous_training.settings import Compare
 
 
@@ -191,7 +191,7 @@ def _over(policy: str, months: Sequence[Month], means: Scores, limits: Compare) 
 
 
 def _drawn(
-    policy: str, judged: Judged, drifted: Drifted | None, chosen: Production, limits: Compare
+    policy: str, judged: Judged, drifted: OnDrift | None, chosen: Production, limits: Compare
 ) -> NDArray[np.float64]:
     """Return how much better than a policy the gate was in a month, on each resample."""
     if policy == "drift" and drifted:

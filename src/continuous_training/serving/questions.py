@@ -6,16 +6,14 @@ A server that asks for a token gets the one in SERVING_TOKEN.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 from urllib3.exceptions import NewConnectionError
 
+from continuous_training.posting import bearer
 from continuous_training.problem import Problem
 from continuous_training.serving import SERVICE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DEFAULT = "http://127.0.0.1:8000"
 SECONDS = 10  # a server that needs longer for one question is as good as gone
@@ -45,7 +43,9 @@ def ask(url: str, path: str, body: dict[str, Any] | None = None) -> requests.Res
     """
     token = os.environ.get(TOKEN, "").strip()
     method = "GET" if body is None else "POST"
-    answer = requests.request(method, f"{url}{path}", json=body, auth=_bearer(token), timeout=SECONDS)
+    answer = requests.request(
+        method, f"{url}{path}", json=body, auth=bearer(token, TOKEN) if token else None, timeout=SECONDS
+    )
     if answer.status_code == requests.codes.unauthorized:
         raise Problem(f"{url} wants {'another' if token else 'a'} token: set {TOKEN}")
     return answer
@@ -70,21 +70,3 @@ def told(url: str) -> dict[str, Any]:
     if not isinstance(told, dict) or told.get("service") != SERVICE:
         raise Problem(elsewhere)
     return told
-
-
-def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest] | None:
-    """Make what signs a request with the token; requests lets a .netrc replace a header, but not this.
-
-    Raises:
-        Problem: no header can hold the token; the libraries' own errors would show it in the log.
-    """
-    if not token:
-        return None
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        raise Problem(f"{TOKEN} is no token: it has more in it than letters, digits and signs")
-
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return sign
