@@ -20,6 +20,8 @@ def main(given: argparse.Namespace) -> int:
     run = Run.find()
     timer = Stopwatch(run.build_tag if run else "")
     test.JUNIT.unlink(missing_ok=True)
+    if not given.quick:
+        test.set_up()
     code = test.test(*(test.QUICK if given.quick else ()), *given.pytest)
     if run and test.JUNIT.exists():
         passed, failed, skipped, failures = test.counts(test.JUNIT)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from continuous_training import environments
 from toy import MODEL, TRAINING, events, store
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def _outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OF_A_RUN.split():
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def python_of() -> Callable[[str], Path]:
+    """Give what returns the Python of an environment of its own, as `python_of("jenkins/airflow")`; see `ct test`."""
+    return lambda folder: environments.python(ROOT / folder / environments.LOCK, ROOT / environments.FOLDER)
 
 
 @pytest.fixture(scope="session")

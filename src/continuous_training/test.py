@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
+from continuous_training import environments
 from continuous_training.documents import BUILD
 from continuous_training.problem import Misuse
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 JUNIT = BUILD / "junit" / "tests.xml"
 QUICK = ("-m", "not integration")
+APART: tuple[str, ...] = ()  # folders of environments of their own, which integration tests want
 # Each process takes seconds to import what it tests, and gets the next test, the longest first, when it has done one
 AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=load", "--maxschedchunk=1")
 # One after the other, each line when it is true, and no traceback with what a call was given
@@ -42,6 +42,16 @@ def command(junit: Path, *arguments: str) -> list[str]:
 def test(*arguments: str) -> int:
     """Run pytest with the given arguments; return its exit code and leave its results in build/junit/tests.xml."""
     return subprocess.run(command(JUNIT, *AT_ONCE, *arguments), check=False).returncode
+
+
+def set_up() -> None:
+    """Make the environments of their own, so that no test asks for packages.
+
+    Raises:
+        Problem: they cannot be had.
+    """
+    for folder in APART:
+        environments.python(Path(folder, environments.LOCK))
 
 
 def on_jenkins(url: str, minutes: float) -> tuple[str, ...]:
