@@ -7,8 +7,8 @@ A week is never like the year that it is of. So a limit has three parts:
   the limit is as many times that as only the given share of those windows exceeded with any of their columns: the
   correction for many columns by their largest statistic, which knows how they hang together (Westfall and Young,
   Resampling-Based Multiple Testing, 1993). A window like those is called moved in that share of all cases.
-- What chance alone makes of so few rows. Both distances are metrics, so a sample is no further away than the window
-  that it was drawn from and the sample from its window together.
+- What chance alone makes of so few rows. It is added as squares, as errors are that know nothing of each other: the sum
+  itself would be a limit that no sample passes, and misses what is half as far again as it may be.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ numbers; it is imported only to give that account, which takes longer than all e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ def _limits(profiles: dict[str, Profile], given: Settings, before: pd.DataFrame,
     for name, profile in profiles.items():
         asked = given.monitor.predictions if name == PREDICTION else _threshold(name, given)
         chance = distances.by_chance(profile.test, before[name], int(now[name].count()))
-        found[name] = max(asked, times * distances.usual(profile.measured)) + chance
+        found[name] = math.hypot(max(asked, times * distances.usual(profile.measured)), chance)
     return found
 
 
