@@ -246,7 +246,7 @@ class TestPings:
     def starts(self, pipeline: Pipeline, body: dict[str, str], branch: str = "main") -> bool:
         given = self.given(pipeline, branch)
         text = given["regexpFilterText"]
-        for name in ("TRIGGER", "REASON", "AS_OF"):
+        for name in ("TRIGGER", "REASON", "AS_OF", "MODEL"):
             if name.lower() in body:
                 text = text.replace(f"${name}", body[name.lower()])
         return re.search(given["regexpFilterExpression"], text) is not None
@@ -258,6 +258,8 @@ class TestPings:
             {"trigger": "data", "reason": "a new month"},
             {"trigger": "drift", "reason": "$TRIGGER/x", "as_of": "2013-05-01"},
             {"trigger": "drift", "as_of": ""},
+            {"trigger": "data", "model": "flight_delays"},
+            {"trigger": "data", "as_of": "2013-05-01", "model": ""},
         ],
         ids=json.dumps,
     )
@@ -281,6 +283,8 @@ class TestPings:
             {"reason": "drift"},
             {"trigger": "drift", "as_of": "yesterday"},
             {"trigger": "drift", "as_of": "2013-05-01; rm -rf /"},
+            {"trigger": "drift", "model": "../elsewhere"},
+            {"trigger": "drift", "as_of": "$MODEL", "model": "2013-05-01"},
         ],
         ids=json.dumps,
     )
@@ -294,9 +298,10 @@ class TestPings:
             {"key": "TRIGGER", "value": "$.trigger"},
             {"key": "REASON", "value": "$.reason"},
             {"key": "AS_OF", "value": "$.as_of"},
+            {"key": "MODEL", "value": "$.model"},
         ]
         declared = {argument(call, "name") for call in pipeline.parameters}
-        assert {"TRIGGER", "REASON", "AS_OF"} <= declared
+        assert {"TRIGGER", "REASON", "AS_OF", "MODEL"} <= declared
 
     def test_its_secret_is_a_credential_and_in_no_address(self, pipeline: Pipeline) -> None:
         given = self.given(pipeline, "main")
