@@ -1,0 +1,30 @@
+"""Ingest: sync a source of Airbyte's into the warehouse, as far as it is new."""
+
+import argparse
+
+from continuous_training import command, settings
+from continuous_training.ingest import syncing
+
+
+def main(given: argparse.Namespace) -> None:
+    """Sync it, and print how many rows were read; the last line is their number alone."""
+    synced = syncing.sync(given.source, settings.load(given.model))
+    print(synced.model_dump_json() if given.json else synced.in_words)
+
+
+if __name__ == "__main__":
+    arguments = command.parser(
+        str(__doc__),
+        "ct ingest --source faker",
+        "env CT_WAREHOUSE_URL=postgres://etl:$PASSWORD@db.example.com/flights ct ingest --source faker --json",
+    )
+    arguments.add_argument(
+        "--source", required=True, metavar="NAME", help="a YAML file in jenkins/ingest/, without its .yaml"
+    )
+    arguments.add_argument(
+        "--model",
+        default="flight_delays",
+        help="whose training.yaml says where the warehouse is (default: %(default)s)",
+    )
+    arguments.add_argument("--json", action="store_true", help="print a JSON object")
+    command.start(main, arguments)
