@@ -16,7 +16,7 @@ if __name__ == "__main__":
     arguments = command.parser(
         str(__doc__),
         "ct ingest --source faker",
-        "env CT_WAREHOUSE_URL=postgres://etl:$PASSWORD@db.example.com/flights ct ingest --source faker --json",
+        "ct ingest --source faker --json",
     )
     arguments.add_argument(
         "--source", required=True, metavar="NAME", help="a YAML file in jenkins/ingest/, without its .yaml"

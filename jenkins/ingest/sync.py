@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from airbyte.caches import CacheBase
 
 STATE = "_airbyte_state"
-LEFT_BY_A_KILLED_ONE = "_[0-9a-hjkmnp-tv-z]{9}"  # after a table's name: what PyAirbyte loads into
+LOADED = "_01[0-9a-hjkmnp-tv-z]{7}"  # after a table's name: what PyAirbyte loads into, and drops if it is not killed
+OWN = "_airbyte_raw_id"  # a column of all its tables
 
 
 class Refusal(Exception):  # noqa: N818 - what it is called for people
@@ -82,9 +83,7 @@ def sync(given: dict[str, Any]) -> dict[str, int]:
     except Exception as error:
         said = first_line(error)
         if "Could not set lock" in said:
-            raise Refusal(
-                f"somebody has it open, and DuckDB lets nobody else write: try again later ({said})"
-            ) from error
+            raise Refusal(f"the warehouse is open elsewhere: try again when it is closed ({said})") from error
         raise Refusal(f"the warehouse cannot be opened: {said}") from error
     source = airbyte.get_source(given["source"], given["config"], local_executable=given["executable"])
     last = LastError(logging.ERROR)
@@ -99,7 +98,7 @@ def sync(given: dict[str, Any]) -> dict[str, int]:
         except Refusal:
             raise
         except Exception as error:
-            raise Refusal(f"the rows do not fit into their table: {first_line(error)}") from error
+            raise Refusal(f"the warehouse does not take the rows: {first_line(error)}") from error
     counts = read._progress_tracker.stream_read_counts
     return {name: counts[name] for name in given["streams"]}
 
@@ -130,11 +129,13 @@ def make_ready(cache: CacheBase, streams: list[str]) -> None:
     """Drop what a killed sync has left, and forget how far a stream was read whose table is gone."""
     import sqlalchemy
 
-    tables = sqlalchemy.inspect(cache.get_sql_engine()).get_table_names(schema=cache.schema_name)
+    known = sqlalchemy.inspect(cache.get_sql_engine())
+    tables = known.get_table_names(schema=cache.schema_name)
     for stream in streams:
         table = cache.processor.get_sql_table_name(stream)
-        for left in filter(re.compile(re.escape(table) + LEFT_BY_A_KILLED_ONE).fullmatch, tables):
-            cache.execute_sql(f'DROP TABLE {cache.schema_name}."{left}"')
+        for left in filter(re.compile(re.escape(table) + LOADED).fullmatch, tables):
+            if OWN in {column["name"] for column in known.get_columns(left, schema=cache.schema_name)}:
+                cache.execute_sql(f'DROP TABLE {cache.schema_name}."{left}"')
         if table not in tables and STATE in tables:
             cache.execute_sql(f"DELETE FROM {cache.schema_name}.{STATE} WHERE table_name = '{stream}'")  # noqa: S608
 

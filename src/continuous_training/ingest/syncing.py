@@ -97,7 +97,7 @@ def sync(name: str, given: Settings) -> Synced:
     except ValidationError:
         raise Problem(f"{name}: its sync has ended with {done.returncode} and without an answer {told}") from None
     if answer.problem:
-        raise Problem(f"{name}: {masks.mask(answer.problem)} {told}")
+        raise Problem(f"{name}: {warehouse.without_password(masks.mask(answer.problem))} {told}")
     return Synced(source=name, streams=answer.streams)
 
 
