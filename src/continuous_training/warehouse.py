@@ -1,4 +1,7 @@
-"""The warehouse, behind one Ibis address: DuckDB by default, the same query for every other."""
+"""The warehouse, behind one Ibis address: DuckDB by default, the same query for every other.
+
+All times are UTC: sessions are set to it, and a time with a zone is compared, and fetched, as the moment that it is.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from typing import TYPE_CHECKING
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
+    import ibis.expr.datatypes as dt
     import pyarrow as pa
     from ibis.backends import BaseBackend
     from ibis.expr.types import Table
@@ -22,48 +27,78 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 100_000
-DUCKDB = "duckdb://"
+BATCH_VALUES = 1_000_000
+EXTRAS = {  # what pip installs for an address, by how that begins
+    "postgres": "postgres",
+    "postgresql": "postgres",
+    "redshift": "redshift",
+    "snowflake": "snowflake",
+    "bigquery": "bigquery",
+}
+DUCKDB = "duckdb"
+TOO_LONG = "57014"  # PostgreSQL's word for a statement that was given up: the next one would take as long
+
+
+class Lost(Problem):
+    """The warehouse went away while it was asked: to ask once more may help."""
 
 
 def connect(settings: Settings) -> BaseBackend:
     """Open the warehouse for reading; the default one is filled with the sample first if its file is missing.
 
     Raises:
-        Problem: the address is wrong, the driver is not installed, or nothing answers.
+        Lost: nothing answers there; or it does not let this user in, which some drivers cannot tell apart.
+        Problem: the address is wrong, or the driver is not installed.
     """
-    import ibis  # a second that only the stages which ask the warehouse pay
-
     url = settings.warehouse_url
-    if url.startswith(DUCKDB):
-        path = Path(url.removeprefix(DUCKDB).partition("?")[0])
-        if not path.exists() and url == settings.warehouse and settings.sample:
-            _fill(path, settings.sample)
-        if not path.exists():
-            raise Problem(f"the warehouse {url} is not there: check CT_WAREHOUSE_URL")
+    kind, _, rest = url.partition("://")
+    if re.search(r"[\s/?#@]", rest.rpartition("@")[0]):  # drivers show the password that they take for something else
+        raise Problem("the warehouse's address has signs before its last @ that must be written as %20, %2F, %40 there")
+    shown = without_password(url)
+    if kind not in {DUCKDB, *EXTRAS}:
+        known = ", ".join(f"{name}://" for name in (DUCKDB, *EXTRAS))
+        raise Problem(f"the warehouse {shown} is of no kind that is known here: {known}")
     try:
-        if url.startswith(DUCKDB):
-            return ibis.duckdb.connect(path, read_only=True)
-        return ibis.connect(url)
+        return _duckdb(settings, url) if kind == DUCKDB else _opened(kind, url)
+    except Problem:
+        raise
+    except ImportError as error:
+        needed = f"pip install '.[{EXTRAS[kind]}]'"
+        raise Problem(f"for a warehouse at {kind}://, {error.name} is not installed: {needed}") from error
     except Exception as error:
-        said = without_password(f"the warehouse {url} cannot be opened: {_first_line(error)}")
-        raise Problem(said) from error
+        raise _problem(f"the warehouse {shown} cannot be opened", error) from error
 
 
 def rows(warehouse: BaseBackend, query: str, since: datetime, until: datetime) -> Table:
-    """Bind the query's $since and $until (UTC, without a zone) and translate it for this warehouse.
+    """Have the query for a window as a table of this warehouse's, in whose words Ibis puts it.
 
-    Nothing is fetched yet, but the warehouse is asked which columns will come.
+    Nothing is fetched yet, but the warehouse is asked which columns will come. Types that only some warehouses have
+    become texts, and decimals of no certain width the nearest doubles.
 
     Raises:
-        Problem: the query is not SQL, has other placeholders, or names a table or column that is not there.
+        Lost: the warehouse went away.
+        Problem: the query is not SQL, has other placeholders, or names what is not there or not for this user.
+    """
+    asked = bound(query, since, until)
+    try:
+        table = warehouse.sql(asked, dialect=DUCKDB)
+        return table.cast({name: wanted for name, kind in table.schema().items() if (wanted := _portable(kind))})
+    except Exception as error:
+        raise _problem("the warehouse refuses the query", error) from error
+
+
+def bound(query: str, since: datetime, until: datetime) -> str:
+    """Bind the query's $since and $until, in UTC without a zone.
+
+    Raises:
+        Problem: the query is not SQL, or has other placeholders, or not these.
     """
     import sqlglot
     from sqlglot import exp
 
     bounds = {"since": since, "until": until}
 
-    def bound(node: exp.Expression) -> exp.Expression:
+    def one(node: exp.Expression) -> exp.Expression:
         if not isinstance(node, exp.Placeholder):
             return node
         if node.name not in bounds:
@@ -71,31 +106,72 @@ def rows(warehouse: BaseBackend, query: str, since: datetime, until: datetime) -
         return exp.cast(exp.Literal.string(bounds[node.name].isoformat(sep=" ")), "timestamp")
 
     try:
-        statement = sqlglot.parse_one(query, dialect="duckdb")
+        statement = sqlglot.parse_one(query, dialect=DUCKDB)
     except sqlglot.ParseError as error:
         raise Problem(f"the query in training.yaml is not SQL: {_first_line(error)}") from error
     missing = bounds.keys() - {found.name for found in statement.find_all(exp.Placeholder)}
     if missing:
         raise Problem(f"the query never uses ${min(missing)}: without it AS_OF cannot cut the data")
-    try:
-        return warehouse.sql(statement.transform(bound).sql(dialect="duckdb"), dialect="duckdb")
-    except Problem:
-        raise
-    except Exception as error:
-        raise Problem(f"the warehouse refuses the query: {_first_line(error)}") from error
+    return statement.transform(one).sql(dialect=DUCKDB)
 
 
 def stream(table: Table) -> pa.RecordBatchReader:
-    """Fetch the rows in batches, so that memory does not grow with the table."""
+    """Fetch the rows in batches, so that memory does not grow with the table; of a wide one fewer at a time.
+
+    Reading on raises what asking does.
+
+    Raises:
+        Lost: the warehouse went away.
+        Problem: it gave up.
+    """
+    import pyarrow as pa
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        except Exception as error:
+            raise _problem("the warehouse gave up during the query", error) from error
+
     try:
-        return table.to_pyarrow_batches(chunk_size=BATCH_ROWS)
+        reader = table.to_pyarrow_batches(chunk_size=max(1, BATCH_VALUES // len(table.columns)))
     except Exception as error:
-        raise Problem(f"the warehouse gave up during the query: {_first_line(error)}") from error
+        raise _problem("the warehouse gave up during the query", error) from error
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
 
 def without_password(text: str) -> str:
     """Return an address, or a text with addresses in it, as it may be shown."""
-    return re.sub(r"://([^:/@\s]*):[^@\s]+@", r"://\1:****@", text)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1****", re.sub(r"://([^:/@\s]*):[^@\s]+@", r"://\1:****@", text))
+
+
+def _duckdb(settings: Settings, url: str) -> BaseBackend:
+    """Open a file, for reading only: others read it too."""
+    import ibis  # a second that only the stages which ask the warehouse pay
+
+    path = Path(url.removeprefix(f"{DUCKDB}://").partition("?")[0])
+    if not path.exists() and url == settings.warehouse and settings.sample:
+        _fill(path, settings.sample)
+    if not path.exists():
+        raise Problem(f"the warehouse {url} is not there: check CT_WAREHOUSE_URL")
+    return ibis.duckdb.connect(path, read_only=True)
+
+
+def _opened(kind: str, url: str) -> BaseBackend:
+    """Open one that a server has."""
+    if kind in {"snowflake", "bigquery"}:
+        import ibis
+
+        return ibis.connect(url)
+    from continuous_training import postgresql
+
+    return (postgresql.Redshift() if kind == "redshift" else postgresql.Postgresql()).connect(url)
+
+
+def _portable(kind: dt.DataType) -> str | None:
+    """Return the type to have a column as, if its own is not one that Parquet files of all warehouses share."""
+    if kind.is_decimal() and kind.precision is None:
+        return "float64"
+    return "string" if kind.is_unknown() or kind.is_uuid() or kind.is_json() or kind.is_inet() else None
 
 
 def _fill(path: Path, sample: str) -> None:
@@ -119,7 +195,15 @@ def _fill(path: Path, sample: str) -> None:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
+def _problem(said: str, error: Exception) -> Problem:
+    """Tell what a driver raised; that a warehouse went away is known by the name that all drivers have for it."""
+    lost = isinstance(error, OSError) or any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
+    kind = Lost if lost and getattr(error, "sqlstate", None) != TOO_LONG else Problem
+    return kind(f"{said}: {_first_line(error)}")
+
+
 def _first_line(error: Exception) -> str:
     """Return what a driver says without passwords, its hints and the colour codes that sqlglot underlines with."""
     plain = without_password(re.sub(r"\x1b\[\d*m", "", str(error))).strip()
-    return plain.splitlines()[0] if plain else type(error).__name__
+    first, *more = plain.splitlines() or [type(error).__name__]
+    return f"{first} {more[0].strip()}" if first.endswith(":") and more else first
