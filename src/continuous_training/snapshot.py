@@ -1,6 +1,7 @@
 """Snapshot: the rows of this run, as immutable Parquet files with a content hash.
 
-The files lie in .ct/snapshots/<hash>/ and are never changed: the same rows are the same folder.
+The files lie in .ct/snapshots/<hash>/ and are never changed: the same rows are the same folder, whatever warehouse they
+are from.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -33,10 +35,12 @@ log = logging.getLogger(__name__)
 TYPES = {
     "category": (pa.string(), pa.types.is_string),
     "number": (pa.float64(), lambda kind: pa.types.is_floating(kind) or _is_whole(kind) or pa.types.is_decimal(kind)),
-    "integer": (pa.int64(), lambda kind: _is_whole(kind)),
+    "integer": (pa.int64(), lambda kind: _is_whole(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)),
     "boolean": (pa.bool_(), pa.types.is_boolean),
     "timestamp": (pa.timestamp("us"), lambda kind: pa.types.is_timestamp(kind) or pa.types.is_date(kind)),
 }
+EXACT = 2**53  # up to here each whole number is a double
+PAUSES = (1, 5, 25)  # seconds before a warehouse that went away is asked again
 
 
 def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
@@ -47,15 +51,9 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
     """
     data = given.data
     since, fresh_since, until = settings.windows(data, run.as_of)
-    source = warehouse.connect(given)
-    table = warehouse.rows(source, data.query, since, until)
-    if data.time not in table.columns or not table[data.time].type().is_temporal():
-        raise Problem(f"the query does not return its time column «{data.time}» as a date or a timestamp")
     folder = settings.STATE / "snapshots" / ".unfinished"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     try:
-        _write(warehouse.stream(table), data, fresh_since, folder)
+        source = _fetch(given, since, fresh_since, until, folder)
         counts = {name: pq.read_metadata(folder / name).num_rows for name in ("train.parquet", "fresh.parquet")}
         total = sum(counts.values())
         if not total:
@@ -65,6 +63,9 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
             raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none {before}")
         if not counts["fresh.parquet"]:
             raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none to judge by")
+        newest = _newest(folder / "fresh.parquet", data.time)
+        if newest is None:
+            raise Problem(f"the time column «{data.time}» is null in all {counts['fresh.parquet']:,} rows to judge by")
         hashes = {name: content_hash(folder / name) for name in counts}
         whole = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
         kept = _keep(folder, settings.STATE / "snapshots" / whole[:16])
@@ -82,7 +83,7 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
         since=since,
         fresh_since=fresh_since,
         until=until,
-        newest=_newest(fresh.path, data.time),
+        newest=newest,
         columns={name: str(schema.field(name).type) for name in schema.names},
     )
 
@@ -120,12 +121,42 @@ def content_hash(path: Path) -> str:
 
 
 def _canonical(name: str, kind: pa.DataType) -> str:
+    """Return what stands for a value: one text for each, whatever the types that warehouses have for it."""
     quoted = '"' + name.replace('"', '""') + '"'
     if pa.types.is_timestamp(kind):
         return f"epoch_us({quoted})"
-    if pa.types.is_floating(kind) or _is_whole(kind) or pa.types.is_decimal(kind):
-        return f"(CAST({quoted} AS DOUBLE) + 0.0)"  # -0.0 is 0.0
+    double = f"(CAST({quoted} AS DOUBLE) + 0.0)"  # -0.0 is 0.0
+    if pa.types.is_floating(kind):
+        return double
+    if _is_whole(kind) or pa.types.is_decimal(kind):
+        small = f"{quoted} BETWEEN -{EXACT} AND {EXACT}"
+        return f"CASE WHEN {small} THEN CAST({double} AS VARCHAR) ELSE CAST({quoted} AS VARCHAR) END"
+    if pa.types.is_string(kind):  # what this text of columns has a meaning for is written otherwise in a value
+        return f"replace(replace(replace({quoted}, '\\', '\\\\'), chr(31), '\\31'), '∅', '\\0')"
     return quoted
+
+
+def _fetch(given: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> BaseBackend:
+    """Ask the warehouse, and write what it answers; should it go away meanwhile, ask for all rows anew, a few times."""
+    pauses, answered = iter(PAUSES), False
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            source = warehouse.connect(given)
+            answered = True
+            table = warehouse.rows(source, given.data.query, since, until)
+            if given.data.time not in table.columns or not table[given.data.time].type().is_temporal():
+                raise Problem(f"the query does not return its time column «{given.data.time}» as a date or a timestamp")
+            _write(warehouse.stream(table), given.data, fresh_since, folder)
+        except warehouse.Lost as problem:
+            pause = next(pauses, None)
+            if pause is None or not answered:
+                raise
+            log.warning("%s; in %s s all rows are asked for anew", problem, pause)
+            time.sleep(pause)
+        else:
+            return source
 
 
 def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, folder: Path) -> None:
@@ -138,9 +169,7 @@ def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, fol
         progress.bar("rows from the warehouse") as advance,
     ):
         for batch in batches:
-            rows = pa.table(
-                [_blanks_as_null(batch.column(field.name).cast(field.type)) for field in schema], schema=schema
-            )
+            rows = pa.table([_as(field, batch.column(field.name)) for field in schema], schema=schema)
             # A row without a time is kept where the data check will find it.
             is_fresh = pc.fill_null(pc.greater_equal(rows[data.time], boundary), fill_value=True)
             fresh.write_table(rows.filter(is_fresh))
@@ -157,9 +186,18 @@ def _declared(field: pa.Field, data: Data) -> pa.DataType:
     return wanted if fits(field.type) else field.type
 
 
-def _blanks_as_null(values: pa.Array) -> pa.Array:
-    if pa.types.is_floating(values.type):
-        return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+def _as(field: pa.Field, values: pa.Array) -> pa.Array:
+    """Return values in the type of a field, and blanks as nulls: numbers as the nearest double, times in UTC."""
+    if pa.types.is_decimal(values.type) and pa.types.is_floating(field.type):
+        values = values.cast(pa.string())  # the direct way has the last digit wrong in some
+    try:
+        values = pc.cast(
+            values, options=pc.CastOptions(field.type, allow_time_truncate=True, allow_float_truncate=True)
+        )
+    except pa.ArrowInvalid as error:
+        raise Problem(f"the column «{field.name}» does not fit its type in training.yaml: {error}") from error
+    if pa.types.is_floating(field.type):
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, field.type), values)
     return values
 
 
@@ -177,8 +215,8 @@ def _keep(folder: Path, final: Path) -> Path:
     return final
 
 
-def _newest(path: Path, time: str) -> datetime:
-    newest: datetime = pc.max(pq.read_table(path, columns=[time])[time]).as_py()
+def _newest(path: Path, column: str) -> datetime | None:
+    newest: datetime | None = pc.max(pq.read_table(path, columns=[column])[column]).as_py()
     return newest
 
 
