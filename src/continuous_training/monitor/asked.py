@@ -52,7 +52,7 @@ class Asked:
         """Count rows in one question: how many make each of these expressions true."""
         if not asked:
             return {}
-        named = {f"n{place}": one.fill_null(False).cast("int64").sum() for place, one in enumerate(asked.values())}
+        named = {f"n{place}": one.fill_null(False).cast("int32").sum() for place, one in enumerate(asked.values())}
         [found] = fetched(self.table.aggregate(**named)).to_dict("records")
         return {name: int(found[f"n{place}"] or 0) for place, name in enumerate(asked)}
 
@@ -72,6 +72,8 @@ def plain(value: Any, column: Column) -> Any:  # noqa: ANN401 - Ibis' expression
         return value.cast("string")
     if column.type == "timestamp":
         return value.cast("timestamp").epoch_seconds().cast("float64")
+    if value.type().is_boolean():
+        value = value.cast("int32")  # which PostgreSQL asks for
     return value.cast("float64")
 
 
