@@ -54,7 +54,7 @@ def connect(settings: Settings) -> BaseBackend:
     kind, _, rest = url.partition("://")
     if re.search(r"[\s/?#@]", rest.rpartition("@")[0]):  # drivers show the password that they take for something else
         raise Problem("the warehouse's address has signs before its last @ that must be written as %20, %2F, %40 there")
-    shown = without_password(url)
+    shown = without_password(url.partition("?")[0])  # there may be a password after it too
     if kind not in {DUCKDB, *EXTRAS}:
         known = ", ".join(f"{name}://" for name in (DUCKDB, *EXTRAS))
         raise Problem(f"the warehouse {shown} is of no kind that is known here: {known}")
@@ -141,7 +141,7 @@ def stream(table: Table) -> pa.RecordBatchReader:
 
 def without_password(text: str) -> str:
     """Return an address, or a text with addresses in it, as it may be shown."""
-    return re.sub(r"([?&]password=)[^&\s]*", r"\1****", re.sub(r"://([^:/@\s]*):[^@\s]+@", r"://\1:****@", text))
+    return re.sub(r"://([^:/@\s]*):[^@\s]+@", r"://\1:****@", text)
 
 
 def _duckdb(settings: Settings, url: str) -> BaseBackend:
