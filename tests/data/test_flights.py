@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pytest
+import sqlglot
 
 from conftest import ROOT
 from continuous_training import check_data, settings, snapshot
 from continuous_training.documents import Snapshot
+from continuous_training.warehouse import bound
 from pipeline import Pipeline
+from postgresql import Postgresql, needs_postgresql
 from toy import change
 
 TRAINING = Path("src/flight_delays/training.yaml")
@@ -154,6 +157,68 @@ def test_the_sample_is_filled_when_the_default_warehouse_is_missing(
     )
     assert Pipeline(monkeypatch, AS_OF="2013-04-01").snapshot().hash[:16] == "8875cc85584e4b0e"
     assert [path.name for path in Path(".ct").glob("*warehouse*")] == ["warehouse.duckdb"]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, warehouse: Path) -> Path:
+    """Make a warehouse of a week's flights."""
+    path = tmp_path_factory.mktemp("few") / "warehouse.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute(f"ATTACH '{warehouse}' AS year (READ_ONLY)")
+        for table in ("flights", "weather"):
+            connection.execute(f"CREATE TABLE {table} AS FROM year.{table} WHERE time_hour < DATE '2013-01-08'")
+        connection.execute("CREATE TABLE planes AS FROM year.planes SEMI JOIN flights USING (tailnum)")
+    return path
+
+
+@needs_postgresql
+def test_the_snapshot_is_the_same_from_every_warehouse(monkeypatch: pytest.MonkeyPatch, few: Path) -> None:
+    import ibis
+
+    monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{few}")
+    change("fresh_days: 28", "fresh_days: 3", TRAINING)
+    here = Pipeline(monkeypatch, AS_OF="2013-01-10").snapshot()
+    assert min(here.train.rows, here.fresh.rows) > 1000
+    with Postgresql() as server, duckdb.connect(few, read_only=True) as connection:
+        filled = ibis.connect(server.url)
+        for table in ("flights", "weather", "planes"):
+            filled.create_table(table, connection.table(table).to_arrow_table())
+        filled.disconnect()
+        monkeypatch.setenv("CT_WAREHOUSE_URL", server.url)
+        assert Pipeline(monkeypatch, AS_OF="2013-01-10").snapshot().hash == here.hash
+
+
+@pytest.mark.parametrize("dialect", ["postgres", "redshift", "snowflake", "bigquery"])
+def test_the_query_means_the_same_in_every_dialect(tmp_path: Path, few: Path, dialect: str) -> None:
+    """As far as one translator can tell: into the dialect and back, it gives the same rows."""
+    asked = bound(settings.load("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
+    [there] = sqlglot.transpile(asked, read="duckdb", write=dialect)
+    [back] = sqlglot.transpile(there, read=dialect, write="duckdb")
+    with duckdb.connect(few, read_only=True) as connection:
+        for name, query in (("asked", asked), ("back", back)):
+            connection.execute(f"COPY ({query}) TO '{tmp_path}/{name}.parquet' (FORMAT parquet)")
+    assert snapshot.content_hash(tmp_path / "back.parquet") == snapshot.content_hash(tmp_path / "asked.parquet")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "double", "moment"),
+    [
+        ("postgres", "DOUBLE PRECISION", "TIMESTAMP"),
+        ("redshift", "DOUBLE PRECISION", "TIMESTAMP"),
+        ("snowflake", "DOUBLE", "TIMESTAMPNTZ"),
+        ("bigquery", "FLOAT64", "DATETIME"),
+    ],
+)
+def test_the_query_divides_in_doubles_and_cuts_at_moments(dialect: str, double: str, moment: str) -> None:
+    """What each warehouse would round in its own way is a double first; what a session's zone could move has none."""
+    asked = bound(settings.load("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
+    [statement] = sqlglot.transpile(asked, read="duckdb", write=dialect)
+    double = {"postgres": "DOUBLE PRECISION", "redshift": "DOUBLE PRECISION", "snowflake": "DOUBLE"}.get(
+        dialect, "FLOAT64"
+    )
+    assert statement.count(f"CAST(SUM(past.late) AS {double}) / NULLIF(SUM(past.departures), 0)") == 2
+    plain = {"snowflake": "TIMESTAMPNTZ", "bigquery": "DATETIME"}.get(dialect, "TIMESTAMP")
+    assert f"CAST('2013-01-02 00:00:00' AS {plain})" in statement
 
 
 def test_every_feature_has_limits_or_is_a_category() -> None:
