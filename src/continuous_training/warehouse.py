@@ -162,9 +162,9 @@ def _opened(kind: str, url: str) -> BaseBackend:
         import ibis
 
         return ibis.connect(url)
-    from continuous_training import postgresql
+    from continuous_training.postgresql import Postgresql, Redshift
 
-    return (postgresql.Redshift() if kind == "redshift" else postgresql.Postgresql()).connect(url)
+    return (Redshift() if kind == "redshift" else Postgresql()).connect(url)
 
 
 def _portable(kind: dt.DataType) -> str | None:

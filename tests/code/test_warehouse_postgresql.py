@@ -21,7 +21,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import continuous_training
 from continuous_training import postgresql, snapshot, warehouse
 from continuous_training.monitor import newest
 from continuous_training.problem import Problem
@@ -285,9 +284,9 @@ class TestAWrongAddress:
     def test_whose_driver_is_missing_names_the_command_that_installs_it(
         self, monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, extra: str
     ) -> None:
-        for name in ("continuous_training.postgresql", f"ibis.backends.{scheme}", "ibis.backends.postgres"):
-            monkeypatch.delitem(sys.modules, name, raising=False)
-        monkeypatch.delattr(continuous_training, "postgresql", raising=False)
+        for name in ("postgres", "postgresql", "snowflake", "bigquery"):
+            monkeypatch.delitem(sys.modules, f"continuous_training.{name}", raising=False)
+            monkeypatch.delitem(sys.modules, f"ibis.backends.{name}", raising=False)
         monkeypatch.setitem(sys.modules, module, None)
         said = problem(monkeypatch, f"{scheme}://reader:hunter2@warehouse.example/facts")
         assert said.endswith(f"is not installed: pip install '.[{extra}]'")
