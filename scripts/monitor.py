@@ -20,8 +20,8 @@ def main(given: argparse.Namespace) -> None:
     found = examiner.examine(given.jenkins, as_of.strip() or None)
     log.info("%s", page.write(client, found, examiner.given.monitor.shown).resolve().as_uri())
     print(found.model_dump_json(indent=2) if given.json else found.in_words)
-    if found.asking and found.asking.address == examination.NOWHERE and not given.json:
-        print(found.asking.ping.request("$JENKINS_URL"))
+    if found.asking and found.asking.shown and not given.json:
+        print(found.asking.shown)
     if found.faults:
         raise Problem("; ".join(found.faults))
 
@@ -39,11 +39,6 @@ if __name__ == "__main__":
         choices=["log", "warehouse"],
         help="the predictions log, or the newest rows of the warehouse (default: what training.yaml says)",
     )
-    arguments.add_argument(
-        "--jenkins",
-        metavar="URL",
-        default=os.environ.get("CT_JENKINS_URL") or os.environ.get("JENKINS_URL") or "none",
-        help="whom to ask for a training; none only shows the ping (default: CT_JENKINS_URL, JENKINS_URL, or none)",
-    )
+    command.add_jenkins(arguments)
     arguments.add_argument("--json", action="store_true", help="print a JSON object")
     command.start(main, arguments)

@@ -33,6 +33,16 @@ def parser(description: str, *examples: str) -> argparse.ArgumentParser:
     return made
 
 
+def add_jenkins(arguments: argparse.ArgumentParser) -> None:
+    """Add --jenkins, which is the same for all who ping."""
+    arguments.add_argument(
+        "--jenkins",
+        metavar="URL",
+        default=os.environ.get("CT_JENKINS_URL") or os.environ.get("JENKINS_URL") or "none",
+        help="whom to ask for a training; none only shows the ping (default: CT_JENKINS_URL, JENKINS_URL, or none)",
+    )
+
+
 def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.ArgumentParser) -> NoReturn:
     """Parse the command line, run `body` and leave with its exit code (None is 0).
 

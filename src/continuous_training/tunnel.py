@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from continuous_training.monitor import ping
+from continuous_training import ping
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import pytest
 
 from continuous_training.monitor import page
 from continuous_training.monitor.decision import Decision
-from continuous_training.monitor.examination import Asking, Examination
+from continuous_training.monitor.examination import Examination
 from continuous_training.monitor.finding import Drift, Finding
 from continuous_training.monitor.history import Look
-from continuous_training.monitor.ping import Ping
+from continuous_training.ping import Asking, Ping
 
 NOON = datetime(2026, 4, 1, 12, tzinfo=UTC)
 
@@ -90,7 +90,7 @@ def test_it_says_what_moved_how_far_and_where_the_evidence_is() -> None:
 
 
 def test_it_says_whether_jenkins_was_asked() -> None:
-    ping = Ping(reason="version 3: x moved", model="toy", model_version="3", evidence="runs:/7")
+    ping = Ping(trigger="drift", reason="version 3: x moved", model="toy", model_version="3", evidence="runs:/7")
     sent = found(asking=Asking(ping=ping, address="http://jenkins", jobs=["model/main"]))
     kept = found(asking=Asking(ping=ping, address="none", withheld="no Jenkins is named"))
     assert "started model/main : «version 3: x moved»" in words(page.render(sent, [])).replace("main:", "main :")

@@ -13,8 +13,7 @@ import pytest
 import requests
 from sklearn.metrics import roc_auc_score
 
-from continuous_training import registry, settings
-from continuous_training.monitor import ping
+from continuous_training import ping, registry, settings
 from continuous_training.monitor.state import State
 from continuous_training.problem import Problem
 from continuous_training.replay import drift, loop, page, stages, table, webhook, words, workspace
@@ -215,7 +214,7 @@ def test_a_model_is_judged_by_the_rows_that_came_while_it_was_in_production(
 
 def test_the_replay_takes_a_ping_as_jenkins_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ping.TOKEN, "replay")
-    message = ping.Ping(reason="x moved", model="toy", model_version="1", evidence="runs:/1")
+    message = ping.Ping(trigger="drift", reason="x moved", model="toy", model_version="1", evidence="runs:/1")
     with webhook.listening() as address:
         assert ping.send(address, message) == ["replay"]
     with pytest.raises(requests.ConnectionError):

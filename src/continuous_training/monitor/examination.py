@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from continuous_training import registry, settings
+from continuous_training import ping, registry, settings
 from continuous_training.comparison.evaluation import Recorded, RecordedClassifier, RecordedRegressor
 from continuous_training.documents import BUILD, Value, write_atomically
-from continuous_training.monitor import decision, drift, history, log, newest, performance, ping, quality, reference
+from continuous_training.monitor import decision, drift, history, log, newest, performance, quality, reference
 from continuous_training.monitor.asked import PREDICTION
 from continuous_training.monitor.decision import Decision
 from continuous_training.monitor.finding import Drift, Finding
 from continuous_training.monitor.performance import Measured
 from continuous_training.monitor.state import State
+from continuous_training.ping import Asking, Ping
 from continuous_training.problem import Problem
 from continuous_training.report.words import moment
-from continuous_training.warehouse import without_password
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,16 +35,6 @@ DOCUMENT = BUILD / "monitor.json"
 ACCOUNT = BUILD / "monitor" / "drift.html"  # Evidently's, with scripts in it
 SIGNS = {"fault": "✗", "odd": "!", "note": "·"}
 SAID_LENGTH = 500  # it shares a tag
-NOWHERE = "none"  # in place of Jenkins' address: the ping is shown, not sent
-
-
-class Asking(Value):
-    """A ping, and what became of it: the jobs that it started, or why it was not sent."""
-
-    ping: ping.Ping
-    address: str
-    jobs: list[str] = Field(default_factory=list)
-    withheld: str | None = None
 
 
 class Examination(Value):
@@ -76,10 +66,8 @@ class Examination(Value):
         """What a person reads on the console."""
         lines = [f"{self.decision.verdict}: {self.decision.said}"]
         lines += [f"{SIGNS[one.kind]} {one.said}" for one in self.findings]
-        if self.asking and self.asking.jobs:
-            lines.append(f"Jenkins was asked for a training: {', '.join(self.asking.jobs)}")
-        elif self.asking and self.asking.withheld:
-            lines.append(f"Jenkins is not asked for a training: {self.asking.withheld}")
+        if self.asking:
+            lines.append(self.asking.in_words)
         return "\n".join(lines)
 
 
@@ -100,8 +88,8 @@ class Examiner:
 
         A fault is a finding like any other, so that a page and a document say it too; whoever calls makes it an error.
         """
-        if self.as_of > self.now.replace(tzinfo=None):
-            self._find("odd", f"AS_OF={self.as_of:%Y-%m-%d %H:%M} lies in the future: is a clock wrong?")
+        if said := settings.lies_ahead(self.as_of, self.now):
+            self._find("odd", said)
         version = registry.holder(self.client, self.model, registry.CHAMPION)
         found = self._look(version)
         run = history.begin(self.client, self.model, f"{self.now:%Y-%m-%d %H:%M}")
@@ -228,33 +216,29 @@ class Examiner:
 
     def _ask(self, version: Version, decided: Decision, jenkins: str, as_of: str | None, evidence: str) -> Asking:
         """Ask for a training, unless that has been done. Only what was delivered is remembered."""
-        limits = self.given.monitor
-        message = ping.Ping(
+        message = Ping(
+            trigger="drift",
             reason=f"version {version.number}: {decided.cause}",
             as_of=as_of,
             model=self.model,
             model_version=version.number,
             evidence=evidence,
         )
-        asking = Asking(ping=message, address=without_password(jenkins))
-        champion = registry.holder(self.client, self.model, registry.CHAMPION)  # as it is now
-        if champion is None or champion.number != version.number:
-            return asking.model_copy(update={"withheld": f"version {version.number} is not champion any more"})
-        state = State.of(champion)
-        until = state.rests_until(limits)
-        if until and until > self.now:
-            said = f"that was done for version {version.number}, and is not done again before {moment(until)}"
-            return asking.model_copy(update={"withheld": said})
-        if jenkins == NOWHERE:
-            return asking.model_copy(update={"withheld": "no Jenkins is named"})
-        try:
-            jobs = ping.send(jenkins, message)
-        except Problem as problem:
-            self._find("fault", str(problem))
-            return asking.model_copy(update={"withheld": "the ping did not arrive: the next check asks again"})
-        sent = {"pinged": self.now, "said": registry.clipped(decided.said, SAID_LENGTH), "evidence": evidence}
-        state.model_copy(update=sent).write(self.client, champion)
-        return asking.model_copy(update={"jobs": jobs})
+
+        def rests(champion: Version) -> str | None:
+            until = State.of(champion).rests_until(self.given.monitor)
+            if until is None or until <= self.now:
+                return None
+            return f"that was done for version {version.number}, and is not done again before {moment(until)}"
+
+        asking = ping.ask(self.client, version, message, jenkins, rests)
+        if asking.fault:
+            self._find("fault", asking.fault)
+        if asking.jobs:
+            sent = {"pinged": self.now, "said": registry.clipped(decided.said, SAID_LENGTH), "evidence": evidence}
+            as_it_is = registry.find(self.client, self.model, version.number) or version
+            State.of(as_it_is).model_copy(update=sent).write(self.client, version)
+        return asking
 
 
 def of(client: MlflowClient, model: str, source: Literal["log", "warehouse"] | None, as_of: str) -> Examiner:

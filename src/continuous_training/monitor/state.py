@@ -1,4 +1,4 @@
-"""What the monitor remembers of a version, in a tag of it: there is no other database.
+"""What the monitor remembers of a version.
 
 A column that hovers at its limit does not change sides at every look, and a version has one training asked for in a
 cool-down.
@@ -7,11 +7,11 @@ cool-down.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from continuous_training.documents import Value
+from continuous_training.remembered import Remembered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,33 +23,25 @@ TAG = "ct.monitor"
 ROOM = 4000  # characters of a tag for the names of what has moved
 
 
-class State(Value):
+class State(Remembered):
     """What is remembered of a version: how often in a row each has been over its limit, and the last ping.
 
     Of the ping that is when and why a training was asked for, in the words of the decision, and where its evidence is.
     """
+
+    tag: ClassVar[str] = TAG
 
     over: dict[str, int] = Field(default_factory=dict)
     pinged: datetime | None = None
     said: str | None = None
     evidence: str | None = None
 
-    @classmethod
-    def of(cls, version: Version) -> State:
-        """Read it from the version's tags; what cannot be read is forgotten."""
-        try:
-            return cls.model_validate_json(version.tags.get(TAG, "{}"))
-        except ValidationError:
-            return cls()
-
     def write(self, client: MlflowClient, version: Version) -> None:
         """Write it to the version; of more columns than a tag holds, the last ones are forgotten."""
         over = dict(self.over)
         while len(str(over)) > ROOM:
             over.popitem()
-        client.set_model_version_tag(
-            version.name, version.number, TAG, self.model_copy(update={"over": over}).model_dump_json(exclude_none=True)
-        )
+        super(State, self.model_copy(update={"over": over})).write(client, version)
 
     def after(self, ratios: dict[str, float], limits: Monitor) -> State:
         """Return what is remembered after another look, of which these are the distances in parts of their limits.

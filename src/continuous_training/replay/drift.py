@@ -10,8 +10,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training import registry, settings
-from continuous_training.monitor import ping
+from continuous_training import ping, registry, settings
 from continuous_training.monitor.examination import Examiner
 from continuous_training.problem import Problem
 from continuous_training.replay import stages, webhook, workspace

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from continuous_training import posting
-from continuous_training.monitor import ping
+from continuous_training import ping, posting
 from continuous_training.problem import Problem
 from jenkins_stub import TOKEN, jenkins
 
-DRIFTED = ping.Ping(reason="version 3: x moved", as_of="2020-03-20", model="toy", model_version="3", evidence="runs:/7")
+DRIFTED = ping.Ping(
+    trigger="drift",
+    reason="version 3: x moved",
+    as_of="2020-03-20",
+    model="toy",
+    model_version="3",
+    evidence="runs:/7",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +43,12 @@ def test_without_a_date_none_is_sent_because_jenkins_would_take_it_for_one() -> 
     with jenkins() as there:
         ping.send(there.url, DRIFTED.model_copy(update={"as_of": None}))
     assert "as_of" not in there.pings[0]
+
+
+def test_without_evidence_none_is_sent() -> None:
+    with jenkins() as there:
+        ping.send(there.url, DRIFTED.model_copy(update={"trigger": "data", "evidence": None}))
+    assert (there.pings[0]["trigger"], "evidence" in there.pings[0]) == ("data", False)
 
 
 def test_a_busy_jenkins_is_asked_again_and_hears_it_once() -> None:

@@ -7,28 +7,37 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import requests
+from pydantic import Field
 
-from continuous_training import posting
+from continuous_training import posting, registry
 from continuous_training.documents import Value
 from continuous_training.problem import Problem
 from continuous_training.warehouse import without_password
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow import MlflowClient
+
+    from continuous_training.registry import Version
+
 PATH = "/generic-webhook-trigger/invoke"
 TOKEN = "WEBHOOK_TOKEN"  # noqa: S105 - the variable's name
+NOWHERE = "none"  # in place of Jenkins' address: the ping is shown, not sent
 
 
 class Ping(Value):
     """What Jenkins is told. Only trigger, reason and as_of become parameters of the run; the rest is for people."""
 
-    trigger: str = "drift"
+    trigger: Literal["drift", "data"]
     reason: str
     as_of: str | None = None
     model: str
     model_version: str
-    evidence: str
+    evidence: str | None = None
 
     @property
     def body(self) -> dict[str, Any]:
@@ -38,6 +47,55 @@ class Ping(Value):
     def request(self, address: str) -> str:
         """Write the request as a person would make it, without the token."""
         return f"POST {address.rstrip('/')}{PATH}\n{json.dumps(self.body, indent=2, ensure_ascii=False)}"
+
+
+class Asking(Value):
+    """A ping, and what became of it: the jobs that it started, or why it was not sent or did not arrive."""
+
+    ping: Ping
+    address: str
+    jobs: list[str] = Field(default_factory=list)
+    withheld: str | None = None
+    fault: str | None = None
+
+    @property
+    def in_words(self) -> str:
+        """What a person reads on the console."""
+        if self.jobs:
+            return f"Jenkins was asked for a training: {', '.join(self.jobs)}"
+        return f"Jenkins is not asked for a training: {self.withheld}"
+
+    @property
+    def shown(self) -> str | None:
+        """The request, where there is nobody to send it to."""
+        return self.ping.request("$JENKINS_URL") if self.address == NOWHERE else None
+
+
+def ask(
+    client: MlflowClient, champion: Version, ping: Ping, address: str, hindrance: Callable[[Version], str | None]
+) -> Asking:
+    """Ask for a training that is to replace a champion, and say what became of that.
+
+    Args:
+        client: of the registry.
+        champion: the version that was looked at; if it is champion no more, nobody is asked.
+        ping: what is said.
+        address: Jenkins', or NOWHERE.
+        hindrance: says of the champion, as it is now, why there should be no ping; None if there should be one.
+    """
+    asking = Asking(ping=ping, address=without_password(address))
+    now = registry.holder(client, champion.name, registry.CHAMPION)
+    if now is None or now.number != champion.number:
+        return asking.model_copy(update={"withheld": f"version {champion.number} is not champion any more"})
+    if said := hindrance(now):
+        return asking.model_copy(update={"withheld": said})
+    if address == NOWHERE:
+        return asking.model_copy(update={"withheld": "no Jenkins is named"})
+    try:
+        return asking.model_copy(update={"jobs": send(address, ping)})
+    except Problem as problem:
+        said = "the ping did not arrive: the next check asks again"
+        return asking.model_copy(update={"withheld": said, "fault": str(problem)})
 
 
 def send(address: str, ping: Ping) -> list[str]:
