@@ -29,4 +29,5 @@ def main(_: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    command.start(main, command.parser(str(__doc__), "ct check-data"))
+    other = "Not to be confused with ct data-check, which looks between runs whether new data call for one."
+    command.start(main, command.parser(f"{__doc__}\n\n{other}", "ct check-data"))

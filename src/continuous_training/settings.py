@@ -82,9 +82,16 @@ class Checks(Value):
 
 
 class Triggers(Value):
-    """What starts a run: a ping that says what another has said less than `cool_down_hours` ago is answered already."""
+    """What starts a run: a ping that says what another has said less than `cool_down_hours` ago is answered already.
+
+    New data are enough to ask for a run with `min_new_rows`, and with as many as make `min_new_share` of the champion's
+    rows; and with any at all when its newest row is older than `max_age` days. Late and corrected rows count.
+    """
 
     cool_down_hours: float = Field(default=12, ge=0)
+    min_new_rows: int = Field(default=1000, gt=0)
+    min_new_share: float = Field(default=0.05, ge=0)
+    max_age: float | None = Field(default=None, gt=0)
 
 
 class Model(Value):
@@ -353,6 +360,13 @@ def as_of(given: str, clock: date | None) -> datetime:
     except ValueError:
         raise Problem(f"AS_OF={given} is not a date: write it as 2013-04-01 or 2013-04-01T12:00") from None
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def lies_ahead(moment: datetime, now: datetime) -> str | None:
+    """Say that a moment at which a program should stand has not come yet, if that is so."""
+    if moment <= now.astimezone(UTC).replace(tzinfo=None):
+        return None
+    return f"AS_OF={moment:%Y-%m-%d %H:%M} lies in the future: is a clock wrong?"
 
 
 def windows(data: Data, moment: datetime) -> tuple[datetime, datetime, datetime]:

@@ -13,6 +13,7 @@ from continuous_training import registry
 from continuous_training.compute import VALIDATION, Trial, local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
 from continuous_training.problem import Problem
+from continuous_training.watermark import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,11 +95,13 @@ def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, pla
     }
     registry.abandon(client, run.model, planned.fingerprint)
     experiment = registry.experiment(client, run.model)
+    watermark = kept.of(taken, given.data)
     trials = []
     for number, parameters in enumerate(given.model.trials, start=1):
         name = f"{run.build_tag}-{number}" if given.model.grid else run.build_tag
         opened = client.create_run(experiment, run_name=name, tags=lineage)
         client.log_text(opened.info.run_id, json.dumps(json.loads(taken.model_dump_json()), indent=2), "snapshot.json")
+        kept.keep(client, opened.info.run_id, watermark)
         trials.append(Trial(str(opened.info.run_id), parameters))
     return trials
 

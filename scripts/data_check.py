@@ -1,0 +1,48 @@
+"""New data: ask Jenkins for a training if enough has come since the champion's snapshot."""
+
+import argparse
+import os
+
+from continuous_training import command, registry
+from continuous_training.problem import Problem
+
+OTHER = (
+    "Not to be confused with ct check-data, the stage of a run that refuses a snapshot which is not fit to train on."
+)
+
+
+def main(given: argparse.Namespace) -> None:
+    """Print what has come and what follows."""
+    from continuous_training.watermark import check  # seconds that --help should not take
+
+    because = check.synced(given.connection, given.rows)
+    found = check.check(registry.open_client(), given.model, given.jenkins, os.environ.get("AS_OF", ""), because)
+    print(found.model_dump_json(indent=2) if given.json else found.in_words)
+    if found.asking and found.asking.shown and not given.json:
+        print(found.asking.shown)
+    if found.asking and found.asking.fault:
+        raise Problem(found.asking.fault)
+
+
+if __name__ == "__main__":
+    arguments = command.parser(
+        f"{__doc__}\n\n{OTHER}",
+        "ct data-check",
+        "env AS_OF=2013-05-01 ct data-check --jenkins none",
+        "env WEBHOOK_TOKEN=$TOKEN ct data-check --jenkins https://jenkins.example.com",
+    )
+    arguments.add_argument("--model", default="flight_delays", help="the registered model (default: %(default)s)")
+    command.add_jenkins(arguments)
+    arguments.add_argument(
+        "--connection",
+        default=os.environ.get("AIRBYTE_CONNECTION", ""),
+        help="the connection of Airbyte's that has brought the data; the ping says so (default: AIRBYTE_CONNECTION)",
+    )
+    arguments.add_argument(
+        "--rows",
+        type=int,
+        default=os.environ.get("AIRBYTE_ROWS") or None,
+        help="how many rows it says it has synced (default: AIRBYTE_ROWS)",
+    )
+    arguments.add_argument("--json", action="store_true", help="print a JSON object")
+    command.start(main, arguments)

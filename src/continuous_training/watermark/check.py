@@ -1,0 +1,129 @@
+"""Data check: whether so much new data has come since the champion's snapshot that Jenkins is asked for a training."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from continuous_training import registry, settings, warehouse
+from continuous_training.documents import Value
+from continuous_training.ping import Asking, Ping
+from continuous_training.report.words import day, moment
+from continuous_training.watermark import asked, kept
+from continuous_training.watermark.asked import Asked
+from continuous_training.watermark.counted import counted
+from continuous_training.watermark.news import News, news
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from continuous_training.settings import Triggers
+    from continuous_training.watermark.kept import Watermark
+
+NAME_LENGTH = 100  # of a connection's in a reason
+
+Verdict = Literal["enough", "asked for", "not enough", "nothing new", "cannot tell"]
+
+
+class Checked(Value):
+    """What was found, and what follows."""
+
+    model: str
+    as_of: datetime
+    model_version: str | None = None
+    verdict: Verdict
+    said: str
+    notes: list[str] = Field(default_factory=list)
+    news: News | None = None
+    asking: Asking | None = None
+
+    @property
+    def in_words(self) -> str:
+        """What a person reads on the console."""
+        lines = [f"{self.verdict}: {self.said}", *(f"· {note}" for note in self.notes)]
+        return "\n".join([*lines, self.asking.in_words] if self.asking else lines)
+
+
+def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", because: str = "") -> Checked:
+    """Count what has come, and ask Jenkins for a training if that is enough and was not asked for yet.
+
+    Without a champion nobody is asked: there is no version to remember the ping by, so it would be sent at every check
+    until one is promoted, and the first training is asked for by a person, a push or the clock anyway.
+
+    Args:
+        client: of MLflow.
+        model: the model package.
+        jenkins: its address, or ping.NOWHERE.
+        as_of: AS_OF, as a run takes it.
+        because: what has brought the data, if that is known.
+
+    Raises:
+        Problem: training.yaml, MLflow, what is kept there, the warehouse or its tables are not as they should be.
+    """
+    given = settings.load(model)
+    stands = settings.as_of(as_of, given.data.clock)
+    window, _, until = settings.windows(given.data, stands)
+    blank = Checked(model=model, as_of=stands, verdict="cannot tell", said="")
+    champion = registry.holder(client, model, registry.CHAMPION)
+    if champion is None:
+        said = f"{model} has no champion: the first training is not asked for by new data"
+        return blank.model_copy(update={"said": said})
+    blank = blank.model_copy(update={"model_version": champion.number})
+    then = kept.kept(client, champion)
+    if then is None:
+        said = f"no watermark is kept with version {champion.number}: whatever Train makes from now on has one"
+        return blank.model_copy(update={"said": said})
+    if until < then.until:
+        said = f"AS_OF={stands:%Y-%m-%d} lies before the champion's: its rows end with {day(then.until)}"
+        return blank.model_copy(update={"said": said})
+    rows = warehouse.rows(warehouse.connect(given), given.data.query, then.since, until)
+    now = counted(rows, given.data, then.until)
+    by = kept.counted_by(given.data)
+    found = news(then, now, by, window)
+    notes = [
+        settings.lies_ahead(stands, datetime.now(UTC)),
+        f"{now.timeless:,} rows have no time and do not count" if now.timeless else None,
+        None if by == then.by else "the query or its columns have changed since: late and corrected rows are not told",
+        f"{found.gone:,} rows that the champion has learnt from are gone" if found.gone else None,
+    ]
+    verdict, said = decide(then, found, Asked.of(champion), given.triggers, stands)
+    asking = None
+    if verdict == "enough":
+        message = Ping(
+            trigger="data",
+            reason=": ".join(filter(None, [because, found.in_words])),
+            as_of=as_of.strip() or None,
+            model=model,
+            model_version=champion.number,
+        )
+        asking = asked.ask(client, champion, message, found, jenkins)
+    told = {"verdict": verdict, "said": said, "notes": [*filter(None, notes)], "news": found, "asking": asking}
+    return blank.model_copy(update=told)
+
+
+def synced(connection: str, rows: int | None) -> str:
+    """Say what Airbyte has brought, if a connection of its is named; its name is of whoever made it."""
+    name = registry.clipped(" ".join(connection.split()), NAME_LENGTH)
+    if not name:
+        return ""
+    return f"Airbyte synced {name}" if rows is None else f"Airbyte synced {rows:,} rows of {name}"
+
+
+def decide(then: Watermark, found: News, before: Asked, limits: Triggers, as_of: datetime) -> tuple[Verdict, str]:
+    """Decide whether so much has come beyond what a training was asked for already, and say why."""
+    if not found.rows:
+        return "nothing new", found.in_words
+    if before.at and before.digest == found.digest:
+        return "asked for", f"{found.in_words}; a training on these rows was asked for on {moment(before.at)}"
+    more = max(0, found.rows - before.rows)
+    beyond = f"; {more:,} more than when a training was asked for on {moment(before.at)}" if before.at else ""
+    needed = max(limits.min_new_rows, math.ceil(limits.min_new_share * then.rows))
+    if more >= needed:
+        return "enough", f"{found.in_words}{beyond}; {needed:,} are needed"
+    age = (as_of - (before.newest or then.newest)) / timedelta(days=1)
+    if limits.max_age is not None and age > limits.max_age:
+        return "enough", f"{found.in_words}{beyond}; the newest row that was learnt from is {age:.1f} days old"
+    return "not enough", f"{found.in_words}{beyond}; {needed:,} are needed"
