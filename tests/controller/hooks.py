@@ -46,8 +46,8 @@ class Trigger:
             said = json.loads(body)
         except ValueError:
             return {}
-        paths = {one["key"]: one["value"].removeprefix("$.") for one in self._variables}
-        return {name: str(said[path]) for name, path in paths.items() if isinstance(said, dict) and path in said}
+        found = {one["key"]: _at(one["value"].removeprefix("$.").split("."), said) for one in self._variables}
+        return {name: _text(value) for name, value in found.items() if value is not None}
 
     def fits(self, resolved: dict[str, str]) -> bool:
         """Tell whether a ping with these variables starts the job."""
@@ -70,6 +70,17 @@ class Trigger:
             "regexpFilterText": self.rendered(self._text, resolved),
             "regexpFilterExpression": self._expression,
         }
+
+
+def _at(path: list[str], said: Any) -> Any:
+    """Return what stands at a path of names; None if nothing does."""
+    for name in path:
+        said = said.get(name) if isinstance(said, dict) else None
+    return said
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def shown(headers: dict[str, str], query: dict[str, str]) -> str | None:

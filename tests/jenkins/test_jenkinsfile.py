@@ -31,6 +31,7 @@ STAGES = [
     *("Set up", "Roll back", "Lint and test", "Snapshot", "Check data", "Plan"),
     *("Train", "Compare", "Approve", "Register", "Deploy"),
 ]
+SMALLER = sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))
 OF_ALL_BRANCHES = {"Set up", "Lint and test"}
 
 COMMANDS = """#!/bin/sh
@@ -118,7 +119,7 @@ def test_every_parameter_is_mapped_into_the_environment(pipeline: Pipeline) -> N
     }
 
 
-@pytest.mark.parametrize("path", [ROOT / "Jenkinsfile", ROOT / "jenkins/reap.Jenkinsfile"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [ROOT / "Jenkinsfile", *SMALLER], ids=lambda path: path.name)
 def test_every_credential_is_the_variable_of_its_name_so_that_a_run_without_jenkins_has_it_too(path: Path) -> None:
     bound = [
         (variable.name, use.literals[""])
@@ -160,13 +161,14 @@ def test_the_report_is_published_whatever_happened(pipeline: Pipeline) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "jenkins").glob("*.Jenkinsfile")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SMALLER, ids=lambda path: path.name)
 def test_the_smaller_pipelines_run_here_too_and_call_what_is_there(path: Path) -> None:
     smaller = parse(path.read_text(), path.name)
     assert examine(smaller, {}, path.name).refusals == []
     for stage in leaves(smaller.stages):
         for call in calls(stage.steps or ()):
-            assert (ROOT / "scripts" / f"{argument(call, None).removeprefix('scripts/ct ')}.py").exists()
+            verb = argument(call, None).removeprefix("scripts/ct ").replace("-", "_")
+            assert (ROOT / "scripts" / f"{verb}.py").exists()
 
 
 @dataclass
