@@ -43,7 +43,7 @@ class Day(Value):
 
 
 class Counted(Value):
-    """The rows of each day in UTC, before a moment and from then on; `timeless` ones have no time and are in neither."""
+    """The rows of each day in UTC before a moment, and from then on; those without a time are in neither."""
 
     before: dict[date, Day]
     after: dict[date, Day]

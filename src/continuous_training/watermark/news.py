@@ -45,7 +45,7 @@ class News(Value):
         """What has come, as the reason of a run says it."""
         share = f" ({self.new / self.known:+.1%})" if self.new else ""
         many = f"{self.new:,}" if self.new else "no"
-        said = [f"{many} new rows since {self.since:%Y-%m-%d}{share}"]
+        said = [f"{many} new row{'' if self.new == 1 else 's'} since {self.since:%Y-%m-%d}{share}"]
         said += [f"{self.late:,} late"] if self.late else []
         said += [counted(self.corrected_days, "corrected day")] if self.corrected_days else []
         said += [f"{self.gone:,} gone"] if self.gone else []
