@@ -30,7 +30,7 @@ NOWHERE = "none"  # in place of Jenkins' address: the ping is shown, not sent
 
 
 class Ping(Value):
-    """What Jenkins is told. Only trigger, reason and as_of become parameters of the run; the rest is for people."""
+    """What Jenkins is told. Trigger, reason, as_of and model become parameters of the run; the rest is for people."""
 
     trigger: Literal["drift", "data"]
     reason: str
