@@ -17,18 +17,23 @@ class Heard(NamedTuple):
     body: bytes
 
 
-Answer = Callable[[Heard], tuple[int, str]]
+Answer = Callable[[Heard], tuple[int, str] | tuple[int, str, Mapping[str, str]]]
 
 
 @contextmanager
 def listening(answer: Answer) -> Iterator[str]:
-    """Answer GET and POST with what a function says, a status and a body; gives the address, without a slash."""
+    """Answer GET and POST with what a function says: a status, a body, and headers if need be.
+
+    Gives the address, without a slash.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, said = answer(Heard(self.path, self.headers, body))
+            status, said, *headers = answer(Heard(self.path, self.headers, body))
             self.send_response(status)
+            for name, value in headers[0].items() if headers else ():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(said.encode())))
             self.end_headers()
             self.wfile.write(said.encode())
