@@ -37,7 +37,7 @@ def of(address: str, schema: str | None) -> Destination:
         Problem: something of the address is missing, or PyAirbyte cannot write there.
     """
     if address.startswith(DUCKDB):
-        path = Path(address.removeprefix(DUCKDB).partition("?")[0]).absolute()
+        path = Path(address.removeprefix(f"{DUCKDB}://").partition("?")[0]).absolute()
         return Destination(cache="DuckDBCache", arguments={"db_path": str(path), "schema_name": schema or "main"})
     url = urlparse(address)
     match url.scheme:
