@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -19,11 +20,11 @@ from continuous_training.problem import Problem
 from pipeline import Pipeline
 from toy import change, events, store
 
-if TYPE_CHECKING:
-    from pathlib import Path
+Standing = Callable[[str], Pipeline]
 
 pytestmark = pytest.mark.usefixtures("tracked")
 
+DATABASE = Path(".ct/mlflow.db")
 LATER = "2020-03-20"
 OF_TREES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -43,14 +44,43 @@ def rule(verdict: Verdict, name: str) -> Rule:
     return found[0]
 
 
-def start_with_a_poor_champion(monkeypatch: pytest.MonkeyPatch) -> None:
+def promote_a_sound_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    run = Pipeline(monkeypatch)
+    run.promote(judged=False)
+    return run
+
+
+def promote_a_poor_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """Promote a model that has learnt from turned labels, and mend the data after it."""
-    change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.1}")
     turned = events()
     turned.loc[::2, "late"] = ~turned["late"].loc[::2]
     store(turned)
-    Pipeline(monkeypatch).promote()
+    run = Pipeline(monkeypatch)
+    run.promote(judged=False)
     store(events())
+    return run
+
+
+@pytest.fixture(scope="module")
+def champions(tracked_by_all: pytest.MonkeyPatch) -> dict[str, tuple[Pipeline, bytes]]:
+    """Make a sound champion and a poor one, each the first of its MLflow."""
+    nothing, made = DATABASE.read_bytes(), {}
+    for name, promote in (("sound", promote_a_sound_one), ("poor", promote_a_poor_one)):
+        DATABASE.write_bytes(nothing)
+        made[name] = promote(tracked_by_all), DATABASE.read_bytes()
+    return made
+
+
+@pytest.fixture
+def standing(champions: dict[str, tuple[Pipeline, bytes]], tracked: Path) -> Standing:
+    """Begin with one of them, in a workspace of this test's own; returns the run that has made it."""
+
+    def standing(name: str) -> Pipeline:
+        run, database = champions[name]
+        (tracked / DATABASE).write_bytes(database)
+        return run
+
+    return standing
 
 
 class TestCompare:
@@ -60,22 +90,22 @@ class TestCompare:
         assert verdict.champion is None
         assert rule(verdict, "roc_auc of a first model").limit == pytest.approx(0.6)
 
-    def test_a_worse_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+    def test_a_worse_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("sound")
         change("C: 1.0", "C: 1.0e-9")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
         assert "roc_auc is worse" in verdict.said or "is not surely better" in verdict.said
 
-    def test_an_equal_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+    def test_an_equal_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("sound")
         change("C: 1.0", "C: 1.0000001")
         verdict = Pipeline(monkeypatch).compare()
         assert verdict.decision == "reject"
         assert verdict.metrics[0].difference == pytest.approx((0, 0), abs=1e-3)
 
-    def test_a_better_candidate_is_promoted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        start_with_a_poor_champion(monkeypatch)
+    def test_a_better_candidate_is_promoted(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("poor")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "promote", verdict.said
         assert verdict.metrics[0].difference[0] > 0
@@ -84,7 +114,7 @@ class TestCompare:
     def test_a_champion_that_has_seen_the_fresh_rows_cannot_be_compared_with(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        Pipeline(monkeypatch, AS_OF=LATER).promote()
+        Pipeline(monkeypatch, AS_OF=LATER).promote(judged=False)
         verdict = Pipeline(monkeypatch, AS_OF="2020-02-20").compare()
         assert verdict.decision == "reject"
         assert "it may have seen some of them: choose a later AS_OF" in verdict.said
@@ -92,19 +122,19 @@ class TestCompare:
     def test_a_champion_that_cannot_be_loaded_is_not_taken_for_none(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path
     ) -> None:
-        Pipeline(monkeypatch).promote()
+        Pipeline(monkeypatch).promote(judged=False)
         for stored in (tracked / ".ct/artifacts").rglob("model.skops"):
             stored.write_bytes(b"rotten")
         with pytest.raises(Problem, match="cannot be loaded.*; it is the champion: restore its files"):
             Pipeline(monkeypatch, AS_OF=LATER).compare()
 
-    def test_a_champion_of_types_that_are_not_trusted_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+    def test_a_champion_of_types_that_are_not_trusted_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("sound")
         with pytest.raises(Problem, match=r"asks for types that training.yaml does not trust: numpy\.dtype"):
             registry.load("models:/toy@champion", ())
 
     def test_a_pickled_champion_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
-        Pipeline(monkeypatch).promote()
+        Pipeline(monkeypatch).promote(judged=False)
         for described in (tracked / ".ct/artifacts").rglob("MLmodel"):
             change("serialization_format: skops", "serialization_format: pickle", described)
         with pytest.raises(Problem, match="was not stored with skops"):
@@ -121,23 +151,23 @@ class TestRules:
     """Each in a run of its own, against a champion that any sound candidate beats."""
 
     def test_an_equal_candidate_is_promoted_by_a_team_that_prefers_a_fresh_one(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
     ) -> None:
-        Pipeline(monkeypatch).promote()
+        standing("sound")
         ask("non_inferior: 0.02")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "promote", verdict.said
         assert rule(verdict, "roc_auc improves").limit == -0.02
 
-    def test_a_failed_behaviour_test_rejects_the_best_of_candidates(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        start_with_a_poor_champion(monkeypatch)
+    def test_a_failed_behaviour_test_rejects_the_best_of_candidates(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("poor")
         failed = Check(name="a larger x is likelier late", passed=False, said="assert 0.3 > 0.5")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare(failed)
         assert verdict.decision == "reject"
         assert verdict.said == "a larger x is likelier late: assert 0.3 > 0.5"
 
-    def test_a_guardrail_rejects_what_may_worsen_another_metric(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+    def test_a_guardrail_rejects_what_may_worsen_another_metric(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("sound")
         ask("non_inferior: 0.5")
         ask("guardrails: {neg_log_loss: 0.01}")
         change("C: 1.0", "C: 0.0005")  # the order stays, the probabilities all move to the middle
@@ -150,7 +180,7 @@ class TestRules:
         shutil.copy(ROOT / "src/flight_delays/model.py", "src/toy/model.py")
         change("C: 1.0", "max_iter: 40, random_state: 0")
         change("[numpy.dtype]", f"[numpy.dtype, {', '.join(OF_TREES)}]")
-        Pipeline(monkeypatch).promote()
+        Pipeline(monkeypatch).promote(judged=False)
         ask("non_inferior: 0.5")
         ask("slices: {shade: 0.02}")
         turned = events()
@@ -166,7 +196,7 @@ class TestRules:
 
     def test_what_servers_are_not_sent_yet_may_not_be_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("y: {type: number,", "y: {type: number, feature: false,")
-        start_with_a_poor_champion(monkeypatch)
+        promote_a_poor_one(monkeypatch)
         change("y: {type: number, feature: false,", "y: {type: number,")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
@@ -175,9 +205,9 @@ class TestRules:
         assert Pipeline(monkeypatch, AS_OF=LATER, FORCE="true").compare().decision == "promote"
 
     def test_a_champion_that_asks_for_what_the_query_no_longer_returns_stays(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
     ) -> None:
-        Pipeline(monkeypatch).promote()
+        standing("sound")
         change("    y: {type: number, max_null_share: 0.2}\n", "")
         change("shade, x, y, late", "shade, x, late")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
@@ -185,8 +215,8 @@ class TestRules:
         assert verdict.said.startswith("the champion asks for y, which the query does not return any more")
         assert verdict.metrics == []
 
-    def test_fresh_rows_of_one_class_judge_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        start_with_a_poor_champion(monkeypatch)
+    def test_fresh_rows_of_one_class_judge_nothing(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("poor")
         later = Pipeline(monkeypatch, AS_OF=LATER)
         later.train()
         fresh = pd.read_parquet(later.taken.fresh.path).assign(late=False)
@@ -195,22 +225,22 @@ class TestRules:
         assert verdict.decision == "reject"
         assert verdict.said == "the fresh rows are all of one class: nothing can be judged by them"
 
-    def test_too_few_rows_for_the_confidence_judge_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        start_with_a_poor_champion(monkeypatch)
+    def test_too_few_rows_for_the_confidence_judge_nothing(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("poor")
         change("resamples: 200", "resamples: 10000\n  confidence: 0.999")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
         assert "99.9% confidence needs 2000" in verdict.said
 
-    def test_few_days_are_few_cases_however_many_rows_they_have(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        start_with_a_poor_champion(monkeypatch)
+    def test_few_days_are_few_cases_however_many_rows_they_have(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("poor")
         ask("resample_by: day")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.said == "14 days to judge by; 95% confidence needs 40"
         assert not {one.name: one.passed for one in Pipeline(monkeypatch, AS_OF=LATER).checks()}["cases to judge by"]
 
-    def test_limits_of_calibration_time_and_size_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+    def test_limits_of_calibration_time_and_size_are_kept(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("sound")
         for limit in ("max_calibration_error", "max_milliseconds", "max_slowdown", "max_megabytes"):
             ask(f"{limit}: 0.0001")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
@@ -223,8 +253,8 @@ class TestRules:
         assert not rules.calibrated(candidate=0.08, champion=0.02, limit=0.05).passed
         assert not rules.calibrated(candidate=0.08, champion=None, limit=0.05).passed
 
-    def test_a_champion_that_cannot_answer_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+    def test_a_champion_that_cannot_answer_is_named(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("sound")
         later = Pipeline(monkeypatch, AS_OF=LATER)
         later.train()
         standing = Contender("models:/toy@champion", later.given, pd.read_parquet(later.taken.fresh.path))
@@ -233,16 +263,15 @@ class TestRules:
             _ = standing.recorded
 
     def test_a_champion_that_does_not_tell_what_it_was_trained_on_may_have_seen_the_fresh_rows(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
     ) -> None:
-        first = Pipeline(monkeypatch)
-        first.promote()
-        first.client.delete_tag(first.candidate.run_id, registry.TRAINED_UNTIL)
-        verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
+        first, later = standing("sound"), Pipeline(monkeypatch, AS_OF=LATER)
+        later.client.delete_tag(first.candidate.run_id, registry.TRAINED_UNTIL)
+        verdict = later.compare()
         assert not rule(verdict, "fresh rows are unseen").passed
 
-    def test_the_verdict_is_said_in_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+    def test_the_verdict_is_said_in_words(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+        standing("sound")
         said = Pipeline(monkeypatch, AS_OF=LATER).compare().in_words.splitlines()
         assert said[0] == "Verdict: reject"
         assert said[1].startswith("roc_auc              candidate 0.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -13,10 +13,10 @@ from continuous_training.problem import Problem
 from pipeline import Pipeline
 from toy import change
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = pytest.mark.usefixtures("tracked")
+
+DATABASE = Path(".ct/mlflow.db")
+PING = {"TRIGGER": "drift", "REASON": "x moved"}
 
 
 class TestPlan:
@@ -24,13 +24,13 @@ class TestPlan:
         assert Pipeline(monkeypatch).plan().decision == "train"
 
     def test_after_a_deployment_there_is_nothing_new_to_learn(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+        Pipeline(monkeypatch).promote(judged=False)
         again = Pipeline(monkeypatch).plan()
         assert again.decision == "nothing"
         assert "trained this fingerprint and was deployed" in again.reason
 
     def test_force_trains_although_nothing_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote()
+        Pipeline(monkeypatch).promote(judged=False)
         forced = Pipeline(monkeypatch, FORCE="true").plan()
         assert (forced.decision, forced.resumes) == ("train", None)
 
@@ -88,14 +88,23 @@ class TestPlan:
         assert Pipeline(monkeypatch).plan().fingerprint == before
 
 
-@pytest.mark.usefixtures("tracked", "_answered")
+@pytest.fixture(scope="module")
+def promoted(tracked_by_all: pytest.MonkeyPatch) -> bytes:
+    """Make a champion that a ping has asked for; returns MLflow's database."""
+    Pipeline(tracked_by_all, BUILD_TAG="ct-1", **PING).promote(judged=False)
+    return DATABASE.read_bytes()
+
+
+@pytest.mark.usefixtures("_answered")
 class TestPings:
     """A program may ask for the same again and again: it gets one run for it."""
 
     @pytest.fixture
-    def _answered(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch, BUILD_TAG="ct-1", TRIGGER="drift", REASON="x moved").promote(judged=False)
+    def _answered(self, promoted: bytes, tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tracked / DATABASE).write_bytes(promoted)
         change("C: 1.0", "C: 2.0")  # there is something new to learn
+        for name, value in PING.items():
+            monkeypatch.setenv(name, value)
 
     def test_one_that_repeats_another_within_the_cool_down_is_answered_already(
         self, monkeypatch: pytest.MonkeyPatch

@@ -92,20 +92,33 @@ def here(monkeypatch: pytest.MonkeyPatch, *, fails_at: datetime | None = None) -
     return runs
 
 
-@pytest.fixture
-def march(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> Month:
-    """A finished March with a champion, in a workspace whose x moves on 16 March; a training a season is enough."""
+def let_x_move() -> None:
+    """Have a warehouse whose x moves on 16 March, and settings by which a training a season is enough."""
     change("serving:", "monitor: {min_rows: 100, cool_down_hours: 2000}\nserving:")
     frame = events(days=121)
     frame.loc[frame["seen"] >= DRIFT, "x"] += 3
     store(frame)
-    run = Pipeline(monkeypatch, AS_OF="2020-03-01")
-    run.run.write()
+
+
+@pytest.fixture(scope="module")
+def finished(tracked_by_all: pytest.MonkeyPatch) -> tuple[Month, bytes]:
+    """Finish March with a champion; returns the month, and MLflow's database at its end."""
+    let_x_move()
+    run = Pipeline(tracked_by_all, AS_OF="2020-03-01")
     version = run.promote()
     model = Model(run_id=version.run_id, uri=run.candidate.model_uri)
     made = ran("2020-03", version.run_id, version.run_id).model_copy(update={"candidate": model})
     month = Month(made=made, judged=Judged(rows=1240, scores={version.run_id: 0.8}, draws={}))
-    assert (tracked / ".ct/mlflow.db").exists()
+    return month, workspace.DATABASE.read_bytes()
+
+
+@pytest.fixture
+def march(finished: tuple[Month, bytes], tracked: Path, monkeypatch: pytest.MonkeyPatch) -> Month:
+    """Begin at the end of that March, in a workspace of this test's own."""
+    month, database = finished
+    let_x_move()
+    (tracked / workspace.DATABASE).write_bytes(database)
+    Pipeline(monkeypatch, AS_OF="2020-03-01").run.write()
     workspace.keep(month)
     return month
 
