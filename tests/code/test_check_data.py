@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from continuous_training import check_data
 from pipeline import Pipeline
@@ -116,6 +117,17 @@ class TestWhatIsKnownOnlyAfterwards:
         found = failures(monkeypatch, frame)
         assert list(found) == ["leaks x"]
         assert "must have been made from it" in found["leaks x"].said
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_how_well_it_ranks_the_answer_is_what_scikit_learn_says(
+        self, monkeypatch: pytest.MonkeyPatch, sign: int
+    ) -> None:
+        change("max_single_feature_auc: 0.95", "max_single_feature_auc: 0.7")
+        frame = events()
+        frame["x"] = sign * frame["x"].round()  # so that many are equal
+        known = frame[frame["seen"] < "2020-02-29"]
+        auc = roc_auc_score(known["late"], sign * known["x"])
+        assert f"AUC {auc:.2f}; above 0.7" in failures(monkeypatch, frame)["leaks x"].said
 
     def test_a_column_that_is_missing_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("x, y, late FROM", "x, late FROM")

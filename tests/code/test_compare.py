@@ -128,7 +128,7 @@ class TestCompare:
         with pytest.raises(Problem, match="cannot be loaded.*; it is the champion: restore its files"):
             Pipeline(monkeypatch, AS_OF=LATER).compare()
 
-    def test_a_champion_of_types_that_are_not_trusted_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+    def test_a_champion_of_types_that_are_not_trusted_is_not_loaded(self, standing: Standing) -> None:
         standing("sound")
         with pytest.raises(Problem, match=r"asks for types that training.yaml does not trust: numpy\.dtype"):
             registry.load("models:/toy@champion", ())
@@ -159,14 +159,18 @@ class TestRules:
         assert verdict.decision == "promote", verdict.said
         assert rule(verdict, "roc_auc improves").limit == -0.02
 
-    def test_a_failed_behaviour_test_rejects_the_best_of_candidates(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+    def test_a_failed_behaviour_test_rejects_the_best_of_candidates(
+        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    ) -> None:
         standing("poor")
         failed = Check(name="a larger x is likelier late", passed=False, said="assert 0.3 > 0.5")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare(failed)
         assert verdict.decision == "reject"
         assert verdict.said == "a larger x is likelier late: assert 0.3 > 0.5"
 
-    def test_a_guardrail_rejects_what_may_worsen_another_metric(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+    def test_a_guardrail_rejects_what_may_worsen_another_metric(
+        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    ) -> None:
         standing("sound")
         ask("non_inferior: 0.5")
         ask("guardrails: {neg_log_loss: 0.01}")
@@ -225,21 +229,27 @@ class TestRules:
         assert verdict.decision == "reject"
         assert verdict.said == "the fresh rows are all of one class: nothing can be judged by them"
 
-    def test_too_few_rows_for_the_confidence_judge_nothing(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+    def test_too_few_rows_for_the_confidence_judge_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    ) -> None:
         standing("poor")
         change("resamples: 200", "resamples: 10000\n  confidence: 0.999")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
         assert "99.9% confidence needs 2000" in verdict.said
 
-    def test_few_days_are_few_cases_however_many_rows_they_have(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+    def test_few_days_are_few_cases_however_many_rows_they_have(
+        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    ) -> None:
         standing("poor")
         ask("resample_by: day")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.said == "14 days to judge by; 95% confidence needs 40"
         assert not {one.name: one.passed for one in Pipeline(monkeypatch, AS_OF=LATER).checks()}["cases to judge by"]
 
-    def test_limits_of_calibration_time_and_size_are_kept(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+    def test_limits_of_calibration_time_and_size_are_kept(
+        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    ) -> None:
         standing("sound")
         for limit in ("max_calibration_error", "max_milliseconds", "max_slowdown", "max_megabytes"):
             ask(f"{limit}: 0.0001")
