@@ -39,7 +39,8 @@ OF_OTHERS = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "BRA
 
 def absolute(url: str) -> str:
     """Return a warehouse's address as it holds in any folder."""
-    return f"{DUCKDB}{Path(url.removeprefix(DUCKDB)).resolve()}" if url.startswith(DUCKDB) else url
+    scheme, _, path = url.partition("://")
+    return f"{scheme}://{Path(path).resolve()}" if scheme == DUCKDB else url
 
 
 def identity(model: str, first: datetime, warehouse_url: str) -> str:
