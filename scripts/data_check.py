@@ -28,8 +28,8 @@ if __name__ == "__main__":
     arguments = command.parser(
         f"{__doc__}\n\n{OTHER}",
         "ct data-check",
-        "env AS_OF=2013-05-01 ct data-check --jenkins none",
-        "env WEBHOOK_TOKEN=$TOKEN ct data-check --jenkins https://jenkins.example.com",
+        "ct data-check --jenkins none --json",
+        "ct data-check --jenkins https://jenkins.example.com --connection flights --rows 20000",
     )
     arguments.add_argument("--model", default="flight_delays", help="the registered model (default: %(default)s)")
     command.add_jenkins(arguments)

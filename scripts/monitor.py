@@ -31,7 +31,7 @@ if __name__ == "__main__":
         str(__doc__),
         "ct monitor",
         "ct monitor --source warehouse --jenkins none",
-        "env WEBHOOK_TOKEN=$TOKEN ct monitor --jenkins https://jenkins.example.com",
+        "ct monitor --jenkins https://jenkins.example.com",
     )
     arguments.add_argument("--model", default="flight_delays", help="the registered model (default: %(default)s)")
     arguments.add_argument(

@@ -13,7 +13,6 @@ from continuous_training import registry
 from continuous_training.compute import VALIDATION, Trial, local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
 from continuous_training.problem import Problem
-from continuous_training.watermark import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,6 +92,8 @@ def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, pla
         "ct.fresh_rows": str(taken.fresh.rows),
         "ct.fresh_rows_per_day": f"{taken.fresh_rows_per_day:.1f}",
     }
+    from continuous_training.watermark import kept  # a second for Ibis that a candidate taken up again does not pay
+
     registry.abandon(client, run.model, planned.fingerprint)
     experiment = registry.experiment(client, run.model)
     watermark = kept.of(taken, given.data)

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -16,14 +17,18 @@ import psycopg
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from conftest import ROOT
 from continuous_training import registry
+from continuous_training.settings import Data
 from continuous_training.watermark import check, kept
+from continuous_training.watermark.counted import counted
 from flight_delays import sample
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
+from toy import TRAINING as TOY
 from toy import change
 
 pytestmark = pytest.mark.integration(seconds=60)
@@ -47,8 +52,14 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgresql]:
+    with Postgresql() as running:
+        yield running
+
+
 @contextmanager
-def in_duckdb(flights: Path) -> Iterator[tuple[str, Insert]]:
+def in_duckdb(flights: Path, _: pytest.FixtureRequest) -> Iterator[tuple[str, Insert]]:
     path = Path(".ct/flights.duckdb").resolve()
 
     def insert(query: str) -> None:
@@ -63,7 +74,8 @@ def in_duckdb(flights: Path) -> Iterator[tuple[str, Insert]]:
 
 
 @contextmanager
-def in_postgresql(flights: Path) -> Iterator[tuple[str, Insert]]:
+def in_postgresql(flights: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, Insert]]:
+    server: Postgresql = request.getfixturevalue("server")
     rows = Path("rows.csv").resolve()
 
     def copy(query: str, table: str) -> None:
@@ -74,15 +86,14 @@ def in_postgresql(flights: Path) -> Iterator[tuple[str, Insert]]:
                 filling.write(rows.read_bytes())
             cursor.execute(f"ANALYZE {table}")
 
-    with Postgresql() as server:
-        there, here = ibis.connect(server.url), ibis.duckdb.connect(flights, read_only=True)
-        for name in sample.TABLES:
-            there.create_table(name, schema=here.table(name).schema())
-        there.disconnect()
-        here.disconnect()
-        for name in sample.TABLES[1:]:
-            copy(f"SELECT * FROM {name}", name)
-        yield server.url, lambda query: copy(query, "flights")
+    there, here = ibis.connect(server.url), ibis.duckdb.connect(flights, read_only=True)
+    for name in sample.TABLES:
+        there.create_table(name, schema=here.table(name).schema())
+    there.disconnect()
+    here.disconnect()
+    for name in sample.TABLES[1:]:
+        copy(f"SELECT * FROM {name}", name)
+    yield server.url, lambda query: copy(query, "flights")
 
 
 def data_check(url: str) -> str:
@@ -99,16 +110,17 @@ def data_check(url: str) -> str:
 
 @pytest.mark.parametrize("warehouse", [in_duckdb, pytest.param(in_postgresql, marks=needs_postgresql)])
 def test_new_flights_are_one_ping_whose_run_trains_on_them(
-    warehouse: Callable[[Path], Iterator[tuple[str, Insert]]],
+    warehouse: Callable[[Path, pytest.FixtureRequest], AbstractContextManager[tuple[str, Insert]]],
     flights: Path,
     tracked: Path,
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(ROOT / "src/flight_delays", tracked / "src/flight_delays")
     change("train_days: 365", "train_days: 20", TRAINING)
     change("fresh_days: 28", "fresh_days: 14", TRAINING)
     change("max_iter: 150", "max_iter: 5", TRAINING)
-    with warehouse(flights) as (url, insert):
+    with warehouse(flights, request) as (url, insert):
         insert(KNOWN)
         first = Pipeline(monkeypatch, MODEL="flight_delays", AS_OF=BEFORE, CT_WAREHOUSE_URL=url)
         champion = first.promote(judged=False)
@@ -132,3 +144,33 @@ def test_new_flights_are_one_ping_whose_run_trains_on_them(
     times = pq.read_table([second.taken.train.path, second.taken.fresh.path], columns=["time_hour"])["time_hour"]
     assert pc.sum(pc.greater_equal(times, watermark.until)).as_py() == ROWS
     assert int(lineage["ct.train_rows"]) + int(lineage["ct.fresh_rows"]) == second.taken.rows > ROWS
+
+
+AWKWARD = """
+SELECT CAST(id AS INTEGER) AS id, CAST(seen AS {timestamp}) AS seen, CAST(late AS BOOLEAN) AS late, shade,
+       CAST(x AS DOUBLE PRECISION) AS x, CAST(y AS DECIMAL(18, 3)) AS y
+FROM (VALUES
+    (1, '2020-01-01 00:00:00.5+00', TRUE, 'red', 'NaN', 0.125),
+    (2, '2020-01-01 23:59:59.999+00', FALSE, 'blå|', '-Infinity', -0.001),
+    (3, '2020-01-02 00:00:00+00', NULL, '∅', '1e300', 1234567.5),
+    (-4, '2020-01-01 22:00:00+00', TRUE, '', '-0.0', NULL),
+    (5, '1969-12-31 23:59:59+00', TRUE, NULL, '0.1', 29.0),
+    (6, NULL, FALSE, '灰', NULL, 0.29)
+) AS rows(id, seen, late, shade, x, y)
+"""
+
+
+@needs_postgresql
+@pytest.mark.parametrize("timestamp", ["TIMESTAMPTZ", "TIMESTAMP"])
+def test_duckdb_and_postgresql_count_the_same_of_awkward_rows(timestamp: str, server: Postgresql) -> None:
+    given = Data.model_validate(yaml.safe_load(TOY)["data"])
+    found = []
+    for warehouse in (ibis.duckdb.connect(), ibis.connect(server.url)):
+        warehouse.raw_sql("SET TimeZone = 'UTC'")
+        rows = warehouse.sql(AWKWARD.format(timestamp=timestamp))
+        found.append(counted(rows, given, datetime(2020, 1, 2)))
+        warehouse.disconnect()
+    assert found[0] == found[1]
+    assert {f"{day}": one.rows for day, one in found[0].before.items()} == {"2020-01-01": 3, "1969-12-31": 1}
+    assert {f"{day}": one.rows for day, one in found[0].after.items()} == {"2020-01-02": 1}
+    assert found[0].timeless == 1

@@ -69,7 +69,7 @@ def counted(table: Table, data: Data, moment: datetime) -> Counted:
             raise Problem(f"«{name}» is of type {table[name].type()}, not a {column.type}: has a table changed?")
     seconds = _seconds(table[data.time])
     lines = table.select(
-        day=(seconds / DAY_SECONDS).floor().cast("int64"),
+        day=seconds // DAY_SECONDS,
         later=(seconds >= calendar.timegm(moment.timetuple())).ifelse(1, 0),
         seconds=seconds,
         checksum=_checksum(table, data),
@@ -89,7 +89,7 @@ def counted(table: Table, data: Data, moment: datetime) -> Counted:
 
 
 def _checksum(table: Table, data: Data) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
-    """Return a number for each row, below PRIME: what its key comes to times what all else does.
+    """Return a number for each row, nearer to zero than PRIME: what its key comes to times what all else does.
 
     As a product it notices two rows of which each has a value of the other. Each column is in it once, because
     PostgreSQL computes an expression as often as it is written.
@@ -129,7 +129,7 @@ def _seconds(value: Any) -> Any:  # noqa: ANN401
 
 def _hashed(table: Table, names: Sequence[str]) -> Any:  # noqa: ANN401
     """Return all texts of a row as one number: of the functions that hash, every database has only MD5."""
-    text = ibis.literal("|").join([table[name].fill_null("∅") for name in names])
+    text = reduce(lambda before, after: before + "|" + after, [table[name].fill_null("∅") for name in names])
     digest = _to_hex(_md5(text)) if table.get_backend().name == "bigquery" else _md5(text)
     digits = (ibis.literal(HEX).find(digest.substr(place, 1)) * 16**place for place in range(DIGITS))
     return reduce(add, digits).cast("int32").cast("int64")  # which Ibis takes it for; in PostgreSQL it is an integer
