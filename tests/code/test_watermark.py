@@ -213,8 +213,11 @@ class TestPing:
         with jenkins() as there:
             look(champion, there.url)
             insert(late(1))
-            found = look(champion, there.url)
-        assert (found.verdict, len(there.pings)) == ("not enough", 1)
+            assert look(champion, there.url, as_of="2020-03-25").verdict == "not enough"
+            insert(new(301).tail(1))
+            assert look(champion, there.url).verdict == "not enough"
+            assert look(champion, there.url, as_of="2020-03-25").verdict == "enough"
+        assert len(there.pings) == 2
 
     def test_two_checks_at_the_same_time_are_one_ping(self, champion: Pipeline) -> None:
         insert(new(300))

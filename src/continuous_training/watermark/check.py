@@ -124,6 +124,7 @@ def decide(then: Watermark, found: News, before: Asked, limits: Triggers, as_of:
     if more >= needed:
         return "enough", f"{found.in_words}{beyond}; {needed:,} are needed"
     age = (as_of - (before.newest or then.newest)) / timedelta(days=1)
-    if limits.max_age is not None and age > limits.max_age:
+    newer = before.newest is None or found.newest > before.newest  # late rows that trickle in ask for no second one
+    if limits.max_age is not None and age > limits.max_age and newer:
         return "enough", f"{found.in_words}{beyond}; the newest row that was learnt from is {age:.1f} days old"
     return "not enough", f"{found.in_words}{beyond}; {needed:,} are needed"
