@@ -158,10 +158,14 @@ def _duckdb(settings: Settings, url: str) -> BaseBackend:
 
 def _opened(kind: str, url: str) -> BaseBackend:
     """Open one that a server has."""
-    if kind in {"snowflake", "bigquery"}:
-        import ibis
+    if kind == "snowflake":
+        from continuous_training.snowflake import Snowflake
 
-        return ibis.connect(url)
+        return Snowflake().connect(url)
+    if kind == "bigquery":
+        from continuous_training.bigquery import BigQuery
+
+        return BigQuery().connect(url)
     from continuous_training.postgresql import Postgresql, Redshift
 
     return (Redshift() if kind == "redshift" else Postgresql()).connect(url)
