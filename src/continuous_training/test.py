@@ -15,7 +15,10 @@ from continuous_training.problem import Misuse
 
 JUNIT = BUILD / "junit" / "tests.xml"
 QUICK = ("-m", "not integration")
-APART = ("jenkins/airflow", "jenkins/ingest", "jenkins/ingest/source-faker")  # what integration tests want, each apart
+APART = (  # what integration tests want, each apart
+    *("jenkins/airflow", "jenkins/ingest", "jenkins/ingest/source-faker"),
+    *("tests/bigquery", "tests/snowflake"),
+)
 # Each process takes seconds to import what it tests, and gets the next test, the longest first, when it has done one
 AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=load", "--maxschedchunk=1")
 # One after the other, each line when it is true, and no traceback with what a call was given
