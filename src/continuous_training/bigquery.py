@@ -2,7 +2,7 @@
 
 Its address is `bigquery://project/dataset`, or `bigquery://project/another.dataset` for the dataset of another project,
 read at the expense of the first. Who asks is told by Google's Application Default Credentials. Rows come over REST,
-page by page; `?storage_api=true` has them come faster over gRPC, for an account that is readSessionUser too.
+page by page; `?storage_api=true` has them come over gRPC, for an account that is readSessionUser too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class BigQuery(Backend):  # type: ignore[misc] # Ibis has no types
-    """Ibis' backend, but for how it connects."""
+    """Ibis' backend, but for how it connects and fetches."""
 
     def do_connect(self, url: str) -> None:
         """Connect with no one's help: Ibis would open a browser, and not look for tables in the dataset."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ibis.expr.types import Table
 
-pytestmark = pytest.mark.integration(seconds=20)
+pytestmark = pytest.mark.integration(seconds=5)
 
 PART = 200  # rows
 PASSWORD = secrets.token_hex(16)
@@ -92,6 +92,11 @@ def test_the_same_flights_are_the_same_snapshot_as_from_duckdb(
     here = flights.snapshot_from(f"duckdb://{home}/flights.duckdb", monkeypatch, tmp_path)
     assert flights.snapshot_from(url, monkeypatch, tmp_path).hash == here.hash
     assert here.train.rows > 100
+
+
+def test_the_watermark_counts_the_same_rows_as_in_duckdb(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = flights.counted_at(f"duckdb://{home}/flights.duckdb", monkeypatch)
+    assert flights.counted_at(url, monkeypatch) == here
 
 
 def test_rows_come_in_parts_and_a_part_that_fails_comes_again(ask: Callable[[str], Table]) -> None:
