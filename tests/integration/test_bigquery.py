@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
-import google.auth
 import pytest
 import requests
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import bigquery
 
 import flights
 from apart import served
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration(seconds=5)
 
-REAL = google.auth.default
 URL = "bigquery://acme/air"
 LONG_AGO, LONG_HENCE = datetime(1900, 1, 1), datetime(2100, 1, 1)
 WHENEVER = "flights.time_hour >= $since AND flights.time_hour < $until"
@@ -62,6 +58,9 @@ def ports(python_of: Callable[[str], Path]) -> Iterator[tuple[int, int]]:
 @pytest.fixture(scope="module")
 def there(ports: tuple[int, int], home: Path) -> str:
     """Fill it with flights; return where it is."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery  # a second that only whoever runs this pays
+
     address = f"http://127.0.0.1:{ports[0]}"
     owner = bigquery.Client("acme", AnonymousCredentials(), client_options={"api_endpoint": address})
     owner.create_dataset("air")
@@ -78,7 +77,9 @@ def there(ports: tuple[int, int], home: Path) -> str:
 @pytest.fixture(autouse=True)
 def _reader(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be somebody to whom no credentials were given: real ones are exchanged for tokens beyond this machine."""
-    monkeypatch.setattr(google.auth, "default", lambda **_: (AnonymousCredentials(), "acme"))
+    from google.auth.credentials import AnonymousCredentials
+
+    monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "acme"))
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", there)
     monkeypatch.setenv("CT_WAREHOUSE_URL", URL)
 
@@ -156,7 +157,9 @@ def test_a_service_that_is_busy_is_asked_again(there: str, monkeypatch: pytest.M
 
 
 def test_without_credentials_nobody_is_asked_to_log_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(google.auth, "default", REAL)
+    from google.auth import _default as real
+
+    monkeypatch.setattr("google.auth.default", real.default)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # nor is a cloud looked for
