@@ -159,14 +159,14 @@ def _duckdb(settings: Settings, url: str) -> BaseBackend:
 def _opened(kind: str, url: str) -> BaseBackend:
     """Open one that a server has."""
     if kind == "snowflake":
-        from continuous_training.snowflake import Snowflake
+        from continuous_training.backends.snowflake import Snowflake
 
         return Snowflake().connect(url)
     if kind == "bigquery":
-        from continuous_training.bigquery import BigQuery
+        from continuous_training.backends.bigquery import BigQuery
 
         return BigQuery().connect(url)
-    from continuous_training.postgresql import Postgresql, Redshift
+    from continuous_training.backends.postgresql import Postgresql, Redshift
 
     return (Redshift() if kind == "redshift" else Postgresql()).connect(url)
 
