@@ -11,6 +11,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from continuous_training.problem import Problem
 
@@ -36,6 +37,8 @@ EXTRAS = {  # what pip installs for an address, by how that begins
     "bigquery": "bigquery",
 }
 DUCKDB = "duckdb"
+HERE = {"duckdb", "_duckdb"}  # modules of a driver whose warehouse is a file: nothing of it comes back by itself
+SPARING = {"memory_limit": "200MB", "threads": "4"}  # DuckDB would keep the blocks that it has read; it spills to disk
 TOO_LONG = "57014"  # PostgreSQL's word for a statement that was given up: the next one would take as long
 
 
@@ -145,15 +148,19 @@ def without_password(text: str) -> str:
 
 
 def _duckdb(settings: Settings, url: str) -> BaseBackend:
-    """Open a file, for reading only: others read it too."""
+    """Open a file, for reading only: others read it too. DuckDB's settings may follow a question mark."""
     import ibis  # a second that only the stages which ask the warehouse pay
 
-    path = Path(url.removeprefix(f"{DUCKDB}://").partition("?")[0])
+    where, _, said = url.removeprefix(f"{DUCKDB}://").partition("?")
+    path = Path(where)
     if not path.exists() and url == settings.warehouse and settings.sample:
         _fill(path, settings.sample)
     if not path.exists():
         raise Problem(f"the warehouse {url} is not there: check CT_WAREHOUSE_URL")
-    return ibis.duckdb.connect(path, read_only=True)
+    source = ibis.duckdb.connect(path, read_only=True)
+    for name, value in {**SPARING, **dict(parse_qsl(said))}.items():
+        source.settings[name] = value
+    return source
 
 
 def _opened(kind: str, url: str) -> BaseBackend:
@@ -201,8 +208,9 @@ def _fill(path: Path, sample: str) -> None:
 
 def _problem(said: str, error: Exception) -> Problem:
     """Tell what a driver raised; that a warehouse went away is known by the name that all drivers have for it."""
-    lost = isinstance(error, OSError) or any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
-    kind = Lost if lost and getattr(error, "sqlstate", None) != TOO_LONG else Problem
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
+    away = isinstance(error, OSError) or any(name == "OperationalError" and at not in HERE for at, name in kinds)
+    kind = Lost if away and getattr(error, "sqlstate", None) != TOO_LONG else Problem
     return kind(f"{said}: {_first_line(error)}")
 
 

@@ -211,6 +211,26 @@ class TestWarehouse:
         with pytest.raises(Problem, match="cannot be opened"):
             warehouse.connect(given)
 
+    def test_duckdb_has_little_memory_unless_the_address_says_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        limits = []
+        for said in ("", "?memory_limit=1GiB"):
+            monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://.ct/warehouse.duckdb{said}")
+            source = warehouse.connect(Pipeline(monkeypatch).given)
+            limits.append(source.raw_sql("SELECT current_setting('memory_limit')").fetchone())
+            source.disconnect()
+        assert limits == [("190.7 MiB",), ("1.0 GiB",)]
+
+    def test_what_has_no_room_there_is_not_asked_for_again(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv(
+            "CT_WAREHOUSE_URL", "duckdb://.ct/warehouse.duckdb?memory_limit=8MB&max_temp_directory_size=0KB"
+        )
+        change("seen < $until", "seen < $until ORDER BY repeat(shade, 2000)")
+        with pytest.raises(Problem, match="Out of Memory Error"):
+            Pipeline(monkeypatch).snapshot()
+        assert "asked for anew" not in caplog.text
+
     def test_a_password_is_never_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         given = Pipeline(monkeypatch).given
         monkeypatch.setenv("CT_WAREHOUSE_URL", "nosuchwarehouse://me:hunter2@127.0.0.1:1/facts")
