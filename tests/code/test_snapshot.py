@@ -211,6 +211,13 @@ class TestWarehouse:
         with pytest.raises(Problem, match="cannot be opened"):
             warehouse.connect(given)
 
+    def test_a_file_may_lie_in_a_workspace_that_jenkins_has_named(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        store(events(), tmp_path / "model_main@2" / "warehouse.duckdb")
+        monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/model_main@2/warehouse.duckdb")
+        assert "events" in warehouse.connect(Pipeline(monkeypatch).given).list_tables()
+
     def test_duckdb_has_little_memory_unless_the_address_says_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         limits = []
         for said in ("", "?memory_limit=1GiB"):
