@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from ibis.backends import BaseBackend
 
     from continuous_training.settings import Data, Settings
 
@@ -53,11 +52,11 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
     since, fresh_since, until = settings.windows(data, run.as_of)
     folder = settings.STATE / "snapshots" / ".unfinished"
     try:
-        source = _fetch(given, since, fresh_since, until, folder)
+        _fetch(given, since, fresh_since, until, folder)
         counts = {name: pq.read_metadata(folder / name).num_rows for name in ("train.parquet", "fresh.parquet")}
         total = sum(counts.values())
         if not total:
-            raise Problem(_nothing(source, data, run.as_of, since, until))
+            raise Problem(_nothing(given, run.as_of, since, until))
         if not counts["train.parquet"]:
             before = f"before {fresh_since:%Y-%m-%d}, to train on"
             raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none {before}")
@@ -112,7 +111,8 @@ def content_hash(path: Path) -> str:
         f"COALESCE(CAST({_canonical(name, schema.field(name).type)} AS VARCHAR), '∅')" for name in columns
     )
     row = f"concat_ws(chr(31), {texts})"
-    with duckdb.connect() as connection:  # a shared one would answer from its cache of a file of the same name
+    # a shared connection would answer from its cache of a file of the same name
+    with duckdb.connect(config={**warehouse.SPARING}) as connection:
         table = connection.read_parquet(str(path))
         found = table.aggregate(
             f"count(*), bit_xor(md5_number({row})), sum(md5_number_upper({row})), sum(md5_number_lower({row}))"
@@ -136,7 +136,7 @@ def _canonical(name: str, kind: pa.DataType) -> str:
     return quoted
 
 
-def _fetch(given: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> BaseBackend:
+def _fetch(given: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> None:
     """Ask the warehouse, and write what it answers; should it go away meanwhile, ask for all rows anew, a few times."""
     pauses, answered = iter(PAUSES), False
     while True:
@@ -156,7 +156,8 @@ def _fetch(given: Settings, since: datetime, fresh_since: datetime, until: datet
             log.warning("%s; in %s s all rows are asked for anew", problem, pause)
             time.sleep(pause)
         else:
-            return source
+            source.disconnect()  # what comes now takes long, and memory
+            return
 
 
 def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, folder: Path) -> None:
@@ -220,11 +221,12 @@ def _newest(path: Path, column: str) -> datetime | None:
     return newest
 
 
-def _nothing(source: BaseBackend, data: Data, moment: datetime, since: datetime, until: datetime) -> str:
+def _nothing(given: Settings, moment: datetime, since: datetime, until: datetime) -> str:
     """Say why there are no rows: AS_OF lies before the data, long after it, or there is no data."""
     window = f"the query returned no rows from {since:%Y-%m-%d} to {until:%Y-%m-%d}"
-    everything = warehouse.rows(source, data.query, datetime(1700, 1, 1), datetime(2200, 1, 1))
-    times = everything[data.time]
+    source = warehouse.connect(given)
+    everything = warehouse.rows(source, given.data.query, datetime(1700, 1, 1), datetime(2200, 1, 1))
+    times = everything[given.data.time]
     found = everything.aggregate(oldest=times.min(), newest=times.max()).to_pyarrow().to_pylist()[0]
     if found["oldest"] is None:
         return f"{window}, nor at any other time"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH_VALUES = 1_000_000
+BATCH_VALUES = 500_000
 EXTRAS = {  # what pip installs for an address, by how that begins
     "postgres": "postgres",
     "postgresql": "postgres",
@@ -38,7 +38,7 @@ EXTRAS = {  # what pip installs for an address, by how that begins
 }
 DUCKDB = "duckdb"
 HERE = {"duckdb", "_duckdb"}  # modules of a driver whose warehouse is a file: nothing of it comes back by itself
-SPARING = {"memory_limit": "200MB", "threads": "4"}  # DuckDB would keep the blocks that it has read; it spills to disk
+SPARING: dict[str, str | int] = {"memory_limit": "128MB", "threads": 4}  # DuckDB would keep what it has read
 TOO_LONG = "57014"  # PostgreSQL's word for a statement that was given up: the next one would take as long
 
 

@@ -225,7 +225,7 @@ class TestWarehouse:
             source = warehouse.connect(Pipeline(monkeypatch).given)
             limits.append(source.raw_sql("SELECT current_setting('memory_limit')").fetchone())
             source.disconnect()
-        assert limits == [("190.7 MiB",), ("1.0 GiB",)]
+        assert limits == [("122.0 MiB",), ("1.0 GiB",)]
 
     def test_what_has_no_room_there_is_not_asked_for_again(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
