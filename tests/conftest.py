@@ -50,15 +50,12 @@ def wait_until(holds: Callable[[], object], what: str, seconds: float = 120) -> 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest, so that the short ones fill the other processes meanwhile."""
-
-    def seconds(item: pytest.Item) -> float:
-        marker = item.get_closest_marker("integration")
-        return marker.kwargs.get("seconds", 10) if marker else 0
-
-    items.sort(key=seconds, reverse=True)
-    if items:
-        items.insert(1, items.pop())  # each process is handed two to begin with: the two longest are not for one
+    """Begin with the files that take longest, so that the short ones fill the other processes meanwhile."""
+    seconds: dict[Path, float] = {}
+    for item in items:
+        if marker := item.get_closest_marker("integration"):
+            seconds[item.path] = seconds.get(item.path, 0) + marker.kwargs.get("seconds", 10)
+    items.sort(key=lambda item: seconds.get(item.path, 0), reverse=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

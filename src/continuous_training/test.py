@@ -19,8 +19,8 @@ APART = (  # what integration tests want, each apart
     *("jenkins/airflow", "jenkins/ingest", "jenkins/ingest/source-faker"),
     *("tests/bigquery", "tests/snowflake"),
 )
-# Each process takes seconds to import what it tests, and gets the next test, the longest first, when it has done one
-AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=load", "--maxschedchunk=1")
+# Each process gets the next file, the longest first, when it has done one: what its tests share is made once
+AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
 # One after the other, each line when it is true, and no traceback with what a call was given
 ON_JENKINS = (
     *("tests/controller/test_controller.py", "-n0", "--tb=short", "--override-ini=log_cli=true"),

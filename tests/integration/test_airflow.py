@@ -16,7 +16,7 @@ from conftest import ROOT
 from jenkins_builds import A_WHILE, PASSWORD, Jenkins, connection
 from listening import Heard, listening
 
-pytestmark = [pytest.mark.integration(seconds=20), pytest.mark.xdist_group("airflow")]  # one Airflow for all
+pytestmark = pytest.mark.integration(seconds=20)
 
 DAGS = ROOT / "jenkins" / "airflow" / "dags"
 DAILY, ON_DATA = "continuous_training", "continuous_training_on_data"
