@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,20 @@ class Server:
         found = psutil.Process(self.process.pid)
         return [found, *found.children(recursive=True)]
 
+    def seen(self) -> str:
+        """Return all that it shows to others on this machine: its log, and its processes' command lines."""
+        words = [self.log.read_text(errors="replace")]
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):  # a zombie is none either: some end while they are looked at
+                words += process.cmdline()
+        return " ".join(words)
+
     def kill(self) -> None:
         """Leave nothing of it behind, whatever became of the test."""
         if self.process.poll() is None:
             for process in self.processes():
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         self.process.wait()
 
 
@@ -123,7 +133,7 @@ def test_whoever_has_the_password_can_say_that_data_are_new_and_jenkins_trains_o
     (kept,) = server.ask("assets/events?source_dag_id=continuous_training_on_data")["asset_events"]
     assert kept["extra"]["outcome"] == "promoted: version 3 answers"
 
-    seen = [word for process in server.processes() for word in process.cmdline()]
-    assert not [secret for secret in (server.password, PASSWORD) if secret in server.log.read_text() + " ".join(seen)]
+    seen = server.seen()
+    assert not [secret for secret in (server.password, PASSWORD) if secret in seen]
     modes = [(server.home / "airflow" / name).stat().st_mode & 0o777 for name in ("airflow.cfg", "passwords.json")]
     assert modes == [0o600, 0o600]
