@@ -31,7 +31,7 @@ if __name__ == "__main__":
         "ct data-check --jenkins none --json",
         "ct data-check --jenkins https://jenkins.example.com --connection flights --rows 20000",
     )
-    arguments.add_argument("--model", default="flight_delays", help="the registered model (default: %(default)s)")
+    command.add_model(arguments)
     command.add_jenkins(arguments)
     arguments.add_argument(
         "--connection",

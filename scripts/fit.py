@@ -28,7 +28,7 @@ def overrides(text: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     arguments = command.parser(str(__doc__), "ct fit --snapshot .ct/snapshots/1f2e3d4c5b6a7980")
-    arguments.add_argument("--model", default="flight_delays", help="the package under src/ (default: %(default)s)")
+    command.add_model(arguments)
     arguments.add_argument("--snapshot", type=Path, required=True, help="the folder of a snapshot")
     arguments.add_argument(
         "--parameters", type=overrides, default="{}", help="a JSON object that goes before those of training.yaml"

@@ -21,10 +21,6 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--source", required=True, metavar="NAME", help="a YAML file in jenkins/ingest/, without its .yaml"
     )
-    arguments.add_argument(
-        "--model",
-        default="flight_delays",
-        help="whose training.yaml says where the warehouse is (default: %(default)s)",
-    )
+    command.add_model(arguments)
     arguments.add_argument("--json", action="store_true", help="print a JSON object")
     command.start(main, arguments)

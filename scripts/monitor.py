@@ -33,7 +33,7 @@ if __name__ == "__main__":
         "ct monitor --source warehouse --jenkins none",
         "ct monitor --jenkins https://jenkins.example.com",
     )
-    arguments.add_argument("--model", default="flight_delays", help="the registered model (default: %(default)s)")
+    command.add_model(arguments)
     arguments.add_argument(
         "--source",
         choices=["log", "warehouse"],

@@ -24,7 +24,7 @@ if __name__ == "__main__":
     )
     arguments.add_argument("--from", dest="first", metavar="MONTH", required=True, help="the first month: 2013-04")
     arguments.add_argument("--to", dest="last", metavar="MONTH", required=True, help="the last month: 2013-12")
-    arguments.add_argument("--model", default="flight_delays", help="the package under src/ (default: %(default)s)")
+    command.add_model(arguments)
     arguments.add_argument("--fresh", action="store_true", help="begin anew, whatever months are done already")
     arguments.add_argument(
         "--without-drift",

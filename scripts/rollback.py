@@ -41,10 +41,6 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--reason", default=os.environ.get("REASON", ""), help="why; kept with the version (default: REASON)"
     )
-    arguments.add_argument(
-        "--model",
-        default=os.environ.get("MODEL") or "flight_delays",
-        help="the registered model (default: MODEL, else flight_delays)",
-    )
+    command.add_model(arguments)
     arguments.add_argument("--json", action="store_true", help="print the document of the rollback")
     command.start(main, arguments)

@@ -21,7 +21,7 @@ if __name__ == "__main__":
         "env SERVING_TOKENS=shop:$SHOP_TOKEN ct serve --rate 200",
         "env CT_PREDICTIONS=s3://bucket/predictions ct serve",
     )
-    arguments.add_argument("--model", default="flight_delays", help="the registered model (default: %(default)s)")
+    command.add_model(arguments)
     arguments.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     arguments.add_argument("--port", type=int, default=8000, help="the port to listen on (default: %(default)s)")
     workers_default = int(os.environ.get("WEB_CONCURRENCY", "1"))

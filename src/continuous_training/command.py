@@ -33,6 +33,15 @@ def parser(description: str, *examples: str) -> argparse.ArgumentParser:
     return made
 
 
+def add_model(arguments: argparse.ArgumentParser) -> None:
+    """Add --model, which is the package under src/, and what its versions are registered as."""
+    arguments.add_argument(
+        "--model",
+        default=os.environ.get("MODEL") or "flight_delays",
+        help="the model, a package under src/ (default: MODEL, else flight_delays)",
+    )
+
+
 def add_jenkins(arguments: argparse.ArgumentParser) -> None:
     """Add --jenkins, which is the same for all who ping."""
     arguments.add_argument(

@@ -7,12 +7,15 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import ROOT
+from continuous_training.ping import NOWHERE, Asking, Ping
+from continuous_training.watermark.check import Checked
 from jenkins_builds import A_WHILE, PASSWORD, Jenkins, connection
 from listening import Heard, listening
 
@@ -26,8 +29,12 @@ PROMOTED = {
     "build/verdict.json": json.dumps({"decision": "promote"}),
 }
 REJECTED = {"build/outcome.txt": "rejected: no better\n", "build/verdict.json": json.dumps({"decision": "reject"})}
-ENOUGH = json.dumps({"verdict": "enough", "asking": {"ping": {"reason": NEWS, "as_of": "2013-05-01"}}})
-TOO_LITTLE = json.dumps({"verdict": "not enough", "asking": None})
+PING = Ping(trigger="data", reason=NEWS, as_of="2013-05-01", model="flight_delays", model_version="1")
+CHECKED = Checked(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", said="")
+ENOUGH, TOO_LITTLE = (
+    CHECKED.model_copy(update={"verdict": "enough", "asking": Asking(ping=PING, address=NOWHERE)}).model_dump_json(),
+    CHECKED.model_dump_json(),
+)
 CT = """#!/bin/sh
 echo "$AS_OF $*" >>called
 head -n 1 said/"$1"
