@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import binomtest
 
-from continuous_training import registry, settings
+from continuous_training import ping, registry, settings
 from continuous_training.monitor.drift import PREDICTIONS
-from continuous_training.monitor.examination import NOWHERE, Examiner
+from continuous_training.monitor.examination import Examiner
 from continuous_training.monitor.state import State
 from continuous_training.replay import stages, workspace
 from continuous_training.replay.months import following
@@ -82,7 +82,7 @@ def look(client: MlflowClient, given: Settings, version: registry.Version, ends:
     weeks = []
     for end in ends:
         examiner = Examiner(client, MODEL, given, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
-        weeks.append(examiner.examine(NOWHERE, None))
+        weeks.append(examiner.examine(ping.NOWHERE, None))
     return Looked([week for week in weeks if week.decision.verdict != "not enough data"])
 
 
