@@ -18,8 +18,8 @@ INPUTS = ["shade", "x", "y"]
 
 
 def rows(count: int = 1200, shift: float = 0, start: int = 0) -> pd.DataFrame:
-    """Give the newest events of the toy's warehouse before its AS_OF, with x moved by so much."""
-    frame = events().iloc[: 60 * 40].tail(count).reset_index(drop=True)
+    """Give the newest events of the toy's warehouse two weeks after its AS_OF, with x moved by so much."""
+    frame = events().iloc[: 75 * 40].tail(count).reset_index(drop=True)
     frame["x"] += shift
     frame["id"] += start
     return frame

@@ -239,6 +239,8 @@ class Monitor(Value):
     A column has moved if it is further from what was learnt than its threshold, and further than the training windows
     of the same length lay: so far that in a share of `false_alarms` of them any column would have been called moved.
     It has moved after so many `confirmations` in a row, and is back when it is within the share `leave` of its limit.
+    The live metric has fallen if it is lower than in a share of at most `false_alarms` of the cases in which windows
+    are as good as those of the fresh rows: in the newest window, or over as many as the fresh rows had.
     A share of `max_odd_share` of a column's rows may be null, out of its range or unseen beyond what it was.
 
     `columns_share` of the columns, or one of them and the predictions, or the live metric, call for a training: once

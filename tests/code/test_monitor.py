@@ -25,7 +25,7 @@ from pipeline import Pipeline
 from server import free_port
 from toy import change, events, store
 
-AS_OF = datetime(2020, 3, 1)
+AS_OF = datetime(2020, 3, 16)  # by when two weeks of labels are known since version 1 was judged
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,13 @@ def the(champion: Pipeline) -> registry.Version:
     return version
 
 
-def examine(champion: Pipeline, source: Any = "log", url: str = "none", **limits: Any) -> Examination:
+def examine(
+    champion: Pipeline, source: Any = "log", url: str = "none", as_of: datetime = AS_OF, **limits: Any
+) -> Examination:
     """Examine the champion, with other limits than those of training.yaml if they are given."""
     given = settings.load("toy")
     given = given.model_copy(update={"monitor": given.monitor.model_copy(update=limits)})
-    return Examiner(champion.client, "toy", given, source, AS_OF).examine(url, "2020-03-20")
+    return Examiner(champion.client, "toy", given, source, as_of).examine(url, "2020-03-20")
 
 
 def said(found: Examination, kind: str) -> str:
@@ -104,7 +106,7 @@ class TestWhatFollows:
         assert found.decision.verdict == "retrain"
         assert found.decision.cause == "the live roc_auc fell"
         assert "the live roc_auc fell from 0.8102 to 0.1" in found.decision.said
-        assert "(95% interval 0.1" in found.decision.said
+        assert "over 14 days (95% interval 0.1" in found.decision.said
 
     def test_what_was_answered_about_a_row_last_is_what_counts(self, champion: Pipeline) -> None:
         frame = asked.rows()
@@ -112,7 +114,22 @@ class TestWhatFollows:
         asked.log(frame, ago=timedelta(hours=1))
         found = examine(champion)
         assert found.now
-        assert (found.now.rows, found.now.value > 0.75) == (280, True)
+        assert (found.now.rows, found.now.value > 0.75) == (560, True)
+
+    @pytest.mark.parametrize("source", ["log", "warehouse"])
+    def test_rows_that_the_champion_was_judged_by_do_not_tell_what_it_is_worth_now(
+        self, champion: Pipeline, source: str
+    ) -> None:
+        asked.log(asked.rows())
+        found = examine(champion, source, as_of=datetime(2020, 3, 7))
+        assert (found.now, found.decision.said) == (None, "no drift in 3 columns")
+        assert "before the labels are known of 7 days after those that version 1 was judged by" in said(found, "note")
+
+    def test_after_one_week_that_week_is_what_is_known(self, champion: Pipeline) -> None:
+        found = examine(champion, "warehouse", as_of=datetime(2020, 3, 8))
+        assert found.now
+        assert (found.now.rows, len(found.now.windows)) == (280, 1)
+        assert "over 7 days and was" in found.decision.said
 
     def test_without_keys_it_is_said_that_no_labels_can_be_joined(self, champion: Pipeline) -> None:
         asked.log(asked.rows(), keys=False)
@@ -146,7 +163,7 @@ class TestWarehouse:
 
     def test_a_world_that_has_changed_calls_for_a_training(self, champion: Pipeline) -> None:
         frame = events()
-        new = frame["seen"] >= "2020-02-22"
+        new = frame["seen"] >= "2020-03-01"
         frame.loc[new, "x"] += 2
         frame.loc[new, "late"] = ~frame.loc[new, "late"]
         with warehouse_of(frame):

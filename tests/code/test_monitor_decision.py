@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +13,15 @@ from continuous_training.monitor import decision
 from continuous_training.monitor.decision import METRIC, Decision
 from continuous_training.monitor.drift import PREDICTIONS
 from continuous_training.monitor.finding import Drift
-from continuous_training.monitor.performance import Measured, change
+from continuous_training.monitor.performance import Measured, fall
 from continuous_training.monitor.state import State
 from continuous_training.registry import Version
 from continuous_training.settings import Monitor
 
 LIMITS = Monitor(columns_share=0.5)
+ALARMS = LIMITS.false_alarms
 ratios = st.floats(0, 5)
+weeks = st.lists(st.floats(0.5, 0.9), min_size=2, max_size=8)
 
 
 def drifts(*names: str) -> list[Drift]:
@@ -33,7 +36,26 @@ def measured(value: float, width: float = 0.02) -> Measured:
 
 
 def decide(*moved: str, then: float = 0.66, now: float = 0.66, odd: int = 0, columns: str = "abcdefgh") -> Decision:
-    return decision.decide(drifts(*columns), measured(then), measured(now), moved={*moved}, odd=odd, limits=LIMITS)
+    before, after = measured(then), measured(now)
+    fell = fall(before, after, LIMITS.false_alarms)
+    return decision.decide(drifts(*columns), before, after, fell, moved={*moved}, odd=odd, limits=LIMITS)
+
+
+def of_weeks(windows: list[float], width: float = 0.0) -> Measured:
+    """Give a metric of some weeks, of which chance alone makes so much."""
+    return measured(float(np.mean(windows)), width).model_copy(update={"windows": windows})
+
+
+def share_found(live: int, falls: list[float]) -> float:
+    """Simulate equal weeks, four of them and so many live ones, and return the share in which a fall is found.
+
+    Args:
+        live: the live weeks.
+        falls: how far each is made to fall, in standard deviations of a week.
+    """
+    random, times = np.random.default_rng(0), 2000
+    drawn = random.normal(size=(times, 4 + live)) - np.array([0.0] * 4 + falls)
+    return sum(fall(of_weeks([*row[:4]]), of_weeks([*row[4:]]), ALARMS).ratio >= 1 for row in drawn) / times
 
 
 class TestDecision:
@@ -78,33 +100,54 @@ class TestDecision:
 
 class TestMetric:
     @pytest.mark.parametrize(("now", "surely"), [(0.66, False), (0.70, False), (0.64, False), (0.58, True)])
-    def test_it_fell_if_the_whole_interval_of_the_difference_is_below_zero(self, now: float, surely: bool) -> None:
-        assert (decision.fell(measured(0.66), measured(now)) >= 1) == surely
+    def test_without_windows_it_fell_if_the_interval_of_the_difference_is_below_zero(
+        self, now: float, surely: bool
+    ) -> None:
+        assert (fall(measured(0.66), measured(now), ALARMS).ratio >= 1) == surely
 
-    def test_a_week_that_is_no_worse_than_weeks_differ_anyway_has_not_fallen(self) -> None:
-        surely = {0.58: True, 0.45: True}
-        assert {now: decision.fell(measured(0.66), measured(now)) >= 1 for now in surely} == surely
-        weeks = measured(0.66).model_copy(update={"windows": [0.63, 0.70, 0.66, 0.65]})
-        surely = {0.58: False, 0.45: True}
-        assert {now: decision.fell(weeks, measured(now)) >= 1 for now in surely} == surely
+    @pytest.mark.parametrize(("now", "surely"), [(0.59, False), (0.57, True)])
+    def test_a_week_that_is_no_worse_than_weeks_differ_anyway_has_not_fallen(self, now: float, surely: bool) -> None:
+        found = fall(of_weeks([0.63, 0.70, 0.66, 0.65]), of_weeks([now]), ALARMS)
+        assert (found.ratio >= 1, found.windows) == (surely, 1)
 
-    @given(st.lists(st.floats(0.5, 0.9), min_size=2, max_size=50), st.floats(0.5, 0.9))
-    def test_windows_never_make_an_interval_narrower(self, windows: list[float], now: float) -> None:
-        alone, beside = measured(0.7), measured(0.7).model_copy(update={"windows": windows})
-        narrow, wide = change(alone, measured(now)), change(beside, measured(now))
-        assert wide[0] <= narrow[0] < narrow[1] <= wide[1]
+    def test_a_fall_that_one_week_does_not_show_is_found_when_it_lasts(self) -> None:
+        then, lower = of_weeks([0.63, 0.70, 0.66, 0.65]), [0.60, 0.59, 0.61, 0.60]
+        assert [fall(then, of_weeks([week]), ALARMS).ratio >= 1 for week in lower] == [False] * 4
+        found = fall(then, of_weeks(lower), ALARMS)
+        assert (found.ratio >= 1, found.windows) == (True, 4)
+
+    def test_a_collapse_is_found_in_the_newest_week_alone(self) -> None:
+        found = fall(of_weeks([0.63, 0.70, 0.66, 0.65]), of_weeks([0.66, 0.64, 0.67, 0.45]), ALARMS)
+        assert (found.ratio >= 1, found.windows) == (True, 1)
+
+    @given(weeks, weeks)
+    def test_what_has_not_fallen_more_than_chance_takes_has_not_fallen_over_all_weeks(
+        self, then: list[float], now: list[float]
+    ) -> None:
+        found = fall(of_weeks(then, width=0.9), of_weeks(now, width=0.9), ALARMS)
+        assert found.ratio < 1 or found.windows == 1 < len(now)
+
+    @given(weeks, weeks, st.floats(0.01, 0.2))
+    def test_lower_windows_have_never_fallen_less_surely(
+        self, then: list[float], now: list[float], lower: float
+    ) -> None:
+        before, after = (fall(of_weeks(then), of_weeks([week - by for week in now]), ALARMS) for by in (0, lower))
+        assert after.ratio >= before.ratio
+
+    @pytest.mark.parametrize("live", [1, 2, 4])
+    def test_of_weeks_that_are_alike_as_many_have_fallen_as_there_may_be_false_alarms(self, live: int) -> None:
+        assert 0.5 * ALARMS < share_found(live, [0.0] * live) < 1.1 * ALARMS
+
+    def test_a_lasting_fall_is_found_more_often_than_one_week_of_it(self) -> None:
+        assert share_found(4, [2.0] * 4) > 0.7
+        assert share_found(1, [2.0]) < 0.5
+
+    def test_a_collapse_in_the_newest_week_is_found(self) -> None:
+        assert share_found(4, [0, 0, 0, 9.0]) > 0.7
 
     def test_what_cannot_be_compared_has_not_fallen(self) -> None:
         other = measured(0.4).model_copy(update={"metric": "accuracy"})
-        assert [decision.fell(*pair) for pair in ((None, other), (other, None), (measured(0.66), other))] == [0, 0, 0]
-
-    @given(st.floats(0.3, 0.9), st.floats(0.3, 0.9), st.floats(0.001, 0.1))
-    def test_the_interval_of_a_change_is_around_it_and_wider_than_either_ones_own(
-        self, then: float, now: float, width: float
-    ) -> None:
-        low, high = change(measured(then, width), measured(now, width))
-        assert low < now - then < high
-        assert high - low > 2 * width
+        assert [fall(then, other, ALARMS).ratio for then in (None, measured(0.66))] == [0, 0]
 
 
 class TestState:

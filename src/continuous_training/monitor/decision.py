@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from continuous_training.documents import Value, percent
-from continuous_training.monitor import performance
 from continuous_training.monitor.asked import listed
 from continuous_training.monitor.drift import PREDICTIONS
 from continuous_training.report.words import counted
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from continuous_training.monitor.finding import Drift
-    from continuous_training.monitor.performance import Measured
+    from continuous_training.monitor.performance import Fall, Measured
     from continuous_training.settings import Monitor
 
 METRIC = "the live metric"  # its name beside the columns'
@@ -34,19 +33,20 @@ class Decision(Value):
     said: str
 
 
-def fell(then: Measured | None, now: Measured | None) -> float:
-    """Return how surely the metric fell, as a ratio like a column's: 1 or more if the whole interval is below zero."""
-    if then is None or now is None or then.metric != now.metric or now.value >= then.value:
-        return 0.0
-    _, above = performance.change(then, now)
-    drop = then.value - now.value
-    return drop / (above + drop) if above + drop > 0 else 1.0
-
-
 def decide(
-    drifts: Sequence[Drift], then: Measured | None, now: Measured | None, *, moved: set[str], odd: int, limits: Monitor
+    drifts: Sequence[Drift],
+    then: Measured | None,
+    now: Measured | None,
+    fall: Fall | None,
+    *,
+    moved: set[str],
+    odd: int,
+    limits: Monitor,
 ) -> Decision:
-    """Decide from what counts as moved, how many columns there are, and how many of them are odd."""
+    """Decide from what counts as moved, how many columns there are, and how many of them are odd.
+
+    `fall` is that from then to now, if both were measured.
+    """
     columns = [one for one in drifts if one.name != PREDICTIONS]
     names = [one.name for one in columns if one.name in moved]
     answers, worse = PREDICTIONS in moved, METRIC in moved
@@ -57,8 +57,8 @@ def decide(
     if worse and now:
         causes.append(f"the live {now.metric} fell")
     said = [_of_columns(names, len(columns), answers=answers)]
-    if then and now:
-        said.append(_of_the_metric(then, now, worse=worse))
+    if then and now and fall:
+        said.append(_of_the_metric(then, now, fall, limits.window_days, worse=worse))
     if odd:
         said.append(f"{counted(odd, 'column')} cannot be trusted: see the findings")
     verdict: Verdict = "none"
@@ -76,8 +76,13 @@ def _of_columns(names: list[str], of: int, *, answers: bool) -> str:
     return f"{PREDICTIONS} moved, no column did" if answers else f"no drift in {counted(of, 'column')}"
 
 
-def _of_the_metric(then: Measured, now: Measured, *, worse: bool) -> str:
+def _of_the_metric(then: Measured, now: Measured, fall: Fall, days: float, *, worse: bool) -> str:
     sure = f"{percent(now.confidence)} interval {now.low:.4f} to {now.high:.4f}, from {now.rows:,} labels"
-    if worse:
-        return f"the live {now.metric} fell from {then.value:.4f} to {now.value:.4f} ({sure})"
-    return f"the live {now.metric} is {now.value:.4f} and was {then.value:.4f} ({sure}), which is not surely less"
+    over = f" over {len(now.windows) * days:g} days" if now.windows else ""
+    if not worse:
+        was = f"is {now.value:.4f}{over} and was {then.value:.4f}"
+        return f"the live {now.metric} {was} ({sure}), which is not surely less"
+    if fall.windows < len(now.windows):
+        newest = f"fell from {then.value:.4f} to {now.windows[-1]:.4f} in the last {days:g} days"
+        return f"the live {now.metric} {newest} (it was {now.value:.4f}{over}: {sure})"
+    return f"the live {now.metric} fell from {then.value:.4f} to {now.value:.4f}{over} ({sure})"

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from continuous_training import ping, registry, settings
-from continuous_training.comparison.evaluation import Recorded, RecordedClassifier, RecordedRegressor
+from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.documents import BUILD, Value, write_atomically
-from continuous_training.monitor import decision, drift, history, log, newest, performance, quality, reference
+from continuous_training.monitor import decision, drift, history, live, log, newest, performance, quality, reference
 from continuous_training.monitor.asked import PREDICTION
 from continuous_training.monitor.decision import Decision
 from continuous_training.monitor.finding import Drift, Finding
@@ -23,9 +24,9 @@ from continuous_training.problem import Problem
 from continuous_training.report.words import moment
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow import MlflowClient
 
+    from continuous_training.comparison.evaluation import Recorded
     from continuous_training.monitor.asked import Asked
     from continuous_training.monitor.reference import Reference
     from continuous_training.registry import Version
@@ -138,7 +139,7 @@ class Examiner:
                 return self._blank("nothing is known of what the champion learnt", version)
             if self.source == "warehouse":
                 return self._compare(version, learnt, newest.read(self.given, self.as_of), None)
-            since = self.now - timedelta(days=self.given.monitor.window_days + self.given.data.label_delay_days)
+            since = self.now - timedelta(days=live.days(self.given) + self.given.data.label_delay_days)
             with log.opened(self.model, since) as opened:
                 asked = opened.asked(self.given, version.number, learnt.learnt, self.now)
                 if asked is None:
@@ -170,14 +171,15 @@ class Examiner:
         seen = drift.look(learnt, window, self.given, null_shares)
         drifts = seen.drifts if seen else []
         ratios = {one.name: one.ratio for one in drifts}
-        if now:
-            ratios[decision.METRIC] = decision.fell(learnt.learnt.measured, now)
+        fall = performance.fall(learnt.learnt.measured, now, limits.false_alarms) if now else None
+        if fall:
+            ratios[decision.METRIC] = fall.ratio
         as_it_is = registry.find(self.client, self.model, version.number) or version  # another monitor may be at it too
         state = State.of(as_it_is).after(ratios, limits)
         state.write(self.client, version)
         moved = state.moved(limits)
         odd = len({one.column for one in self.findings if one.kind == "odd" and one.column})
-        decided = decision.decide(drifts, learnt.learnt.measured, now, moved=moved, odd=odd, limits=limits)
+        decided = decision.decide(drifts, learnt.learnt.measured, now, fall, moved=moved, odd=odd, limits=limits)
         if seen and decided.verdict != "none":
             try:
                 seen.write(ACCOUNT)
@@ -194,25 +196,32 @@ class Examiner:
 
     def _worth(self, version: Version, learnt: Reference, opened: log.Log | None) -> Measured | None:
         """Measure what the answers were worth whose truth is known by now; say why, where that cannot be said."""
-        data = self.given.data
+        data, windows = self.given.data, live.windows(self.given, learnt.learnt, self.as_of)
+        if opened and not opened.has_keys(self.given):
+            said = f"no labels can be joined: clients do not send {', '.join(data.key)} beside the features"
+            self._find("note", said)
+            return None
+        if not windows:
+            days = f"{self.given.monitor.window_days:g} days after those that version {version.number} was judged by"
+            self._find("note", f"what the answers are worth cannot be said before the labels are known of {days}")
+            return None
+        found = None
         try:
             if opened is None:
-                rows = newest.labelled(self.given, self.as_of)
-                recorded: Recorded = newest.answers(version, rows, self.given) if len(rows) else _nothing()
-            elif opened.has_keys(self.given):
-                rows = opened.labelled(self.given, version.number, self.as_of, self.now)
-                recorded = _recorded(rows, learnt)
+                drawn = newest.labelled(self.given, windows)
             else:
-                said = f"no labels can be joined: clients do not send {', '.join(data.key)} beside the features"
-                self._find("note", said)
-                return None
+                drawn = opened.labelled(self.given, windows, version.number, self.as_of, self.now)
+            rows = pd.concat([one for one in drawn if len(one)] or drawn, ignore_index=True)
+            if len(rows):
+                recorded = newest.answers(version, rows, self.given) if opened is None else _recorded(rows, learnt)
+                places = np.split(np.arange(len(rows)), np.cumsum([len(one) for one in drawn])[:-1])
+                found = performance.measured(recorded, rows[data.target], rows[data.time], places, self.given.compare)
         except Problem as problem:
             self._find("fault", f"what the answers are worth cannot be said: {problem}")
             return None
-        measured = performance.measured(recorded, rows[data.target], rows[data.time], self.given.compare)
-        if measured is None:
+        if found is None:
             self._find("note", f"labels are known of {len(rows):,} rows, too few for an interval")
-        return measured
+        return found
 
     def _ask(self, version: Version, decided: Decision, jenkins: str, as_of: str | None, evidence: str) -> Asking:
         """Ask for a training, unless that has been done. Only what was delivered is remembered."""
@@ -253,7 +262,3 @@ def _recorded(rows: pd.DataFrame, learnt: Reference) -> Recorded:
     if learnt.learnt.classes is None:
         return RecordedRegressor(answers.ravel())
     return RecordedClassifier(answers, np.array(learnt.learnt.classes))
-
-
-def _nothing() -> Recorded:
-    return RecordedRegressor(np.empty(0))

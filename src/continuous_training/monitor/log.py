@@ -26,10 +26,11 @@ from continuous_training.problem import Problem
 from continuous_training.serving import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
 
+    from continuous_training.monitor.live import Window
     from continuous_training.monitor.reference import Learnt
     from continuous_training.settings import Column, Settings
 
@@ -105,45 +106,45 @@ class Log:
             absent=[name for name in given.data.features if name not in columns and name not in redacted],
         )
 
-    def labelled(self, given: Settings, version: str, as_of: datetime, now: datetime) -> pd.DataFrame:
-        """Return what the version answered about rows whose truth the warehouse knows by now, each row once.
+    def labelled(
+        self, given: Settings, windows: Sequence[Window], version: str, as_of: datetime, now: datetime
+    ) -> list[pd.DataFrame]:
+        """Return what the version answered about rows of windows whose labels are surely known, each row once.
 
-        The truth is that of the warehouse's window which ends where labels are surely known. What was answered about a
-        row last is what counts. Columns: `answers`, the target and the time.
+        Of each window so many rows are drawn as are looked at closely, with the columns `answers`, the target and the
+        time. What was answered about a row last is what counts.
 
         Raises:
             Problem: the warehouse or the query fails, or a file cannot be read.
         """
-        data = given.data
-        until = as_of - timedelta(days=data.label_delay_days)
-        truth = warehouse.rows(
-            warehouse.connect(given), data.query, until - timedelta(days=given.monitor.window_days), until
-        )
+        data, source, found = given.data, warehouse.connect(given), []
         names = list(dict.fromkeys([*data.key, data.target, data.time]))
-        reader = warehouse.stream(truth[[name for name in names if name in truth.columns]])
-        self.connection.register("arriving", reader)
         keys = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
         sides = [(f"log.{where}.{quoted(name)}", f"labels.{quoted(name)}", name) for name, where in keys.items()]
         alike = " AND ".join(
             f"{_key(sent, data.columns[name])} = {_key(known, data.columns[name])}" for sent, known, name in sides
         )
-        back = given.monitor.window_days + data.label_delay_days
-        bound = {"version": version, "since": now - timedelta(days=back), "until": now + AHEAD}
         once = ", ".join(f"labels.{quoted(name)}" for name in data.key)
-        with _said():
-            self.connection.execute("CREATE OR REPLACE TEMP TABLE labels AS SELECT * FROM arriving")
-            self.connection.unregister("arriving")
-            found: pd.DataFrame = self.connection.execute(
-                f"""
-                SELECT log.answers, labels.{quoted(data.target)}, labels.{quoted(data.time)}
-                FROM log JOIN labels ON {alike}
-                WHERE {ASKED} AND {BETWEEN} AND labels.{quoted(data.target)} IS NOT NULL
-                QUALIFY row_number() OVER (PARTITION BY {once} ORDER BY log.time DESC, log.request_id, log.row) = 1
-                ORDER BY {ORDER}
-                LIMIT {given.monitor.sample_rows}
-                """,  # noqa: S608
-                bound,
-            ).df()
+        bound = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + AHEAD}
+        for since, until in windows:
+            truth = warehouse.rows(source, data.query, since, until)
+            reader = warehouse.stream(truth[[name for name in names if name in truth.columns]])
+            self.connection.register("arriving", reader)
+            with _said():
+                self.connection.execute("CREATE OR REPLACE TEMP TABLE labels AS SELECT * FROM arriving")
+                self.connection.unregister("arriving")
+                answered = self.connection.execute(
+                    f"""
+                    SELECT log.answers, labels.{quoted(data.target)}, labels.{quoted(data.time)}
+                    FROM log JOIN labels ON {alike}
+                    WHERE {ASKED} AND {BETWEEN} AND labels.{quoted(data.target)} IS NOT NULL
+                    QUALIFY row_number() OVER (PARTITION BY {once} ORDER BY log.time DESC, log.request_id, log.row) = 1
+                    ORDER BY {ORDER}
+                    LIMIT {given.monitor.sample_rows}
+                    """,  # noqa: S608
+                    bound,
+                )
+                found.append(answered.df())
         return found
 
     def has_keys(self, given: Settings) -> bool:

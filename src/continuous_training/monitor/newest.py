@@ -16,11 +16,13 @@ from continuous_training.monitor.finding import Finding
 from continuous_training.problem import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from ibis.expr.types import Table
 
     from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.monitor.live import Window
     from continuous_training.registry import Version
     from continuous_training.settings import Settings
 
@@ -32,7 +34,7 @@ def read(given: Settings, as_of: datetime) -> Asked:
         Problem: the warehouse or the query fails.
     """
     since = as_of - timedelta(days=given.monitor.window_days)
-    rows = _rows(given, since, as_of)
+    rows = warehouse.rows(warehouse.connect(given), given.data.query, since, as_of)
     columns = {name: given.data.columns[name] for name in given.data.features if name in rows.columns}
     misfits = {name: column for name, column in columns.items() if not fits(rows[name], column)}
     kept = {name: plain(rows[name], column) for name, column in columns.items() if name not in misfits}
@@ -49,17 +51,19 @@ def read(given: Settings, as_of: datetime) -> Asked:
     )
 
 
-def labelled(given: Settings, as_of: datetime) -> pd.DataFrame:
-    """Draw rows of the newest window whose labels are surely known: the features, the target and the time.
+def labelled(given: Settings, windows: Sequence[Window]) -> list[pd.DataFrame]:
+    """Draw rows of windows whose labels are surely known: of each the features, the target and the time.
 
     Raises:
         Problem: the warehouse or the query fails.
     """
-    until = as_of - timedelta(days=given.data.label_delay_days)
-    data, rows = given.data, _rows(given, until - timedelta(days=given.monitor.window_days), until)
-    kept = {name: plain(rows[name], data.columns[name]) for name in data.features if name in rows.columns}
-    kept |= {name: rows[name] for name in (data.target, data.time)}
-    return fetched(rows.order_by(_hashed_key(rows, given)).limit(given.monitor.sample_rows).select(**kept))
+    data, source, drawn = given.data, warehouse.connect(given), []
+    for since, until in windows:
+        rows = warehouse.rows(source, data.query, since, until)
+        kept = {name: plain(rows[name], data.columns[name]) for name in data.features if name in rows.columns}
+        kept |= {name: rows[name] for name in (data.target, data.time)}
+        drawn.append(fetched(rows.order_by(_hashed_key(rows, given)).limit(given.monitor.sample_rows).select(**kept)))
+    return drawn
 
 
 def answers(champion: Version, rows: pd.DataFrame, given: Settings) -> Recorded:
@@ -79,10 +83,6 @@ def answers(champion: Version, rows: pd.DataFrame, given: Settings) -> Recorded:
         return evaluation.predict(estimator, asked[asks], given.model.task)
     except Exception as error:  # whatever estimator the team's model package builds
         raise Problem(f"version {champion.number} cannot answer for the newest rows: {error}") from error
-
-
-def _rows(given: Settings, since: datetime, until: datetime) -> Table:
-    return warehouse.rows(warehouse.connect(given), given.data.query, since, until)
 
 
 def _hashed_key(rows: Table, given: Settings) -> Any:  # noqa: ANN401 - Ibis' expressions have no types

@@ -26,7 +26,7 @@ STEPS = 200  # of a standard deviation, in which numbers are counted: distances 
 FURTHEST = 100  # standard deviations: what lies further is counted there
 WHOLE = 0.9  # of its days, and a window is one; what is left over where the training rows begin is none
 MOST_VALUES = 1000  # of a column: with more of them a new one tells nothing
-LEAST_ROWS = 30  # of a window, to say how far it lay
+LEAST_ROWS = 30  # of a window, to say how far it lay, or what answers were worth in it
 
 
 class Profile(Value):

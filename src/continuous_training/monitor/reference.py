@@ -40,11 +40,15 @@ FOLDER, FILE, ROWS, PREDICTIONS = "reference", "profile.json", "rows.parquet", "
 
 
 class Learnt(Value):
-    """What a version learnt, without the samples. `classes` are a classifier's, in the order of its answers."""
+    """What a version learnt, without the samples. `classes` are a classifier's, in the order of its answers.
+
+    It was trained on rows before `until`, and judged by fresh ones before `judged_until`, which older ones do not tell.
+    """
 
     rows: int
     since: datetime
     until: datetime
+    judged_until: datetime | None = None
     window_days: float
     columns: dict[str, Profile]
     prediction: Profile
@@ -91,14 +95,12 @@ def keep(
     """
     truth, times = fresh[given.data.target], fresh[given.data.time]
     windows = _windows(times, given.monitor.window_days)
-    worth = performance.measured(recorded, truth, times, given.compare)
-    if worth is not None:
-        by_window = performance.by_window(recorded, truth, windows, given.compare)
-        worth = worth.model_copy(update={"windows": by_window})
+    worth = performance.measured(recorded, truth, times, windows, given.compare)
     learnt = Learnt(
         rows=taken.train.rows,
         since=taken.since,
         until=taken.fresh_since,
+        judged_until=taken.until,
         window_days=given.monitor.window_days,
         columns=profile.profiles(taken.train.path, given),
         prediction=Profile(test="wasserstein", null_share=0, distances=[]),
