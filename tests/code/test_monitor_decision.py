@@ -86,6 +86,21 @@ class TestDecision:
             "the live roc_auc fell from 0.6600 to 0.5800 (95% interval 0.5600 to 0.6000, from 4,000 labels)"
         )
 
+    @pytest.mark.parametrize(
+        ("windows", "words"),
+        [
+            ([0.58, 0.60, 0.56, 0.59], "fell from 0.6600 to 0.5825 over 28 days (95% interval 0.5825 to 0.5825"),
+            (
+                [0.66, 0.65, 0.67, 0.45],
+                "fell from 0.6600 to 0.4500 in the last 7 days (it was 0.6075 over 28 days: 95% interval 0.6075 to",
+            ),
+        ],
+    )
+    def test_it_says_whether_the_metric_fell_for_long_or_lately(self, windows: list[float], words: str) -> None:
+        then, now = of_weeks([0.63, 0.70, 0.66, 0.65]), of_weeks(windows)
+        found = fall(then, now, ALARMS)
+        assert words in decision.decide([], then, now, found, moved={METRIC}, odd=0, limits=LIMITS).said
+
     @given(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.floats(0.5, 0.6))
     def test_the_cause_has_no_numbers_in_it_and_is_the_same_whatever_was_measured(
         self, moved: set[str], now: float
@@ -128,11 +143,11 @@ class TestMetric:
         assert found.ratio < 1 or found.windows == 1 < len(now)
 
     @given(weeks, weeks, st.floats(0.01, 0.2))
-    def test_lower_windows_have_never_fallen_less_surely(
+    def test_what_has_fallen_has_fallen_too_where_all_live_windows_are_lower(
         self, then: list[float], now: list[float], lower: float
     ) -> None:
         before, after = (fall(of_weeks(then), of_weeks([week - by for week in now]), ALARMS) for by in (0, lower))
-        assert after.ratio >= before.ratio
+        assert after.ratio >= 1 or before.ratio < 1
 
     @pytest.mark.parametrize("live", [1, 2, 4])
     def test_of_weeks_that_are_alike_as_many_have_fallen_as_there_may_be_false_alarms(self, live: int) -> None:
