@@ -40,6 +40,9 @@ TABLES = {  # of faults: what was at stake in each test that has such properties
 }
 
 
+HEARS_CTRL_C = ("env", "--default-signal=INT")  # which a job in the background of a shell, such as CI, does not
+
+
 def wait_until(holds: Callable[[], object], what: str, seconds: float = 120) -> None:
     """Wait for what other processes bring about."""
     deadline = time.monotonic() + seconds
@@ -47,6 +50,12 @@ def wait_until(holds: Callable[[], object], what: str, seconds: float = 120) -> 
         if time.monotonic() > deadline:
             pytest.fail(f"it did not come to pass that {what}")
         time.sleep(0.05)
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Have one process more than there are cores: many tests wait for processes of their own."""
+    told = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
+    return None if told else (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

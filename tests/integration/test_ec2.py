@@ -28,7 +28,7 @@ from cloud.aws import Aws
 from cloud.errors import Refusal
 from cloud.machine import Machines
 from cloud.tracking import Tracking
-from conftest import ROOT, wait_until
+from conftest import HEARS_CTRL_C, ROOT, wait_until
 from continuous_training import reap, registry
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import ending
@@ -70,7 +70,6 @@ def build(categories, numbers, **parameters):
     print("goes on from", kept.read_text(), file=sys.stderr)
     return real(categories, numbers, **parameters)
 """
-HEARS_CTRL_C = ("env", "--default-signal=INT")  # which a job in the background of a shell, such as CI, does not
 LIMIT = 120  # seconds for one training
 
 
