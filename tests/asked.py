@@ -49,13 +49,14 @@ def batch(
     role: str = "champion",
     ago: timedelta = timedelta(hours=1),
     keys: bool = True,
+    request: str = "",
 ) -> Batch:
     """Give what one call of the model answered about these rows."""
     at = datetime.now(UTC) - ago
     return Batch(
         version=version,
         role=role,
-        requests=[(f"{version}-{role}-{at.timestamp()}", range(len(frame)))],
+        requests=[(request or f"{version}-{role}-{at.timestamp()}", range(len(frame)))],
         inputs={name: frame[name].tolist() for name in INPUTS if name in frame},
         keys={"id": frame["id"].tolist()} if keys else {},
         answers=certain(frame) if answers is None else answers,

@@ -18,7 +18,7 @@ import asked
 from continuous_training import posting, registry, settings
 from continuous_training.monitor import examination, history, page, reference, state
 from continuous_training.monitor.examination import Examination, Examiner
-from continuous_training.serving import journal
+from continuous_training.serving import journal, questions
 from continuous_training.serving.predictions import PredictionsLog
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
@@ -136,6 +136,10 @@ class TestWhatFollows:
         found = examine(champion)
         assert "no labels can be joined: clients do not send id beside the features" in said(found, "note")
         assert found.decision.verdict == "none"
+
+    def test_what_a_deployment_asks_by_itself_is_left_out(self, champion: Pipeline) -> None:
+        asked.log(asked.rows(shift=5), request=f"{questions.OWN}1")
+        assert examine(champion).decision.verdict == "not enough data"
 
     def test_fewer_rows_than_are_needed_are_never_called_no_drift(self, champion: Pipeline) -> None:
         asked.log(asked.rows(count=120, shift=5))

@@ -26,6 +26,7 @@ from continuous_training.serving import daemon, exposure, questions, rollout
 from continuous_training.serving.exposure import Exposure
 from continuous_training.serving.guard import Tokens
 from continuous_training.settings import Exposed, Serving
+from listening import Heard, listening
 from pipeline import Pipeline
 from server import Processes, Server
 from toy import MODEL
@@ -338,6 +339,18 @@ class TestWatch:
                 [server.url, other.url], "1", settings.load("toy").serving, *golden.kept(run.candidate.run_id)
             )
         assert seen.requests == 0
+
+
+def test_its_own_questions_are_told_from_those_of_clients_by_their_ids() -> None:
+    ids = []
+
+    def answer(heard: Heard) -> tuple[int, str]:
+        ids.append(heard.headers["X-Request-ID"])
+        return 200, ""
+
+    with listening(answer) as address:
+        questions.ask(address, "/invocations", {})
+    assert [found.startswith(questions.OWN) for found in ids] == [True]
 
 
 class TestToken:

@@ -24,6 +24,7 @@ from continuous_training.monitor.finding import Finding
 from continuous_training.monitor.profile import plain, quoted
 from continuous_training.problem import Problem
 from continuous_training.serving import journal
+from continuous_training.serving.questions import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +45,7 @@ BETWEEN = "log.time >= $since AND log.time < $until"
 
 
 class Log:
-    """All that the log has of a model from some day on, as a view of one DuckDB connection."""
+    """All that clients have asked of a model from some day on, as a view of one DuckDB connection."""
 
     def __init__(self, backend: Any, files: list[str]) -> None:  # noqa: ANN401 - Ibis' backends are made at run time
         self.backend = backend
@@ -57,6 +58,7 @@ class Log:
         with _said():
             self.connection.execute(
                 f"CREATE TEMP VIEW log AS SELECT * FROM read_parquet([{named}], union_by_name=true)"  # noqa: S608
+                f" WHERE NOT starts_with(request_id, '{OWN}')"
             )
             for name, kind, *_ in self.connection.execute("DESCRIBE log").fetchall():
                 if name in self.fields and kind.startswith("STRUCT"):
