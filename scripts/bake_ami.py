@@ -9,7 +9,9 @@ from continuous_training.documents import Run, Snapshot
 
 def main(given: argparse.Namespace) -> None:
     """Bake an image for the commit of build/run.json and print its id."""
-    from continuous_training import bake_ami  # DuckDB and pyarrow take a second to import, --help should not
+    from continuous_training.compute.ec2 import (
+        bake_ami,  # DuckDB and pyarrow take a second to import, --help should not
+    )
 
     run = Run.read()
     found = bake_ami.bake(Aws(), run, settings.load(run.model), Snapshot.read(), given.source, given.keep)

@@ -3,19 +3,21 @@
 import argparse
 import logging
 
-from continuous_training import check_data, command, registry, settings
+from continuous_training import command, settings
 from continuous_training.documents import DataCheck, Run, Snapshot
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, model_versions
+from continuous_training.stages import check_data
 
 log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
-    """Check the snapshot in build/snapshot.json; raises a Problem if a check fails, after writing them all down."""
+    """Check the snapshot in build/snapshot.json; raises a UserError if a check fails, after writing them all down."""
     run, taken = Run.read(), Snapshot.read()
     timer = DataCheck.begin(run)
-    client = registry.open_client()
-    champion = registry.holder(client, run.model, registry.CHAMPION)
+    client = connection.open_client()
+    champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
     tags = client.get_run(champion.run_id).data.tags if champion else None
     document = DataCheck(checks=check_data.check(run, settings.load(run.model), taken, tags), **timer.stop())
     document.write()
@@ -24,7 +26,7 @@ def main(_: argparse.Namespace) -> None:
         for row in check.rows:
             log.error("    %s", ", ".join(f"{name}={value}" for name, value in row.items()))
     if document.failures:
-        raise Problem(f"{len(document.failures)} of {len(document.checks)} data checks failed: nothing is trained")
+        raise UserError(f"{len(document.failures)} of {len(document.checks)} data checks failed: nothing is trained")
     log.info("All %d data checks passed", len(document.checks))
 
 

@@ -3,8 +3,9 @@
 import argparse
 import logging
 
-from continuous_training import check_model, command, settings
+from continuous_training import command, settings
 from continuous_training.documents import Candidate, ModelCheck, Run, Snapshot
+from continuous_training.stages import check_model
 
 log = logging.getLogger(__name__)
 

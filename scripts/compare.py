@@ -3,19 +3,20 @@
 import argparse
 import logging
 
-from continuous_training import command, registry, settings
+from continuous_training import command, settings
 from continuous_training.documents import IN_WORDS, Candidate, ModelCheck, Run, Snapshot, Verdict, write_atomically
+from continuous_training.registry import connection
 
 log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
     """Write the verdict, and the same in words; a rejected candidate is a result, not an error."""
-    from continuous_training import compare  # scikit-learn takes seconds to import, --help should not
+    from continuous_training.stages import compare  # scikit-learn takes seconds to import, --help should not
 
     run = Run.read()
     taken, candidate, checked, timer = Snapshot.read(), Candidate.read(), ModelCheck.read(), Verdict.begin(run)
-    verdict = compare.judge(registry.open_client(), run, settings.load(run.model), taken, candidate, checked, timer)
+    verdict = compare.judge(connection.open_client(), run, settings.load(run.model), taken, candidate, checked, timer)
     write_atomically(IN_WORDS, verdict.in_words + "\n")
     verdict.write()
     log.info("%s", verdict.in_words)

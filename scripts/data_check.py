@@ -3,8 +3,9 @@
 import argparse
 import os
 
-from continuous_training import command, registry
-from continuous_training.problem import Problem
+from continuous_training import command
+from continuous_training.errors import UserError
+from continuous_training.registry import connection
 
 OTHER = (
     "Not to be confused with ct check-data, the stage of a run that refuses a snapshot which is not fit to train on."
@@ -13,15 +14,15 @@ OTHER = (
 
 def main(given: argparse.Namespace) -> None:
     """Print what has come and what follows."""
-    from continuous_training.watermark import check  # seconds that --help should not take
+    from continuous_training.monitoring.new_data import check  # seconds that --help should not take
 
     because = check.synced(given.connection, given.rows)
-    found = check.check(registry.open_client(), given.model, given.jenkins, os.environ.get("AS_OF", ""), because)
+    found = check.check(connection.open_client(), given.model, given.jenkins, os.environ.get("AS_OF", ""), because)
     print(found.model_dump_json(indent=2) if given.json else found.in_words)
     if found.asking and found.asking.shown and not given.json:
         print(found.asking.shown)
     if found.asking and found.asking.fault:
-        raise Problem(found.asking.fault)
+        raise UserError(found.asking.fault)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import argparse
 import logging
 
-from continuous_training import command, deploy, registry, settings
+from continuous_training import command, settings
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Verdict
+from continuous_training.registry import connection
+from continuous_training.stages import deploy
 
 
 def main(_: argparse.Namespace) -> None:
@@ -13,7 +15,7 @@ def main(_: argparse.Namespace) -> None:
     timer = Deployment.begin(run)
     candidate, registered, verdict = Candidate.read(), Registration.read(), Verdict.read()
     given = settings.load(run.model)
-    made = deploy.deploy(registry.open_client(), run, given, candidate, registered, verdict, timer)
+    made = deploy.deploy(connection.open_client(), run, given, candidate, registered, verdict, timer)
     made.write()
     logging.getLogger(__name__).info(
         "Version %s is champion; ask it at %s/invocations", made.model_version, made.servers[0]

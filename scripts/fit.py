@@ -10,7 +10,7 @@ from continuous_training import command
 
 def main(given: argparse.Namespace) -> None:
     """Fit the model on a snapshot and print the id of its MLflow run."""
-    from continuous_training import fit  # MLflow takes seconds to import, --help should not
+    from continuous_training.stages import fit  # MLflow takes seconds to import, --help should not
 
     print(fit.fit(given.model, given.snapshot, given.parameters))
 

@@ -3,7 +3,7 @@
 import argparse
 
 from continuous_training import command, settings
-from continuous_training.ingest import syncing
+from continuous_training.data.ingestion import syncing
 
 
 def main(given: argparse.Namespace) -> None:

@@ -3,9 +3,10 @@
 import argparse
 import sys
 
-from continuous_training import command, lint
+from continuous_training import command
 from continuous_training.documents import Lint, Run, Stopwatch
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.stages import lint
 
 
 def main(_: argparse.Namespace) -> None:
@@ -21,7 +22,7 @@ def main(_: argparse.Namespace) -> None:
         Lint(tools=tools, **timer.stop()).write()
     failed = [tool.command for tool in tools if not tool.passed]
     if failed:
-        raise Problem(f"{' and '.join(failed)} failed: what to mend is above")
+        raise UserError(f"{' and '.join(failed)} failed: what to mend is above")
 
 
 if __name__ == "__main__":

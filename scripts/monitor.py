@@ -4,18 +4,19 @@ import argparse
 import logging
 import os
 
-from continuous_training import command, registry
-from continuous_training.problem import Problem
+from continuous_training import command
+from continuous_training.errors import UserError
+from continuous_training.registry import connection
 
 log = logging.getLogger(__name__)
 
 
 def main(given: argparse.Namespace) -> None:
     """Print what was found, and leave build/monitor.html, monitor.json and monitor/drift.html."""
-    from continuous_training.monitor import examination, page  # seconds that --help should not take
+    from continuous_training.monitoring import examination, page  # seconds that --help should not take
 
     page.forget()
-    client, as_of = registry.open_client(), os.environ.get("AS_OF", "")
+    client, as_of = connection.open_client(), os.environ.get("AS_OF", "")
     examiner = examination.of(client, given.model, given.source, as_of)
     found = examiner.examine(given.jenkins, as_of.strip() or None)
     log.info("%s", page.write(client, found, examiner.given.monitor.shown).resolve().as_uri())
@@ -23,7 +24,7 @@ def main(given: argparse.Namespace) -> None:
     if found.asking and found.asking.shown and not given.json:
         print(found.asking.shown)
     if found.faults:
-        raise Problem("; ".join(found.faults))
+        raise UserError("; ".join(found.faults))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
 import argparse
 import os
 
-from continuous_training import command, notify
-from continuous_training.report.page import HEADLINE
+from continuous_training import command
+from continuous_training.jenkins import notifications
+from continuous_training.reports.page import HEADLINE
 
 
 def main(given: argparse.Namespace) -> None:
     """Post the run's result, and what its report says in a line."""
     headline = HEADLINE.read_text(encoding="utf-8").strip() if HEADLINE.exists() else "there is no report"
-    notify.send(notify.message(given.result, headline, os.environ))
+    notifications.send(notifications.message(given.result, headline, os.environ))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ import argparse
 import logging
 import os
 
-from continuous_training import command, reap
+from continuous_training import command
+from continuous_training.compute.ec2 import reap
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.place import identity
 from continuous_training.documents import Run
-from continuous_training.problem import Misuse
+from continuous_training.errors import UsageError
 
 
 def main(given: argparse.Namespace) -> None:
@@ -31,7 +32,7 @@ def _this_run() -> str:
         return identity(tag, os.environ.get("BUILD_URL", ""))
     run = Run.find()
     if run is None:
-        raise Misuse("which run? BUILD_TAG is not set, and there is no build/run.json")
+        raise UsageError("which run? BUILD_TAG is not set, and there is no build/run.json")
     return identity(run.build_tag, run.build_url)
 
 

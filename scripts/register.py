@@ -3,15 +3,17 @@
 import argparse
 import logging
 
-from continuous_training import command, register, registry
+from continuous_training import command
 from continuous_training.documents import Candidate, Registration, Run, Verdict
+from continuous_training.registry import connection
+from continuous_training.stages import register
 
 
 def main(_: argparse.Namespace) -> None:
     """Register the candidate of build/candidate.json, if its verdict says so."""
     run = Run.read()
     timer = Registration.begin(run)
-    made = register.register(registry.open_client(), run, Candidate.read(), Verdict.read(), timer)
+    made = register.register(connection.open_client(), run, Candidate.read(), Verdict.read(), timer)
     made.write()
     logging.getLogger(__name__).info("Registered as version %s of %s", made.model_version, made.name)
 

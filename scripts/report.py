@@ -3,7 +3,7 @@
 import argparse
 
 from continuous_training import command
-from continuous_training.report import page
+from continuous_training.reports import page
 
 
 def main(_: argparse.Namespace) -> None:

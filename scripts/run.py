@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from continuous_training import command
-from continuous_training.jenkinsfile.parser import parse
-from continuous_training.problem import Misuse
+from continuous_training.errors import UsageError
+from jenkinsfile.parser import parse
 
 EXIT_CODES = """\
 exit codes:
@@ -22,21 +22,21 @@ def main(given: argparse.Namespace) -> int:
     try:
         pipeline = parse(file.read_text(encoding="utf-8"), file.name)
     except (OSError, UnicodeDecodeError) as error:
-        raise Misuse(f"{file} cannot be read: {error}") from error
+        raise UsageError(f"{file} cannot be read: {error}") from error
     if given.list:
-        from continuous_training.jenkinsfile.listing import listing
+        from jenkinsfile.listing import listing
 
         print(*listing(pipeline), sep="\n")
         return 0
     # What a run needs takes longer to import than --list and --help should take
-    from continuous_training.addresses import addresses
-    from continuous_training.jenkinsfile.refusals import examine
-    from continuous_training.jenkinsfile.runner import Order, run
+    from continuous_training.serving.addresses import addresses
+    from jenkinsfile.refusals import examine
+    from jenkinsfile.runner import Order, run
 
     findings = examine(pipeline, os.environ, file.name)
     if findings.refusals:
         print(*findings.refusals, sep="\n", file=sys.stderr)
-        return Misuse.exit_code
+        return UsageError.exit_code
     code = run(pipeline, findings, Order(Path.cwd(), given.branch, tuple(given.parameters), given.start), os.environ)
     print(*addresses(), sep="\n")
     return code

@@ -2,8 +2,9 @@
 
 import argparse
 
-from continuous_training import command, stack_secrets
-from continuous_training.problem import Misuse
+from continuous_training import command
+from continuous_training.errors import UsageError
+from continuous_training.jenkins import stack_secrets
 
 UP = "docker compose -f jenkins/compose.yaml"
 
@@ -12,7 +13,7 @@ def main(given: argparse.Namespace) -> None:
     """Write what is missing, or show one value; what was written is told by its name only."""
     if given.show:
         if given.rotate:
-            raise Misuse("--show and --rotate exclude each other")
+            raise UsageError("--show and --rotate exclude each other")
         print(stack_secrets.value(given.show))
         return
     change = stack_secrets.fill(given.rotate)

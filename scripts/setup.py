@@ -2,12 +2,13 @@
 
 import argparse
 
-from continuous_training import command, setup
+from continuous_training import command
+from continuous_training.stages import set_up
 
 
 def main(_: argparse.Namespace) -> None:
     """Start a run from the environment's MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, TRIGGER and REASON."""
-    setup.begin().write()
+    set_up.begin().write()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 import argparse
 import logging
 
-from continuous_training import command, settings, snapshot
+from continuous_training import command, settings
 from continuous_training.documents import Run, Snapshot
+from continuous_training.stages import snapshot
 
 
 def main(_: argparse.Namespace) -> None:

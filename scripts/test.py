@@ -2,8 +2,9 @@
 
 import argparse
 
-from continuous_training import command, test
+from continuous_training import command
 from continuous_training.documents import Run, Stopwatch, Tests
+from continuous_training.stages import test
 
 SECRETS = """\
 environment, for --jenkins (what needs one that is not set is skipped):

@@ -2,7 +2,8 @@
 
 import argparse
 
-from continuous_training import command, tunnel
+from continuous_training import command
+from continuous_training.jenkins import tunnel
 
 SECRET = "scripts/ct secrets --show"  # noqa: S105 - a command that shows one
 

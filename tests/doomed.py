@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 
-from continuous_training import deploy, register, registry, rollback, settings
+from continuous_training import settings
 from continuous_training.documents import Stopwatch
+from continuous_training.registry import connection
+from continuous_training.stages import deploy, register, roll_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,10 +54,10 @@ def live(survives: int, environment: dict[str, str], folder: Path, work: Callabl
 
 
 def register_and_deploy(run: Run, candidate: Candidate, verdict: Verdict) -> None:
-    client, timer = registry.open_client(), Stopwatch(run.build_tag)
+    client, timer = connection.open_client(), Stopwatch(run.build_tag)
     registered = register.register(client, run, candidate, verdict, timer)
     deploy.deploy(client, run, settings.load(run.model), candidate, registered, verdict, timer)
 
 
-def roll_back() -> None:
-    rollback.roll_back(registry.open_client(), "toy", "it predicts nonsense", Stopwatch("ct-9"))
+def roll_back_champion() -> None:
+    roll_back.roll_back(connection.open_client(), "toy", "it predicts nonsense", Stopwatch("ct-9"))

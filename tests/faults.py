@@ -28,10 +28,11 @@ import requests
 
 from cloud.tracking import Tracking
 from conftest import wait_until
-from continuous_training import golden, registry
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions
 from continuous_training.serving import daemon
 from continuous_training.serving.workers import listen
+from continuous_training.versions import golden_predictions, loading
 from load import Counts, Load
 from pipeline import Pipeline
 from server import Processes
@@ -143,7 +144,7 @@ class Versions:
         """Make a version that answers otherwise than it did offline."""
         number = self._make()
         run_id = self._client.get_model_version("toy", number).run_id
-        (kept,) = Path(".ct/artifacts").rglob(f"{run_id}/artifacts/{golden.FILE}")
+        (kept,) = Path(".ct/artifacts").rglob(f"{run_id}/artifacts/{golden_predictions.FILE}")
         told = json.loads(kept.read_text())
         told["predictions"][0][0] += 0.001
         kept.write_text(json.dumps(told))
@@ -151,7 +152,7 @@ class Versions:
 
     def promote(self, number: str) -> None:
         """Make a version champion, or champion again."""
-        self._client.set_registered_model_alias("toy", registry.CHAMPION, number)
+        self._client.set_registered_model_alias("toy", model_versions.CHAMPION, number)
 
     def load(self, url: str) -> Load:
         """Make a load on a server, which holds each answer against what its version says offline."""
@@ -165,7 +166,7 @@ class Versions:
         run.register(judged=False)
         self._client = run.client
         number = run.registered.model_version
-        estimator = registry.load(f"models:/toy/{number}", run.given.model.trusted_types)
+        estimator = loading.load(f"models:/toy/{number}", run.given.model.trusted_types)
         self.expected[number] = estimator.predict_proba(self._asked).tolist()
         return number
 
@@ -238,7 +239,7 @@ class Watched(Processes):
         host, _, port = self.url.removeprefix("http://").rpartition(":")
         try:
             listen(host, int(port), shared=False).close()
-        except Problem:
+        except UserError:
             return False
         return not any(daemon.alive(pid) for pid in pids)
 

@@ -17,9 +17,11 @@ import pytest
 import sqlglot
 
 from conftest import ROOT
-from continuous_training import settings, snapshot, warehouse
+from continuous_training import settings
+from continuous_training.data import warehouse
 from continuous_training.documents import Stopwatch
-from continuous_training.watermark.counted import counted
+from continuous_training.monitoring.new_data.counted import counted
+from continuous_training.stages import snapshot
 from flight_delays import sample
 from toy import a_run
 
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from continuous_training.documents import Snapshot
+    from continuous_training.monitoring.new_data.counted import Counted
     from continuous_training.settings import Settings
-    from continuous_training.watermark.counted import Counted
 
 MODEL = "flight_delays"
 FIRST, LAST = "2013-01-14T20", "2013-01-17"  # one day to train on and one to judge by, and the four hours before

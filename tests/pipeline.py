@@ -8,21 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from continuous_training import (
-    check_data,
-    compare,
-    deploy,
-    fit,
-    plan,
-    promotion,
-    register,
-    registry,
-    settings,
-    setup,
-    snapshot,
-    train,
-)
+from continuous_training import settings
 from continuous_training.documents import ModelCheck, Stopwatch, Verdict
+from continuous_training.registry import connection, model_versions, promotion
+from continuous_training.stages import check_data, compare, deploy, fit, plan, register, set_up, snapshot, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,16 +29,16 @@ class Pipeline:
         for name, value in parameters.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setitem(train.COMPUTE, "local", self._fit_here)
-        self.run: Run = setup.begin()
+        self.run: Run = set_up.begin()
         self.given = settings.load(self.run.model)
 
     @cached_property
     def client(self) -> MlflowClient:
-        return registry.open_client()
+        return connection.open_client()
 
     @property
     def aliases(self) -> dict[str, str]:
-        found = registry.registered(self.client, self.run.model)
+        found = model_versions.registered_model(self.client, self.run.model)
         return {alias: str(number) for alias, number in found.aliases.items()} if found else {}
 
     @property
@@ -82,7 +71,7 @@ class Pipeline:
     def win(self) -> Verdict:
         """Let the candidate win, whatever Compare would say."""
         self.train()
-        champion = registry.holder(self.client, self.run.model, registry.CHAMPION)
+        champion = model_versions.by_alias(self.client, self.run.model, model_versions.CHAMPION)
         self.verdict = Verdict(
             decision="promote",
             said="it is to win",
@@ -101,16 +90,16 @@ class Pipeline:
         self.registered = register.register(self.client, self.run, self.candidate, verdict, self.timer)
         return self.registered
 
-    def promote(self, *, judged: bool = True) -> registry.Version:
+    def promote(self, *, judged: bool = True) -> model_versions.Version:
         """Make the candidate champion, as Deploy does when every server follows."""
         self.register(judged=judged)
         return self.promote_registered()
 
-    def promote_registered(self) -> registry.Version:
+    def promote_registered(self) -> model_versions.Version:
         number = self.registered.model_version
         with promotion.turn(self.client, self.run.model, self.run.build_tag, "promoting") as turn:
             turn.prove(turn.promote(number, self.verdict.champion, force=False))
-        version = registry.find(self.client, self.run.model, number)
+        version = model_versions.by_number(self.client, self.run.model, number)
         assert version is not None
         return version
 

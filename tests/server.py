@@ -18,7 +18,7 @@ import requests
 
 from application import Application
 from conftest import ROOT
-from continuous_training import registry
+from continuous_training.registry import connection
 from continuous_training.serving import app
 from continuous_training.serving.batches import Batches
 from continuous_training.serving.board import Board
@@ -68,7 +68,7 @@ class Server(Asked):
         self._up = ExitStack()
         self._shared = shared = Path(self._up.enter_context(tempfile.TemporaryDirectory()))
         cache, metrics, board = Cache("toy"), Metrics(), Board(shared / "board", 1)
-        self.follower = Follower(registry.open_client, "toy", cache, shared)
+        self.follower = Follower(connection.open_client, "toy", cache, shared)
         memory = Memory(shared, cache, ("numpy.dtype",), ("id",), board.post)
         batches = Batches(metrics, None, waiting)
         self.url = f"http://127.0.0.1:{free_port()}"

@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from continuous_training import registry
 from continuous_training.comparison.evaluation import RecordedClassifier
 from continuous_training.documents import Part, Snapshot, Stopwatch
-from continuous_training.monitor import distances, reference
+from continuous_training.monitoring import distances, reference
+from continuous_training.registry import model_versions, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow import MlflowClient
 
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
 MODEL = "wide"
@@ -123,12 +123,12 @@ def snapshot(folder: Path, count: int) -> Snapshot:
 
 def champion(client: MlflowClient, given: Settings, taken: Snapshot) -> Version:
     """Register a champion that has learnt a snapshot, as far as the monitor looks at one."""
-    run_id = client.create_run(registry.experiment(client, MODEL)).info.run_id
+    run_id = client.create_run(runs.experiment(client, MODEL)).info.run_id
     keep(client, run_id, given, taken)
     client.create_registered_model(MODEL)
     number = client.create_model_version(MODEL, f"runs:/{run_id}/model", run_id).version
-    client.set_registered_model_alias(MODEL, registry.CHAMPION, number)
-    found = registry.find(client, MODEL, number)
+    client.set_registered_model_alias(MODEL, model_versions.CHAMPION, number)
+    found = model_versions.by_number(client, MODEL, number)
     assert found is not None
     return found
 

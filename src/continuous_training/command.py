@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def add_jenkins(arguments: argparse.ArgumentParser) -> None:
 def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.ArgumentParser) -> NoReturn:
     """Parse the command line, run `body` and leave with its exit code (None is 0).
 
-    Results belong on standard output, so the log goes to standard error. A Problem ends as one line and its own
+    Results belong on standard output, so the log goes to standard error. A UserError ends as one line and its own
     exit code; any other exception does too, with 1, but names its type, for it is an error in this program.
     """
     given = arguments.parse_args()
@@ -80,7 +80,7 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
     except Exception as error:
         if given.debug:
             raise
-        said = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error} (--debug shows where)"
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error} (--debug shows where)"
         print(f"{arguments.prog}: error: {' '.join(said.split())}", file=sys.stderr)
-        code = error.exit_code if isinstance(error, Problem) else FAILURE
+        code = error.exit_code if isinstance(error, UserError) else FAILURE
     sys.exit(code)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 BUILD = Path("build")
 IN_WORDS = BUILD / "verdict.txt"
@@ -52,11 +52,11 @@ class Document(Value):
         """Read the document that this run's stage wrote; which run this is, build/run.json says.
 
         Raises:
-            Problem: it is missing, is no such document, or belongs to another run.
+            UserError: it is missing, is no such document, or belongs to another run.
         """
         found = cls.find()
         if found is None:
-            raise Problem(f"{cls.path()} is missing: run scripts/ct {cls.verb} first")
+            raise UserError(f"{cls.path()} is missing: run scripts/ct {cls.verb} first")
         return found
 
     @classmethod
@@ -69,9 +69,11 @@ class Document(Value):
         try:
             document = cls.model_validate_json(text)
         except ValidationError as error:
-            raise Problem(f"{cls.path()} is not a {cls.noun} document of this version: {first(error)}") from error
+            raise UserError(f"{cls.path()} is not a {cls.noun} document of this version: {first(error)}") from error
         if not isinstance(document, Run) and document.build_tag != (current := Run.read()).build_tag:
-            raise Problem(f"{cls.path()} is of run {document.build_tag}, not {current.build_tag}: run the stage again")
+            raise UserError(
+                f"{cls.path()} is of run {document.build_tag}, not {current.build_tag}: run the stage again"
+            )
         return document
 
     @classmethod

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from continuous_training import settings
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,10 +29,10 @@ def python(lock: Path, made_in: Path = FOLDER) -> Path:
     Its name is that of the lock's folder. Others who want it meanwhile wait.
 
     Raises:
-        Problem: there is no such lock, or the packages cannot be had.
+        UserError: there is no such lock, or the packages cannot be had.
     """
     if not lock.exists():
-        raise Problem(f"there is no {lock}, which says what is in that environment")
+        raise UserError(f"there is no {lock}, which says what is in that environment")
     folder = made_in.absolute() / lock.parent.name
     made_from = f"{folder}\n{sys.version}\n{hashlib.sha256(lock.read_bytes()).hexdigest()}\n"
     mark = folder / ".set-up"  # written last
@@ -48,7 +48,7 @@ def _make(folder: Path, lock: Path, said: Path) -> None:
     try:
         from uv import find_uv_bin
     except ImportError:
-        raise Problem("uv is not installed, which makes environments: pip install '.[ingest]'") from None
+        raise UserError("uv is not installed, which makes environments: pip install '.[ingest]'") from None
     log.info("Setting up the environment of %s, once (log: %s)", lock, said)
     shutil.rmtree(folder, ignore_errors=True)
     uv, interpreter = find_uv_bin(), str(folder / "bin" / "python")
@@ -60,7 +60,7 @@ def _make(folder: Path, lock: Path, said: Path) -> None:
         for step in steps:
             done = subprocess.run([uv, *step], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
             if done.returncode:
-                raise Problem(f"the environment of {lock} cannot be made: see {said}")
+                raise UserError(f"the environment of {lock} cannot be made: see {said}")
 
 
 @contextmanager

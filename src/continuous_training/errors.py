@@ -1,13 +1,13 @@
-"""The one exception for what a person can mend."""
+"""Errors that a user can correct. Each carries the exit code with which the program ends."""
 
 
-class Problem(Exception):  # noqa: N818 - a broken setting is a problem to solve, not an error in this program
-    """Something outside this program is wrong: one line that says what, and what to do about it."""
+class UserError(Exception):
+    """Something outside this program is wrong: one line says what, and what to do about it."""
 
     exit_code = 1
 
 
-class Misuse(Problem):
-    """What was asked for cannot be understood; nothing was begun."""
+class UsageError(UserError):
+    """The command line or the environment is wrong; nothing was begun."""
 
     exit_code = 2

@@ -8,7 +8,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ def post(address: str, body: dict[str, Any], who: str, sign: Sign | None = None)
     """Post a body, and return what is answered, whatever that is; busy servers are asked four times in all.
 
     Raises:
-        Problem: nobody answers. `who` is named in it, and the address is not: it may be a secret.
+        UserError: nobody answers. `who` is named in it, and the address is not: it may be a secret.
     """
     with requests.Session() as session:
         for scheme in ("https://", "http://"):
@@ -31,17 +31,17 @@ def post(address: str, body: dict[str, Any], who: str, sign: Sign | None = None)
         try:
             return session.post(address, json=body, auth=sign, timeout=SECONDS, allow_redirects=False)
         except requests.RequestException as error:
-            raise Problem(f"{who} cannot be reached ({type(error).__name__})") from None
+            raise UserError(f"{who} cannot be reached ({type(error).__name__})") from None
 
 
 def bearer(token: str, variable: str) -> Sign:
     """Make what signs a request with a token; requests lets a .netrc replace a header, but not this.
 
     Raises:
-        Problem: no header can hold the token of that variable; the libraries' own errors would show it in the log.
+        UserError: no header can hold the token of that variable; the libraries' own errors would show it in the log.
     """
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise Problem(f"{variable} is no token: it has more in it than letters, digits and signs")
+        raise UserError(f"{variable} is no token: it has more in it than letters, digits and signs")
 
     def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {token}"

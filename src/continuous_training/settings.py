@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from continuous_training.documents import Scalar, Value, first
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 SOURCES = Path("src")
 BRANCH = "main"  # the one that trains; the Jenkinsfile ends a run of any other after Lint and Test
@@ -313,10 +313,10 @@ class Settings(Value):
         """What EC2 may use.
 
         Raises:
-            Problem: nothing is said of it.
+            UserError: nothing is said of it.
         """
         if self.compute is None:
-            raise Problem("COMPUTE=ec2 needs a section compute in training.yaml")
+            raise UserError("COMPUTE=ec2 needs a section compute in training.yaml")
         return self.compute
 
     @property
@@ -329,20 +329,20 @@ def load(model: str) -> Settings:
     """Read src/<model>/training.yaml.
 
     Raises:
-        Problem: the package, the file or one of its keys is missing, unknown or malformed.
+        UserError: the package, the file or one of its keys is missing, unknown or malformed.
     """
     path = SOURCES / model / "training.yaml"
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         others = ", ".join(sorted(found.parent.name for found in SOURCES.glob("*/training.yaml")))
-        raise Problem(f"MODEL={model}: there is no {path}; the models here are: {others or 'none'}") from None
+        raise UserError(f"MODEL={model}: there is no {path}; the models here are: {others or 'none'}") from None
     try:
         return Settings.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise Problem(f"{path} is not YAML: {error}") from error
+        raise UserError(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
-        raise Problem(f"{path}: {first(error)}") from error
+        raise UserError(f"{path}: {first(error)}") from error
 
 
 def as_of(given: str, clock: date | None) -> datetime:
@@ -352,7 +352,7 @@ def as_of(given: str, clock: date | None) -> datetime:
     asked for.
 
     Raises:
-        Problem: AS_OF is neither a date nor a time in ISO 8601.
+        UserError: AS_OF is neither a date nor a time in ISO 8601.
     """
     if not given.strip():
         day = clock or datetime.now(UTC).date()
@@ -360,7 +360,7 @@ def as_of(given: str, clock: date | None) -> datetime:
     try:
         moment = datetime.fromisoformat(given.strip())
     except ValueError:
-        raise Problem(f"AS_OF={given} is not a date: write it as 2013-04-01 or 2013-04-01T12:00") from None
+        raise UserError(f"AS_OF={given} is not a date: write it as 2013-04-01 or 2013-04-01T12:00") from None
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 

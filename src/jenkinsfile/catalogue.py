@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.jenkinsfile import credentials, files, flow, questions, reports, shell
+from jenkinsfile import credentials, files, flow, questions, reports, shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from continuous_training.jenkinsfile.context import Body, Context
-    from continuous_training.jenkinsfile.given import Given
+    from jenkinsfile.context import Body, Context
+    from jenkinsfile.given import Given
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile import patterns
-from continuous_training.jenkinsfile.catalogue import CONDITIONS
-from continuous_training.jenkinsfile.operators import equal
-from continuous_training.jenkinsfile.steps import LOCAL_CAUSE, evaluate
-from continuous_training.jenkinsfile.values import Value, text, truth
+from jenkinsfile import patterns
+from jenkinsfile.catalogue import CONDITIONS
+from jenkinsfile.operators import equal
+from jenkinsfile.steps import LOCAL_CAUSE, evaluate
+from jenkinsfile.values import Value, text, truth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from continuous_training.jenkinsfile.context import Context
-    from continuous_training.jenkinsfile.model import Call, When
+    from jenkinsfile.context import Context
+    from jenkinsfile.model import Call, When
 
 CHANGE_REQUEST = {"id": "ID", "authorEmail": "AUTHOR_EMAIL"}  # other attributes are their own names in upper case
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from continuous_training.jenkinsfile.builds import Record, StageRecord, save
-from continuous_training.jenkinsfile.interruption import Interruption
-from continuous_training.jenkinsfile.results import Result
+from jenkinsfile.builds import Record, StageRecord, save
+from jenkinsfile.interruption import Interruption
+from jenkinsfile.results import Result
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from continuous_training.jenkinsfile.console import Console
-    from continuous_training.jenkinsfile.model import Position, Stage
+    from jenkinsfile.console import Console
+    from jenkinsfile.model import Position, Stage
 
 
 @dataclass

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile.results import StepFailed
+from jenkinsfile.results import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from continuous_training.jenkinsfile.given import Given
-    from continuous_training.jenkinsfile.masking import Secrets
+    from jenkinsfile.given import Given
+    from jenkinsfile.masking import Secrets
 
 BINDINGS = {
     "string": ("credentialsId", "variable"),
@@ -72,7 +72,7 @@ def for_environment(name: str, identifier: str, environment: Mapping[str, str]) 
     if reason := missing(identifier, environment, pair=None):
         if passes_on(name, identifier):
             return {}
-        raise StepFailed(f"the credential «{identifier}» is missing: set {reason}")
+        raise StepError(f"the credential «{identifier}» is missing: set {reason}")
     if not _is_pair(identifier, environment):
         return {name: environment[variable(identifier)]}
     user, password = _pair(identifier, environment)
@@ -84,7 +84,7 @@ def for_binding(kind: str, given: Given, environment: Mapping[str, str]) -> dict
     identifier = given.text("credentialsId")
     pair = kind in PAIRS
     if reason := missing(identifier, environment, pair=pair):
-        raise StepFailed(f"the credential «{identifier}» is missing: set {reason}")
+        raise StepError(f"the credential «{identifier}» is missing: set {reason}")
     if not pair:
         return {given.text("variable"): environment[variable(identifier)]}
     user, password = _pair(identifier, environment)

@@ -13,11 +13,11 @@ from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
 from lark.visitors import Interpreter
 
-from continuous_training.jenkinsfile import methods, operators
-from continuous_training.jenkinsfile.model import Expression, JenkinsfileError, Position
-from continuous_training.jenkinsfile.strings import content, unescape
-from continuous_training.jenkinsfile.unexpected import offset, word_at
-from continuous_training.jenkinsfile.values import EvaluationError, Value, kind, member_of, text, truth
+from jenkinsfile import methods, operators
+from jenkinsfile.model import Expression, JenkinsfileError, Position
+from jenkinsfile.strings import content, unescape
+from jenkinsfile.unexpected import offset, word_at
+from jenkinsfile.values import EvaluationError, Value, kind, member_of, text, truth
 
 GRAMMAR = Path(__file__).with_name("expressions.lark")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile import patterns
-from continuous_training.jenkinsfile.results import StepFailed
+from jenkinsfile import patterns
+from jenkinsfile.results import StepError
 
 if TYPE_CHECKING:
-    from continuous_training.jenkinsfile.context import Body, Context
-    from continuous_training.jenkinsfile.given import Given
+    from jenkinsfile.context import Body, Context
+    from jenkinsfile.given import Given
 
 
 def file_exists(context: Context, given: Given, _body: Body) -> bool:
@@ -24,7 +24,7 @@ def read_file(context: Context, given: Given, _body: Body) -> str:
     try:
         return path.read_text(encoding=given.text("encoding", "UTF-8"), errors="replace")
     except (OSError, LookupError) as error:
-        raise StepFailed(f"cannot read {path}: {error}") from None
+        raise StepError(f"cannot read {path}: {error}") from None
 
 
 def write_file(context: Context, given: Given, _body: Body) -> None:
@@ -34,7 +34,7 @@ def write_file(context: Context, given: Given, _body: Body) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(given.text("text"), encoding=given.text("encoding", "UTF-8"))
     except (OSError, LookupError) as error:
-        raise StepFailed(f"cannot write {path}: {error}") from None
+        raise StepError(f"cannot write {path}: {error}") from None
 
 
 def change_directory(context: Context, given: Given, body: Body) -> None:
@@ -43,7 +43,7 @@ def change_directory(context: Context, given: Given, body: Body) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StepFailed(f"cannot use {directory}: {error}") from None
+        raise StepError(f"cannot use {directory}: {error}") from None
     body(context.within(directory=directory.resolve()))
 
 
@@ -66,7 +66,7 @@ def stash(context: Context, given: Given, _body: Body) -> None:
     name = given.text("name")
     found = patterns.find(context.directory, given.text("includes", "**"), given.text("excludes", ""))
     if not found and not given.flag("allowEmpty"):
-        raise StepFailed(f"no files are included in the stash «{name}»")
+        raise StepError(f"no files are included in the stash «{name}»")
     folder = context.build.folder / "stashes" / name
     shutil.rmtree(folder, ignore_errors=True)
     for file in found:
@@ -81,5 +81,5 @@ def unstash(context: Context, given: Given, _body: Body) -> None:
     """Bring the files of a stash back."""
     folder = context.build.folder / "stashes" / given.text("name")
     if not folder.is_dir():
-        raise StepFailed(f"no such saved stash «{folder.name}»")
+        raise StepError(f"no such saved stash «{folder.name}»")
     shutil.copytree(folder, context.directory, dirs_exist_ok=True)

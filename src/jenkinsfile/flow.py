@@ -5,24 +5,24 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from continuous_training.jenkinsfile import credentials
-from continuous_training.jenkinsfile.given import Given
-from continuous_training.jenkinsfile.interruption import Interruption
-from continuous_training.jenkinsfile.results import Interrupted, Result, StepFailed
-from continuous_training.jenkinsfile.values import EvaluationError, text
+from jenkinsfile import credentials
+from jenkinsfile.given import Given
+from jenkinsfile.interruption import Interruption
+from jenkinsfile.results import InterruptedRunError, Result, StepError
+from jenkinsfile.values import EvaluationError, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from continuous_training.jenkinsfile.context import Body, Context
+    from jenkinsfile.context import Body, Context
 
 T = TypeVar("T")
-FAILURES = (StepFailed, EvaluationError, Interrupted)
+FAILURES = (StepError, EvaluationError, InterruptedRunError)
 
 
 def result_of(failure: Exception) -> Result:
     """Give the result that a failure means."""
-    return Result.ABORTED if isinstance(failure, Interrupted) else Result.FAILURE
+    return Result.ABORTED if isinstance(failure, InterruptedRunError) else Result.FAILURE
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def echo(context: Context, given: Given, _body: Body) -> None:
 
 def error(_context: Context, given: Given, _body: Body) -> NoReturn:
     """Fail."""
-    raise StepFailed(given.text("message"))
+    raise StepError(given.text("message"))
 
 
 def unstable(context: Context, given: Given, _body: Body) -> None:
@@ -67,7 +67,7 @@ def _catch(context: Context, given: Given, body: Body, build_result: Result, sta
     try:
         body(context)
     except FAILURES as caught:
-        interrupted = isinstance(caught, Interrupted)
+        interrupted = isinstance(caught, InterruptedRunError)
         if context.interruption.cause or (interrupted and not given.flag("catchInterruptions", default=True)):
             raise  # what ended is more than the body
         if message := given.text("message", ""):
@@ -110,7 +110,7 @@ def with_environment(context: Context, given: Given, body: Body) -> None:
     for entry in map(text, given.items("overrides")):
         name, equals, value = entry.partition("=")
         if not equals:
-            raise StepFailed(f"«withEnv» takes NAME=value, not «{entry}»")
+            raise StepError(f"«withEnv» takes NAME=value, not «{entry}»")
         name, plus, _ = name.partition("+")
         variables[name] = f"{value}:{variables[name]}" if plus and variables.get(name) else value
     body(context.within(environment=variables))

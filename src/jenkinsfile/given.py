@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.jenkinsfile.results import Result, StepFailed
-from continuous_training.jenkinsfile.values import Value, kind, text
+from jenkinsfile.results import Result, StepError
+from jenkinsfile.values import Value, kind, text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from continuous_training.jenkinsfile.context import Context
+    from jenkinsfile.context import Context
 
 UNITS = {
     "NANOSECONDS": 1e-9,
@@ -24,7 +24,7 @@ UNITS = {
 
 
 class Given:
-    """Evaluated arguments. Every method raises StepFailed if the value is missing or of another kind."""
+    """Evaluated arguments. Every method raises StepError if the value is missing or of another kind."""
 
     def __init__(self, step: str, values: dict[str, Value]) -> None:
         self.step = step
@@ -83,8 +83,8 @@ class Given:
     def _value(self, name: str, default: Value) -> Value:
         value = self.values.get(name, default)
         if name not in self.values and default is None:
-            raise StepFailed(f"«{self.step}» needs its argument «{name}»")
+            raise StepError(f"«{self.step}» needs its argument «{name}»")
         return value
 
-    def _wrong(self, name: str, wanted: str, value: Value) -> StepFailed:
-        return StepFailed(f"«{self.step}» takes {wanted} as «{name}», not {kind(value)}")
+    def _wrong(self, name: str, wanted: str, value: Value) -> StepError:
+        return StepError(f"«{self.step}» takes {wanted} as «{name}», not {kind(value)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from continuous_training.jenkinsfile.results import Interrupted
+from jenkinsfile.results import InterruptedRunError
 
 POLL = 0.05  # seconds between two looks
 
@@ -16,19 +16,19 @@ class Interruption:
         self._around = around
         self._seconds = seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._cause: Interrupted | None = None
+        self._cause: InterruptedRunError | None = None
 
-    def interrupt(self, cause: Interrupted) -> None:
+    def interrupt(self, cause: InterruptedRunError) -> None:
         """End the scope; only the first cause counts."""
         self._cause = self._cause or cause
 
     @property
-    def cause(self) -> Interrupted | None:
+    def cause(self) -> InterruptedRunError | None:
         """Why the scope has ended, or None while it has not."""
         if self._around is not None and (cause := self._around.cause):
             return cause
         if self._cause is None and self._deadline is not None and time.monotonic() >= self._deadline:
-            self._cause = Interrupted(f"the timeout of {self._seconds:g} s has been exceeded")
+            self._cause = InterruptedRunError(f"the timeout of {self._seconds:g} s has been exceeded")
         return self._cause
 
     def check(self) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile import parameters
-from continuous_training.jenkinsfile.masking import MASK
-from continuous_training.jenkinsfile.strings import content
-from continuous_training.jenkinsfile.values import text
+from jenkinsfile import parameters
+from jenkinsfile.masking import MASK
+from jenkinsfile.strings import content
+from jenkinsfile.values import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from continuous_training.jenkinsfile.model import Argument, Call, Pipeline, PostCondition, Stage
+    from jenkinsfile.model import Argument, Call, Pipeline, PostCondition, Stage
 
 WIDTH = 110
 

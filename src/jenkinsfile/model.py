@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from continuous_training.problem import Misuse
+from jenkinsfile.errors import UsageError
 
 
 @dataclass(frozen=True, order=True)
@@ -15,7 +15,7 @@ class Position:
     column: int = 1
 
 
-class JenkinsfileError(Misuse):
+class JenkinsfileError(UsageError):
     """The Jenkinsfile cannot be read, or says something that a local run cannot do: `Jenkinsfile:34: the step ...`."""
 
     def __init__(self, message: str, position: Position, file: str = "Jenkinsfile", *, column: bool = False) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.jenkinsfile import expressions
-from continuous_training.jenkinsfile.model import Call, JenkinsfileError
-from continuous_training.jenkinsfile.values import EvaluationError, Value, text
-from continuous_training.problem import Misuse
+from jenkinsfile import expressions
+from jenkinsfile.errors import UsageError
+from jenkinsfile.model import Call, JenkinsfileError
+from jenkinsfile.values import EvaluationError, Value, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BOOLEANS = {"true": True, "false": False}
 
 
-class ParameterError(Misuse):
+class ParameterError(UsageError):
     """A `-P NAME=VALUE` that the Jenkinsfile does not allow."""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedInput, VisitError
 
-from continuous_training.jenkinsfile.model import (
+from jenkinsfile.model import (
     Agent,
     Argument,
     Axis,
@@ -25,8 +25,8 @@ from continuous_training.jenkinsfile.model import (
     Variable,
     When,
 )
-from continuous_training.jenkinsfile.strings import content
-from continuous_training.jenkinsfile.unexpected import complaint
+from jenkinsfile.strings import content
+from jenkinsfile.unexpected import complaint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile.catalogue import POST
-from continuous_training.jenkinsfile.flow import FAILURES, result_of
-from continuous_training.jenkinsfile.interruption import Interruption
-from continuous_training.jenkinsfile.results import Result
-from continuous_training.jenkinsfile.steps import execute
+from jenkinsfile.catalogue import POST
+from jenkinsfile.flow import FAILURES, result_of
+from jenkinsfile.interruption import Interruption
+from jenkinsfile.results import Result
+from jenkinsfile.steps import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from continuous_training.jenkinsfile.context import Context
-    from continuous_training.jenkinsfile.model import PostCondition
+    from jenkinsfile.context import Context
+    from jenkinsfile.model import PostCondition
 
 FIXED_FROM = frozenset({Result.FAILURE, Result.UNSTABLE})
 REGRESSED_TO = frozenset({Result.FAILURE, Result.UNSTABLE, Result.ABORTED})

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from continuous_training.jenkinsfile.interruption import POLL, Interruption
-from continuous_training.jenkinsfile.results import StepFailed
+from jenkinsfile.interruption import POLL, Interruption
+from jenkinsfile.results import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,7 +38,7 @@ def run_script(
     """Run a shell script as Jenkins does and give its exit code and, if asked to capture it, its standard output.
 
     Output goes to a file that is followed: a daemon that the script leaves behind holds nothing up. The scope's end
-    ends the script and all its processes, and raises the scope's cause. StepFailed: it could not be started.
+    ends the script and all its processes, and raises the scope's cause. StepError: it could not be started.
     """
     temporary.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="durable-", dir=temporary) as folder:
@@ -58,7 +58,7 @@ def run_script(
                     start_new_session=True,
                 )
             except OSError as error:
-                raise StepFailed(f"the script cannot be started: {error}") from None
+                raise StepError(f"the script cannot be started: {error}") from None
             while process.returncode is None:
                 try:
                     process.wait(timeout=POLL)

@@ -9,12 +9,12 @@ import sys
 import termios
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile.interruption import POLL
-from continuous_training.jenkinsfile.results import Interrupted
+from jenkinsfile.interruption import POLL
+from jenkinsfile.results import InterruptedRunError
 
 if TYPE_CHECKING:
-    from continuous_training.jenkinsfile.context import Body, Context
-    from continuous_training.jenkinsfile.given import Given
+    from jenkinsfile.context import Body, Context
+    from jenkinsfile.given import Given
 
 YES = frozenset({"y", "yes"})
 
@@ -23,17 +23,17 @@ def ask(context: Context, given: Given, _body: Body) -> str | None:
     """Ask and wait; gives the name of who approved if `submitterParameter` asks for it, as Jenkins does.
 
     `submitter` restricts nobody here: whoever sits at this terminal could run the commands by hand as well.
-    Interrupted: the answer is no, or nobody is there to give one.
+    InterruptedRunError: the answer is no, or nobody is there to give one.
     """
     message, ok = given.text("message", "Proceed?").strip("\n"), given.text("ok", "Proceed")
     subject = message.partition("\n")[0]
     context.say(message)
     if not sys.stdin.isatty():
-        raise Interrupted(f"«{subject}» waits for an answer, and nobody is at the terminal")
+        raise InterruptedRunError(f"«{subject}» waits for an answer, and nobody is at the terminal")
     termios.tcflush(sys.stdin, termios.TCIFLUSH)  # keys that were pressed before the question do not answer it
     context.say(f"[{ok}: y, Abort: n]", "bold")
     if _answer(context).strip().lower() not in {*YES, ok.lower()}:
-        raise Interrupted(f"«{subject}» was answered with no")
+        raise InterruptedRunError(f"«{subject}» was answered with no")
     who = person()
     context.say(f"Approved by {who}")
     return who if given.text("submitterParameter", "") else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile import credentials
-from continuous_training.jenkinsfile.catalogue import (
+from jenkinsfile import credentials
+from jenkinsfile.catalogue import (
     CONDITIONS,
     CONDITIONS_OF_CONDITIONS,
     OPTIONS,
@@ -16,10 +16,10 @@ from continuous_training.jenkinsfile.catalogue import (
     STEPS,
     SYMBOLS,
 )
-from continuous_training.jenkinsfile.credentials import BINDINGS, PAIRS
-from continuous_training.jenkinsfile.expressions import Use, read, uses
-from continuous_training.jenkinsfile.methods import KNOWN
-from continuous_training.jenkinsfile.model import (
+from jenkinsfile.credentials import BINDINGS, PAIRS
+from jenkinsfile.expressions import Use, read, uses
+from jenkinsfile.methods import KNOWN
+from jenkinsfile.model import (
     Agent,
     Call,
     Expression,

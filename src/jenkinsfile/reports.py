@@ -7,15 +7,15 @@ import shutil
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from continuous_training.jenkinsfile import patterns
-from continuous_training.jenkinsfile.given import Given
-from continuous_training.jenkinsfile.results import Result, StepFailed
+from jenkinsfile import patterns
+from jenkinsfile.given import Given
+from jenkinsfile.results import Result, StepError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from continuous_training.jenkinsfile.context import Body, Context
-    from continuous_training.jenkinsfile.values import Value
+    from jenkinsfile.context import Body, Context
+    from jenkinsfile.values import Value
 
 
 def junit(context: Context, given: Given, _body: Body) -> dict[str, Value]:
@@ -26,7 +26,7 @@ def junit(context: Context, given: Given, _body: Body) -> dict[str, Value]:
         if given.flag("allowEmptyResults"):
             context.say(f"no test results in {wanted}")
             return {"totalCount": 0, "failCount": 0, "skipCount": 0, "passCount": 0}
-        raise StepFailed(f"no test report files were found in {wanted}: configuration error?")
+        raise StepError(f"no test report files were found in {wanted}: configuration error?")
     total = failed = skipped = 0
     for file in files:
         for case in _root(file).iter("testcase"):
@@ -48,7 +48,7 @@ def archive_artifacts(context: Context, given: Given, _body: Body) -> None:
         return
     files = patterns.find(context.directory, wanted, given.text("excludes", ""))
     if not files and not given.flag("allowEmptyArchive"):
-        raise StepFailed(f"no artifacts found that match {wanted}: configuration error?")
+        raise StepError(f"no artifacts found that match {wanted}: configuration error?")
     _copy(files, context.directory, context.build.folder / "archive")
     context.say(f"archived {len(files)} file(s)")
 
@@ -62,9 +62,7 @@ def publish_html(context: Context, given: Given, _body: Body) -> None:
     """Copy a folder to the build's `htmlreports/`, and remember the address of its first page."""
     target = given.values.get("target")
     if not isinstance(target, dict):
-        raise StepFailed(
-            "«publishHTML» takes a map: publishHTML(target: [reportDir: 'out', reportFiles: 'index.html'])"
-        )
+        raise StepError("«publishHTML» takes a map: publishHTML(target: [reportDir: 'out', reportFiles: 'index.html'])")
     report = Given("publishHTML", target)
     name = report.text("reportName", "HTML Report")
     folder = report.path("reportDir", context)
@@ -74,7 +72,7 @@ def publish_html(context: Context, given: Given, _body: Body) -> None:
         if report.flag("allowMissing"):
             context.say(f"no report {name}: {', '.join(pages)} not in {folder}")
             return
-        raise StepFailed(f"the report {name} is missing: {', '.join(pages)} not in {folder}")
+        raise StepError(f"the report {name} is missing: {', '.join(pages)} not in {folder}")
     copy = context.build.folder / "htmlreports" / re.sub(r"\W+", "_", name)
     _copy(patterns.find(folder, report.text("includes", "**/*")), folder, copy)
     context.build.reports.append((name, copy / first))
@@ -85,7 +83,7 @@ def _root(file: Path) -> ElementTree.Element:
     try:
         return ElementTree.parse(file).getroot()  # noqa: S314 - a file that this build's own tests wrote
     except (OSError, ElementTree.ParseError) as error:
-        raise StepFailed(f"{file} is no JUnit report: {error}") from None
+        raise StepError(f"{file} is no JUnit report: {error}") from None
 
 
 def _copy(files: list[Path], source: Path, target: Path) -> None:
@@ -95,4 +93,4 @@ def _copy(files: list[Path], source: Path, target: Path) -> None:
         try:
             shutil.copy2(file, copy)
         except OSError as error:
-            raise StepFailed(f"cannot copy {file}: {error}") from None
+            raise StepError(f"cannot copy {file}: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from continuous_training.problem import Problem
+from jenkinsfile.errors import PipelineError
 
 
 class Result(enum.IntEnum):
@@ -22,11 +22,11 @@ class Result(enum.IntEnum):
         return {Result.SUCCESS: 0, Result.UNSTABLE: 0, Result.ABORTED: 130}.get(self, 1)
 
 
-class StepFailed(Problem):
+class StepError(PipelineError):
     """A step failed: its stage and its build become FAILURE, unless something around the step catches it."""
 
 
-class Interrupted(Problem):
+class InterruptedRunError(PipelineError):
     """A timeout, a signal, a refused input or a failed neighbour ended what was running.
 
     `counts` tells whether the build is ABORTED by it: a failed neighbour (failFast) has said its own result already.

@@ -7,29 +7,29 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile import credentials, parameters, signals
-from continuous_training.jenkinsfile.builds import Builds
-from continuous_training.jenkinsfile.console import Console
-from continuous_training.jenkinsfile.context import Build, Context, StageState
-from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of, told
-from continuous_training.jenkinsfile.interruption import Interruption
-from continuous_training.jenkinsfile.masking import MASK, Secrets
-from continuous_training.jenkinsfile.post import run_post
-from continuous_training.jenkinsfile.processes import BUILD_COOKIE, end_marked
-from continuous_training.jenkinsfile.results import Result
-from continuous_training.jenkinsfile.stages import Rules, options, run_stages
-from continuous_training.jenkinsfile.steps import Symbol
-from continuous_training.jenkinsfile.variables import of_build, with_declared
-from continuous_training.problem import Misuse
+from jenkinsfile import credentials, parameters, signals
+from jenkinsfile.builds import Builds
+from jenkinsfile.console import Console
+from jenkinsfile.context import Build, Context, StageState
+from jenkinsfile.errors import UsageError
+from jenkinsfile.flow import FAILURES, repeat, result_of, told
+from jenkinsfile.interruption import Interruption
+from jenkinsfile.masking import MASK, Secrets
+from jenkinsfile.post import run_post
+from jenkinsfile.processes import BUILD_COOKIE, end_marked
+from jenkinsfile.results import Result
+from jenkinsfile.stages import Rules, options, run_stages
+from jenkinsfile.steps import Symbol
+from jenkinsfile.variables import of_build, with_declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from continuous_training.jenkinsfile.given import Given
-    from continuous_training.jenkinsfile.model import Pipeline, Stage
-    from continuous_training.jenkinsfile.parameters import Parameter
-    from continuous_training.jenkinsfile.refusals import Findings
+    from jenkinsfile.given import Given
+    from jenkinsfile.model import Pipeline, Stage
+    from jenkinsfile.parameters import Parameter
+    from jenkinsfile.refusals import Findings
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Order:
     start: str | None = None
 
 
-class OrderError(Misuse):
+class OrderError(UsageError):
     """The command line asks for what the Jenkinsfile does not have."""
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile.console import Output
-from continuous_training.jenkinsfile.processes import run_script
-from continuous_training.jenkinsfile.results import StepFailed
+from jenkinsfile.console import Output
+from jenkinsfile.processes import run_script
+from jenkinsfile.results import StepError
 
 if TYPE_CHECKING:
-    from continuous_training.jenkinsfile.context import Body, Context
-    from continuous_training.jenkinsfile.given import Given
+    from jenkinsfile.context import Body, Context
+    from jenkinsfile.given import Given
 
 
 def sh(context: Context, given: Given, _body: Body) -> int | str | None:
@@ -34,7 +34,7 @@ def sh(context: Context, given: Given, _body: Body) -> int | str | None:
     if wants_status:
         return code
     if code:
-        raise StepFailed(f"script returned exit code {code}")
+        raise StepError(f"script returned exit code {code}")
     return captured.decode(given.text("encoding", "UTF-8"), errors="replace") if wants_output else None
 
 

@@ -6,13 +6,13 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile.results import Interrupted
+from jenkinsfile.results import InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from continuous_training.jenkinsfile.context import Build
+    from jenkinsfile.context import Build
 
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,9 +37,9 @@ def heeded(build: Build) -> Iterator[Received]:
         name = signal.Signals(number).name
         if received.number is None:
             received.number = number
-            build.interruption.interrupt(Interrupted(f"interrupted by {name}"))
+            build.interruption.interrupt(InterruptedRunError(f"interrupted by {name}"))
         else:
-            build.last_interruption.interrupt(Interrupted(f"interrupted again by {name}"))
+            build.last_interruption.interrupt(InterruptedRunError(f"interrupted again by {name}"))
 
     before = {number: signal.signal(number, handle) for number in HEEDED}
     try:

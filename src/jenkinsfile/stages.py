@@ -7,21 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile import conditions
-from continuous_training.jenkinsfile.catalogue import OPTIONS
-from continuous_training.jenkinsfile.context import Context, StageState
-from continuous_training.jenkinsfile.flow import FAILURES, repeat, result_of, told
-from continuous_training.jenkinsfile.given import Given
-from continuous_training.jenkinsfile.interruption import Interruption
-from continuous_training.jenkinsfile.post import run_post
-from continuous_training.jenkinsfile.results import Interrupted, Result, StepFailed
-from continuous_training.jenkinsfile.steps import evaluate, execute, named, perform
-from continuous_training.jenkinsfile.variables import with_declared
+from jenkinsfile import conditions
+from jenkinsfile.catalogue import OPTIONS
+from jenkinsfile.context import Context, StageState
+from jenkinsfile.flow import FAILURES, repeat, result_of, told
+from jenkinsfile.given import Given
+from jenkinsfile.interruption import Interruption
+from jenkinsfile.post import run_post
+from jenkinsfile.results import InterruptedRunError, Result, StepError
+from jenkinsfile.steps import evaluate, execute, named, perform
+from jenkinsfile.variables import with_declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from continuous_training.jenkinsfile.model import Call, Input, Stage
+    from jenkinsfile.model import Call, Input, Stage
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run_stage(context: Context, stage: Stage, rules: Rules) -> Exception | None:
         failure = caught
         inside.stage.worsen(result_of(failure))
     record.result, record.seconds = inside.stage.result.name, round(time.monotonic() - began, 3)
-    if not (isinstance(failure, Interrupted) and not failure.counts):
+    if not (isinstance(failure, InterruptedRunError) and not failure.counts):
         context.stage.worsen(inside.stage.result)
         if failure:
             context.build.worsen(result_of(failure))
@@ -99,7 +99,7 @@ def _attempt(context: Context, stage: Stage, rules: Rules) -> bool:
     if failure:
         context.stage.worsen(result_of(failure))
     if run_post(context, stage.post, lambda: context.stage.result) and not failure:
-        failure = StepFailed(f"post of stage {stage.name} failed")
+        failure = StepError(f"post of stage {stage.name} failed")
     if failure:
         raise failure
     return True
@@ -144,7 +144,7 @@ def _run_parallel(context: Context, stages: Sequence[Stage], rules: Rules, *, fa
         if failure := run_stage(inner, stage, rules):
             failures.append(failure)
             if fail_fast:
-                scope.interrupt(Interrupted(f"the parallel stage {stage.name} failed (failFast)", counts=False))
+                scope.interrupt(InterruptedRunError(f"the parallel stage {stage.name} failed (failFast)", counts=False))
 
     with ThreadPoolExecutor(max_workers=len(stages)) as pool:
         for future in [pool.submit(branch, stage) for stage in stages]:

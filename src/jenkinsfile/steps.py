@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile import expressions
-from continuous_training.jenkinsfile.catalogue import STEPS, SYMBOLS
-from continuous_training.jenkinsfile.given import Given
-from continuous_training.jenkinsfile.questions import person
-from continuous_training.jenkinsfile.results import Result
-from continuous_training.jenkinsfile.values import EvaluationError, Value
+from jenkinsfile import expressions
+from jenkinsfile.catalogue import STEPS, SYMBOLS
+from jenkinsfile.given import Given
+from jenkinsfile.questions import person
+from jenkinsfile.results import Result
+from jenkinsfile.values import EvaluationError, Value
 
 if TYPE_CHECKING:
-    from continuous_training.jenkinsfile.context import Context
-    from continuous_training.jenkinsfile.model import Call, Expression
+    from jenkinsfile.context import Context
+    from jenkinsfile.model import Call, Expression
 
 SCM = "scm"
 LOCAL_CAUSE = "UserIdCause"  # somebody started this run by hand
@@ -30,7 +30,7 @@ class Symbol:
 
 
 def execute(context: Context, calls: Iterable[Call]) -> None:
-    """Run steps, one after the other. StepFailed, EvaluationError or Interrupted ends them."""
+    """Run steps, one after the other. StepError, EvaluationError or Interrupted ends them."""
     for call in calls:
         context.interruption.check()
         if call.code:  # a `script` block, which holds one expression here

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from continuous_training.problem import Problem
+from jenkinsfile.errors import PipelineError
 
 Value = Any  # null is None; strings, booleans, numbers, lists and maps are Python's; anything else is the scope's
 
 
-class EvaluationError(Problem):
+class EvaluationError(PipelineError):
     """An expression that reads well has no value: an unknown name, a missing method, the wrong kind of operand."""
 
 

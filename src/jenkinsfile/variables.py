@@ -5,18 +5,18 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile import credentials
-from continuous_training.jenkinsfile.processes import BUILD_COOKIE
-from continuous_training.jenkinsfile.results import StepFailed
-from continuous_training.jenkinsfile.steps import Symbol, evaluate
-from continuous_training.jenkinsfile.values import text
+from jenkinsfile import credentials
+from jenkinsfile.processes import BUILD_COOKIE
+from jenkinsfile.results import StepError
+from jenkinsfile.steps import Symbol, evaluate
+from jenkinsfile.values import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from continuous_training.jenkinsfile.context import Build, Context
-    from continuous_training.jenkinsfile.model import Variable
+    from jenkinsfile.context import Build, Context
+    from jenkinsfile.model import Variable
 
 JOB = "ct"
 
@@ -52,7 +52,7 @@ def with_declared(context: Context, variables: Iterable[Variable]) -> Context:
         value = evaluate(context, variable.value)
         if isinstance(value, Symbol):
             if value.name != "credentials":
-                raise StepFailed(f"«{variable.name}» cannot be «{value.name}»")
+                raise StepError(f"«{variable.name}» cannot be «{value.name}»")
             found = credentials.for_environment(variable.name, value.named.get("id", ""), context.build.credentials)
             context = context.with_variables(found)
         else:

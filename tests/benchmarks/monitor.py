@@ -103,7 +103,8 @@ def _compared(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
     import duckdb
 
     import wide
-    from continuous_training import registry, settings
+    from continuous_training import settings
+    from continuous_training.registry import connection
 
     os.chdir(folder)
     for name in ("CT_PREDICTIONS", "MLFLOW_TRACKING_URI", "AS_OF", "JENKINS_URL"):
@@ -113,7 +114,7 @@ def _compared(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
     (folder / "src" / wide.MODEL / "training.yaml").write_text(wide.TRAINING)
     measures = {name: "wasserstein" if name in wide.NUMBERS else "jensenshannon" for name in wide.FEATURES}
     (folder / "tests.json").write_text(json.dumps(measures))
-    client, model = registry.open_client(), settings.load(wide.MODEL)
+    client, model = connection.open_client(), settings.load(wide.MODEL)
     found: dict[str, dict[str, Any]] = {}
     for count in (few, many):
         taken = wide.snapshot(folder / "snapshot", count)
@@ -187,9 +188,9 @@ def _examination(laps: Laps) -> dict[str, float]:
         import ibis  # noqa: F401
         import mlflow  # noqa: F401
 
-        from continuous_training.monitor import distances, drift, examination, page, quality  # noqa: F401
-        from continuous_training.monitor.asked import Asked
-        from continuous_training.monitor.log import Log
+        from continuous_training.monitoring import distances, drift, examination, page, quality  # noqa: F401
+        from continuous_training.monitoring.asked import Asked
+        from continuous_training.monitoring.log import Log
     for owner, function, name in [
         *((Log, "asked", "counting the rows"), (quality, "nulls", "counting the rows")),
         *((Asked, "counts", "counting the rows"), (Asked, "sample", "drawing the sample")),
@@ -211,13 +212,14 @@ def _examination(laps: Laps) -> dict[str, float]:
 def _promotion(laps: Laps) -> dict[str, float]:
     with laps.part(OTHERS):
         import wide
-        from continuous_training import registry, settings
+        from continuous_training import settings
         from continuous_training.documents import Snapshot
+        from continuous_training.registry import connection, runs
 
-        client = registry.open_client()
+        client = connection.open_client()
     with laps.part(KEEPING):
         taken = Snapshot.model_validate_json(Path("snapshot.json").read_bytes())
-        run_id = client.create_run(registry.experiment(client, wide.MODEL)).info.run_id
+        run_id = client.create_run(runs.experiment(client, wide.MODEL)).info.run_id
         wide.keep(client, run_id, settings.load(wide.MODEL), taken)
     return {}
 

@@ -27,9 +27,9 @@ import pandas as pd
 import wide
 from conftest import aligned
 from continuous_training import settings
-from continuous_training.monitor import decision, distances, drift, profile
-from continuous_training.monitor.finding import Drift
-from continuous_training.monitor.reference import Learnt, Reference
+from continuous_training.monitoring import decision, distances, drift, profile
+from continuous_training.monitoring.finding import Drift
+from continuous_training.monitoring.reference import Learnt, Reference
 
 if TYPE_CHECKING:
     from continuous_training.settings import Settings

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import binomtest
 
-from continuous_training import ping, registry, settings
-from continuous_training.monitor.drift import PREDICTIONS
-from continuous_training.monitor.examination import Examiner
-from continuous_training.monitor.state import State
+from continuous_training import settings
+from continuous_training.jenkins import ping
+from continuous_training.monitoring.drift import PREDICTIONS
+from continuous_training.monitoring.examination import Examiner
+from continuous_training.monitoring.state import State
+from continuous_training.registry import connection, model_versions
 from continuous_training.replay import stages, workspace
 from continuous_training.replay.months import following
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from continuous_training.monitor.examination import Examination
+    from continuous_training.monitoring.examination import Examination
     from continuous_training.settings import Settings
 
 MODEL = "flight_delays"
@@ -65,18 +67,18 @@ class Looked:
         return f"{count} of {len(self.said)}: {count / len(self.said):.0%} ({sure.low:.0%} to {sure.high:.0%})"
 
 
-def champion(client: MlflowClient, as_of: datetime) -> registry.Version:
+def champion(client: MlflowClient, as_of: datetime) -> model_versions.Version:
     """Return the champion of a date in this workspace, made by the real stages if there is none yet."""
-    found = registry.holder(client, MODEL, registry.CHAMPION)
+    found = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
     if found is None:
         made = stages.run(as_of, lambda _: nullcontext(), name=f"{as_of:%Y-%m-%d}", reason="weeks of the monitor")
-        found = registry.holder(client, MODEL, registry.CHAMPION)
+        found = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
         if found is None:
             raise SystemExit(f"there is no champion of {as_of:%Y-%m-%d}: {made.said}")
     return found
 
 
-def look(client: MlflowClient, given: Settings, version: registry.Version, ends: Iterable[datetime]) -> Looked:
+def look(client: MlflowClient, given: Settings, version: model_versions.Version, ends: Iterable[datetime]) -> Looked:
     """Let the monitor look at the weeks before these moments, which remembers nothing of other weeks at first."""
     State().write(client, version)
     weeks = []
@@ -128,7 +130,7 @@ def main() -> None:
     url = workspace.absolute(given.warehouse_url)
     for as_of in asked.as_of or [datetime(2013, month, 1) for month in (4, 7, 10)]:
         with workspace.entered(MODEL, f"weeks-{as_of:%Y-%m-%d}", url, fresh=False):
-            client = registry.open_client()
+            client = connection.open_client()
             version = champion(client, as_of)
             _, trained_until, _ = settings.windows(given.data, as_of)
             learnt = look(client, given, version, before(trained_until - timedelta(days=asked.shift)))

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import requests
 
-from continuous_training import golden, registry, settings
-from continuous_training.problem import Problem
+from continuous_training import settings
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, model_versions
+from continuous_training.versions import golden_predictions, loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,14 +69,14 @@ def main() -> None:
     )
     options = given.parse_args()
     if shutil.which("wrk") is None:
-        raise Problem("wrk makes the load and is not here: install the package wrk")
-    os.environ["MLFLOW_TRACKING_URI"] = registry.tracking_uri()
+        raise UserError("wrk makes the load and is not here: install the package wrk")
+    os.environ["MLFLOW_TRACKING_URI"] = connection.tracking_uri()
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.workers))  # for all alike
-    client = registry.open_client()
-    champion = registry.holder(client, options.model, registry.CHAMPION)
+    client = connection.open_client()
+    champion = model_versions.by_alias(client, options.model, model_versions.CHAMPION)
     if champion is None:
-        raise Problem("there is no champion to serve: do scripts/ct run first")
-    rows, _ = golden.kept(champion.run_id)
+        raise UserError("there is no champion to serve: do scripts/ct run first")
+    rows, _ = golden_predictions.kept(champion.run_id)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as up:
         bodies = {count: _body(Path(folder), rows, count) for count in CONNECTIONS}
         starts, servers = {}, {}
@@ -136,7 +138,7 @@ def _running(name: str, command: Callable[[int], list[str]], body: Path) -> Iter
             except requests.ConnectionError:
                 time.sleep(0.02)
         else:
-            raise Problem(f"{name} does not answer: try {' '.join(command(port))}")
+            raise UserError(f"{name} does not answer: try {' '.join(command(port))}")
         seconds = time.monotonic() - began
         time.sleep(3)  # until its other workers are there
         yield seconds, url
@@ -162,11 +164,11 @@ def _load(url: str, folder: Path, body: Path, count: int, seconds: int) -> dict[
     return json.loads(said.strip().splitlines()[-1])
 
 
-def _bare(champion: registry.Version, model: str, rows: dict[str, Any]) -> dict[int, float]:
+def _bare(champion: model_versions.Version, model: str, rows: dict[str, Any]) -> dict[int, float]:
     """Return how many calls a second the model itself answers, in one process, for so many rows."""
     import pandas as pd
 
-    estimator = registry.load(champion.uri, settings.load(model).model.trusted_types)
+    estimator = loading.load(champion.uri, settings.load(model).model.trusted_types)
     floor = {}
     for count in CONNECTIONS:
         frame = pd.DataFrame((rows["data"] * count)[:count], columns=rows["columns"])
@@ -213,5 +215,5 @@ def _print(
 if __name__ == "__main__":
     try:
         main()
-    except Problem as error:
+    except UserError as error:
         sys.exit(f"error: {error}")

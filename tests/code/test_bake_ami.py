@@ -21,13 +21,13 @@ from cloud.call import Call
 from cloud.errors import Refusal
 from cloud.machine import Machines
 from conftest import ROOT, wait_until
-from continuous_training import bake_ami, settings
+from continuous_training import settings
 from continuous_training.compute.ec2 import aws as api
-from continuous_training.compute.ec2 import baking, images
+from continuous_training.compute.ec2 import bake_ami, baking, images
 from continuous_training.compute.ec2.aws import tagged
 from continuous_training.compute.ec2.place import PROJECT
 from continuous_training.documents import Run, Snapshot
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -157,7 +157,7 @@ class TestBaking:
         Path("src/toy/model.py").write_text("import a_package_that_the_lock_forgot\n")
         run, taken = prepare(monkeypatch)
         with Machines(account.aws, project / "machines", ROOT / ".venv"):  # noqa: SIM117 - the machines outlive it
-            with pytest.raises(Problem, match=r"there is no new image: training failed on i-\w+ with exit code 1"):
+            with pytest.raises(UserError, match=r"there is no new image: training failed on i-\w+ with exit code 1"):
                 bake_ami.bake(api.Aws(), run, settings.load("toy"), taken)
         assert "a_package_that_the_lock_forgot" in caplog.text
         assert account.images() == account.snapshots() == account.aws.leftovers() == []
@@ -180,7 +180,7 @@ class TestImage:
     def test_one_that_aws_fails_to_make_is_removed(self, account: Account) -> None:
         instance = account.launch()
         account.set_state("failed")
-        with pytest.raises(Problem, match="AWS made no image, it is failed"):
+        with pytest.raises(UserError, match="AWS made no image, it is failed"):
             baking.create(api.Aws(), instance, "lock", "commit")
         assert account.images() == account.snapshots() == []
 
@@ -202,7 +202,7 @@ class TestImage:
         account.set_state("pending")
         monkeypatch.setattr(baking, "LOOKS_EVERY", 0.01)
         monkeypatch.setattr(baking, "PATIENCE", 0.05)
-        with pytest.raises(Problem, match="AWS took more than"):
+        with pytest.raises(UserError, match="AWS took more than"):
             baking.create(api.Aws(), account.launch(), "lock", "commit")
         assert account.images() == account.snapshots() == []
 
@@ -211,7 +211,7 @@ class TestImage:
     ) -> None:
         account.set_state("failed")
         account.aws.faults.refuse("ec2", "DeregisterImage", "OperationNotPermitted")
-        with pytest.raises(Problem, match="AWS made no image"):
+        with pytest.raises(UserError, match="AWS made no image"):
             baking.create(api.Aws(), account.launch(), "lock", "commit")
         assert re.search(r"may be there: AWS does not deregister the image ami-\w+: OperationNotPermitted", caplog.text)
 

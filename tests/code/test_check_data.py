@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from continuous_training import check_data
+from continuous_training.stages import check_data
 from pipeline import Pipeline
 from toy import change, events, store
 

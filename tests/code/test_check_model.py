@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from continuous_training import check_model, settings, snapshot
-from continuous_training.problem import Problem
+from continuous_training import settings
+from continuous_training.errors import UserError
+from continuous_training.stages import check_model, snapshot
 from pipeline import Pipeline
 from toy import change
 
@@ -117,7 +118,7 @@ def test_tests_that_ask_nothing_end_the_run_instead_of_judging(
     trained: Pipeline, write: Write, tests: str, said: str
 ) -> None:
     write(tests)
-    with pytest.raises(Problem, match=said):
+    with pytest.raises(UserError, match=said):
         checks(trained)
 
 
@@ -134,7 +135,7 @@ def test_a_candidate_that_is_not_to_be_trusted_is_asked_nothing(trained: Pipelin
     check_model.JUNIT.unlink(missing_ok=True)
     (described,) = Path(".ct/artifacts").rglob("MLmodel")
     change("serialization_format: skops", "serialization_format: pickle", described)
-    with pytest.raises(Problem, match="was not stored with skops"):
+    with pytest.raises(UserError, match="was not stored with skops"):
         checks(trained)
     assert not check_model.JUNIT.exists()
     change("serialization_format: pickle", "serialization_format: skops", described)

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from continuous_training import registry
 from continuous_training.comparison import rules
 from continuous_training.comparison.contest import Contender
 from continuous_training.documents import Check, Rule, Verdict
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import runs
+from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -125,20 +126,20 @@ class TestCompare:
         Pipeline(monkeypatch).promote(judged=False)
         for stored in (tracked / ".ct/artifacts").rglob("model.skops"):
             stored.write_bytes(b"rotten")
-        with pytest.raises(Problem, match="cannot be loaded.*; it is the champion: restore its files"):
+        with pytest.raises(UserError, match="cannot be loaded.*; it is the champion: restore its files"):
             Pipeline(monkeypatch, AS_OF=LATER).compare()
 
     def test_a_champion_of_types_that_are_not_trusted_is_not_loaded(self, standing: Standing) -> None:
         standing("sound")
-        with pytest.raises(Problem, match=r"asks for types that training.yaml does not trust: numpy\.dtype"):
-            registry.load("models:/toy@champion", ())
+        with pytest.raises(UserError, match=r"asks for types that training.yaml does not trust: numpy\.dtype"):
+            loading.load("models:/toy@champion", ())
 
     def test_a_pickled_champion_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
         Pipeline(monkeypatch).promote(judged=False)
         for described in (tracked / ".ct/artifacts").rglob("MLmodel"):
             change("serialization_format: skops", "serialization_format: pickle", described)
-        with pytest.raises(Problem, match="was not stored with skops"):
-            registry.load("models:/toy@champion", ("numpy.dtype",))
+        with pytest.raises(UserError, match="was not stored with skops"):
+            loading.load("models:/toy@champion", ("numpy.dtype",))
 
     def test_the_verdict_is_kept_with_the_mlflow_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
@@ -269,14 +270,14 @@ class TestRules:
         later.train()
         standing = Contender("models:/toy@champion", later.given, pd.read_parquet(later.taken.fresh.path))
         standing.estimator.steps[-1][1].coef_ = None
-        with pytest.raises(Problem, match="the model models:/toy@champion cannot answer for the fresh rows"):
+        with pytest.raises(UserError, match="the model models:/toy@champion cannot answer for the fresh rows"):
             _ = standing.recorded
 
     def test_a_champion_that_does_not_tell_what_it_was_trained_on_may_have_seen_the_fresh_rows(
         self, monkeypatch: pytest.MonkeyPatch, standing: Standing
     ) -> None:
         first, later = standing("sound"), Pipeline(monkeypatch, AS_OF=LATER)
-        later.client.delete_tag(first.candidate.run_id, registry.TRAINED_UNTIL)
+        later.client.delete_tag(first.candidate.run_id, runs.TRAINED_UNTIL)
         verdict = later.compare()
         assert not rule(verdict, "fresh rows are unseen").passed
 

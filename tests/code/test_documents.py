@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from continuous_training.documents import APPROVED_BY, SPENDING, Plan, Stopwatch, Verdict
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from toy import a_run
 
 
@@ -27,14 +27,14 @@ def test_a_document_is_read_as_it_was_written() -> None:
 
 
 def test_a_missing_one_names_the_stage_to_run() -> None:
-    with pytest.raises(Problem, match=r"build/plan.json is missing: run scripts/ct plan first"):
+    with pytest.raises(UserError, match=r"build/plan.json is missing: run scripts/ct plan first"):
         Plan.read()
 
 
 def test_one_of_another_run_is_refused() -> None:
     a_run("ct-2").write()
     a_plan("ct-1").write()
-    with pytest.raises(Problem, match="is of run ct-1, not ct-2"):
+    with pytest.raises(UserError, match="is of run ct-1, not ct-2"):
         Plan.read()
 
 
@@ -52,7 +52,7 @@ def test_one_of_another_run_is_refused() -> None:
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
     Plan.path().parent.mkdir()
     Plan.path().write_text(text)
-    with pytest.raises(Problem, match=r"build/plan.json is not a plan document"):
+    with pytest.raises(UserError, match=r"build/plan.json is not a plan document"):
         Plan.read()
 
 

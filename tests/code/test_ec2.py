@@ -27,7 +27,7 @@ from continuous_training.compute.ec2.images import Image
 from continuous_training.compute.ec2.launch import Ground, Offer
 from continuous_training.compute.ec2.place import NEEDED, PROJECT, Place, tracking_uri
 from continuous_training.compute.ec2.user_data import Task
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.settings import Compute
 from toy import a_run
 
@@ -112,7 +112,7 @@ class TestBudget:
             trial = str(number % trials)
             try:
                 minutes = budget.minutes(trial, price)
-            except Problem:
+            except UserError:
                 continue
             assert minutes >= SHORTEST
             assert budget.seconds[trial] + minutes * 60 <= hours * 3600 * (1 + 1e-9)
@@ -129,7 +129,7 @@ class TestBudget:
         assert budget.minutes("b", 0.5) == 60 - BOOT
 
     def test_what_is_too_little_to_train_is_refused(self) -> None:
-        with pytest.raises(Problem, match=r"leave 2 minutes at 12\.5 USD an hour: at least 5 are needed"):
+        with pytest.raises(UserError, match=r"leave 2 minutes at 12\.5 USD an hour: at least 5 are needed"):
             Budget(compute(), 1).minutes("a", 12.5)
 
 
@@ -172,7 +172,7 @@ class TestPrice:
         ids=["none", "free", "not by the hour", "no terms on demand", "no terms"],
     )
     def test_where_none_is_known_a_person_is_asked_for_it(self, products: tuple[str, ...]) -> None:
-        with pytest.raises(Problem, match=f"no price for c7i.xlarge in {REGION}: give one in training.yaml"):
+        with pytest.raises(UserError, match=f"no price for c7i.xlarge in {REGION}: give one in training.yaml"):
             self.answer(*products)
 
     def test_that_of_the_file_needs_no_call(self) -> None:
@@ -241,7 +241,7 @@ class TestUserData:
         assert len(self.render(TASK).encode()) < user_data.LIMIT / 2
 
     def test_a_longer_one_is_refused(self) -> None:
-        with pytest.raises(Problem, match="bytes, and EC2 takes 16,384: shorten the grid's values"):
+        with pytest.raises(UserError, match="bytes, and EC2 takes 16,384: shorten the grid's values"):
             self.render(task(command=["mlflow", "ü" * 8000]))
 
     def test_no_secret_of_the_environment_is_in_it(self, monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
@@ -271,7 +271,7 @@ class TestPlace:
     def test_every_missing_variable_is_named_with_its_meaning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("CT_BUCKET")
         monkeypatch.setenv("CT_INSTANCE_PROFILE", "  ")
-        with pytest.raises(Problem) as said:
+        with pytest.raises(UserError) as said:
             Place.find()
         named = [name for name in NEEDED if f"{name} ({NEEDED[name]})" in str(said.value)]
         assert named == ["CT_BUCKET", "CT_INSTANCE_PROFILE"]
@@ -281,12 +281,12 @@ class TestPlace:
         self, monkeypatch: pytest.MonkeyPatch, uri: str
     ) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(Problem, match="needs a tracking server that an instance can reach"):
+        with pytest.raises(UserError, match="needs a tracking server that an instance can reach"):
             tracking_uri()
 
     def test_a_password_in_its_address_is_refused_and_not_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:sesame@mlflow.example.org")
-        with pytest.raises(Problem, match="has a password in it") as said:
+        with pytest.raises(UserError, match="has a password in it") as said:
             tracking_uri()
         assert "sesame" not in str(said.value)
 
@@ -322,18 +322,21 @@ class TestBundle:
     @pytest.mark.parametrize("path", ["src/model.py", "src/new.py"], ids=["changed", "untracked"])
     def test_a_file_that_is_in_no_commit_is_named_and_refused(self, commit: str, path: str) -> None:
         Path(path).write_text("first = False\n")
-        with pytest.raises(Problem, match=f"{path} is in none: commit what was tested"), bundle.packed(commit):
+        with pytest.raises(UserError, match=f"{path} is in none: commit what was tested"), bundle.packed(commit):
             pass
 
     @pytest.mark.parametrize("other", ["0" * 40, ""])
     @pytest.mark.usefixtures("commit")
     def test_a_commit_that_the_work_tree_is_not_at_is_refused(self, other: str) -> None:
-        with pytest.raises(Problem, match="COMPUTE=ec2 trains the run's commit"), bundle.packed(other):
+        with pytest.raises(UserError, match="COMPUTE=ec2 trains the run's commit"), bundle.packed(other):
             pass
 
     def test_outside_of_a_repository_it_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(Problem, match="git rev-parse failed, and COMPUTE=ec2 trains a commit"), bundle.packed("a"):
+        with (
+            pytest.raises(UserError, match="git rev-parse failed, and COMPUTE=ec2 trains a commit"),
+            bundle.packed("a"),
+        ):
             pass
 
 
@@ -387,7 +390,7 @@ class TestResult:
     )
     def test_anything_else_is_no_result(self, folder: store.Folder, body: bytes) -> None:
         self.say(folder, body)
-        with pytest.raises(Problem, match="s3://a-bucket/runs/1/1/result is not a result: "):
+        with pytest.raises(UserError, match="s3://a-bucket/runs/1/1/result is not a result: "):
             folder.result()
 
 
@@ -448,7 +451,7 @@ class TestImages:
         assert self.chosen(ami=asked_for) == asked_for
 
     def test_one_that_is_not_there_is_named(self) -> None:
-        with pytest.raises(Problem, match=r"the image ami-0123456789abcdef0"):
+        with pytest.raises(UserError, match=r"the image ami-0123456789abcdef0"):
             self.chosen(ami="ami-0123456789abcdef0")
 
     def test_one_of_the_same_lock_goes_before_newer_ones(self) -> None:

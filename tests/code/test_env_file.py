@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuous_training import env_file
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.jenkins import env_file
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.text("ab $#'\"\\\n={}!`")
@@ -66,6 +66,6 @@ def test_a_line_means_what_it_means_to_compose(line: str, value: str) -> None:
     ],
 )
 def test_a_malformed_line_is_told_by_its_number_and_not_shown(line: str) -> None:
-    with pytest.raises(Problem, match=r"^line 2 is not NAME=value: .*$") as refused:
+    with pytest.raises(UserError, match=r"^line 2 is not NAME=value: .*$") as refused:
         env_file.values(f"OK=1\n{line}\n")
     assert line not in str(refused.value)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from continuous_training import environments
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 
 def package(folder: Path, name: str) -> str:
@@ -77,17 +77,17 @@ def test_what_was_cut_off_is_made_anew(lock: Path, tmp_path: Path) -> None:
 def test_packages_that_cannot_be_had_are_an_error_each_time(lock: Path, tmp_path: Path) -> None:
     lock.write_text(lock.read_text().replace("runway-1", "runway-2"))
     for _ in range(2):
-        with pytest.raises(Problem, match=r"cannot be made: see .*airport\.log"):
+        with pytest.raises(UserError, match=r"cannot be made: see .*airport\.log"):
             environments.python(lock, tmp_path / "made")
     assert "runway-2" in (tmp_path / "made" / "airport.log").read_text()
 
 
 def test_packages_that_are_not_those_of_the_lock_are_refused(lock: Path, tmp_path: Path) -> None:
     lock.write_text(lock.read_text()[:-5] + "0000\n")
-    with pytest.raises(Problem, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be made"):
         environments.python(lock, tmp_path / "made")
 
 
 def test_a_lock_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match=r"there is no .*nowhere"):
+    with pytest.raises(UserError, match=r"there is no .*nowhere"):
         environments.python(tmp_path / "nowhere" / "requirements.lock", tmp_path)

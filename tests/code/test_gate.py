@@ -8,8 +8,9 @@ import mlflow
 import numpy as np
 import pytest
 
-from continuous_training import golden, registry
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, model_versions, runs
+from continuous_training.versions import golden_predictions
 from pipeline import Pipeline
 from toy import change
 
@@ -136,16 +137,16 @@ class TestPings:
 
     def test_what_was_rolled_back_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-2")
-        champion = registry.holder(run.client, "toy", registry.CHAMPION)
+        champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None
-        registry.conclude(run.client, champion.run_id, registry.ROLLED_BACK)
+        runs.set_outcome(run.client, champion.run_id, runs.ROLLED_BACK)
         assert run.plan().decision == "train"
 
     def test_what_was_interrupted_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-2")
-        champion = registry.holder(run.client, "toy", registry.CHAMPION)
+        champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None
-        registry.reopen(run.client, champion.run_id)
+        runs.clear_outcome(run.client, champion.run_id)
         assert run.plan().decision == "train"
 
 
@@ -181,13 +182,13 @@ class TestTrain:
             + "def build(categories, numbers, **parameters):\n"
             + "    return make_pipeline(make_column_transformer((SimpleImputer(), numbers)), Stranger(**parameters))\n"
         )
-        with pytest.raises(Problem, match=r"add \['toy\.model\.Stranger'\] to model\.trusted_types"):
+        with pytest.raises(UserError, match=r"add \['toy\.model\.Stranger'\] to model\.trusted_types"):
             Pipeline(monkeypatch).train()
 
     def test_golden_rows_are_kept_with_their_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         candidate = Pipeline(monkeypatch).train()
-        rows, answers = golden.kept(candidate.run_id)
-        assert len(rows["data"]) == len(answers) == golden.ROWS
+        rows, answers = golden_predictions.kept(candidate.run_id)
+        assert len(rows["data"]) == len(answers) == golden_predictions.ROWS
         assert np.allclose(np.sum(answers, axis=1), 1)
 
     def test_a_candidate_trained_before_the_run_was_killed_is_taken_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,31 +204,31 @@ class TestTrain:
         def dies(*_: object) -> None:
             raise KeyboardInterrupt
 
-        from continuous_training import train
+        from continuous_training.stages import train
 
         monkeypatch.setitem(train.COMPUTE, "local", dies)
         with pytest.raises(KeyboardInterrupt):
             killed.train()
         again = Pipeline(monkeypatch)
         again.train()
-        runs = again.client.search_runs([registry.experiment(again.client, "toy")])
-        assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
+        tracked = again.client.search_runs([runs.experiment(again.client, "toy")])
+        assert sorted(run.info.status for run in tracked) == ["FINISHED", "KILLED"]
 
     def test_ec2_that_is_not_set_up_is_refused_before_anything_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(Problem, match="COMPUTE=ec2 needs a section compute in training.yaml"):
+        with pytest.raises(UserError, match="COMPUTE=ec2 needs a section compute in training.yaml"):
             Pipeline(monkeypatch, COMPUTE="ec2")
         section = "compute: {instance_types: [c7i.large], max_hours: 1, max_cost_usd: 1}"
         change("compare:\n", f"{section}\ncompare:\n")
-        with pytest.raises(Problem, match="COMPUTE=ec2 needs CT_BUCKET"):
+        with pytest.raises(UserError, match="COMPUTE=ec2 needs CT_BUCKET"):
             Pipeline(monkeypatch, COMPUTE="ec2")
         for name in ("CT_BUCKET", "CT_SUBNETS", "CT_SECURITY_GROUP", "CT_INSTANCE_PROFILE"):
             monkeypatch.setenv(name, "there")
-        with pytest.raises(Problem, match="needs a tracking server that an instance can reach"):
+        with pytest.raises(UserError, match="needs a tracking server that an instance can reach"):
             Pipeline(monkeypatch, COMPUTE="ec2")
 
     def test_an_mlflow_that_does_not_answer_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@127.0.0.1:9")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        with pytest.raises(Problem, match=r"MLflow at http://user:\*\*\*\*@127.0.0.1:9 cannot be used") as problem:
-            registry.open_client()
+        with pytest.raises(UserError, match=r"MLflow at http://user:\*\*\*\*@127.0.0.1:9 cannot be used") as problem:
+            connection.open_client()
         assert "hunter2" not in str(problem.value)

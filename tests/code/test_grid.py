@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from conftest import ROOT
-from continuous_training import fit, registry, settings, train
+from continuous_training import settings
 from continuous_training.compute import local
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import runs
+from continuous_training.stages import fit, train
+from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -48,14 +51,14 @@ def see_one_number_only() -> None:
     change("numbers)\n", "[sees])\n", MODEL)
 
 
-def runs(pipeline: Pipeline) -> dict[str, TrackedRun]:
+def runs_by_name(pipeline: Pipeline) -> dict[str, TrackedRun]:
     """Return all MLflow runs, by name."""
-    found = pipeline.client.search_runs([registry.experiment(pipeline.client, "toy")])
+    found = pipeline.client.search_runs([runs.experiment(pipeline.client, "toy")])
     return {run.info.run_name: run for run in found}
 
 
 def statuses(pipeline: Pipeline) -> list[str]:
-    found = pipeline.client.search_runs([registry.experiment(pipeline.client, "toy")])
+    found = pipeline.client.search_runs([runs.experiment(pipeline.client, "toy")])
     return sorted(run.info.status for run in found)
 
 
@@ -74,7 +77,7 @@ class TestCandidate:
         store(changing)
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         pipeline.compare()
-        by_y, by_x = runs(pipeline)["ct-7-1"], runs(pipeline)["ct-7-2"]
+        by_y, by_x = runs_by_name(pipeline)["ct-7-1"], runs_by_name(pipeline)["ct-7-2"]
         assert by_x.data.metrics["validation_roc_auc"] > by_y.data.metrics["validation_roc_auc"]
         assert by_x.data.metrics["roc_auc"] < by_y.data.metrics["roc_auc"]
         assert pipeline.candidate.run_id == by_x.info.run_id
@@ -87,7 +90,7 @@ class TestCandidate:
         try_out("{C: [1.0e-9, 0.5], max_iter: [100, 200]}")
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         candidate = pipeline.train()
-        found = runs(pipeline)
+        found = runs_by_name(pipeline)
         assert {name: (run.data.params["C"], run.data.params["max_iter"]) for name, run in found.items()} == {
             "ct-7-1": ("1e-09", "100"),
             "ct-7-2": ("1e-09", "200"),
@@ -97,9 +100,9 @@ class TestCandidate:
         for run in found.values():
             assert run.info.status == "FINISHED"
             assert 0.5 < run.data.metrics["validation_roc_auc"] < 1
-            assert run.data.tags[registry.TRIAL_OF] == candidate.fingerprint
+            assert run.data.tags[runs.TRIAL_OF] == candidate.fingerprint
             assert run.data.tags["ct.snapshot"] == pipeline.taken.hash
-            assert (registry.FINGERPRINT in run.data.tags) == (run.info.run_id == candidate.run_id)
+            assert (runs.FINGERPRINT in run.data.tags) == (run.info.run_id == candidate.run_id)
 
     def test_the_first_of_equals_is_chosen_and_every_score_is_told(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -108,7 +111,7 @@ class TestCandidate:
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         with caplog.at_level(logging.INFO, logger=train.__name__):
             candidate = pipeline.train()
-        assert candidate.run_id == runs(pipeline)["ct-7-1"].info.run_id
+        assert candidate.run_id == runs_by_name(pipeline)["ct-7-1"].info.run_id
         score = f"{candidate.metrics['validation_roc_auc']:.4f}"
         assert caplog.messages == [
             f"Trial 1 of 2: validation roc_auc {score} with max_iter=200",
@@ -121,15 +124,15 @@ class TestCandidate:
         chosen = Pipeline(monkeypatch).train()
         again = Pipeline(monkeypatch)
         assert again.train().run_id == chosen.run_id
-        assert len(runs(again)) == 2
+        assert len(runs_by_name(again)) == 2
 
     def test_without_a_grid_nothing_is_validated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         candidate = pipeline.train()
-        only = runs(pipeline)["ct-7"]
-        assert len(runs(pipeline)) == 1
-        assert only.data.tags[registry.FINGERPRINT] == candidate.fingerprint
-        assert registry.TRIAL_OF not in only.data.tags
+        only = runs_by_name(pipeline)["ct-7"]
+        assert len(runs_by_name(pipeline)) == 1
+        assert only.data.tags[runs.FINGERPRINT] == candidate.fingerprint
+        assert runs.TRIAL_OF not in only.data.tags
         assert not [name for name in candidate.metrics if name.startswith("validation")]
 
 
@@ -149,7 +152,7 @@ class TestValidation:
     def test_the_candidate_itself_learns_from_all_training_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         try_out("{C: [0.01]}")
         candidate = Pipeline(monkeypatch).train()
-        stored = registry.load(candidate.model_uri, ("numpy.dtype",))
+        stored = loading.load(candidate.model_uri, ("numpy.dtype",))
         rows = events()
         everything = self.fitted(rows[rows["seen"] < FRESH_SINCE])
         asked = rows[["shade", "x", "y"]]
@@ -170,14 +173,14 @@ class TestValidation:
         rows.loc[(rows["seen"] >= since) & (rows["seen"] < until), "late"] = False
         store(rows)
         pipeline = Pipeline(monkeypatch)
-        with pytest.raises(Problem, match=f"cannot be validated: all rows are of one class {where}"):
+        with pytest.raises(UserError, match=f"cannot be validated: all rows are of one class {where}"):
             pipeline.train()
         assert "RUNNING" not in statuses(pipeline)
 
     def test_a_window_without_older_rows_chooses_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         try_out("{C: [0.01, 1.0]}")
         change("train_days: 60", "train_days: 14")
-        with pytest.raises(Problem, match="there are no rows before the last 14 days of the training rows"):
+        with pytest.raises(UserError, match="there are no rows before the last 14 days of the training rows"):
             Pipeline(monkeypatch).train()
 
     @staticmethod
@@ -227,9 +230,9 @@ class TestFailure:
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7", PYTHONPATH=str(tracked / "src"))
         monkeypatch.setenv("PATH", os.environ["PATH"])  # to be put back: training goes before it
         monkeypatch.setitem(train.COMPUTE, "local", local.train)
-        with pytest.raises(Problem, match=r"the training entry point failed with note=.* C=-1\.0: its last lines"):
+        with pytest.raises(UserError, match=r"the training entry point failed with note=.* C=-1\.0: its last lines"):
             pipeline.train()
-        found = runs(pipeline)
+        found = runs_by_name(pipeline)
         assert found["ct-7-1"].data.params["note"] == hostile
         assert {name: run.info.status for name, run in found.items()} == {
             "ct-7-1": "FINISHED",
@@ -262,7 +265,7 @@ class TestGrid:
     )
     def test_one_that_cannot_be_tried_is_refused(self, grid: str, said: str) -> None:
         try_out(grid)
-        with pytest.raises(Problem, match=said):
+        with pytest.raises(UserError, match=said):
             settings.load("toy")
 
 

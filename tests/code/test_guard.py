@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from application import Application
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving.guard import EVERYBODY, Guard, RateLimit, Tokens
 
 ALICE, BOB = "alices-token-0123456789", "bobs-token-0123456789"
@@ -119,19 +119,19 @@ class TestTokens:
         ],
     )
     def test_what_is_wrong_with_an_entry_is_said_by_its_position(self, text: str, said: str) -> None:
-        with pytest.raises(Problem, match=re.escape(said)):
+        with pytest.raises(UserError, match=re.escape(said)):
             Tokens.parse(text)
 
     @given(text=st.text() | st.lists(st.text(":,aA1é\ud800 ")).map("token-".join))
     def test_whatever_is_written_there_is_read_or_refused(self, text: str) -> None:
-        with suppress(Problem):
+        with suppress(UserError):
             Tokens.parse(text)
 
     @given(pairs=clients, mistake=st.sampled_from(MISTAKES))
     def test_no_error_has_a_token_in_it(
         self, pairs: list[tuple[str, str]], mistake: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]
     ) -> None:
-        with pytest.raises(Problem) as caught:
+        with pytest.raises(UserError) as caught:
             Tokens.parse(written(mistake(pairs)))
         said = "".join(traceback.format_exception(caught.value))
         assert not [token for _, token in pairs if token in said]
@@ -323,12 +323,12 @@ class TestRateLimit:
         [(0, 1), (-1, 1), (1, 0.5), (1, 0), (float("nan"), 1), (float("inf"), 1), (1, float("nan"))],
     )
     def test_a_limit_that_nobody_could_keep_is_refused(self, slots: Path, per_second: float, burst: float) -> None:
-        with pytest.raises(Problem, match="give a rate above 0 and a burst of at least 1"):
+        with pytest.raises(UserError, match="give a rate above 0 and a burst of at least 1"):
             RateLimit(slots, ["alice"], per_second, burst)
 
     def test_a_place_that_cannot_be_written_is_named(self, slots: Path) -> None:
         slots.mkdir()
-        with pytest.raises(Problem, match=f"the rate limit cannot be kept in {slots}: Is a directory"):
+        with pytest.raises(UserError, match=f"the rate limit cannot be kept in {slots}: Is a directory"):
             RateLimit(slots, ["alice"], 1, 1)
 
 

@@ -11,9 +11,9 @@ import yaml
 
 from conftest import ROOT
 from continuous_training import environments, settings
-from continuous_training import test as tests
-from continuous_training.ingest import destination, source, syncing
-from continuous_training.problem import Misuse, Problem
+from continuous_training.data.ingestion import destination, source, syncing
+from continuous_training.errors import UsageError, UserError
+from continuous_training.stages import test as tests
 
 Write = Callable[..., None]
 
@@ -40,13 +40,13 @@ def test_the_sources_of_this_project_are_well_described(monkeypatch: pytest.Monk
 
 def test_an_unknown_source_is_refused_with_those_there_are(write: Write) -> None:
     write()
-    with pytest.raises(Misuse, match="there is no source ship; those in jenkins/ingest are: shop"):
+    with pytest.raises(UsageError, match="there is no source ship; those in jenkins/ingest are: shop"):
         source.load("ship")
 
 
 def test_a_path_is_no_source(write: Write) -> None:
     write()
-    with pytest.raises(Misuse, match="there is no source"):
+    with pytest.raises(UsageError, match="there is no source"):
         source.load("../ingest/shop")
 
 
@@ -60,7 +60,7 @@ def test_a_path_is_no_source(write: Write) -> None:
 )
 def test_a_mistake_in_the_file_is_named_in_one_line(write: Write, said: dict[str, object], problem: str) -> None:
     write(**said)
-    with pytest.raises(Problem, match=f"jenkins/ingest/shop.yaml: {problem}") as found:
+    with pytest.raises(UserError, match=f"jenkins/ingest/shop.yaml: {problem}") as found:
         source.load("shop")
     assert "\n" not in str(found.value)
 
@@ -78,13 +78,13 @@ def test_secrets_are_taken_from_the_environment_wherever_they_stand(
 
 def test_a_secret_that_is_not_set_is_asked_for_by_its_name(write: Write) -> None:
     write(config={"password": "secret_reference::SHOP_PASSWORD"})
-    with pytest.raises(Problem, match="source-shop wants SHOP_PASSWORD: set it in the environment"):
+    with pytest.raises(UserError, match="source-shop wants SHOP_PASSWORD: set it in the environment"):
         syncing.sync("shop", settings.load("toy"))
 
 
 def test_a_connector_that_is_not_there_is_named(write: Write) -> None:
     write()
-    with pytest.raises(Problem, match="there is no executable source-shop: install it"):
+    with pytest.raises(UserError, match="there is no executable source-shop: install it"):
         syncing.sync("shop", settings.load("toy"))
 
 
@@ -94,7 +94,7 @@ def test_a_source_is_synced_once_at_a_time(write: Write, monkeypatch: pytest.Mon
     syncing.WORK.mkdir()
     with (syncing.WORK / "shop.turn").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        with pytest.raises(Problem, match="shop is being synced already"):
+        with pytest.raises(UserError, match="shop is being synced already"):
             syncing.sync("shop", settings.load("toy"))
 
 
@@ -151,6 +151,6 @@ def test_what_postgresql_is_asked_behind_the_question_mark_reaches_its_driver() 
     ],
 )
 def test_an_address_to_which_nothing_can_be_written_is_refused_without_its_password(address: str, problem: str) -> None:
-    with pytest.raises(Problem, match=problem) as found:
+    with pytest.raises(UserError, match=problem) as found:
         destination.of(address, None)
     assert "s3cret" not in str(found.value)

@@ -15,9 +15,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import asked
-from continuous_training import posting, registry, settings
-from continuous_training.monitor import examination, history, page, reference, state
-from continuous_training.monitor.examination import Examination, Examiner
+from continuous_training import http_client, settings
+from continuous_training.monitoring import examination, history, page, reference, state
+from continuous_training.monitoring.examination import Examination, Examiner
+from continuous_training.registry import model_versions
 from continuous_training.serving import journal, questions
 from continuous_training.serving.predictions import PredictionsLog
 from jenkins_stub import TOKEN, jenkins
@@ -41,13 +42,13 @@ def champion(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
 def _begins_anew(champion: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT_PREDICTIONS", str(tmp_path / "predictions"))
     monkeypatch.setenv("WEBHOOK_TOKEN", TOKEN)
-    monkeypatch.setattr(posting, "AGAIN", posting.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
     if state.TAG in the(champion).tags:
         champion.client.delete_model_version_tag("toy", "1", state.TAG)
 
 
-def the(champion: Pipeline) -> registry.Version:
-    version = registry.find(champion.client, "toy", "1")
+def the(champion: Pipeline) -> model_versions.Version:
+    version = model_versions.by_number(champion.client, "toy", "1")
     assert version
     return version
 
@@ -258,11 +259,11 @@ class TestPing:
 
 class TestBadInput:
     def test_no_champion(self, champion: Pipeline) -> None:
-        champion.client.delete_registered_model_alias("toy", registry.CHAMPION)
+        champion.client.delete_registered_model_alias("toy", model_versions.CHAMPION)
         try:
             found = examine(champion)
         finally:
-            champion.client.set_registered_model_alias("toy", registry.CHAMPION, "1")
+            champion.client.set_registered_model_alias("toy", model_versions.CHAMPION, "1")
         assert (found.decision.verdict, found.model_version) == ("not enough data", None)
         assert "toy has no champion" in said(found, "note")
 
@@ -415,7 +416,7 @@ def test_rows_that_still_wait_in_a_journal_are_counted_once(champion: Pipeline, 
 
 
 def test_the_reference_is_the_same_however_often_it_is_drawn(champion: Pipeline) -> None:
-    from continuous_training.monitor import profile
+    from continuous_training.monitoring import profile
 
     path = champion.taken.train.path
     drawn = [profile.sample(path, champion.given).to_pandas() for _ in range(2)]

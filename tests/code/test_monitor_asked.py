@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 import wide
-from continuous_training.monitor import distances, log, profile
-from continuous_training.monitor.asked import Asked
-from continuous_training.monitor.reference import Learnt
+from continuous_training.monitoring import distances, log, profile
+from continuous_training.monitoring.asked import Asked
+from continuous_training.monitoring.reference import Learnt
 from continuous_training.settings import Settings
 
 ROWS, SAMPLE = 20_000, 1000

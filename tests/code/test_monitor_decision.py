@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuous_training.monitor import decision
-from continuous_training.monitor.decision import METRIC, Decision
-from continuous_training.monitor.drift import PREDICTIONS
-from continuous_training.monitor.finding import Drift
-from continuous_training.monitor.performance import Measured, fall
-from continuous_training.monitor.state import State
-from continuous_training.registry import Version
+from continuous_training.monitoring import decision
+from continuous_training.monitoring.decision import METRIC, Decision
+from continuous_training.monitoring.drift import PREDICTIONS
+from continuous_training.monitoring.finding import Drift
+from continuous_training.monitoring.performance import Measured, fall
+from continuous_training.monitoring.state import State
+from continuous_training.registry.model_versions import Version
 from continuous_training.settings import Monitor
 
 LIMITS = Monitor(columns_share=0.5)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from continuous_training import settings as training
-from continuous_training.monitor import distances, profile
+from continuous_training.monitoring import distances, profile
 from toy import events
 
 TESTS = ("wasserstein", "jensenshannon")

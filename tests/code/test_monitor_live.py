@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from continuous_training import settings
-from continuous_training.monitor import live
-from continuous_training.monitor.profile import Profile
-from continuous_training.monitor.reference import Learnt
+from continuous_training.monitoring import live
+from continuous_training.monitoring.profile import Profile
+from continuous_training.monitoring.reference import Learnt
 from continuous_training.settings import Settings
 
 JUDGED_UNTIL = datetime(2020, 2, 29)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from continuous_training.monitor import page
-from continuous_training.monitor.decision import Decision
-from continuous_training.monitor.examination import Examination
-from continuous_training.monitor.finding import Drift, Finding
-from continuous_training.monitor.history import Look
-from continuous_training.ping import Asking, Ping
+from continuous_training.jenkins.ping import Asking, Ping
+from continuous_training.monitoring import page
+from continuous_training.monitoring.decision import Decision
+from continuous_training.monitoring.examination import Examination
+from continuous_training.monitoring.finding import Drift, Finding
+from continuous_training.monitoring.history import Look
 
 NOON = datetime(2026, 4, 1, 12, tzinfo=UTC)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from continuous_training import notify, posting
-from continuous_training.problem import Problem
+from continuous_training import http_client
+from continuous_training.errors import UserError
+from continuous_training.jenkins import notifications
 from listening import Heard, listening
 
 SECRET = "/services/T0/B0/5ecr3t"
@@ -40,50 +41,50 @@ def channel(*answers: int) -> Iterator[Channel]:
 
 def test_it_says_which_run_ended_how_and_where_to_look() -> None:
     jenkins = {"JOB_NAME": "model/main", "BUILD_NUMBER": "7", "BUILD_URL": "https://jenkins.example.com/7/"}
-    assert notify.message("UNSTABLE", "Rejected: the champion, version 2, stays", jenkins) == (
+    assert notifications.message("UNSTABLE", "Rejected: the champion, version 2, stays", jenkins) == (
         "UNSTABLE: model/main #7 - Rejected: the champion, version 2, stays <https://jenkins.example.com/7/|open>"
     )
 
 
 def test_what_a_branch_is_called_mentions_nobody_and_links_nowhere() -> None:
-    said = notify.message("FAILURE", "<!channel> & co", {"JOB_NAME": "model/<@U1>", "BUILD_NUMBER": "7"})
+    said = notifications.message("FAILURE", "<!channel> & co", {"JOB_NAME": "model/<@U1>", "BUILD_NUMBER": "7"})
     assert said == "FAILURE: model/&lt;@U1&gt; #7 - &lt;!channel&gt; &amp; co"
 
 
 def test_the_channel_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with channel(200) as there:
-        monkeypatch.setenv(notify.CHANNEL, there.address)
-        notify.send("SUCCESS: model/main #7")
+        monkeypatch.setenv(notifications.CHANNEL, there.address)
+        notifications.send("SUCCESS: model/main #7")
     assert there.heard == [{"text": "SUCCESS: model/main #7"}]
 
 
 def test_a_busy_channel_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "AGAIN", posting.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
     with channel(503, 429, 200) as there:
-        monkeypatch.setenv(notify.CHANNEL, there.address)
-        notify.send("SUCCESS: model/main #7")
+        monkeypatch.setenv(notifications.CHANNEL, there.address)
+        notifications.send("SUCCESS: model/main #7")
     assert len(there.heard) == 3
 
 
 def test_a_webhook_that_is_gone_is_said_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with channel(404) as there:
-        monkeypatch.setenv(notify.CHANNEL, there.address)
-        with pytest.raises(Problem, match="answers 404: is the webhook still there") as raised:
-            notify.send("SUCCESS")
+        monkeypatch.setenv(notifications.CHANNEL, there.address)
+        with pytest.raises(UserError, match="answers 404: is the webhook still there") as raised:
+            notifications.send("SUCCESS")
     assert SECRET not in str(raised.value)
     assert len(there.heard) == 1
 
 
 def test_nobody_there_is_said_without_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "AGAIN", posting.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
     with channel(200) as there:
         address = there.address
-    monkeypatch.setenv(notify.CHANNEL, address)
-    with pytest.raises(Problem, match="cannot be reached") as raised:
-        notify.send("SUCCESS")
+    monkeypatch.setenv(notifications.CHANNEL, address)
+    with pytest.raises(UserError, match="cannot be reached") as raised:
+        notifications.send("SUCCESS")
     assert SECRET not in str(raised.value)
 
 
 def test_without_a_channel_it_says_what_to_set() -> None:
-    with pytest.raises(Problem, match="SLACK_WEBHOOK_URL is not set"):
-        notify.send("SUCCESS")
+    with pytest.raises(UserError, match="SLACK_WEBHOOK_URL is not set"):
+        notifications.send("SUCCESS")

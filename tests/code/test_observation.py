@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving import observation
 from continuous_training.serving.metrics import SECONDS, Metrics
 from continuous_training.serving.observation import Look, Numbers
@@ -96,13 +96,13 @@ class TestRead:
 
     @pytest.mark.parametrize(("text", "status"), [(b"<html>", 200), (b"", 404), (b"\xff\xfe{", 200)])
     def test_what_is_no_page_of_numbers_is_told_in_one_line(self, text: bytes, status: int) -> None:
-        with told(text, status) as url, pytest.raises(Problem, match=f"^{url} does not tell its numbers: .+$"):
+        with told(text, status) as url, pytest.raises(UserError, match=f"^{url} does not tell its numbers: .+$"):
             observation.read(url)
 
     def test_a_server_that_is_gone_is_told(self) -> None:
         with told(b"") as url:
             pass
-        with pytest.raises(Problem, match=f"{url} does not tell its numbers"):
+        with pytest.raises(UserError, match=f"{url} does not tell its numbers"):
             observation.read(url)
 
 

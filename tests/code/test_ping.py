@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from continuous_training import ping, posting
-from continuous_training.problem import Problem
+from continuous_training import http_client
+from continuous_training.errors import UserError
+from continuous_training.jenkins import ping
 from jenkins_stub import TOKEN, jenkins
 
 DRIFTED = ping.Ping(
@@ -20,7 +21,7 @@ DRIFTED = ping.Ping(
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "AGAIN", posting.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
     monkeypatch.setenv("WEBHOOK_TOKEN", TOKEN)
 
 
@@ -58,14 +59,14 @@ def test_a_busy_jenkins_is_asked_again_and_hears_it_once() -> None:
 
 
 def test_a_jenkins_that_stays_busy_is_given_up() -> None:
-    with jenkins(busy=99) as there, pytest.raises(Problem, match="cannot be reached"):
+    with jenkins(busy=99) as there, pytest.raises(UserError, match="cannot be reached"):
         ping.send(there.url, DRIFTED)
     assert there.asked == 4
 
 
 def test_a_wrong_token_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_TOKEN", "another")
-    with jenkins() as there, pytest.raises(Problem, match="no job for this token: is WEBHOOK_TOKEN") as raised:
+    with jenkins() as there, pytest.raises(UserError, match="no job for this token: is WEBHOOK_TOKEN") as raised:
         ping.send(there.url, DRIFTED)
     assert "another" not in str(raised.value)
 
@@ -73,20 +74,20 @@ def test_a_wrong_token_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("token", "said"), [("", "WEBHOOK_TOKEN is not set"), ("a b", "WEBHOOK_TOKEN is no token")])
 def test_without_a_token_nobody_is_asked(token: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_TOKEN", token)
-    with jenkins() as there, pytest.raises(Problem, match=said):
+    with jenkins() as there, pytest.raises(UserError, match=said):
         ping.send(there.url, DRIFTED)
     assert there.asked == 0
 
 
 def test_a_ping_that_starts_nothing_is_an_error() -> None:
-    with jenkins(triggers=False) as there, pytest.raises(Problem, match="triggered no job"):
+    with jenkins(triggers=False) as there, pytest.raises(UserError, match="triggered no job"):
         ping.send(there.url, DRIFTED)
 
 
 def test_nobody_there_is_said_without_a_password() -> None:
     with jenkins() as there:
         address = there.url
-    with pytest.raises(Problem, match="cannot be reached") as raised:
+    with pytest.raises(UserError, match="cannot be reached") as raised:
         ping.send(address.replace("http://", "http://pinger:pa55@"), DRIFTED)
     assert "pa55" not in str(raised.value)
 

@@ -21,12 +21,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from continuous_training import registry
 from continuous_training.serving import app
 from continuous_training.serving.served import Served
 from continuous_training.serving.signature import Refused, Signature
 from continuous_training.serving.typed import Typed
 from continuous_training.serving.wanted import Copy
+from continuous_training.versions import loading
 from pipeline import Pipeline
 from server import Server
 
@@ -154,7 +154,7 @@ class TestAnswers:
     def test_it_is_the_answer_of_the_model_offline(self, server: Server) -> None:
         told = server.predict(ROW, ROW | {"x": -2, "y": 0.25, "shade": None}).json()
         rows = pd.DataFrame({"shade": ["red", None], "x": [1.5, -2.0], "y": [np.nan, 0.25]})
-        expected = registry.load("models:/toy/1", ("numpy.dtype",)).predict_proba(rows)
+        expected = loading.load("models:/toy/1", ("numpy.dtype",)).predict_proba(rows)
         found = [[one["probabilities"]["false"], one["probabilities"]["true"]] for one in told["predictions"]]
         assert np.allclose(found, expected, rtol=0, atol=1e-12)
         assert [one["label"] for one in told["predictions"]] == [bool(chances.argmax()) for chances in expected]

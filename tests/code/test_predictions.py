@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from conftest import ROOT, wait_until
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving import journal, predictions
 from continuous_training.serving.predictions import Batch, PredictionsLog
 
@@ -577,10 +577,10 @@ def test_rows_can_be_read_while_the_worker_lives(tmp_path: Path, counts: Counter
 
 @pytest.mark.parametrize("address", ["", "gs://bucket", "s3://", "s3:///prefix"])
 def test_an_address_that_names_no_place_is_a_problem(tmp_path: Path, address: str) -> None:
-    with pytest.raises(Problem, match=f"cannot be kept at «{address}»: name a folder, or s3://bucket/prefix"):
+    with pytest.raises(UserError, match=f"cannot be kept at «{address}»: name a folder, or s3://bucket/prefix"):
         PredictionsLog(address, "toy", state=tmp_path, count=lambda *_: None)
 
 
 def test_a_share_that_is_none_is_a_problem(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match="cannot keep a share of 50: set one from 0 to 1"):
+    with pytest.raises(UserError, match="cannot keep a share of 50: set one from 0 to 1"):
         PredictionsLog("log", "toy", state=tmp_path, share=50, count=lambda *_: None)

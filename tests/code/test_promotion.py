@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from continuous_training import promotion, registry
 from continuous_training.documents import APPROVED_BY, write_atomically
-from continuous_training.moves import Promotion
-from continuous_training.problem import Problem
-from continuous_training.promotion import Announcement
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, model_versions, promotion, runs
+from continuous_training.registry.alias_moves import Promotion
+from continuous_training.registry.promotion import Announcement
 from pipeline import Pipeline
 from toy import change
 
@@ -38,7 +38,7 @@ class TestRegister:
 
     def test_a_rejected_candidate_is_not_registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
-        with pytest.raises(Problem, match="it is not registered"):
+        with pytest.raises(UserError, match="it is not registered"):
             Pipeline(monkeypatch).register()
 
     def test_a_candidate_that_may_never_be_promoted_is_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ class TestRegister:
     def test_the_version_tells_its_verdict_and_each_rule_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         run.register()
-        tags = registry.find(run.client, "toy", "1").tags
+        tags = model_versions.by_number(run.client, "toy", "1").tags
         assert (tags["ct.verdict"], tags["ct.said"], tags["ct.build_tag"]) == ("promote", run.verdict.said, "ct-7")
         assert tags["ct.rules"] == run.verdict.in_words
         assert all(f"✓ {rule.said}" in tags["ct.rules"] for rule in run.verdict.rules)
@@ -60,11 +60,11 @@ class TestRegister:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = Pipeline(monkeypatch, PROMOTE="ask")
-        with pytest.raises(Problem, match="nobody has approved the candidate: run it again from Approve"):
+        with pytest.raises(UserError, match="nobody has approved the candidate: run it again from Approve"):
             run.register()
         write_atomically(APPROVED_BY, "ada")
         run.register()
-        assert registry.find(run.client, "toy", "1").tags["ct.approved_by"] == "ada"
+        assert model_versions.by_number(run.client, "toy", "1").tags["ct.approved_by"] == "ada"
         assert Pipeline(monkeypatch, PROMOTE="auto").plan().resumes == run.candidate.run_id
 
     @pytest.mark.parametrize(("promote", "decision"), [("auto", "reject"), ("never", "promote")])
@@ -74,7 +74,7 @@ class TestRegister:
         run = Pipeline(monkeypatch, PROMOTE=promote)
         run.register()
         run.verdict = run.verdict.model_copy(update={"decision": decision})
-        with pytest.raises(Problem, match="version 1 is not deployed"):
+        with pytest.raises(UserError, match="version 1 is not deployed"):
             run.deploy_registered()
         assert "champion" not in run.aliases
 
@@ -93,23 +93,25 @@ class TestRegister:
     ) -> None:
         Pipeline(monkeypatch, BUILD_TAG="ct-7").register()
         Pipeline(monkeypatch, BUILD_TAG="ct-8").register(judged=False)
-        tags = registry.find(registry.open_client(), "toy", "1").tags
+        tags = model_versions.by_number(connection.open_client(), "toy", "1").tags
         assert (tags["ct.said"], tags["ct.build_tag"]) == ("it is to win", "ct-8")
 
     def test_words_too_many_for_a_tag_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         run.train()
-        registry.register(run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {"ct.said": "why " * 5000})
-        said = registry.find(run.client, "toy", "1").tags["ct.said"]
-        assert len(said) == registry.TAG_LENGTH
+        model_versions.register(
+            run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {"ct.said": "why " * 5000}
+        )
+        said = model_versions.by_number(run.client, "toy", "1").tags["ct.said"]
+        assert len(said) == connection.TAG_LENGTH
         assert said.endswith("…")
 
 
 @pytest.fixture
 def client() -> MlflowClient:
     """Return a client of a registry with three versions of `toy`, of which the first is champion."""
-    client = registry.open_client()
-    experiment = registry.experiment(client, "toy")
+    client = connection.open_client()
+    experiment = runs.experiment(client, "toy")
     client.create_registered_model("toy")
     for _ in range(3):
         run_id = client.create_run(experiment).info.run_id
@@ -148,7 +150,7 @@ class TestPromote:
     def test_the_old_champion_is_kept_as_previous_and_named_on_the_new_one(self, client: MlflowClient) -> None:
         promote(client, "2")
         assert standing(client) == ("2", "1")
-        promoted = registry.find(client, "toy", "2")
+        promoted = model_versions.by_number(client, "toy", "2")
         assert promoted.replaced == "1"
         assert client.get_run(promoted.run_id).data.tags["ct.outcome"] == "deployed"
 
@@ -160,25 +162,27 @@ class TestPromote:
     def test_a_verdict_about_another_champion_does_not_count(self, client: MlflowClient) -> None:
         promote(client, "2")
         with pytest.raises(
-            Problem, match="version 2 became champion meanwhile, but the verdict compared with version 1"
+            UserError, match="version 2 became champion meanwhile, but the verdict compared with version 1"
         ):
             promote(client, "3")
         client.delete_registered_model_alias("toy", "champion")
-        with pytest.raises(Problem, match="the champion was taken away meanwhile"):
+        with pytest.raises(UserError, match="the champion was taken away meanwhile"):
             promote(client, "3")
         client.set_registered_model_alias("toy", "champion", "2")
-        with pytest.raises(Problem, match="version 2 became champion meanwhile, but the verdict compared with no cham"):
+        with pytest.raises(
+            UserError, match="version 2 became champion meanwhile, but the verdict compared with no cham"
+        ):
             promote(client, "3", judged=None)
         assert standing(client) == ("2", "1")
 
     def test_a_version_that_was_deleted_is_named(self, client: MlflowClient) -> None:
         client.delete_model_version("toy", "2")
-        with pytest.raises(Problem, match="version 2 of toy is not in the registry any more"):
+        with pytest.raises(UserError, match="version 2 of toy is not in the registry any more"):
             promote(client, "2")
 
-    @pytest.mark.parametrize("failure", [Problem("it fails"), OSError("it fails")])
+    @pytest.mark.parametrize("failure", [UserError("it fails"), OSError("it fails")])
     def test_a_failure_puts_both_aliases_back(self, client: MlflowClient, failure: Exception) -> None:
-        with pytest.raises(Problem, match="it fails; version 1 is champion again"):
+        with pytest.raises(UserError, match="it fails; version 1 is champion again"):
             fail(client, failure)
         assert standing(client) == ("1", "3")
 
@@ -190,29 +194,29 @@ class TestPromote:
 
     def test_the_first_champion_leaves_none_behind_when_it_fails(self, client: MlflowClient) -> None:
         client.delete_registered_model_alias("toy", "champion")
-        with pytest.raises(Problem, match="it fails; there is no champion again"):
-            fail(client, Problem("it fails"), judged=None)
+        with pytest.raises(UserError, match="it fails; there is no champion again"):
+            fail(client, UserError("it fails"), judged=None)
         assert standing(client)[0] is None
 
     def test_what_a_person_chose_meanwhile_is_not_put_back(self, client: MlflowClient) -> None:
-        with pytest.raises(Problem, match="^it fails$"):
+        with pytest.raises(UserError, match="^it fails$"):
             fail(
                 client,
-                Problem("it fails"),
+                UserError("it fails"),
                 meanwhile=lambda: client.set_registered_model_alias("toy", "champion", "3"),
             )
         assert standing(client)[0] == "3"
 
     def test_a_champion_that_was_deleted_meanwhile_is_not_put_back(self, client: MlflowClient) -> None:
-        with pytest.raises(Problem, match="it fails"):
-            fail(client, Problem("it fails"), meanwhile=lambda: client.delete_model_version("toy", "1"))
+        with pytest.raises(UserError, match="it fails"):
+            fail(client, UserError("it fails"), meanwhile=lambda: client.delete_model_version("toy", "1"))
         assert standing(client)[0] is None
 
     def test_a_turn_whose_time_is_over_moves_nothing(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(promotion, "CALLS_SECONDS", -promotion.PATIENCE_SECONDS)
-        with pytest.raises(Problem, match="too slow while promoting version 2: run again"):
+        with pytest.raises(UserError, match="too slow while promoting version 2: run again"):
             promote(client, "2")
         assert standing(client) == ("1", "3")
 
@@ -234,7 +238,7 @@ def process() -> Iterator[Callable[[], None]]:
 
 def half_promoted(client: MlflowClient, pid: int, host: str, until: datetime) -> None:
     """Leave the registry as a run that was killed while it promoted version 2."""
-    run_id = registry.find(client, "toy", "2").run_id
+    run_id = model_versions.by_number(client, "toy", "2").run_id
     move = Promotion(version="2", run_id=run_id, champion="1", previous="3")
     announced = Announcement(
         build_tag="ct-1",
@@ -281,7 +285,7 @@ class TestRecovery:
         with process() as kill:
             half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
             kill()
-            with pytest.raises(Problem, match="version 1 became champion meanwhile"):
+            with pytest.raises(UserError, match="version 1 became champion meanwhile"):
                 promote(client, "3", judged="2")
         promote(client, "3", judged="1")
         assert standing(client) == ("3", "1")
@@ -310,7 +314,7 @@ class TestRecovery:
         monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
         with promotion.turn(client, "toy", "ct-5", "promoting version 2"):
             with pytest.raises(
-                Problem, match="another run, ct-5, is promoting version 2: run again after it has ended"
+                UserError, match="another run, ct-5, is promoting version 2: run again after it has ended"
             ):
                 promote(client, "3")
             assert [found.build_tag for found in promotion.look(client, "toy").announced.values()] == ["ct-5"]
@@ -324,7 +328,7 @@ class TestRecovery:
 
     def test_an_announcement_of_another_version_of_this_program_is_named(self, client: MlflowClient) -> None:
         client.set_registered_model_tag("toy", "ct.turn.1", '{"by": "a later version"}')
-        with pytest.raises(Problem, match="remove the tag ct.turn.1 of toy, which is no announcement"):
+        with pytest.raises(UserError, match="remove the tag ct.turn.1 of toy, which is no announcement"):
             promote(client, "2")
 
 
@@ -429,12 +433,12 @@ class TestTwoAtOnce:
                     try:
                         promoted = turn.promote(number, "1", force=False)
                         if next(failing, None) is not None:
-                            raise Problem("no server follows")
+                            raise UserError("no server follows")
                         turn.prove(promoted)
                     finally:
                         within.remove(number)
                 won.append(number)
-            except Problem as problem:
+            except UserError as problem:
                 lost.append(str(problem))
 
         schedule.run({"2": go, "3": go})

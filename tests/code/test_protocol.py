@@ -20,7 +20,7 @@ from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving import protocol
 from continuous_training.serving.signature import Refused, Rows, Signature, part
 
@@ -464,7 +464,7 @@ class TestSignature:
     def test_a_version_that_asks_for_anything_but_plain_columns_is_not_served(
         self, inputs: list[dict[str, Any]], said: str
     ) -> None:
-        with pytest.raises(Problem, match=f"version 1 of toy {said}"):
+        with pytest.raises(UserError, match=f"version 1 of toy {said}"):
             Signature.of(inputs, (), "version 1 of toy")
 
     @settings(deadline=None)

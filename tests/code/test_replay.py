@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from continuous_training import registry, settings
-from continuous_training.problem import Misuse, Problem
+from continuous_training import settings
+from continuous_training.errors import UsageError, UserError
+from continuous_training.registry import connection, model_versions
 from continuous_training.replay import loop, page, words, workspace
 from continuous_training.replay.judging import judge
 from continuous_training.replay.months import Difference, Judged, Made, Model, Month, between, following, parse
 from continuous_training.replay.policies import Result, compare, lines, productions
 from continuous_training.replay.table import table
+from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import change
 
@@ -79,7 +81,7 @@ class TestMonths:
 
     @pytest.mark.parametrize("text", ["2013-4", "2013-13", "2013-00", "April", "2013-04-01", ""])
     def test_what_is_no_month_is_refused(self, text: str) -> None:
-        with pytest.raises(Misuse, match=f"--from {text} is not a month: write it as 2013-04"):
+        with pytest.raises(UsageError, match=f"--from {text} is not a month: write it as 2013-04"):
             parse(text, "--from")
 
     def test_a_wrong_month_ends_in_one_line(self) -> None:
@@ -92,24 +94,24 @@ class TestMonths:
 
 class TestBeforeAnythingRuns:
     def test_an_end_before_the_beginning_is_refused(self, workspace: Path) -> None:
-        with pytest.raises(Misuse, match="--from 2020-03 is after --to 2020-02"):
+        with pytest.raises(UsageError, match="--from 2020-03 is after --to 2020-02"):
             loop.replay("toy", datetime(2020, 3, 1), datetime(2020, 2, 1))
         assert not (workspace / ".ct/replay").exists()
 
     def test_a_last_month_without_rows_is_refused(self, workspace: Path) -> None:
-        with pytest.raises(Problem, match=r"there are no rows of 2020-06 to judge .*: choose an earlier --to"):
+        with pytest.raises(UserError, match=r"there are no rows of 2020-06 to judge .*: choose an earlier --to"):
             loop.replay("toy", datetime(2020, 2, 1), datetime(2020, 6, 1))
         assert not (workspace / ".ct/replay").exists()
 
     def test_a_month_that_is_not_over_is_refused(self, workspace: Path) -> None:
         now = datetime.now()
-        with pytest.raises(Misuse, match=r"cannot be judged before \d{4}-\d{2}-02: choose an earlier --to"):
+        with pytest.raises(UsageError, match=r"cannot be judged before \d{4}-\d{2}-02: choose an earlier --to"):
             loop.replay("toy", datetime(2020, 2, 1), datetime(now.year, now.month, 1))
         assert not (workspace / ".ct/replay").exists()
 
     @pytest.mark.usefixtures("workspace")
     def test_a_model_that_is_not_there_is_named(self) -> None:
-        with pytest.raises(Problem, match="MODEL=nobody"):
+        with pytest.raises(UserError, match="MODEL=nobody"):
             loop.replay("nobody", datetime(2020, 2, 1), datetime(2020, 2, 1))
 
 
@@ -161,7 +163,7 @@ class TestPolicies:
 
     def test_without_any_champion_the_reason_is_named(self) -> None:
         failed = Month(made=made("2020-01", "none", None, said="check data failed: stale"))
-        with pytest.raises(Problem, match="no month had a champion to judge, for check data failed: stale"):
+        with pytest.raises(UserError, match="no month had a champion to judge, for check data failed: stale"):
             compare("toy", [failed], LIMITS)
 
     def test_resamples_that_have_no_score_give_no_interval_rather_than_a_guess(self) -> None:
@@ -199,7 +201,7 @@ class TestJudge:
         assert found.rows == len(march)
         for month in months:
             assert month.candidate is not None
-            estimator = registry.load(month.candidate.uri, run.given.model.trusted_types)
+            estimator = loading.load(month.candidate.uri, run.given.model.trusted_types)
             expected = roc_auc_score(march["late"], estimator.predict_proba(march[["shade", "x", "y"]])[:, 1])
             assert found.scores[month.candidate.run_id] == pytest.approx(expected)
         old, new = (str(month.champion) for month in months)
@@ -238,7 +240,7 @@ class TestWorkspace:
         with workspace.entered("toy", "abc", self.ADDRESS, fresh=False) as folder:
             assert Path.cwd() == folder
             assert "MLFLOW_TRACKING_URI" not in os.environ
-            assert registry.tracking_uri() == f"sqlite:///{folder}/.ct/mlflow.db"
+            assert connection.tracking_uri() == f"sqlite:///{folder}/.ct/mlflow.db"
             assert Path("src/toy/training.yaml").exists()
         assert (Path.cwd(), dict(os.environ)) == before
 
@@ -247,7 +249,7 @@ class TestWorkspace:
         folder = str(Path(".ct/replay/abc").resolve())
         with (
             workspace.entered("toy", folder, self.ADDRESS, fresh=False),
-            pytest.raises(Problem, match="this replay runs already"),
+            pytest.raises(UserError, match="this replay runs already"),
             workspace.entered("toy", folder, self.ADDRESS, fresh=False),
         ):
             pass
@@ -276,7 +278,7 @@ class TestWorkspace:
         run = Pipeline(monkeypatch, AS_OF="2020-03-01")
         assert run.promote(judged=False) != first
         workspace.restore("2020-01")
-        assert registry.holder(registry.open_client(), "toy", registry.CHAMPION) == first
+        assert model_versions.by_alias(connection.open_client(), "toy", model_versions.CHAMPION) == first
         assert run.plan().reason == "this fingerprint was never trained"
 
 

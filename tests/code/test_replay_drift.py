@@ -13,13 +13,16 @@ import pytest
 import requests
 from sklearn.metrics import roc_auc_score
 
-from continuous_training import ping, registry, settings
-from continuous_training.monitor.state import State
-from continuous_training.problem import Problem
+from continuous_training import settings
+from continuous_training.errors import UserError
+from continuous_training.jenkins import ping
+from continuous_training.monitoring.state import State
+from continuous_training.registry import connection, model_versions
 from continuous_training.replay import drift, loop, page, stages, table, webhook, words, workspace
 from continuous_training.replay.judging import judge_changing
 from continuous_training.replay.months import Judged, Made, Model, Month, OnDrift, Week, following
 from continuous_training.replay.policies import compare
+from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -71,12 +74,12 @@ def here(monkeypatch: pytest.MonkeyPatch, *, fails_at: datetime | None = None) -
     def run(as_of: datetime, _: object, *, name: str, reason: str) -> Made:
         runs.append(f"{name}: {reason}")
         if as_of == fails_at:
-            raise Problem("the machine is full")
+            raise UserError("the machine is full")
         with pytest.MonkeyPatch.context() as patch:
             made = Pipeline(patch, AS_OF=as_of.isoformat(), BUILD_TAG=f"replay-{name}", REASON=reason)
             made.run.write()
             verdict = made.compare()
-            champion = registry.holder(made.client, "toy", registry.CHAMPION)
+            champion = model_versions.by_alias(made.client, "toy", model_versions.CHAMPION)
             assert champion is not None
             candidate = Model(run_id=made.candidate.run_id, uri=made.candidate.model_uri)
             return Made(
@@ -144,11 +147,11 @@ class TestPolicy:
         assert [one.verdict for one in found] == ["none", "none", "retrain", "retrain"]
         assert len(runs) == 1
         assert runs[0].startswith("2020-03-22: version 1: the predictions and x moved")
-        client = registry.open_client()
-        version = registry.holder(client, "toy", registry.CHAMPION)
+        client = connection.open_client()
+        version = model_versions.by_alias(client, "toy", model_versions.CHAMPION)
         assert version is not None
         assert State.of(version) == State(), "the gate's own registry knows nothing of it"
-        assert len(client.search_runs([registry.experiment(client, "toy")])) == 1
+        assert len(client.search_runs([runs.experiment(client, "toy")])) == 1
 
     def test_without_drift_it_trains_nothing(self, march: Month, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events(days=121))
@@ -173,7 +176,7 @@ class TestPolicy:
     ) -> None:
         monkeypatch.setattr(drift, "DAYS", 21)  # so that there is one look
         here(monkeypatch, fails_at=SEEN)
-        with pytest.raises(Problem, match="the machine is full"):
+        with pytest.raises(UserError, match="the machine is full"):
             lived(march)
         runs = here(monkeypatch)
         assert [one.end for one in lived(march)[0].weeks if one.made] == [SEEN]
@@ -184,7 +187,7 @@ class TestPolicy:
     ) -> None:
         here(monkeypatch)
         Path(".ct/warehouse.duckdb").unlink()
-        with pytest.raises(Problem, match=r"could not look at the week before 2020-03-08: .* is not there"):
+        with pytest.raises(UserError, match=r"could not look at the week before 2020-03-08: .* is not there"):
             drift.live("toy", "duckdb://.ct/warehouse.duckdb", Path("months/2020-03.db"), {datetime(2020, 3, 8): step})
         assert march.drifted is None
 
@@ -215,7 +218,7 @@ def test_a_model_is_judged_by_the_rows_that_came_while_it_was_in_production(
     frame = events()
     rows = frame[(frame["seen"] >= MARCH) & (frame["seen"] < APRIL)]
     said = [
-        registry.load(one.uri, run.given.model.trusted_types).predict_proba(rows[["shade", "x", "y"]])[:, 1]
+        loading.load(one.uri, run.given.model.trusted_types).predict_proba(rows[["shade", "x", "y"]])[:, 1]
         for one in models
     ]
     expected = roc_auc_score(rows["late"], np.where(rows["seen"] < change_of_models, *said))

@@ -33,8 +33,8 @@ from continuous_training.documents import (
     Verdict,
 )
 from continuous_training.documents import Tests as Counts
-from continuous_training.report import page as report
-from continuous_training.report import words
+from continuous_training.reports import page as report
+from continuous_training.reports import words
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&"

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from conftest import ROOT
-from continuous_training import golden, promotion, registry, rollback
 from continuous_training.documents import Rollback, Stopwatch
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, model_versions, promotion
 from continuous_training.serving import rollout
+from continuous_training.stages import roll_back
+from continuous_training.versions import golden_predictions
 from pipeline import Pipeline
 from server import Server, free_port
 from toy import change
@@ -76,40 +78,40 @@ def promoted(reigns: list[Reign], monkeypatch: pytest.MonkeyPatch, tracked: Path
     return promoted
 
 
-def roll_back(client: MlflowClient) -> tuple[Rollback, list[str]]:
-    return rollback.roll_back(client, "toy", WHY, Stopwatch("ct-9"))
+def roll_back_champion(client: MlflowClient) -> tuple[Rollback, list[str]]:
+    return roll_back.roll_back(client, "toy", WHY, Stopwatch("ct-9"))
 
 
 class TestRollBack:
     def test_previous_is_champion_again_and_the_version_tells_why(self, promoted: Promoted) -> None:
         run = promoted(2)
-        made, _ = roll_back(run.client)
+        made, _ = roll_back_champion(run.client)
         assert (made.model_version, made.rolled_back, made.reason) == ("1", "2", WHY)
         assert run.aliases == {"candidate": "2", "champion": "1"}
-        taken_back = registry.find(run.client, "toy", "2")
+        taken_back = model_versions.by_number(run.client, "toy", "2")
         assert taken_back.tags["ct.rolled_back"] == WHY
         assert run.client.get_run(taken_back.run_id).data.tags["ct.outcome"] == "rolled back"
 
     def test_a_second_one_goes_one_further_and_a_third_says_that_there_is_none(self, promoted: Promoted) -> None:
         run = promoted(3)
-        roll_back(run.client)
+        roll_back_champion(run.client)
         assert run.aliases == {"candidate": "3", "champion": "2", "previous": "1"}
-        roll_back(run.client)
+        roll_back_champion(run.client)
         assert run.aliases == {"candidate": "3", "champion": "1"}
-        with pytest.raises(Problem, match="there is no version of toy before version 1"):
-            roll_back(run.client)
+        with pytest.raises(UserError, match="there is no version of toy before version 1"):
+            roll_back_champion(run.client)
         assert run.aliases == {"candidate": "3", "champion": "1"}
 
     def test_a_version_taken_back_is_never_gone_back_to(self, promoted: Promoted) -> None:
         run = promoted(2)
-        roll_back(run.client)
-        run.client.set_registered_model_alias("toy", registry.PREVIOUS, "2")
-        with pytest.raises(Problem, match=f"version 2 of toy, the one before version 1, was rolled back .*{WHY}"):
-            roll_back(run.client)
+        roll_back_champion(run.client)
+        run.client.set_registered_model_alias("toy", model_versions.PREVIOUS, "2")
+        with pytest.raises(UserError, match=f"version 2 of toy, the one before version 1, was rolled back .*{WHY}"):
+            roll_back_champion(run.client)
 
     def test_without_a_champion_there_is_nothing_to_roll_back(self) -> None:
-        with pytest.raises(Problem, match="toy has no champion, so there is nothing to roll back"):
-            roll_back(registry.open_client())
+        with pytest.raises(UserError, match="toy has no champion, so there is nothing to roll back"):
+            roll_back_champion(connection.open_client())
 
     def test_while_another_run_promotes_it_waits_its_turn(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
@@ -118,32 +120,32 @@ class TestRollBack:
         monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
         with (
             promotion.turn(run.client, "toy", "ct-5", "promoting version 3"),
-            pytest.raises(Problem, match="another run, ct-5, is promoting version 3"),
+            pytest.raises(UserError, match="another run, ct-5, is promoting version 3"),
         ):
-            roll_back(run.client)
-        assert roll_back(run.client)[0].model_version == "1"
+            roll_back_champion(run.client)
+        assert roll_back_champion(run.client)[0].model_version == "1"
 
     def test_a_champion_whose_promotion_was_cut_off_gives_way_to_the_one_that_it_had_replaced(
         self, promoted: Promoted
     ) -> None:
         """Not to the one before that: taking the turn undoes the promotion, and there is nothing more to move."""
         run = promoted(3)
-        run.client.set_registered_model_alias("toy", registry.CHAMPION, "2")
+        run.client.set_registered_model_alias("toy", model_versions.CHAMPION, "2")
         cut_off = promotion.turn(run.client, "toy", "ct-5", "promoting version 3")
         cut_off.__enter__().promote("3", "2", force=False)
         ((key, left),) = promotion.look(run.client, "toy").announced.items()
         over = left.model_copy(update={"until": datetime.now(UTC)})
         run.client.set_registered_model_tag("toy", key, over.model_dump_json())
         assert run.aliases["champion"] == "3"
-        made, _ = roll_back(run.client)
+        made, _ = roll_back_champion(run.client)
         assert (made.model_version, made.rolled_back) == ("2", "3")
         assert run.aliases["champion"] == "2"
-        assert registry.find(run.client, "toy", "3").rolled_back == WHY
+        assert model_versions.by_number(run.client, "toy", "3").rolled_back == WHY
 
     def test_a_version_whose_mlflow_run_was_deleted_can_still_be_taken_back(self, promoted: Promoted) -> None:
         run = promoted(2)
         run.client.delete_run(run.candidate.run_id)
-        assert roll_back(run.client)[0].model_version == "1"
+        assert roll_back_champion(run.client)[0].model_version == "1"
         assert run.aliases["champion"] == "1"
 
 
@@ -152,7 +154,7 @@ class TestAfterwards:
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = promoted(2)
-        roll_back(run.client)
+        roll_back_champion(run.client)
         planned = Pipeline(monkeypatch).plan()
         assert planned.decision == "nothing"
         assert "trained this fingerprint and was rolled back" in planned.reason
@@ -165,28 +167,28 @@ class TestAfterwards:
         run = promoted(2)
         with monkeypatch.context() as forced:
             Pipeline(forced, FORCE="true").train()
-        roll_back(run.client)
+        roll_back_champion(run.client)
         assert Pipeline(monkeypatch).plan().decision == "nothing"
 
     def test_it_is_neither_registered_nor_deployed_by_hand(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = promoted(2)
-        roll_back(run.client)
+        roll_back_champion(run.client)
         refused = f"version 2 of toy was rolled back .{WHY}.: it is promoted again only with FORCE=true"
-        with pytest.raises(Problem, match=refused):
+        with pytest.raises(UserError, match=refused):
             run.promote_registered()
         monkeypatch.setattr(run, "win", lambda: run.verdict)
-        with pytest.raises(Problem, match=refused):
+        with pytest.raises(UserError, match=refused):
             run.register(judged=False)
 
     def test_force_promotes_it_again_and_the_reason_is_gone(self, promoted: Promoted) -> None:
         run = promoted(2)
-        roll_back(run.client)
+        roll_back_champion(run.client)
         with promotion.turn(run.client, "toy", "ct-10", "promoting version 2") as turn:
             turn.prove(turn.promote("2", "1", force=True))
         assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}
-        version = registry.find(run.client, "toy", "2")
+        version = model_versions.by_number(run.client, "toy", "2")
         assert version.rolled_back is None
         assert run.client.get_run(version.run_id).data.tags["ct.outcome"] == "deployed"
 
@@ -198,9 +200,12 @@ class TestServers:
         run = promoted(2)
         with Server() as one, Server() as other:
             monkeypatch.setenv("SERVING_URLS", f"{one.url},{other.url}")
-            made, silent = roll_back(run.client)
+            made, silent = roll_back_champion(run.client)
             assert (made.servers, silent) == ([one.url, other.url], [])
-            assert one.ask(dataframe_split=golden.kept(run.candidate.run_id)[0]).headers["X-Model-Version"] == "1"
+            assert (
+                one.ask(dataframe_split=golden_predictions.kept(run.candidate.run_id)[0]).headers["X-Model-Version"]
+                == "1"
+            )
 
     def test_one_that_is_down_is_told_and_the_others_are_waited_for(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
@@ -209,7 +214,7 @@ class TestServers:
         nobody = f"http://127.0.0.1:{free_port()}"
         with Server() as one:
             monkeypatch.setenv("SERVING_URLS", f"{nobody},{one.url}")
-            made, silent = roll_back(run.client)
+            made, silent = roll_back_champion(run.client)
         assert (made.servers, silent) == ([one.url], [f"no server answers at {nobody}"])
         assert run.aliases["champion"] == "1"
 
@@ -218,7 +223,7 @@ class TestServers:
         monkeypatch.setattr(rollout, "TOLERANCE", -1.0)
         with Server() as one:
             monkeypatch.setenv("SERVING_URLS", one.url)
-            made, silent = roll_back(run.client)
+            made, silent = roll_back_champion(run.client)
         assert made.servers == []
         assert f"{one.url} answers the golden rows of version 1 otherwise" in silent[0]
 
@@ -228,7 +233,7 @@ class TestServers:
             one.wait_for("2")
             one.belong_to("toy@1")
             monkeypatch.setenv("SERVING_URLS", one.url)
-            assert roll_back(run.client)[1] == [f"{one.url} is a server of another model or registry"]
+            assert roll_back_champion(run.client)[1] == [f"{one.url} is a server of another model or registry"]
 
 
 class Shell:

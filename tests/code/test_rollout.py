@@ -19,13 +19,16 @@ import requests
 import yaml
 
 from conftest import wait_until
-from continuous_training import golden, registry, rollback, settings
+from continuous_training import settings
 from continuous_training.documents import Deployment, Stopwatch
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions
 from continuous_training.serving import daemon, exposure, questions, rollout
 from continuous_training.serving.exposure import Exposure
 from continuous_training.serving.guard import Tokens
 from continuous_training.settings import Exposed, Serving
+from continuous_training.stages import roll_back
+from continuous_training.versions import golden_predictions
 from listening import Heard, listening
 from pipeline import Pipeline
 from server import Processes, Server
@@ -165,13 +168,13 @@ class TestRehearse:
         refused = (
             rf"^version {number_of(run)} is refused as canary: .*% of \d+ requests failed, and .*max_error_share is"
         )
-        with asked(server.url, ROW, STRANGE) as answers, pytest.raises(Problem, match=refused):
+        with asked(server.url, ROW, STRANGE) as answers, pytest.raises(UserError, match=refused):
             run.deploy_registered()
         found = versions(answers)
         assert set(found) == {(200, "1"), (200, number_of(run))}
         assert run.aliases["champion"] == "1"
         wait_until(lambda: server.get("/version").json()["beside"] is None, "the canary is gone")
-        assert exposure.TAG not in registry.registered(run.client, "toy").tags
+        assert exposure.TAG not in model_versions.registered_model(run.client, "toy").tags
 
     def test_a_shadow_that_disagrees_is_refused_and_no_client_was_answered_by_it(
         self, candidate: Candidate, server: Server
@@ -179,14 +182,14 @@ class TestRehearse:
         run = candidate("constant", shadow={"share": 1.0, "seconds": 2})
         refused = r"is refused as shadow: it agrees with the champion on [45]\d(\.\d)?% of \d+ rows"
         late, early = {"shade": "red", "x": 5.0, "y": 0.0}, {"shade": "red", "x": -5.0, "y": 0.0}
-        with asked(server.url, late, early) as answers, pytest.raises(Problem, match=refused):
+        with asked(server.url, late, early) as answers, pytest.raises(UserError, match=refused):
             run.deploy_registered()
         assert set(versions(answers)) == {(200, "1")}
 
     def test_one_that_is_slower_than_its_limit_is_refused(self, candidate: Candidate, server: Server) -> None:
         run = candidate("good", canary=FOR_LONG, max_milliseconds=0.001)
         refused = "1% of .* requests took .* ms or longer, and serving.max_milliseconds is 0.001"
-        with asked(server.url, ROW), pytest.raises(Problem, match=refused):
+        with asked(server.url, ROW), pytest.raises(UserError, match=refused):
             run.deploy_registered()
 
     def test_what_nobody_asked_is_not_judged_and_said_so(
@@ -204,7 +207,7 @@ class TestRehearse:
     ) -> None:
         caplog.set_level(logging.INFO)
         run = candidate("good", shadow=FOR_LONG, canary=FOR_LONG)
-        run.client.delete_registered_model_alias("toy", registry.CHAMPION)
+        run.client.delete_registered_model_alias("toy", model_versions.CHAMPION)
         run.verdict = run.verdict.model_copy(update={"champion": None})
         made = run.deploy_registered()
         assert (made.model_version, made.shadow, made.canary) == (number_of(run), None, None)
@@ -219,9 +222,9 @@ class TestRehearse:
         self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = candidate("good", canary=FOR_LONG)
-        run.client.set_model_version_tag("toy", number_of(run), registry.ROLLED_BACK_BECAUSE, "nonsense")
+        run.client.set_model_version_tag("toy", number_of(run), model_versions.ROLLED_BACK_BECAUSE, "nonsense")
         monkeypatch.setattr(Exposure, "begin", lambda *_: pytest.fail("it was shown"))
-        with pytest.raises(Problem, match="was rolled back .nonsense.: it is promoted again only with FORCE=true"):
+        with pytest.raises(UserError, match="was rolled back .nonsense.: it is promoted again only with FORCE=true"):
             run.deploy_registered()
 
     def test_one_that_a_server_cannot_take_up_is_refused_with_the_reason(
@@ -230,7 +233,7 @@ class TestRehearse:
         monkeypatch.setattr(rollout, "FAILING_SECONDS", 0)
         run = candidate("rotten", canary=FOR_LONG)
         refused = f"{server.url} did not take up version {number_of(run)} as canary in .* s: .+"
-        with pytest.raises(Problem, match=refused):
+        with pytest.raises(UserError, match=refused):
             run.deploy_registered()
         assert run.aliases["champion"] == "1"
 
@@ -239,7 +242,7 @@ class TestRehearse:
         monkeypatch.setattr(rollout.observation, "read", lambda _: (_ for _ in ()).throw(SystemExit(143)))
         with pytest.raises(SystemExit):
             run.deploy_registered()
-        assert exposure.TAG not in registry.registered(run.client, "toy").tags
+        assert exposure.TAG not in model_versions.registered_model(run.client, "toy").tags
 
     def test_a_turn_lasts_as_long_as_all_that_is_to_be_seen_in_it(self) -> None:
         hour = Exposed(share=0.1, seconds=3600)
@@ -272,7 +275,7 @@ class TestKilled:
         monkeypatch.setattr(exposure, "end", lambda *_: None)  # as in a process that is not there any more
         exposed, given = Exposed(share=1, seconds=0.1), settings.load("toy").serving
         rollout.rehearse(run.client, "toy", number_of(run), "canary", exposed, [server.url], given)
-        assert exposure.TAG in registry.registered(run.client, "toy").tags
+        assert exposure.TAG in model_versions.registered_model(run.client, "toy").tags
         wait_until(lambda: server.get("/version").json()["beside"] is None, "the canary is gone")
 
     @pytest.fixture
@@ -289,7 +292,7 @@ class TestKilled:
 
     def test_a_rollback_takes_a_canary_away_too(self, left: Pipeline) -> None:
         left.promote_registered()
-        made, silent = rollback.roll_back(left.client, "toy", "it predicts nonsense", Stopwatch("ct-9"))
+        made, silent = roll_back.roll_back(left.client, "toy", "it predicts nonsense", Stopwatch("ct-9"))
         assert (made.model_version, silent) == ("1", [])
 
 
@@ -299,7 +302,7 @@ class TestWatch:
     ) -> None:
         run = candidate("picky", watch_seconds=600)
         refused = r"is refused as champion: .*% of \d+ requests failed, and .*; version 1 is champion again$"
-        with asked(server.url, ROW, STRANGE), pytest.raises(Problem, match=refused):
+        with asked(server.url, ROW, STRANGE), pytest.raises(UserError, match=refused):
             run.deploy_registered()
         assert run.aliases["champion"] == "1"
 
@@ -308,25 +311,25 @@ class TestWatch:
     ) -> None:
         run = candidate("champion")
         server.wait_for("1")
-        rows, answers = golden.kept(run.candidate.run_id)
+        rows, answers = golden_predictions.kept(run.candidate.run_id)
         given = Serving(watch_seconds=600)
-        with pytest.raises(Problem, match="otherwise, by up to 0.001"):
+        with pytest.raises(UserError, match="otherwise, by up to 0.001"):
             rollout.watch([server.url], "1", given, rows, (np.asarray(answers) + 0.001).tolist())
-        with pytest.raises(Problem, match="answers the golden rows of version 2 with version 1"):
+        with pytest.raises(UserError, match="answers the golden rows of version 2 with version 1"):
             rollout.watch([server.url], "2", given, rows, answers)
-        with pytest.raises(Problem, match=f"{server.url} refuses the golden rows of version 1: .*«shade» is missing"):
+        with pytest.raises(UserError, match=f"{server.url} refuses the golden rows of version 1: .*«shade» is missing"):
             rollout.watch([server.url], "1", given, {"columns": ["y"], "data": [[0.5]]}, answers)
 
     def test_a_server_that_goes_away_meanwhile_is_told(self, candidate: Candidate, server: Server) -> None:
         run = candidate("champion")
         server.wait_for("1")
-        rows, answers = golden.kept(run.candidate.run_id)
+        rows, answers = golden_predictions.kept(run.candidate.run_id)
         with ExitStack() as up:
             other = up.enter_context(Server())
             other.wait_for("1")
             ended = threading.Timer(0.5, up.close)
             ended.start()
-            with pytest.raises(Problem, match=f"{other.url} does not answer the golden rows of version 1"):
+            with pytest.raises(UserError, match=f"{other.url} does not answer the golden rows of version 1"):
                 rollout.watch([server.url, other.url], "1", Serving(watch_seconds=600), rows, answers)
             ended.join()
 
@@ -336,7 +339,10 @@ class TestWatch:
             server.wait_for("1")
             other.wait_for("1")
             seen = rollout.watch(
-                [server.url, other.url], "1", settings.load("toy").serving, *golden.kept(run.candidate.run_id)
+                [server.url, other.url],
+                "1",
+                settings.load("toy").serving,
+                *golden_predictions.kept(run.candidate.run_id),
             )
         assert seen.requests == 0
 
@@ -374,7 +380,7 @@ class TestToken:
     ) -> None:
         if token is not None:
             monkeypatch.setenv("SERVING_TOKEN", token)
-        with pytest.raises(Problem, match=f"^{guarded.url} wants {which} token: set SERVING_TOKEN$"):
+        with pytest.raises(UserError, match=f"^{guarded.url} wants {which} token: set SERVING_TOKEN$"):
             questions.told(guarded.url)
 
     def test_a_line_end_around_it_is_no_part_of_it(self, guarded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +392,7 @@ class TestToken:
         self, guarded: Server, monkeypatch: pytest.MonkeyPatch, token: str
     ) -> None:
         monkeypatch.setattr(os, "environ", {**os.environ, "SERVING_TOKEN": token})  # \x00 can only be meant
-        with pytest.raises(Problem, match="^SERVING_TOKEN is no token") as refused:
+        with pytest.raises(UserError, match="^SERVING_TOKEN is no token") as refused:
             questions.told(guarded.url)
         assert token not in str(refused.value)
 

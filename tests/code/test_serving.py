@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 
 from cloud.tracking import Tracking
-from continuous_training import deploy, golden, registry
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, model_versions
 from continuous_training.serving import daemon, rollout
 from continuous_training.serving.cache import Cache
 from continuous_training.serving.wanted import Copy
+from continuous_training.stages import deploy
+from continuous_training.versions import golden_predictions, loading
 from pipeline import Pipeline
 from server import Server
 from toy import change
@@ -41,10 +43,10 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def offline(version: registry.Version, rows: dict[str, Any]) -> np.ndarray:
+def offline(version: model_versions.Version, rows: dict[str, Any]) -> np.ndarray:
     import pandas as pd
 
-    return registry.load(version.uri, ("numpy.dtype",)).predict_proba(
+    return loading.load(version.uri, ("numpy.dtype",)).predict_proba(
         pd.DataFrame(rows["data"], columns=rows["columns"])
     )
 
@@ -88,7 +90,7 @@ class TestServer:
         server.wait_for("1")
         run = Pipeline(monkeypatch, FORCE="true")
         run.register(judged=False)
-        (kept,) = (tracked / ".ct/artifacts").rglob(f"{run.candidate.run_id}/artifacts/{golden.FILE}")
+        (kept,) = (tracked / ".ct/artifacts").rglob(f"{run.candidate.run_id}/artifacts/{golden_predictions.FILE}")
         told = json.loads(kept.read_text())
         told["predictions"][0][0] += 0.001
         kept.write_text(json.dumps(told))
@@ -120,7 +122,7 @@ class TestServer:
         for folder in (".ct/artifacts", ".ct/serving"):
             (tracked / folder).rename(tracked / f"{folder}.gone")
         (tracked / ".ct/serving").mkdir()
-        run.client.set_registered_model_alias("toy", registry.CHAMPION, "1")
+        run.client.set_registered_model_alias("toy", model_versions.CHAMPION, "1")
         server.wait_for("1")
         assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "1"
 
@@ -163,12 +165,12 @@ class TestDeploy:
         change("C: 1.0", "C: 0.5")
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         run.register(judged=False)
-        rows, answers = golden.kept(run.candidate.run_id)
+        rows, answers = golden_predictions.kept(run.candidate.run_id)
         other = SimpleNamespace(kept=lambda _: (rows, (np.asarray(answers) + 0.001).tolist()))
         monkeypatch.setattr(deploy, "golden", other)  # the server's own copy is as it was
-        with pytest.raises(Problem, match="otherwise, by up to 0.001; version 1 is champion again"):
+        with pytest.raises(UserError, match="otherwise, by up to 0.001; version 1 is champion again"):
             run.deploy_registered()
-        champion = registry.holder(run.client, "toy", registry.CHAMPION)
+        champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None
         assert champion.number == first.number
 
@@ -179,7 +181,7 @@ class TestDeploy:
         monkeypatch.setattr(rollout, "check_golden", lambda *_: (_ for _ in ()).throw(SystemExit(143)))
         with pytest.raises(SystemExit):
             run.deploy()
-        assert registry.holder(run.client, "toy", registry.CHAMPION) is None
+        assert model_versions.by_alias(run.client, "toy", model_versions.CHAMPION) is None
         while server.get("/ready").status_code != 503:
             time.sleep(0.05)
 
@@ -188,19 +190,19 @@ class TestDeploy:
     ) -> None:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         run.deploy()
-        monkeypatch.setattr(rollout, "wait", lambda *_: (_ for _ in ()).throw(Problem("it did not answer in time")))
-        with pytest.raises(Problem, match="it did not answer in time"):
+        monkeypatch.setattr(rollout, "wait", lambda *_: (_ for _ in ()).throw(UserError("it did not answer in time")))
+        with pytest.raises(UserError, match="it did not answer in time"):
             run.deploy_registered()
-        assert registry.holder(run.client, "toy", registry.CHAMPION) is not None
+        assert model_versions.by_alias(run.client, "toy", model_versions.CHAMPION) is not None
 
     def test_a_port_taken_by_something_else_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as stranger:
             threading.Thread(target=stranger.serve_forever, daemon=True).start()
             url = f"http://127.0.0.1:{stranger.server_port}"
-            with pytest.raises(Problem, match=f"{url} is taken by something that is not this project's server"):
+            with pytest.raises(UserError, match=f"{url} is taken by something that is not this project's server"):
                 Pipeline(monkeypatch, SERVING_URLS=url).deploy()
             stranger.shutdown()
-        assert registry.holder(registry.open_client(), "toy", registry.CHAMPION) is None
+        assert model_versions.by_alias(connection.open_client(), "toy", model_versions.CHAMPION) is None
 
     def test_a_port_where_something_listens_but_speaks_no_http_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def hang_up(listening: socket.socket) -> None:
@@ -215,18 +217,18 @@ class TestDeploy:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             threading.Thread(target=hang_up, args=(listening,), daemon=True).start()
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            with pytest.raises(Problem, match="is taken by something that is not this project's server"):
+            with pytest.raises(UserError, match="is taken by something that is not this project's server"):
                 Pipeline(monkeypatch, SERVING_URLS=url).deploy()
             listening.shutdown(socket.SHUT_RDWR)
 
     def test_a_server_of_another_registry_is_named(self, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         server.belong_to("toy@1")
-        with pytest.raises(Problem, match="is taken by a server of another model or registry"):
+        with pytest.raises(UserError, match="is taken by a server of another model or registry"):
             run.deploy()
 
     def test_a_server_elsewhere_that_does_not_answer_is_not_started_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(Problem, match="no server answers at http://ct.invalid:8000"):
+        with pytest.raises(UserError, match="no server answers at http://ct.invalid:8000"):
             Pipeline(monkeypatch, SERVING_URLS="http://ct.invalid:8000").deploy()
 
 

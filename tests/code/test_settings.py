@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from continuous_training import settings, setup
-from continuous_training.problem import Problem
+from continuous_training import settings
+from continuous_training.errors import UserError
+from continuous_training.stages import set_up
 from toy import change
 
 
@@ -36,12 +37,12 @@ class TestTrainingYaml:
     )
     def test_a_mistake_is_named_in_one_line(self, old: str, new: str, said: str) -> None:
         change(old, new)
-        with pytest.raises(Problem) as problem:
+        with pytest.raises(UserError) as problem:
             settings.load("toy")
         assert said in str(problem.value)
 
     def test_an_unknown_model_is_told_which_there_are(self) -> None:
-        with pytest.raises(Problem, match="the models here are: toy"):
+        with pytest.raises(UserError, match="the models here are: toy"):
             settings.load("teapot")
 
     def test_the_environment_goes_before_the_file_for_the_warehouse(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,14 +87,14 @@ class TestParameters:
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
     ) -> None:
         monkeypatch.setenv(name, value)
-        with pytest.raises(Problem, match=said):
-            setup.begin()
+        with pytest.raises(UserError, match=said):
+            set_up.begin()
 
     def test_a_run_trains_unless_it_is_told_to_roll_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert not setup.begin().rollback
+        assert not set_up.begin().rollback
         monkeypatch.setenv("ROLLBACK", "true")
         monkeypatch.setenv("REASON", "version 4 is late")
-        begun = setup.begin()
+        begun = set_up.begin()
         assert (begun.rollback, begun.reason) == (True, "version 4 is late")
 
     @pytest.mark.parametrize(
@@ -108,29 +109,29 @@ class TestParameters:
     ) -> None:
         for given, meant in {"ROLLBACK": "true", "REASON": "version 4 is late", "BRANCH_NAME": "main"}.items():
             monkeypatch.setenv(given, meant)
-        assert setup.begin().rollback
+        assert set_up.begin().rollback
         monkeypatch.setenv(name, value)
-        with pytest.raises(Problem, match=said):
-            setup.begin()
+        with pytest.raises(UserError, match=said):
+            set_up.begin()
 
     @pytest.mark.parametrize(
         ("old", "new"), [("metric: roc_auc", "metric: luck"), ("report: [neg_log_loss]", "guardrails: {luck: 0.1}")]
     )
     def test_a_metric_that_does_not_exist_is_refused_before_anything_is_spent(self, old: str, new: str) -> None:
         change(old, new)
-        with pytest.raises(Problem, match="compare names the metric luck, which scikit-learn does not know"):
-            setup.begin()
+        with pytest.raises(UserError, match="compare names the metric luck, which scikit-learn does not know"):
+            set_up.begin()
 
     def test_a_rollback_begins_whatever_is_wrong_with_training_yaml(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("src/toy/training.yaml").write_text("not: yes")
         monkeypatch.setenv("ROLLBACK", "true")
         monkeypatch.setenv("REASON", "version 4 is late")
-        assert setup.begin().rollback
+        assert set_up.begin().rollback
 
     def test_a_run_begins_with_an_empty_build_folder(self) -> None:
         Path("build").mkdir()
         Path("build/verdict.json").write_text("of an earlier run")
-        setup.begin()
+        set_up.begin()
         assert not Path("build/verdict.json").exists()
 
 

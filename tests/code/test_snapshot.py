@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from continuous_training import snapshot, warehouse
-from continuous_training.problem import Problem
+from continuous_training.data import warehouse
+from continuous_training.errors import UserError
+from continuous_training.stages import snapshot
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -154,17 +155,17 @@ class TestTake:
     def test_an_as_of_outside_the_data_is_told_where_the_data_is(
         self, monkeypatch: pytest.MonkeyPatch, as_of: str, said: str
     ) -> None:
-        with pytest.raises(Problem, match=f"AS_OF={as_of}: .*{said}"):
+        with pytest.raises(UserError, match=f"AS_OF={as_of}: .*{said}"):
             Pipeline(monkeypatch, AS_OF=as_of).snapshot()
 
     def test_an_empty_warehouse_is_said_to_be_empty(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events().head(0))
-        with pytest.raises(Problem, match="no rows from .*, nor at any other time"):
+        with pytest.raises(UserError, match="no rows from .*, nor at any other time"):
             Pipeline(monkeypatch).snapshot()
 
     def test_a_time_that_is_a_text_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("SELECT id, seen,", "SELECT id, CAST(seen AS VARCHAR) AS seen,")
-        with pytest.raises(Problem, match="does not return its time column «seen» as a date or a timestamp"):
+        with pytest.raises(UserError, match="does not return its time column «seen» as a date or a timestamp"):
             Pipeline(monkeypatch).snapshot()
 
     def test_rows_come_in_the_order_of_their_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +177,7 @@ class TestTake:
         run = Pipeline(monkeypatch)
         path = run.snapshot().train.path
         path.unlink()
-        with pytest.raises(Problem, match="is gone: run scripts/ct snapshot again"):
+        with pytest.raises(UserError, match="is gone: run scripts/ct snapshot again"):
             snapshot.read(path, run.given.data)
 
 
@@ -194,21 +195,21 @@ class TestWarehouse:
     )
     def test_a_wrong_query_is_explained(self, monkeypatch: pytest.MonkeyPatch, query: str, said: str) -> None:
         source = warehouse.connect(Pipeline(monkeypatch).given)
-        with pytest.raises(Problem, match=said) as problem:
+        with pytest.raises(UserError, match=said) as problem:
             warehouse.rows(source, query, datetime(2020, 1, 1), datetime(2020, 2, 1))
         assert "\n" not in str(problem.value)
 
     def test_a_wrong_address_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         given = Pipeline(monkeypatch).given
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/nowhere.duckdb")
-        with pytest.raises(Problem, match="is not there: check CT_WAREHOUSE_URL"):
+        with pytest.raises(UserError, match="is not there: check CT_WAREHOUSE_URL"):
             warehouse.connect(given)
 
     def test_a_file_that_is_no_warehouse_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "notes.duckdb").write_text("not a database, but long enough to look like a file of some kind")
         given = Pipeline(monkeypatch).given
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/notes.duckdb")
-        with pytest.raises(Problem, match="cannot be opened"):
+        with pytest.raises(UserError, match="cannot be opened"):
             warehouse.connect(given)
 
     def test_a_file_may_lie_in_a_workspace_that_jenkins_has_named(
@@ -234,14 +235,14 @@ class TestWarehouse:
             "CT_WAREHOUSE_URL", "duckdb://.ct/warehouse.duckdb?memory_limit=8MB&max_temp_directory_size=0KB"
         )
         change("seen < $until", "seen < $until ORDER BY repeat(shade, 2000)")
-        with pytest.raises(Problem, match="Out of Memory Error"):
+        with pytest.raises(UserError, match="Out of Memory Error"):
             Pipeline(monkeypatch).snapshot()
         assert "asked for anew" not in caplog.text
 
     def test_a_password_is_never_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         given = Pipeline(monkeypatch).given
         monkeypatch.setenv("CT_WAREHOUSE_URL", "nosuchwarehouse://me:hunter2@127.0.0.1:1/facts")
-        with pytest.raises(Problem) as problem:
+        with pytest.raises(UserError) as problem:
             warehouse.connect(given)
         assert "hunter2" not in str(problem.value)
         assert "me:****@127.0.0.1" in str(problem.value)
@@ -250,7 +251,7 @@ class TestWarehouse:
 @pytest.mark.usefixtures("workspace")
 def test_a_whole_number_that_does_not_fit_its_column_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     change("SELECT id,", "SELECT id::HUGEINT * 10000000000000000000000000 AS id,")
-    with pytest.raises(Problem, match="the column «id» does not fit its type in training.yaml"):
+    with pytest.raises(UserError, match="the column «id» does not fit its type in training.yaml"):
         Pipeline(monkeypatch).snapshot()
 
 

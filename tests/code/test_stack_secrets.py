@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from continuous_training import env_file, stack_secrets
+from continuous_training.jenkins import env_file, stack_secrets
 
 ENV = Path("jenkins/.env")
 

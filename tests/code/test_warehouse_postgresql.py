@@ -21,10 +21,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from continuous_training import snapshot, warehouse
-from continuous_training.backends import postgresql
-from continuous_training.monitor import newest
-from continuous_training.problem import Problem
+from continuous_training.data import warehouse
+from continuous_training.data.backends import postgresql
+from continuous_training.errors import UserError
+from continuous_training.monitoring import newest
+from continuous_training.stages import snapshot
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
 from relay import relay
@@ -98,7 +99,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, url: str) -> Any:
 
 def problem(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
     """Return what a person is told when the snapshot fails: one line, without the password, and nothing is kept."""
-    with pytest.raises(Problem) as found:
+    with pytest.raises(UserError) as found:
         taken(monkeypatch, url)
     said = str(found.value)
     assert "\n" not in said
@@ -286,7 +287,7 @@ class TestAWrongAddress:
         self, monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, extra: str
     ) -> None:
         for name in [
-            name for name in sys.modules if name.startswith(("continuous_training.backends.", "ibis.backends."))
+            name for name in sys.modules if name.startswith(("continuous_training.data.backends.", "ibis.backends."))
         ]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, module, None)

@@ -12,12 +12,13 @@ import ibis
 import pandas as pd
 import pytest
 
-from continuous_training import posting, registry, settings
-from continuous_training.problem import Problem
-from continuous_training.watermark import asked, check, kept
-from continuous_training.watermark.asked import Asked
-from continuous_training.watermark.check import Checked
-from continuous_training.watermark.counted import Counted, counted
+from continuous_training import http_client, settings
+from continuous_training.errors import UserError
+from continuous_training.monitoring.new_data import asked, check, kept
+from continuous_training.monitoring.new_data.asked import Asked
+from continuous_training.monitoring.new_data.check import Checked
+from continuous_training.monitoring.new_data.counted import Counted, counted
+from continuous_training.registry import model_versions
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from toy import change, events, store
@@ -38,7 +39,7 @@ def champion(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
 @pytest.fixture(autouse=True)
 def _begins_anew(champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WEBHOOK_TOKEN", TOKEN)
-    monkeypatch.setattr(posting, "AGAIN", posting.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
     training = Path("src/toy/training.yaml").read_text()
     if Asked.tag in the(champion).tags:
         champion.client.delete_model_version_tag("toy", "1", Asked.tag)
@@ -47,8 +48,8 @@ def _begins_anew(champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterato
     Path("src/toy/training.yaml").write_text(training)
 
 
-def the(champion: Pipeline) -> registry.Version:
-    version = registry.find(champion.client, "toy", "1")
+def the(champion: Pipeline) -> model_versions.Version:
+    version = model_versions.by_number(champion.client, "toy", "1")
     assert version
     return version
 
@@ -278,11 +279,11 @@ class TestPing:
 
 class TestBadInput:
     def test_no_champion(self, champion: Pipeline) -> None:
-        champion.client.delete_registered_model_alias("toy", registry.CHAMPION)
+        champion.client.delete_registered_model_alias("toy", model_versions.CHAMPION)
         try:
             found = look(champion)
         finally:
-            champion.client.set_registered_model_alias("toy", registry.CHAMPION, "1")
+            champion.client.set_registered_model_alias("toy", model_versions.CHAMPION, "1")
         assert found.said == "toy has no champion: the first training is not asked for by new data"
         assert (found.verdict, found.asking) == ("cannot tell", None)
 
@@ -294,7 +295,7 @@ class TestBadInput:
 
     def test_a_watermark_of_another_make(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kept, "FILE", "snapshot.json")
-        with pytest.raises(Problem, match="the watermark of version 1 is of another make"):
+        with pytest.raises(UserError, match="the watermark of version 1 is of another make"):
             look(champion)
 
     def test_a_moment_before_the_champions(self, champion: Pipeline) -> None:
@@ -324,7 +325,7 @@ class TestBadInput:
 
     def test_a_table_that_is_gone(self, champion: Pipeline) -> None:
         run("DROP TABLE events")
-        with pytest.raises(Problem, match="the warehouse refuses the query: .*events"):
+        with pytest.raises(UserError, match="the warehouse refuses the query: .*events"):
             look(champion)
 
     def test_a_query_that_has_changed_since_tells_new_rows_only(self, champion: Pipeline) -> None:
@@ -339,12 +340,12 @@ class TestBadInput:
     def test_a_column_that_has_disappeared(self, champion: Pipeline) -> None:
         change("SELECT id, seen, shade, x, y, late", "SELECT *")
         run("ALTER TABLE events DROP COLUMN y")
-        with pytest.raises(Problem, match="the query does not return «y»"):
+        with pytest.raises(UserError, match="the query does not return «y»"):
             look(champion)
 
     def test_a_column_of_another_type(self, champion: Pipeline) -> None:
         run("ALTER TABLE events ALTER x TYPE VARCHAR")
-        with pytest.raises(Problem, match="«x» is of type string, not a number"):
+        with pytest.raises(UserError, match="«x» is of type string, not a number"):
             look(champion)
 
     def test_numbers_without_end_and_without_sense(self, champion: Pipeline) -> None:

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conftest import ROOT
-from continuous_training.jenkinsfile.model import JenkinsfileError
-from continuous_training.jenkinsfile.parameters import declared
-from continuous_training.jenkinsfile.parser import parse
-from continuous_training.jenkinsfile.values import text
 from continuous_training.settings import BRANCH
 from controller import project
 from controller.here import without_addresses
+from jenkinsfile.model import JenkinsfileError
+from jenkinsfile.parameters import declared
+from jenkinsfile.parser import parse
+from jenkinsfile.values import text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from continuous_training.jenkinsfile.model import Pipeline
+    from jenkinsfile.model import Pipeline
 
 NOBODY_ANSWERS = {"SERVING_URLS": "http://127.0.0.1:9"}  # a local run looks for a server at its end
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile.results import Result
+from jenkinsfile.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from continuous_training.jenkinsfile.builds import StageRecord
+    from jenkinsfile.builds import StageRecord
 
 ABOVE = " » "
 

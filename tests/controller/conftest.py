@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from controller.access import Access
 from controller.jenkins import Controller
 
@@ -39,6 +39,6 @@ def controller(request: pytest.FixtureRequest, access: Access, minutes: float) -
     try:
         found.user()
         found.ready()
-    except Problem as problem:  # once: it is the same for every check
-        pytest.exit(str(problem), returncode=Problem.exit_code)
+    except UserError as problem:  # once: it is the same for every check
+        pytest.exit(str(problem), returncode=UserError.exit_code)
     return found

@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training.jenkinsfile.builds import StageRecord
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
 from environment import lend
+from jenkinsfile.builds import StageRecord
 from server import free_port
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Clone:
         """Make a run and return its record.
 
         Raises:
-            Problem: it is a FAILURE, or does not end in time.
+            UserError: it is a FAILURE, or does not end in time.
         """
         command = ["scripts/ct", "run", "--branch", BRANCH]
         for name, value in parameters.items():
@@ -76,12 +76,12 @@ class Clone:
             try:
                 code = running.wait(self._minutes * 60)
             except subprocess.TimeoutExpired:
-                raise Problem(f"the run here does not end in {self._minutes:g} minutes: see {said}") from None
+                raise UserError(f"the run here does not end in {self._minutes:g} minutes: see {said}") from None
             finally:
                 running.terminate()
                 running.wait()
         if code:
-            raise Problem(f"the run here ends with exit code {code}, and Jenkins' did not fail: see {said}")
+            raise UserError(f"the run here ends with exit code {code}, and Jenkins' did not fail: see {said}")
         newest = max((self.folder / ".ct/builds").iterdir(), key=lambda build: int(build.name))
         record: dict[str, Any] = json.loads((newest / "build.json").read_text(encoding="utf-8"))
         return record

@@ -7,12 +7,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.jenkinsfile.expressions import evaluate
 from continuous_training.settings import BRANCH
 from controller.jenkins import NAME
+from jenkinsfile.expressions import evaluate
 
 if TYPE_CHECKING:
-    from continuous_training.jenkinsfile.model import Pipeline
+    from jenkinsfile.model import Pipeline
 
 NO_JOBS = "Did not find any jobs with GenericTrigger configured!\n"
 

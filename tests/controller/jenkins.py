@@ -15,11 +15,11 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from continuous_training.jenkinsfile.builds import StageRecord
-from continuous_training.jenkinsfile.results import Result
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
 from controller.access import Access, Secret
+from jenkinsfile.builds import StageRecord
+from jenkinsfile.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,11 +67,11 @@ class Controller:
         """Return who the controller takes us for.
 
         Raises:
-            Problem: it takes us for nobody.
+            UserError: it takes us for nobody.
         """
         told = self._json("whoAmI/api/json")
         if told.get("anonymous", True):
-            raise Problem(
+            raise UserError(
                 f"{self.url} takes {self._access.user} for nobody: check JENKINS_USER_ID and JENKINS_API_TOKEN"
             )
         return str(told["name"])
@@ -80,7 +80,7 @@ class Controller:
         """Wait until the job has ended its first build, which brings its parameters and triggers.
 
         Raises:
-            Problem: it does not, or has no parameters after it.
+            UserError: it does not, or has no parameters after it.
         """
 
         def look() -> int | None:
@@ -90,7 +90,7 @@ class Controller:
         scan = f"{self.url}/job/{FOLDER}/indexing/console"
         number = self._wait(look, f"{NAME} ends the build that Jenkins starts when it finds the branch (see {scan})")
         if not self.parameters():
-            raise Problem(f"{NAME} has no parameters after its build {number}: see {self.url}/{JOB}/{number}/console")
+            raise UserError(f"{NAME} has no parameters after its build {number}: see {self.url}/{JOB}/{number}/console")
 
     def parameters(self) -> set[str]:
         """Return the names of the parameters that the job has."""
@@ -105,19 +105,19 @@ class Controller:
         """Start the job without its quiet period; return the queue's item.
 
         Raises:
-            Problem: it does not start.
+            UserError: it does not start.
         """
         answer = self._post(f"{JOB}/buildWithParameters", {**parameters, "delay": "0sec"})
         found = re.search(r"/queue/item/(\d+)", answer.headers.get("Location", ""))
         if answer.status_code != requests.codes.created or not found:
-            raise Problem(f"{NAME} cannot be started: Jenkins answers {answer.status_code}; may {self._access.user}?")
+            raise UserError(f"{NAME} cannot be started: Jenkins answers {answer.status_code}; may {self._access.user}?")
         return int(found[1])  # the rest is the address that Jenkins believes to have
 
     def ended(self, item: int) -> Build:
         """Follow an item of the queue to its build, and that to its end.
 
         Raises:
-            Problem: it is cancelled, or does not end in time.
+            UserError: it is cancelled, or does not end in time.
         """
         number = self._wait(lambda: self._number(item), f"a build begins for the queue's item {item}")
         log.info("build %s of %s: %s/%s/%s/", number, NAME, self.url, JOB, number)
@@ -210,7 +210,7 @@ class Controller:
     def _number(self, item: int) -> int | None:
         told = self._json(f"queue/item/{item}/api/json", tree="cancelled,executable[number]")
         if told.get("cancelled"):
-            raise Problem(f"somebody has cancelled the item {item} of the queue, from which a build was to come")
+            raise UserError(f"somebody has cancelled the item {item} of the queue, from which a build was to come")
         return told["executable"]["number"] if told.get("executable") else None
 
     def _finished(self, number: int) -> bool | None:
@@ -221,14 +221,14 @@ class Controller:
         """Look, more and more rarely, until there is something.
 
         Raises:
-            Problem: there is nothing in time.
+            UserError: there is nothing in time.
         """
         began = told = time.monotonic()
         pause = 0.1
         while not (found := look()):
             now = time.monotonic()
             if now > began + self._minutes * 60:
-                raise Problem(
+                raise UserError(
                     f"after {self._minutes:g} minutes it has not come to pass that {what}; --minutes waits longer"
                 )
             if now > told + NEWS:
@@ -243,11 +243,11 @@ class Controller:
 
     def _read(self, answer: requests.Response, path: str) -> Any:
         if answer.status_code != requests.codes.ok:
-            raise Problem(f"{self.url}/{path}: Jenkins answers {answer.status_code}")
+            raise UserError(f"{self.url}/{path}: Jenkins answers {answer.status_code}")
         try:
             return answer.json()
         except ValueError:
-            raise Problem(f"{self.url}/{path} is no JSON: is that the address of a Jenkins?") from None
+            raise UserError(f"{self.url}/{path} is no JSON: is that the address of a Jenkins?") from None
 
     def _get(self, path: str, **parameters: str | int) -> requests.Response:
         return self._permitted(self._call(self._inside, "GET", path, params=parameters))
@@ -262,18 +262,18 @@ class Controller:
 
     def _permitted(self, answer: requests.Response) -> requests.Response:
         if answer.status_code == requests.codes.unauthorized:
-            raise Problem(
+            raise UserError(
                 f"{self.url} refuses JENKINS_API_TOKEN of {self._access.user}: {self.url}/me/security/ makes one"
             )
         if answer.status_code == requests.codes.forbidden:
-            raise Problem(f"{self._access.user} may not do that at {answer.url.partition('?')[0]} (403)")
+            raise UserError(f"{self._access.user} may not do that at {answer.url.partition('?')[0]} (403)")
         return answer
 
     def _call(self, session: requests.Session, method: str, path: str, **given: Any) -> requests.Response:
         try:
             return session.request(method, f"{self.url}/{path}", timeout=TIMEOUT, allow_redirects=False, **given)
         except requests.RequestException as error:  # whose traceback would show the headers
-            raise Problem(f"{self.url}/{path} does not answer: {type(error).__name__}") from None
+            raise UserError(f"{self.url}/{path} does not answer: {type(error).__name__}") from None
 
 
 def _session() -> requests.Session:

@@ -16,15 +16,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from continuous_training.jenkinsfile.builds import StageRecord
-from continuous_training.jenkinsfile.parameters import declared
-from continuous_training.jenkinsfile.results import Result
 from continuous_training.settings import BRANCH
 from controller import hooks, project
 from controller.access import Secret
 from controller.builds import Builds, Item, Ran, validated
 from controller.jenkins import FOLDER, JOB
 from controller.tree import pruned
+from jenkinsfile.builds import StageRecord
+from jenkinsfile.parameters import declared
+from jenkinsfile.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable

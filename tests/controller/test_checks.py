@@ -13,9 +13,8 @@ from typing import Protocol
 import pytest
 
 from conftest import ROOT
-from continuous_training import test
-from continuous_training.jenkinsfile.builds import StageRecord
-from continuous_training.problem import Misuse, Problem
+from continuous_training.errors import UsageError, UserError
+from continuous_training.stages import test
 from controller import checks, project
 from controller.access import Access, Secret
 from controller.builds import Builds
@@ -23,6 +22,7 @@ from controller.comparison import differences
 from controller.here import Here
 from controller.jenkins import Build, Controller
 from controller.stub import GITHUB, PASSWORD, RIGHT, SOURCE, TOKEN, USER, WEBHOOK, Stub, Wrong
+from jenkinsfile.builds import StageRecord
 
 AS_OF = "2013-04-01"
 ACCESS = Access(USER, TOKEN, WEBHOOK, GITHUB)
@@ -96,16 +96,16 @@ class TestWhoAsks:
         assert controller.ended(controller.start({"REASON": "by hand"})).parameters["REASON"] == "by hand"
 
     def test_whoever_is_refused_is_told_where_a_token_is_made(self, enter: Enter) -> None:
-        with pytest.raises(Problem, match="refuses JENKINS_API_TOKEN of admin: .*/me/security/ makes one"):
+        with pytest.raises(UserError, match="refuses JENKINS_API_TOKEN of admin: .*/me/security/ makes one"):
             enter(access=replace(ACCESS, token=OTHER)).user()
 
     def test_a_job_that_never_ends_its_first_build_is_not_waited_for_in_vain(self, enter: Enter) -> None:
         found = Controller(enter().url, ACCESS, minutes=0)
-        with pytest.raises(Problem, match="model/main ends the build .*see .*/job/model/indexing/console"):
+        with pytest.raises(UserError, match="model/main ends the build .*see .*/job/model/indexing/console"):
             found.ready()
 
     def test_where_nobody_answers_no_secret_is_told(self) -> None:
-        with pytest.raises(Problem, match="does not answer: ConnectionError$") as caught:
+        with pytest.raises(UserError, match="does not answer: ConnectionError$") as caught:
             Controller("http://127.0.0.1:9", ACCESS).ping("{}", WEBHOOK)
         assert "token-of-pings" not in str(caught.getrepr(style="long", funcargs=True, showlocals=True))
 
@@ -206,7 +206,7 @@ class TestPushes:
     def test_that_they_start_nothing_is_noticed(self, enter: Enter, repository: Path) -> None:
         hasty = Controller(enter(Wrong(ignores_pushes=True), built=True).url, ACCESS, minutes=0)
         project.commit(repository, "one more")
-        with pytest.raises(Problem, match="it has not come to pass that a build of"):
+        with pytest.raises(UserError, match="it has not come to pass that a build of"):
             checks.is_started_by_push(hasty, GITHUB)
 
 
@@ -337,11 +337,11 @@ def test_what_the_checks_ask_is_there_with_the_pinned_plugins() -> None:
 
 @pytest.mark.parametrize("address", ["localhost:8080", "ftp://localhost", "http://"])
 def test_only_an_address_is_taken_for_one(address: str) -> None:
-    with pytest.raises(Misuse, match="is no address"):
+    with pytest.raises(UsageError, match="is no address"):
         test.on_jenkins(address, minutes=1)
 
 
 def test_no_password_is_taken_from_a_command_line() -> None:
-    with pytest.raises(Misuse, match="JENKINS_API_TOKEN") as caught:
+    with pytest.raises(UsageError, match="JENKINS_API_TOKEN") as caught:
         test.on_jenkins("http://admin:secret@localhost:8080", minutes=1)
     assert "secret" not in str(caught.value)

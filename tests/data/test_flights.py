@@ -12,9 +12,10 @@ import pytest
 import sqlglot
 
 from conftest import ROOT
-from continuous_training import check_data, settings, snapshot
+from continuous_training import settings
+from continuous_training.data.warehouse import bound
 from continuous_training.documents import Snapshot
-from continuous_training.warehouse import bound
+from continuous_training.stages import check_data, snapshot
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
 from toy import change

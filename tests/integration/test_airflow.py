@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from continuous_training.ping import NOWHERE, Asking, Ping
-from continuous_training.watermark.check import Checked
+from continuous_training.jenkins.ping import NOWHERE, Asking, Ping
+from continuous_training.monitoring.new_data.check import Checked
 from jenkins_builds import A_WHILE, PASSWORD, Jenkins, connection
 from listening import Heard, listening
 

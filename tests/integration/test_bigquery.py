@@ -20,8 +20,8 @@ import requests
 
 import flights
 from apart import served
-from continuous_training import warehouse
-from continuous_training.problem import Problem
+from continuous_training.data import warehouse
+from continuous_training.errors import UserError
 from listening import Heard, listening
 from server import free_port
 
@@ -119,7 +119,7 @@ def test_a_time_that_is_not_known_stays_unknown() -> None:
     [("nothing", "Table acme.air.nothing was not found"), ("elsewhere.flights", "Access Denied: Table acme:elsewhere")],
 )
 def test_a_table_that_cannot_be_read_is_named(table: str, said: str) -> None:
-    with pytest.raises(Problem, match=f"refuses the query: .*{said}") as raised:
+    with pytest.raises(UserError, match=f"refuses the query: .*{said}") as raised:
         ask(f"SELECT * FROM {table} WHERE $since < $until")
     assert "\n" not in str(raised.value)
 
@@ -133,7 +133,7 @@ def test_who_may_not_run_queries_is_told_so(monkeypatch: pytest.MonkeyPatch) -> 
     denied = "Access Denied: Project acme: User does not have bigquery.jobs.create permission in project acme."
     with listening(lambda _: (403, said("accessDenied", denied))) as address:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", address)
-        with pytest.raises(Problem, match=f"refuses the query: .*{denied}") as raised:
+        with pytest.raises(UserError, match=f"refuses the query: .*{denied}") as raised:
             ask(f"SELECT * FROM flights WHERE {WHENEVER}")
     assert "\n" not in str(raised.value)
 
@@ -163,12 +163,12 @@ def test_without_credentials_nobody_is_asked_to_log_in(monkeypatch: pytest.Monke
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # nor is a cloud looked for
-    with pytest.raises(Problem, match="cannot be opened: .*credentials were not found") as raised:
+    with pytest.raises(UserError, match="cannot be opened: .*credentials were not found") as raised:
         warehouse.connect(flights.two_days())
     assert "\n" not in str(raised.value)
 
 
 def test_an_address_without_a_dataset_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT_WAREHOUSE_URL", "bigquery://acme")
-    with pytest.raises(Problem, match="names no dataset: write it as bigquery://project/dataset"):
+    with pytest.raises(UserError, match="names no dataset: write it as bigquery://project/dataset"):
         warehouse.connect(flights.two_days())

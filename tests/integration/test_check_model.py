@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from conftest import OF_A_RUN, ROOT
-from continuous_training import check_model, registry, snapshot
+from continuous_training.registry import runs
+from continuous_training.stages import check_model, snapshot
 from flight_delays.model import build
 from pipeline import Pipeline
 
@@ -99,7 +100,7 @@ def test_a_broken_candidate_is_caught_by_what_it_lacks(
     april: Pipeline, broken: Callable[[pd.DataFrame, pd.Series], Any], lacks: set[str]
 ) -> None:
     data, rows = april.given.data, snapshot.read(april.taken.train.path, april.given.data)
-    with mlflow.start_run(experiment_id=registry.experiment(april.client, april.run.model)):
+    with mlflow.start_run(experiment_id=runs.experiment(april.client, april.run.model)):
         logged = mlflow.sklearn.log_model(
             broken(rows[data.features], rows[data.target]),
             name="model",

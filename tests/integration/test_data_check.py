@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from continuous_training import registry
+from continuous_training.monitoring.new_data import check, kept
+from continuous_training.monitoring.new_data.counted import counted
+from continuous_training.registry import runs
 from continuous_training.settings import Data
-from continuous_training.watermark import check, kept
-from continuous_training.watermark.counted import counted
 from flight_delays import sample
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
@@ -140,7 +140,7 @@ def test_new_flights_are_one_ping_whose_run_trains_on_them(
         second = Pipeline(monkeypatch, BUILD_TAG="ct-2", **asked)
         second.train()
     lineage = second.client.get_run(second.candidate.run_id).data.tags
-    assert (lineage[registry.TRIGGER], lineage[registry.REASON]) == ("data", ping["reason"])
+    assert (lineage[runs.TRIGGER], lineage[runs.REASON]) == ("data", ping["reason"])
     times = pq.read_table([second.taken.train.path, second.taken.fresh.path], columns=["time_hour"])["time_hour"]
     assert pc.sum(pc.greater_equal(times, watermark.until)).as_py() == ROWS
     assert int(lineage["ct.train_rows"]) + int(lineage["ct.fresh_rows"]) == second.taken.rows > ROWS

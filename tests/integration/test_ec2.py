@@ -29,11 +29,11 @@ from cloud.errors import Refusal
 from cloud.machine import Machines
 from cloud.tracking import Tracking
 from conftest import HEARS_CTRL_C, ROOT, wait_until
-from continuous_training import reap, registry
 from continuous_training.compute.ec2 import aws as api
-from continuous_training.compute.ec2 import ending
+from continuous_training.compute.ec2 import ending, reap
 from continuous_training.compute.ec2.place import identity
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection
 from pipeline import Pipeline
 from toy import change
 
@@ -213,7 +213,7 @@ def model(code: str) -> None:
 
 
 def metrics(run_id: str) -> dict[str, float]:
-    return registry.open_client().get_run(run_id).data.metrics
+    return connection.open_client().get_run(run_id).data.metrics
 
 
 def test_no_capacity_in_the_first_type_and_zone(project: Project, outcome: Outcome) -> None:
@@ -227,7 +227,7 @@ def test_no_capacity_in_the_first_type_and_zone(project: Project, outcome: Outco
         run_id = project.train()
     (launched,) = [call for call in project.aws.faults.made("ec2", "RunInstances") if not scarce(call.parameters)]
     assert launched.parameters["InstanceType"] == "c6i.large"
-    tags = registry.open_client().get_run(run_id).data.tags
+    tags = connection.open_client().get_run(run_id).data.tags
     assert tags["ct.instances"].startswith(f"{project.launched()[0]}, c6i.large on demand in subnet-")
     assert metrics(run_id)["ec2_cost_usd"] == pytest.approx(metrics(run_id)["ec2_seconds"] / 3600 * 0.09, rel=0.01)
     outcome("no capacity in the first type and zone", "trained on the next type in the next zone")
@@ -237,7 +237,7 @@ def test_no_capacity_anywhere(project: Project, outcome: Outcome) -> None:
     project.aws.faults.refuse("ec2", "RunInstances", "InsufficientInstanceCapacity", 500)
     with (
         project.machines(),
-        pytest.raises(Problem, match="there is no instance to be had: c7i.large on demand") as said,
+        pytest.raises(UserError, match="there is no instance to be had: c7i.large on demand") as said,
     ):
         project.train()
     outcome("no capacity anywhere", str(said.value))
@@ -256,7 +256,7 @@ def test_aws_does_not_answer_for_a_moment_while_it_trains(
     Path("MLproject").write_text("name: a project without an entry point\n")
     asked = {"InstanceId.1"}
     project.aws.faults.refuse("ec2", "DescribeInstances", "Unavailable", 400, times=2, only=asked.issubset)
-    with project.machines(), pytest.raises(Problem, match="training failed on i-"):
+    with project.machines(), pytest.raises(UserError, match="training failed on i-"):
         project.train()
     assert "Unavailable" in caplog.text
     outcome("AWS does not answer for a moment", "watched on, to the training's own end")
@@ -297,7 +297,7 @@ def test_the_launching_process_is_killed_right_before_run_instances(project: Pro
 
 def test_nobody_can_reach_an_instance_and_it_holds_no_key(project: Project) -> None:
     change("boot_minutes: 0.5", "boot_minutes: 0.02")
-    with project.machines(boots=False), pytest.raises(Problem, match="no heartbeat since it was launched"):
+    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since it was launched"):
         project.train()
     (launched,) = project.aws.faults.made("ec2", "RunInstances")
     asked = launched.parameters
@@ -313,14 +313,14 @@ def test_a_security_group_that_lets_somebody_in_is_refused(project: Project) -> 
     group = project.aws.environment["CT_SECURITY_GROUP"]
     ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     project.aws.client("ec2").authorize_security_group_ingress(GroupId=group, IpPermissions=[ssh])
-    with pytest.raises(Problem, match=f"the security group {group} has inbound rules"):
+    with pytest.raises(UserError, match=f"the security group {group} has inbound rules"):
         project.train()
     assert project.launched() == []
 
 
 def test_no_heartbeat_since_the_launch(project: Project, outcome: Outcome) -> None:
     change("boot_minutes: 0.5", "boot_minutes: 0.05")
-    with project.machines(boots=False), pytest.raises(Problem, match="no heartbeat since it was launched") as said:
+    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since it was launched") as said:
         project.train()
     outcome("no heartbeat at all", str(said.value))
 
@@ -336,14 +336,14 @@ def test_no_heartbeat_any_more(project: Project, outcome: Outcome) -> None:
                     psutil.Process(process).suspend()
 
         at_once(freeze)
-        with pytest.raises(Problem, match="no heartbeat any more") as said:
+        with pytest.raises(UserError, match="no heartbeat any more") as said:
             project.train()
     outcome("no heartbeat any more", str(said.value))
 
 
 def test_training_exits_non_zero(project: Project, outcome: Outcome, caplog: pytest.LogCaptureFixture) -> None:
     model("def build(categories, numbers, **parameters):\n    raise SystemExit('there is no such kernel')\n")
-    with project.machines(), pytest.raises(Problem, match="training failed on i-.* with exit code 1") as said:
+    with project.machines(), pytest.raises(UserError, match="training failed on i-.* with exit code 1") as said:
         project.train()
     last = next(message for message in caplog.messages if message.startswith("The last lines"))
     assert "there is no such kernel" in last
@@ -370,7 +370,7 @@ def test_a_stock_image_installs_the_lock_first(project: Project, caplog: pytest.
     local = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     with (
         project.machines(baked=False, prepare=python, extra=local) as machines,
-        pytest.raises(Problem, match=r"training failed on i-\w+ with exit code 127"),
+        pytest.raises(UserError, match=r"training failed on i-\w+ with exit code 127"),
     ):
         project.train()
     assert "instance: installing" in caplog.text
@@ -385,7 +385,7 @@ def test_out_of_disk_on_the_instance(project: Project, outcome: Outcome) -> None
 
     with (
         project.machines(prepare=fill),
-        pytest.raises(Problem, match="fetching failed on i-.* with exit code 23") as said,
+        pytest.raises(UserError, match="fetching failed on i-.* with exit code 23") as said,
     ):
         project.train()
     outcome("out of disk on the instance", str(said.value))
@@ -396,7 +396,7 @@ def test_the_upload_of_the_result_is_refused(project: Project, outcome: Outcome)
         "s3", "PutObject", "AccessDenied", 403, only=lambda asked: asked["Key"].endswith("/result")
     )
     pipeline = project.ready()
-    with project.machines(), pytest.raises(Problem, match="ended itself, training, and left no result in S3") as said:
+    with project.machines(), pytest.raises(UserError, match="ended itself, training, and left no result in S3") as said:
         pipeline.train()
     assert pipeline.plan().resumes is None  # FORCE trains anew
     project.monkeypatch.setenv("FORCE", "false")
@@ -414,7 +414,7 @@ def test_somebody_ends_the_instance(project: Project, outcome: Outcome) -> None:
             project.aws.client("ec2").terminate_instances(InstanceIds=project.aws.alive())
 
         at_once(end)
-        with pytest.raises(Problem, match="somebody ended i-") as said:
+        with pytest.raises(UserError, match="somebody ended i-") as said:
             project.train()
     outcome("instance terminated from outside", str(said.value))
 
@@ -443,7 +443,7 @@ def test_the_bucket_is_missing(project: Project, outcome: Outcome) -> None:
     project.monkeypatch.setenv("CT_BUCKET", "nowhere-to-be-found")
     with (
         project.machines(),
-        pytest.raises(Problem, match="AWS does not look into the bucket nowhere-to-be-found") as said,
+        pytest.raises(UserError, match="AWS does not look into the bucket nowhere-to-be-found") as said,
     ):
         project.train()
     project.aws.gate.denied.clear()
@@ -454,7 +454,7 @@ def test_the_bucket_is_missing(project: Project, outcome: Outcome) -> None:
 def test_the_instance_cannot_reach_mlflow(project: Project, outcome: Outcome) -> None:
     project.monkeypatch.setenv("MLFLOW_TRACKING_URI", project.tracking_uri.replace("127.0.0.1", "localhost"))
     nowhere = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}  # S3 is reached, the other name is not
-    with project.machines(extra=nowhere), pytest.raises(Problem, match="reaching MLflow failed on i-") as said:
+    with project.machines(extra=nowhere), pytest.raises(UserError, match="reaching MLflow failed on i-") as said:
         project.train()
     outcome("MLflow unreachable from the instance", str(said.value))
 
@@ -463,7 +463,7 @@ def test_the_deadline_is_reached(project: Project, outcome: Outcome) -> None:
     change("max_hours: 1", "max_hours: 0.12")
     model(NEVER_ENDS)
     late = {"SECONDS": "236"}  # where bash begins to count: 4 seconds before the last minute
-    with project.machines(extra=late), pytest.raises(Problem, match="reached its deadline of 5 minutes") as said:
+    with project.machines(extra=late), pytest.raises(UserError, match="reached its deadline of 5 minutes") as said:
         project.train()
     outcome("deadline reached", str(said.value))
 
@@ -471,7 +471,7 @@ def test_the_deadline_is_reached(project: Project, outcome: Outcome) -> None:
 def test_terminating_fails_three_times(project: Project, outcome: Outcome) -> None:
     project.aws.faults.refuse("ec2", "TerminateInstances", "OperationNotPermitted", 400, times=3)
     Path("MLproject").write_text("name: a project without an entry point\n")
-    with project.machines(minute=3600.0), pytest.raises(Problem, match="training failed on i-"):
+    with project.machines(minute=3600.0), pytest.raises(UserError, match="training failed on i-"):
         project.train()
     assert len(project.aws.faults.made("ec2", "TerminateInstances")) > 3
     outcome("terminate fails three times", "ended by the fourth attempt")
@@ -563,7 +563,7 @@ def test_the_grid_trains_on_an_instance_each(project: Project) -> None:
     with project.machines():
         run_id = project.train()
     assert len(project.launched()) == 2
-    assert registry.open_client().get_run(run_id).data.params["C"] == "1.0"
+    assert connection.open_client().get_run(run_id).data.params["C"] == "1.0"
 
 
 def test_the_password_of_mlflow_comes_from_the_parameter_store(
@@ -579,7 +579,7 @@ def build(categories, numbers, **parameters):
     given = os.environ["MLFLOW_TRACKING_USERNAME"] + os.environ["MLFLOW_TRACKING_PASSWORD"]
     raise SystemExit(hashlib.sha256(given.encode()).hexdigest())
 """)
-    with project.machines(), pytest.raises(Problem, match="training failed"):
+    with project.machines(), pytest.raises(UserError, match="training failed"):
         project.train()
     assert hashlib.sha256(b"trainings3cr3t").hexdigest() in caplog.text
     (launched,) = project.aws.faults.made("ec2", "RunInstances")

@@ -18,9 +18,10 @@ import pytest
 import yaml
 
 from conftest import ROOT, enter, wait_until
-from continuous_training import environments, settings, warehouse
-from continuous_training.ingest import source, syncing
-from continuous_training.problem import Problem
+from continuous_training import environments, settings
+from continuous_training.data import warehouse
+from continuous_training.data.ingestion import source, syncing
+from continuous_training.errors import UserError
 from forking import CALLER, DIES_BEFORE
 from postgresql import Postgresql, needs_postgresql
 
@@ -156,7 +157,7 @@ def test_a_sync_killed_while_it_writes_and_run_again_ends_complete_and_without_d
 ) -> None:
     events.add(*range(40))
     monkeypatch.setenv(DIES_BEFORE, call)
-    with pytest.raises(Problem, match="without an answer"):
+    with pytest.raises(UserError, match="without an answer"):
         events.sync()
     monkeypatch.delenv(DIES_BEFORE)
     assert events.sync() == 40
@@ -168,7 +169,7 @@ def test_a_sync_killed_while_it_writes_and_run_again_ends_complete_and_without_d
 def test_a_sync_killed_while_it_reads_leaves_the_warehouse_as_it_was_and_reads_all_again(events: Events) -> None:
     before = stored()
     events.add(*range(40))
-    with pytest.raises(Problem, match="without an answer"):
+    with pytest.raises(UserError, match="without an answer"):
         events.sync(kills=True)
     assert stored() == before
     assert events.sync() == 40
@@ -206,7 +207,7 @@ def test_a_column_of_another_type_is_named_and_the_table_stays_as_it_is(events: 
     events.sync()
     events.schema["x"] = {"type": "string"}
     events.add(2, x="far")
-    with pytest.raises(Problem, match="warehouse does not take the rows: .*x"):
+    with pytest.raises(UserError, match="warehouse does not take the rows: .*x"):
         events.sync()
     assert ask("SELECT COUNT(*) FROM events") == [(1,)]
 
@@ -257,7 +258,7 @@ def test_a_warehouse_that_somebody_has_open_is_not_waited_for(events: Events) ->
     )
     with subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
         reader.stdout.readline()
-        with pytest.raises(Problem, match="open elsewhere: try again"):
+        with pytest.raises(UserError, match="open elsewhere: try again"):
             events.sync()
         reader.communicate(b"\n")
     assert events.sync() == 1
@@ -267,7 +268,7 @@ def test_a_warehouse_that_does_not_answer_is_named_without_its_password(
     events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CT_WAREHOUSE_URL", "postgres://etl:s3cret@127.0.0.1:1/flights")
-    with pytest.raises(Problem, match="warehouse cannot be opened: .*port 1 failed") as found:
+    with pytest.raises(UserError, match="warehouse cannot be opened: .*port 1 failed") as found:
         events.sync()
     assert "s3cret" not in str(found.value)
 
@@ -276,17 +277,17 @@ def test_what_the_connector_has_against_its_config_is_said_without_its_secrets(
     events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVENTS_KEY", "s3cret")
-    with pytest.raises(Problem, match=r"the connector fails: 401: \*\*\*\* is not the password"):
+    with pytest.raises(UserError, match=r"the connector fails: 401: \*\*\*\* is not the password"):
         events.sync(password="secret_reference::EVENTS_KEY", fails="401:\ns3cret is not the password")
 
 
 def test_an_incremental_stream_without_a_key_is_refused(events: Events) -> None:
     events.stream = {}
-    with pytest.raises(Problem, match="the stream events has no key"):
+    with pytest.raises(UserError, match="the stream events has no key"):
         events.sync()
 
 
 def test_a_stream_that_is_not_there_is_refused_with_those_that_are(events: Events) -> None:
     events.name = "trains"
-    with pytest.raises(Problem, match="no stream trains, only events"):
+    with pytest.raises(UserError, match="no stream trains, only events"):
         events.sync()

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 import doomed
-from continuous_training import golden, promotion, registry
+from continuous_training.registry import model_versions, promotion
 from continuous_training.serving import follower
+from continuous_training.versions import golden_predictions, loading
 from pipeline import Pipeline
 from server import Server
 from toy import change, events, store
@@ -31,8 +32,8 @@ pytestmark = [pytest.mark.integration(seconds=60), pytest.mark.usefixtures("trac
 
 # What takes every process that is to be killed seconds to import, and is imported once: its stores MLflow loads lazily
 IMPORTED = [
-    "continuous_training.deploy",
-    "continuous_training.rollback",
+    "continuous_training.stages.deploy",
+    "continuous_training.stages.roll_back",
     "mlflow.pyfunc",
     "mlflow.store.model_registry.sqlalchemy_workspace_store",
     "mlflow.store.tracking.sqlalchemy_workspace_store",
@@ -88,10 +89,10 @@ def a_better_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     return run
 
 
-def answers_with(server: Server, version: registry.Version) -> None:
+def answers_with(server: Server, version: model_versions.Version) -> None:
     """See that the stored version loads, that the server follows it and that both say the same."""
-    rows, answers = golden.kept(version.run_id)
-    registry.load(version.uri, ("numpy.dtype",))
+    rows, answers = golden_predictions.kept(version.run_id)
+    loading.load(version.uri, ("numpy.dtype",))
     server.wait_for(version.number)
     told = server.ask(dataframe_split=rows)
     assert told.headers["X-Model-Version"] == version.number
@@ -102,7 +103,7 @@ def test_register_and_deploy_beside_a_champion(monkeypatch: pytest.MonkeyPatch, 
     run = a_better_one(monkeypatch)
     seen = set()
     for made in killed_at_each_call(tracked, doomed.register_and_deploy, run.run, run.candidate, run.verdict):
-        champion = registry.holder(run.client, "toy", registry.CHAMPION)
+        champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None, made
         answers_with(server, champion)
         seen.add(champion.number)
@@ -111,7 +112,7 @@ def test_register_and_deploy_beside_a_champion(monkeypatch: pytest.MonkeyPatch, 
             following.deploy()
         assert following.aliases == {"candidate": "2", "previous": "1", "champion": "2"}, made
         assert promotion.look(run.client, "toy").announced == {}, made
-        answers_with(server, registry.find(run.client, "toy", "2"))
+        answers_with(server, model_versions.by_number(run.client, "toy", "2"))
         assert Pipeline(monkeypatch).plan().decision == "nothing", made
     assert seen == {"1", "2"}
     assert {"create_registered_model", "create_model_version", "set_registered_model_alias"} < set(made)
@@ -126,7 +127,7 @@ def test_register_and_deploy_of_the_first_model(monkeypatch: pytest.MonkeyPatch,
             following.deploy()
         assert following.aliases == {"candidate": "1", "champion": "1"}, made
         assert promotion.look(run.client, "toy").announced == {}, made
-        answers_with(server, registry.find(run.client, "toy", "1"))
+        answers_with(server, model_versions.by_number(run.client, "toy", "1"))
 
 
 def test_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path) -> None:
@@ -134,16 +135,16 @@ def test_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
     run = a_better_one(monkeypatch)
     run.deploy()
     began = False
-    for made in killed_at_each_call(tracked, doomed.roll_back):
-        answers_with(server, registry.holder(run.client, "toy", registry.CHAMPION))
+    for made in killed_at_each_call(tracked, doomed.roll_back_champion):
+        answers_with(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
         Pipeline(monkeypatch).plan()
         assert promotion.look(run.client, "toy").announced == {}, made
         if began or run.aliases["champion"] == "1":
             began = True
             assert run.aliases == {"candidate": "2", "champion": "1"}, made
-            assert registry.find(run.client, "toy", "2").rolled_back == "it predicts nonsense", made
+            assert model_versions.by_number(run.client, "toy", "2").rolled_back == "it predicts nonsense", made
         else:
             assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}, made
-            assert registry.find(run.client, "toy", "2").rolled_back is None, made
-        answers_with(server, registry.holder(run.client, "toy", registry.CHAMPION))
+            assert model_versions.by_number(run.client, "toy", "2").rolled_back is None, made
+        answers_with(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
     assert began

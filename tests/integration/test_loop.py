@@ -21,7 +21,8 @@ from cloud.aws import Aws
 from cloud.machine import Machines
 from cloud.tracking import Tracking
 from conftest import ROOT
-from continuous_training import golden, registry
+from continuous_training.registry import connection
+from continuous_training.versions import golden_predictions
 from environment import lend
 
 if TYPE_CHECKING:
@@ -205,10 +206,10 @@ def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_train
     assert aws.leftovers() == []
     assert aws.gate.denied == []
 
-    registry.open_client()
-    trained_there = golden.kept(str(clone_on_ec2.document("candidate")["run_id"]))
+    connection.open_client()
+    trained_there = golden_predictions.kept(str(clone_on_ec2.document("candidate")["run_id"]))
     snapshot = str(clone_on_ec2.document("snapshot")["train"]["path"]).rpartition("/")[0]
-    assert golden.kept(clone_on_ec2.fit(snapshot)) == trained_there
+    assert golden_predictions.kept(clone_on_ec2.fit(snapshot)) == trained_there
 
 
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:

@@ -30,8 +30,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from continuous_training import registry
 from continuous_training.serving import answering, app, batches, memory, protocol, served, signature, typed
+from continuous_training.versions import loading
 from pipeline import Pipeline
 from server import Server
 
@@ -190,7 +190,7 @@ def server(tracked_by_all: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def judge(server: Server) -> Iterator[Judge]:
-    judge = Judge(server.url, registry.load("models:/toy/1", ("numpy.dtype",)).predict_proba)
+    judge = Judge(server.url, loading.load("models:/toy/1", ("numpy.dtype",)).predict_proba)
     yield judge
     judge.leave()
 

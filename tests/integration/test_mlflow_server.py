@@ -20,7 +20,8 @@ from moto.core.base_backend import BackendDict
 
 from cloud.server import Moto, Server
 from conftest import ROOT
-from continuous_training import registry
+from continuous_training.registry import connection, model_versions
+from continuous_training.versions import loading
 from dockerfile import environment, stages
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
@@ -145,7 +146,7 @@ def mlflow(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ml
 
 
 @pytest.fixture(scope="module")
-def champion(mlflow: Mlflow, tracked_by_all: pytest.MonkeyPatch) -> registry.Version:
+def champion(mlflow: Mlflow, tracked_by_all: pytest.MonkeyPatch) -> model_versions.Version:
     """Let a run of the project make a champion, as the user that is meant for runs."""
     with tracked_by_all.context() as patch:
         mlflow.log_in(patch, "training")
@@ -172,10 +173,10 @@ def test_it_answers_to_its_own_names_alone_and_to_its_own_pages(mlflow: Mlflow) 
 
 
 def test_a_run_without_keys_of_its_own_keeps_its_model_in_the_bucket(
-    mlflow: Mlflow, bucket: Any, champion: registry.Version, monkeypatch: pytest.MonkeyPatch
+    mlflow: Mlflow, bucket: Any, champion: model_versions.Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow.log_in(monkeypatch, "training")
-    client = registry.open_client()
+    client = connection.open_client()
     run = client.get_run(champion.run_id)
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
     client.log_text(champion.run_id, "kept", "note.txt")
@@ -186,14 +187,14 @@ def test_a_run_without_keys_of_its_own_keeps_its_model_in_the_bucket(
 
 
 def test_a_reader_loads_the_champion_and_can_change_nothing_of_it(
-    mlflow: Mlflow, champion: registry.Version, monkeypatch: pytest.MonkeyPatch
+    mlflow: Mlflow, champion: model_versions.Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow.log_in(monkeypatch, "serving")
-    client = registry.open_client()
-    assert registry.holder(client, "toy", registry.CHAMPION) == champion
-    assert hasattr(registry.load(champion.uri, ("numpy.dtype",)), "predict")
+    client = connection.open_client()
+    assert model_versions.by_alias(client, "toy", model_versions.CHAMPION) == champion
+    assert hasattr(loading.load(champion.uri, ("numpy.dtype",)), "predict")
     for change in (
-        lambda: client.set_registered_model_alias("toy", registry.CHAMPION, "1"),
+        lambda: client.set_registered_model_alias("toy", model_versions.CHAMPION, "1"),
         lambda: client.create_model_version("toy", "models:/toy/1", champion.run_id),
         lambda: client.delete_model_version("toy", champion.number),
         lambda: client.set_tag(champion.run_id, "a", "b"),
@@ -226,7 +227,7 @@ def test_what_is_secret_is_neither_printed_nor_on_a_command_line_nor_in_a_file_f
 
 
 def test_it_ends_when_it_is_told_to_and_goes_on_where_it_was(
-    mlflow: Mlflow, champion: registry.Version, monkeypatch: pytest.MonkeyPatch
+    mlflow: Mlflow, champion: model_versions.Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert mlflow.stop() == 0
     old, new = mlflow.passwords["admin"], secrets.token_hex(12)
@@ -235,8 +236,8 @@ def test_it_ends_when_it_is_told_to_and_goes_on_where_it_was(
     mlflow.start()
     assert [mlflow.ask("admin", old), mlflow.ask("admin"), mlflow.ask("training")] == [401, 200, 200]
     mlflow.log_in(monkeypatch, "serving")
-    assert registry.holder(registry.open_client(), "toy", registry.CHAMPION) == champion
-    assert hasattr(registry.load(champion.uri, ("numpy.dtype",)), "predict")
+    assert model_versions.by_alias(connection.open_client(), "toy", model_versions.CHAMPION) == champion
+    assert hasattr(loading.load(champion.uri, ("numpy.dtype",)), "predict")
 
 
 def test_a_database_that_lets_nobody_in_is_told_in_one_line(mlflow: Mlflow, tmp_path: Path) -> None:

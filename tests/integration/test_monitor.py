@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from continuous_training import plan, registry
-from continuous_training.report import found, page
+from continuous_training.registry import runs
+from continuous_training.reports import found, page
+from continuous_training.stages import plan
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from server import Processes
@@ -80,8 +81,8 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pyte
     second.run.write()
     assert second.promote().number == "2"
     lineage = second.client.get_run(second.candidate.run_id).data.tags
-    assert lineage[registry.REASON] == ping["reason"]
-    assert lineage[registry.EVIDENCE] == ping["evidence"]
+    assert lineage[runs.REASON] == ping["reason"]
+    assert lineage[runs.EVIDENCE] == ping["evidence"]
 
     second.planned.write()
     assert "What the monitor saw of version 1" in page.render(found.gather())

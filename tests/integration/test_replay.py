@@ -15,8 +15,8 @@ from sqlite3 import connect
 import pytest
 
 from conftest import ROOT
-from continuous_training.jenkinsfile.processes import marked
 from continuous_training.replay.workspace import COOKIE
+from jenkinsfile.processes import marked
 from toy import events, store
 
 pytestmark = pytest.mark.integration(seconds=300)

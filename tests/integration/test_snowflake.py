@@ -20,8 +20,8 @@ import requests
 
 import flights
 from apart import served
-from continuous_training import warehouse
-from continuous_training.problem import Problem
+from continuous_training.data import warehouse
+from continuous_training.errors import UserError
 from server import free_port
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def test_whoever_may_only_read_is_never_made_to_write(there: str, ask: Callable[
 
 def test_a_wrong_password_is_told_and_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT_WAREHOUSE_URL", url.replace(PASSWORD, "hunter2"))
-    with pytest.raises(Problem, match="reader:.*Incorrect username or password was specified") as raised:
+    with pytest.raises(UserError, match="reader:.*Incorrect username or password was specified") as raised:
         warehouse.connect(flights.two_days())
     assert "hunter2" not in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -134,7 +134,7 @@ def test_a_wrong_password_is_told_and_not_shown(url: str, monkeypatch: pytest.Mo
 def test_an_account_where_nobody_answers_is_given_up(url: str, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
     port = there.partition(":")[2]
     monkeypatch.setenv("CT_WAREHOUSE_URL", url.replace(port, f"{free_port()}&login_timeout=1"))
-    with pytest.raises(Problem, match="cannot be opened: .*Could not connect to Snowflake") as raised:
+    with pytest.raises(UserError, match="cannot be opened: .*Could not connect to Snowflake") as raised:
         warehouse.connect(flights.two_days())
     assert PASSWORD not in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -142,11 +142,11 @@ def test_an_account_where_nobody_answers_is_given_up(url: str, there: str, monke
 
 def test_no_secret_of_the_connector_is_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT_WAREHOUSE_URL", f"{url}&private_key_file=nowhere.p8&private_key_file_pwd=hunter2")
-    with pytest.raises(Problem, match="cannot be opened") as raised:
+    with pytest.raises(UserError, match="cannot be opened") as raised:
         warehouse.connect(flights.two_days())
     assert "hunter2" not in str(raised.value)
 
 
 def test_a_table_that_is_not_there_is_named(ask: Callable[[str], Table]) -> None:
-    with pytest.raises(Problem, match="refuses the query: .*NOTHING does not exist"):
+    with pytest.raises(UserError, match="refuses the query: .*NOTHING does not exist"):
         ask(f"SELECT * FROM nothing WHERE {EVER}")

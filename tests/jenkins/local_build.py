@@ -12,9 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuous_training.jenkinsfile.parser import parse
-from continuous_training.jenkinsfile.refusals import examine
-from continuous_training.jenkinsfile.runner import Order, run
+from jenkinsfile.parser import parse
+from jenkinsfile.refusals import examine
+from jenkinsfile.runner import Order, run
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from lark import Token, Tree
 
-from continuous_training.jenkinsfile.expressions import evaluate, read
-from continuous_training.jenkinsfile.model import (
+from jenkinsfile.expressions import evaluate, read
+from jenkinsfile.model import (
     Agent,
     Argument,
     Axis,

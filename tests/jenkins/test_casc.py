@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from continuous_training.jenkinsfile.credentials import variable
-from continuous_training.jenkinsfile.parser import parse
+from jenkinsfile.credentials import variable
+from jenkinsfile.parser import parse
 
 CASC = yaml.safe_load((ROOT / "casc.yaml").read_text())
 KNOWN = casc_schema.read(casc_schema.CUT)

@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 from symbols import REFERENCE, symbols
 
-from continuous_training.jenkinsfile import catalogue
-from continuous_training.jenkinsfile.model import Pipeline, Stage
+from jenkinsfile import catalogue
+from jenkinsfile.model import Pipeline, Stage
 
 OLDER_NAMES = {("password", "defaultValue")}  # documented, and accepted beside the name that the controller lists
 OF_THE_STRUCTURE = {  # options that are no properties of a job: wrappers, and those of the declarative plugin

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, wait_until
-from continuous_training import env_file, stack_secrets
+from continuous_training.jenkins import env_file, stack_secrets
 from continuous_training.serving import guard
 from dockerfile import Stage, all_of, environment, stages
 from listening import Heard, listening

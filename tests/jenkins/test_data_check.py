@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from continuous_training.jenkinsfile.parser import parse
 from controller import hooks
+from jenkinsfile.parser import parse
 
 PIPELINE = parse((ROOT / "jenkins/data-check.Jenkinsfile").read_text(), "data-check.Jenkinsfile")
 TRIGGER = hooks.Trigger(PIPELINE)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continuous_training.jenkinsfile import expressions
-from continuous_training.jenkinsfile.model import Expression, JenkinsfileError, Position
-from continuous_training.jenkinsfile.values import EvaluationError
+from jenkinsfile import expressions
+from jenkinsfile.model import Expression, JenkinsfileError, Position
+from jenkinsfile.values import EvaluationError
 
 
 class Scope:

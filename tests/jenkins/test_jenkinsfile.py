@@ -14,18 +14,18 @@ import pytest
 from local_build import Finished, at_terminal, build
 
 from conftest import ROOT
-from continuous_training.jenkinsfile.credentials import passes_on
-from continuous_training.jenkinsfile.expressions import evaluate, uses
-from continuous_training.jenkinsfile.given import UNITS
-from continuous_training.jenkinsfile.parser import parse
-from continuous_training.jenkinsfile.refusals import examine
+from jenkinsfile.credentials import passes_on
+from jenkinsfile.expressions import evaluate, uses
+from jenkinsfile.given import UNITS
+from jenkinsfile.parser import parse
+from jenkinsfile.refusals import examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from continuous_training.jenkinsfile.model import Call, Expression, Pipeline, Stage
-    from continuous_training.jenkinsfile.values import Value
+    from jenkinsfile.model import Call, Expression, Pipeline, Stage
+    from jenkinsfile.values import Value
 
 STAGES = [
     *("Set up", "Roll back", "Lint and test", "Snapshot", "Check data", "Plan"),

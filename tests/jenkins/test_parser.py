@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from local_build import ROOT, pipeline
 
-from continuous_training.jenkinsfile.model import JenkinsfileError
-from continuous_training.jenkinsfile.parser import parse
-from continuous_training.jenkinsfile.strings import content
+from jenkinsfile.model import JenkinsfileError
+from jenkinsfile.parser import parse
+from jenkinsfile.strings import content
 
 SAMPLES = sorted((Path(__file__).parent / "jenkinsfiles").glob("*.Jenkinsfile"))
 

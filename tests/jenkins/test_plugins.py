@@ -13,9 +13,9 @@ from symbols import symbols
 from update_center import CUT, OTHERS, PINS, WHOLE, ordered, pins, read
 
 from conftest import ROOT
-from continuous_training.jenkinsfile.expressions import uses
-from continuous_training.jenkinsfile.model import Call, Expression, Pipeline, PostCondition, Stage
-from continuous_training.jenkinsfile.parser import parse
+from jenkinsfile.expressions import uses
+from jenkinsfile.model import Call, Expression, Pipeline, PostCondition, Stage
+from jenkinsfile.parser import parse
 
 CENTER = read(WHOLE if WHOLE.exists() else CUT)
 PINNED = pins(PINS.read_text())

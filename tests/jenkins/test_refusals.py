@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from local_build import ROOT, pipeline
 
-from continuous_training.jenkinsfile.parser import parse
-from continuous_training.jenkinsfile.refusals import examine
+from jenkinsfile.parser import parse
+from jenkinsfile.refusals import examine
 
 
 def refusals(text: str, machine: dict[str, str] | None = None) -> list[str]:

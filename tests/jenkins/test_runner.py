@@ -9,8 +9,8 @@ import json
 import pytest
 from local_build import build, pipeline
 
-from continuous_training.jenkinsfile.parameters import ParameterError
-from continuous_training.jenkinsfile.runner import OrderError
+from jenkinsfile.parameters import ParameterError
+from jenkinsfile.runner import OrderError
 
 PASSED = '<testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase></testsuite>'
 FAILED = '<testsuite><testcase name="a"/><testcase name="b"><failure>no</failure></testcase></testsuite>'

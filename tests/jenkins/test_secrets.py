@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_build import build, pipeline
 
-from continuous_training.jenkinsfile.console import Console, Output
-from continuous_training.jenkinsfile.masking import Secrets
+from jenkinsfile.console import Console, Output
+from jenkinsfile.masking import Secrets
 
 MACHINE = {"MY_TOKEN": "s3cr'et", "REGISTRY": "joe:pa55word", "KEY": "first line\n}\nsecond line"}
 STEPS = """

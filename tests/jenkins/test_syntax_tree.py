@@ -10,7 +10,7 @@ from jsonschema_rs import Draft4Validator
 from syntax_tree import Node, syntax_tree
 
 from conftest import ROOT
-from continuous_training.jenkinsfile.parser import parse
+from jenkinsfile.parser import parse
 
 FILES = [
     ROOT / "Jenkinsfile",

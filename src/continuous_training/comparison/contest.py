@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from continuous_training import registry
 from continuous_training.comparison import bootstrap, evaluation, footprint, rules, slices
 from continuous_training.documents import Metric
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.versions import loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,13 +25,13 @@ class Contender:
     """A model in the contest: what it asks for, what it answers, and what it costs."""
 
     def __init__(self, uri: str, given: Settings, fresh: pd.DataFrame) -> None:
-        """Load the model; raises Problem as `registry.load` does, and if nothing says what it asks for."""
+        """Load the model; raises UserError as `loading.load` does, and if nothing says what it asks for."""
         from mlflow.models import Model
 
-        self.estimator = registry.load(uri, given.model.trusted_types)
+        self.estimator = loading.load(uri, given.model.trusted_types)
         described = Model.load(uri)
         if described.signature is None:
-            raise Problem(f"the model {uri} was stored without a signature: it cannot be told what it asks for")
+            raise UserError(f"the model {uri} was stored without a signature: it cannot be told what it asks for")
         self.uri = uri
         self.inputs = {one.name: one.type.name for one in described.signature.inputs.inputs}
         self.megabytes = None if described.model_size_bytes is None else described.model_size_bytes / 1e6
@@ -42,11 +42,11 @@ class Contender:
 
     @cached_property
     def recorded(self) -> Recorded:
-        """What it says of the fresh rows; raises Problem if it cannot."""
+        """What it says of the fresh rows; raises UserError if it cannot."""
         try:
             return evaluation.predict(self.estimator, self._fresh[self.asks], self._task)
         except Exception as error:  # whatever estimator the team's model package builds
-            raise Problem(f"the model {self.uri} cannot answer for the fresh rows: {error}") from error
+            raise UserError(f"the model {self.uri} cannot answer for the fresh rows: {error}") from error
 
     @cached_property
     def _row(self) -> pd.DataFrame:

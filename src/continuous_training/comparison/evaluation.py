@@ -10,7 +10,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import get_scorer, roc_curve
 
 from continuous_training.documents import Curve
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,15 +77,15 @@ def score(name: str, model: Recorded, truth: ArrayLike) -> float:
     """Score recorded answers with a scikit-learn scorer; more is always better (losses are negative).
 
     Raises:
-        Problem: scikit-learn knows no such scorer, or it cannot score these answers.
+        UserError: scikit-learn knows no such scorer, or it cannot score these answers.
     """
     known = np.asarray(truth)
     try:
         value = float(get_scorer(name)(model, np.arange(len(known)), known))
     except ValueError as error:
-        raise Problem(f"the metric {name} cannot be had: {error}") from error
+        raise UserError(f"the metric {name} cannot be had: {error}") from error
     if np.isnan(value):
-        raise Problem(f"the metric {name} is not defined on these {len(known):,} rows: is there one class only?")
+        raise UserError(f"the metric {name} is not defined on these {len(known):,} rows: is there one class only?")
     return value
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
     """Run MLproject's entry point `train` to its end for each trial, logging to the trial's MLflow run.
 
     Raises:
-        Problem: the entry point failed, and no later trial was begun; its own words are on standard error, above.
+        UserError: the entry point failed, and no later trial was begun; its own words are on standard error, above.
     """
     import mlflow.projects
     from mlflow.exceptions import ExecutionException
@@ -41,4 +41,4 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
                 run_id=trial.run_id,
             )
         except ExecutionException as error:
-            raise Problem(f"the training entry point failed with {trial}: its last lines are above") from error
+            raise UserError(f"the training entry point failed with {trial}: its last lines are above") from error

@@ -1,0 +1,1 @@
+"""Data: the warehouse and its backends, and ingestion into it."""

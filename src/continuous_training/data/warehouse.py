@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.urls import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ SPARING: dict[str, str | int] = {"memory_limit": "128MB", "threads": 4}  # DuckD
 TOO_LONG = "57014"  # PostgreSQL's word for a statement that was given up: the next one would take as long
 
 
-class Lost(Problem):
+class ConnectionLostError(UserError):
     """The warehouse went away while it was asked: to ask once more may help."""
 
 
@@ -50,24 +51,26 @@ def connect(settings: Settings) -> BaseBackend:
     """Open the warehouse for reading; the default one is filled with the sample first if its file is missing.
 
     Raises:
-        Lost: nothing answers there; or it does not let this user in, which some drivers cannot tell apart.
-        Problem: the address is wrong, or the driver is not installed.
+        ConnectionLostError: nothing answers there, or the user is refused, which some drivers cannot tell apart.
+        UserError: the address is wrong, or the driver is not installed.
     """
     url = settings.warehouse_url
     kind, _, rest = url.partition("://")
     if kind != DUCKDB and re.search(r"[\s/?#@]", rest.rpartition("@")[0]):  # drivers would show what they misread
-        raise Problem("the warehouse's address has signs before its last @ that must be written as %20, %2F, %40 there")
+        raise UserError(
+            "the warehouse's address has signs before its last @ that must be written as %20, %2F, %40 there"
+        )
     shown = without_password(url.partition("?")[0])  # there may be a password after it too
     if kind not in {DUCKDB, *EXTRAS}:
         known = ", ".join(f"{name}://" for name in (DUCKDB, *EXTRAS))
-        raise Problem(f"the warehouse {shown} is of no kind that is known here: {known}")
+        raise UserError(f"the warehouse {shown} is of no kind that is known here: {known}")
     try:
         return _duckdb(settings, url) if kind == DUCKDB else _opened(kind, url)
-    except Problem:
+    except UserError:
         raise
     except ImportError as error:
         needed = f"pip install '.[{EXTRAS[kind]}]'"
-        raise Problem(f"for a warehouse at {kind}://, {error.name} is not installed: {needed}") from error
+        raise UserError(f"for a warehouse at {kind}://, {error.name} is not installed: {needed}") from error
     except Exception as error:
         raise _problem(f"the warehouse {shown} cannot be opened", error) from error
 
@@ -79,8 +82,8 @@ def rows(warehouse: BaseBackend, query: str, since: datetime, until: datetime) -
     become texts, and decimals of no certain width the nearest doubles.
 
     Raises:
-        Lost: the warehouse went away.
-        Problem: the query is not SQL, has other placeholders, or names what is not there or not for this user.
+        ConnectionLostError: the warehouse went away.
+        UserError: the query is not SQL, has other placeholders, or names what is not there or not for this user.
     """
     asked = bound(query, since, until)
     try:
@@ -94,7 +97,7 @@ def bound(query: str, since: datetime, until: datetime) -> str:
     """Bind the query's $since and $until, in UTC without a zone.
 
     Raises:
-        Problem: the query is not SQL, or has other placeholders, or not these.
+        UserError: the query is not SQL, or has other placeholders, or not these.
     """
     import sqlglot
     from sqlglot import exp
@@ -105,16 +108,16 @@ def bound(query: str, since: datetime, until: datetime) -> str:
         if not isinstance(node, exp.Placeholder):
             return node
         if node.name not in bounds:
-            raise Problem(f"the query has ${node.name}; only $since and $until are bound")
+            raise UserError(f"the query has ${node.name}; only $since and $until are bound")
         return exp.cast(exp.Literal.string(bounds[node.name].isoformat(sep=" ")), "timestamp")
 
     try:
         statement = sqlglot.parse_one(query, dialect=DUCKDB)
     except sqlglot.ParseError as error:
-        raise Problem(f"the query in training.yaml is not SQL: {_first_line(error)}") from error
+        raise UserError(f"the query in training.yaml is not SQL: {_first_line(error)}") from error
     missing = bounds.keys() - {found.name for found in statement.find_all(exp.Placeholder)}
     if missing:
-        raise Problem(f"the query never uses ${min(missing)}: without it AS_OF cannot cut the data")
+        raise UserError(f"the query never uses ${min(missing)}: without it AS_OF cannot cut the data")
     return statement.transform(one).sql(dialect=DUCKDB)
 
 
@@ -124,8 +127,8 @@ def stream(table: Table) -> pa.RecordBatchReader:
     Reading on raises what asking does.
 
     Raises:
-        Lost: the warehouse went away.
-        Problem: it gave up.
+        ConnectionLostError: the warehouse went away.
+        UserError: it gave up.
     """
     import pyarrow as pa
 
@@ -142,11 +145,6 @@ def stream(table: Table) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
 
-def without_password(text: str) -> str:
-    """Return an address, or a text with addresses in it, as it may be shown."""
-    return re.sub(r"://([^:/@\s]*):[^@\s]+@", r"://\1:****@", text)
-
-
 def _duckdb(settings: Settings, url: str) -> BaseBackend:
     """Open a file, for reading only: others read it too. DuckDB's settings may follow a question mark."""
     import ibis  # a second that only the stages which ask the warehouse pay
@@ -156,7 +154,7 @@ def _duckdb(settings: Settings, url: str) -> BaseBackend:
     if not path.exists() and url == settings.warehouse and settings.sample:
         _fill(path, settings.sample)
     if not path.exists():
-        raise Problem(f"the warehouse {url} is not there: check CT_WAREHOUSE_URL")
+        raise UserError(f"the warehouse {url} is not there: check CT_WAREHOUSE_URL")
     source = ibis.duckdb.connect(path, read_only=True)
     for name, value in {**SPARING, **dict(parse_qsl(said))}.items():
         source.settings[name] = value
@@ -166,14 +164,14 @@ def _duckdb(settings: Settings, url: str) -> BaseBackend:
 def _opened(kind: str, url: str) -> BaseBackend:
     """Open one that a server has."""
     if kind == "snowflake":
-        from continuous_training.backends.snowflake import Snowflake
+        from continuous_training.data.backends.snowflake import Snowflake
 
         return Snowflake().connect(url)
     if kind == "bigquery":
-        from continuous_training.backends.bigquery import BigQuery
+        from continuous_training.data.backends.bigquery import BigQuery
 
         return BigQuery().connect(url)
-    from continuous_training.backends.postgresql import Postgresql, Redshift
+    from continuous_training.data.backends.postgresql import Postgresql, Redshift
 
     return (Redshift() if kind == "redshift" else Postgresql()).connect(url)
 
@@ -201,16 +199,16 @@ def _fill(path: Path, sample: str) -> None:
         warehouse.disconnect()
         (workshop / path.name).replace(path)
     except ImportError as error:
-        raise Problem(f"the sample {sample} cannot be loaded: {error}; pip install '.[example]'") from error
+        raise UserError(f"the sample {sample} cannot be loaded: {error}; pip install '.[example]'") from error
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _problem(said: str, error: Exception) -> Problem:
+def _problem(said: str, error: Exception) -> UserError:
     """Tell what a driver raised; that a warehouse went away is known by the name that all drivers have for it."""
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
     away = isinstance(error, OSError) or any(name == "OperationalError" and at not in HERE for at, name in kinds)
-    kind = Lost if away and getattr(error, "sqlstate", None) != TOO_LONG else Problem
+    kind = ConnectionLostError if away and getattr(error, "sqlstate", None) != TOO_LONG else UserError
     return kind(f"{said}: {_first_line(error)}")
 
 

@@ -1,0 +1,1 @@
+"""What talks to a Jenkins controller, or stands around one: pings, secrets, the tunnel, notifications."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ def values(text: str) -> dict[str, str]:
     """Return the variables of a file; the last of a name counts, as it does for Compose.
 
     Raises:
-        Problem: a line is none that this module would write. It is told by its number: there may be a secret in it.
+        UserError: a line is none that this module would write. It is told by its number: there may be a secret in it.
     """
     return {name: value for _, name, value in _read(text)}
 
@@ -41,7 +41,7 @@ def changed(text: str, new: Mapping[str, str]) -> str:
     """Return a file's text with these values: each in its place, or at the end, and all else as it was.
 
     Raises:
-        Problem: as `values`.
+        UserError: as `values`.
     """
     lines = text.removesuffix("\n").split("\n") if text else []
     missing = dict(new)
@@ -70,7 +70,7 @@ def _read(text: str) -> Iterator[tuple[int, str, str]]:
             continue
         found = LINE.fullmatch(stripped)
         if not found:
-            raise Problem(f"line {at + 1} is not NAME=value: put a value with quotes, «$» or «#» into single quotes")
+            raise UserError(f"line {at + 1} is not NAME=value: put a value with quotes, «$» or «#» into single quotes")
         if (quoted := found["quoted"]) is not None:
             value = re.sub(r"\\.", lambda escape: MEANT[escape[0]], quoted)
         else:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from continuous_training import posting
-from continuous_training.problem import Problem
+from continuous_training import http_client
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,11 +36,11 @@ def send(text: str) -> None:
     """Post a message to the channel of SLACK_WEBHOOK_URL.
 
     Raises:
-        Problem: the variable is not set, or the message did not arrive. The address is not named: it is a secret.
+        UserError: the variable is not set, or the message did not arrive. The address is not named: it is a secret.
     """
     address = os.environ.get(CHANNEL, "").strip()
     if not address:
-        raise Problem(f"{CHANNEL} is not set: it is the address of the channel's incoming webhook")
-    answer = posting.post(address, {"text": text}, f"the channel of {CHANNEL}")
+        raise UserError(f"{CHANNEL} is not set: it is the address of the channel's incoming webhook")
+    answer = http_client.post(address, {"text": text}, f"the channel of {CHANNEL}")
     if not answer.ok or answer.is_redirect:
-        raise Problem(f"the channel of {CHANNEL} answers {answer.status_code}: is the webhook still there?")
+        raise UserError(f"the channel of {CHANNEL} answers {answer.status_code}: is the webhook still there?")

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import requests
 from pydantic import Field
 
-from continuous_training import posting, registry
+from continuous_training import http_client
 from continuous_training.documents import Value
-from continuous_training.problem import Problem
-from continuous_training.warehouse import without_password
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions
+from continuous_training.urls import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow import MlflowClient
 
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
 
 PATH = "/generic-webhook-trigger/invoke"
 TOKEN = "WEBHOOK_TOKEN"  # noqa: S105 - the variable's name
@@ -84,7 +85,7 @@ def ask(
         hindrance: says of the champion, as it is now, why there should be no ping; None if there should be one.
     """
     asking = Asking(ping=ping, address=without_password(address))
-    now = registry.holder(client, champion.name, registry.CHAMPION)
+    now = model_versions.by_alias(client, champion.name, model_versions.CHAMPION)
     if now is None or now.number != champion.number:
         return asking.model_copy(update={"withheld": f"version {champion.number} is not champion any more"})
     if said := hindrance(now):
@@ -93,7 +94,7 @@ def ask(
         return asking.model_copy(update={"withheld": "no Jenkins is named"})
     try:
         return asking.model_copy(update={"jobs": send(address, ping)})
-    except Problem as problem:
+    except UserError as problem:
         said = "the ping did not arrive: the next check asks again"
         return asking.model_copy(update={"withheld": said, "fault": str(problem)})
 
@@ -102,21 +103,21 @@ def send(address: str, ping: Ping) -> list[str]:
     """Ask for a run; return the jobs that are triggered. What is not delivered is sent at the next check.
 
     Raises:
-        Problem: there is no token, nobody answers, the token is wrong, or no job is triggered.
+        UserError: there is no token, nobody answers, the token is wrong, or no job is triggered.
     """
     shown = without_password(address)
     token = os.environ.get(TOKEN, "").strip()
     if not token:
-        raise Problem(f"{TOKEN} is not set: it is what Jenkins has as webhook-token")
-    sign = posting.bearer(token, TOKEN)
-    answer = posting.post(f"{address.rstrip('/')}{PATH}", ping.body, f"Jenkins at {shown}", sign)
+        raise UserError(f"{TOKEN} is not set: it is what Jenkins has as webhook-token")
+    sign = http_client.bearer(token, TOKEN)
+    answer = http_client.post(f"{address.rstrip('/')}{PATH}", ping.body, f"Jenkins at {shown}", sign)
     if answer.status_code == requests.codes.not_found:
-        raise Problem(f"Jenkins at {shown} knows no job for this token: is {TOKEN} that of its webhook-token?")
+        raise UserError(f"Jenkins at {shown} knows no job for this token: is {TOKEN} that of its webhook-token?")
     if not answer.ok or answer.is_redirect:
-        raise Problem(f"Jenkins at {shown} answers {answer.status_code} to the ping")
+        raise UserError(f"Jenkins at {shown} answers {answer.status_code} to the ping")
     triggered = _triggered(answer)
     if not triggered:
-        raise Problem(f"Jenkins at {shown} took the ping and triggered no job: does main have its GenericTrigger?")
+        raise UserError(f"Jenkins at {shown} took the ping and triggered no job: does main have its GenericTrigger?")
     return triggered
 
 

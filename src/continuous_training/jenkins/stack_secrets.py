@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from continuous_training import env_file
-from continuous_training.problem import Misuse, Problem
+from continuous_training.errors import UsageError, UserError
+from continuous_training.jenkins import env_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -51,12 +51,12 @@ def fill(rotate: Collection[str] = ()) -> Change:
     """Give a random value to each secret that has none, and to those that are to be rotated; touch nothing else.
 
     Raises:
-        Misuse: what is to be rotated is none of these secrets.
-        Problem: git would take the file up, or a line of it is malformed.
+        UsageError: what is to be rotated is none of these secrets.
+        UserError: git would take the file up, or a line of it is malformed.
     """
     known = names()
     if strange := sorted(set(rotate) - set(known)):
-        raise Misuse(f"{strange[0]} is none of the random secrets; they are {', '.join(known)}")
+        raise UsageError(f"{strange[0]} is none of the random secrets; they are {', '.join(known)}")
     _keep_out_of_git()
     was_open = _close()
     text = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
@@ -71,34 +71,34 @@ def value(name: str) -> str:
     """Return one value.
 
     Raises:
-        Problem: there is none, or a line of the file is malformed.
+        UserError: there is none, or a line of the file is malformed.
     """
     text = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
     found = _values(text).get(name)
     if not found:
-        raise Problem(f"{FILE} has no {name}: scripts/ct secrets writes what is missing")
+        raise UserError(f"{FILE} has no {name}: scripts/ct secrets writes what is missing")
     return found
 
 
 def _values(text: str) -> dict[str, str]:
     try:
         return env_file.values(text)
-    except Problem as problem:
-        raise Problem(f"{FILE}: {problem}") from None
+    except UserError as problem:
+        raise UserError(f"{FILE}: {problem}") from None
 
 
 def _keep_out_of_git() -> None:
     """Make sure that no commit can have the file in it.
 
     Raises:
-        Problem: it could, or has already.
+        UserError: it could, or has already.
     """
     if _git("rev-parse", "--git-dir").returncode:
         return  # an unpacked archive: there is nothing that it could be committed to
     if _git("ls-files", "--error-unmatch", "--", str(FILE)).returncode == 0:
-        raise Problem(f"{FILE} is in git: remove it with git rm --cached {FILE}, and rotate what is in it")
+        raise UserError(f"{FILE} is in git: remove it with git rm --cached {FILE}, and rotate what is in it")
     if _git("check-ignore", "--quiet", "--", str(FILE)).returncode:
-        raise Problem(f"{FILE} would get into the next commit: add it to .gitignore first")
+        raise UserError(f"{FILE} would get into the next commit: add it to .gitignore first")
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from continuous_training import ping
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.jenkins import ping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,11 @@ class Tunnel(NamedTuple):
         """Wait until it ends by itself, which is always a fault.
 
         Raises:
-            Problem: it has ended.
+            UserError: it has ended.
         """
         code = self.process.proc.wait()
         said = [log.err or log.msg or "" for log in self.process.logs if log.lvl in {"ERROR", "CRITICAL"}]
-        raise Problem(_masked(f"ngrok has ended with exit code {code}{': ' if said else ''}{(said or [''])[-1]}"))
+        raise UserError(_masked(f"ngrok has ended with exit code {code}{': ' if said else ''}{(said or [''])[-1]}"))
 
 
 @contextmanager
@@ -53,15 +53,15 @@ def opened(jenkins: str) -> Iterator[Tunnel]:
     The ngrok on PATH is used, or the one that PYNGROK_NGROK_PATH names; where there is none, pyngrok downloads it.
 
     Raises:
-        Problem: pyngrok, the token or the rules are missing, ngrok cannot be had, or it refuses.
+        UserError: pyngrok, the token or the rules are missing, ngrok cannot be had, or it refuses.
     """
     try:
         from pyngrok import conf, ngrok, process
         from pyngrok.exception import PyngrokError
     except ModuleNotFoundError as error:
-        raise Problem(f"{error.name} is not installed: run {sys.executable} -m pip install pyngrok") from None
+        raise UserError(f"{error.name} is not installed: run {sys.executable} -m pip install pyngrok") from None
     if not os.environ.get(TOKEN):
-        raise Problem(f"{TOKEN} is not set: ngrok shows it at https://dashboard.ngrok.com/get-started/your-authtoken")
+        raise UserError(f"{TOKEN} is not set: ngrok shows it at https://dashboard.ngrok.com/get-started/your-authtoken")
     rules = _rules()
     logging.getLogger("pyngrok").setLevel(SILENT)  # it hands on what ngrok says, with the token in it
     path = None if os.environ.get(PROGRAM) else shutil.which("ngrok")
@@ -74,7 +74,7 @@ def opened(jenkins: str) -> Iterator[Tunnel]:
             to = {"url": jenkins}
             made = ngrok.connect(name=ENDPOINT, pyngrok_config=config, upstream=to, traffic_policy=rules)
         except (PyngrokError, OSError) as error:
-            raise Problem(_masked(f"ngrok opens no tunnel: {_reason(error)}")) from None
+            raise UserError(_masked(f"ngrok opens no tunnel: {_reason(error)}")) from None
         yield Tunnel(str(made.public_url), holding)
     finally:
         process.kill_process(config.ngrok_path)
@@ -84,14 +84,14 @@ def _rules() -> dict[str, Any]:
     """Return what is let through; without that all of Jenkins would be.
 
     Raises:
-        Problem: the file does not say it.
+        UserError: the file does not say it.
     """
     try:
         endpoints = yaml.safe_load(RULES.read_text(encoding="utf-8"))["endpoints"]
         [rules] = [endpoint["traffic_policy"] for endpoint in endpoints if endpoint["name"] == ENDPOINT]
         return {"on_http_request": list(rules["on_http_request"])}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise Problem(
+        raise UserError(
             f"{RULES} does not say what its endpoint «{ENDPOINT}» lets through: restore it from git"
         ) from None
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from ibis.expr.types import Table
 
-    from continuous_training.monitor.finding import Finding
+    from continuous_training.monitoring.finding import Finding
     from continuous_training.settings import Column
 
 PREDICTION, ORDER = "ct.prediction", "ct.order"  # columns beside the features
@@ -88,11 +88,11 @@ def fits(value: Any, column: Column) -> bool:  # noqa: ANN401
 
 
 def fetched(table: Table) -> pd.DataFrame:
-    """Fetch what is left of a table; raises Problem if the warehouse gives up."""
+    """Fetch what is left of a table; raises UserError if the warehouse gives up."""
     try:
         frame: pd.DataFrame = table.to_pyarrow().to_pandas()
     except Exception as error:
-        raise Problem(f"the rows cannot be fetched: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"the rows cannot be fetched: {str(error).strip().splitlines()[0]}") from error
     return frame
 
 

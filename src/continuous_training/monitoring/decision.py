@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from continuous_training.documents import Value, percent
-from continuous_training.monitor.asked import listed
-from continuous_training.monitor.drift import PREDICTIONS
-from continuous_training.report.words import counted
+from continuous_training.monitoring.asked import listed
+from continuous_training.monitoring.drift import PREDICTIONS
+from continuous_training.reports.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from continuous_training.monitor.finding import Drift
-    from continuous_training.monitor.performance import Fall, Measured
+    from continuous_training.monitoring.finding import Drift
+    from continuous_training.monitoring.performance import Fall, Measured
     from continuous_training.settings import Monitor
 
 METRIC = "the live metric"  # its name beside the columns'

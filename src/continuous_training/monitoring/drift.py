@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from continuous_training.monitor import distances
-from continuous_training.monitor.asked import PREDICTION
-from continuous_training.monitor.finding import Drift
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.monitoring import distances
+from continuous_training.monitoring.asked import PREDICTION
+from continuous_training.monitoring.finding import Drift
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from continuous_training.monitor.profile import Profile
-    from continuous_training.monitor.reference import Reference
+    from continuous_training.monitoring.profile import Profile
+    from continuous_training.monitoring.reference import Reference
     from continuous_training.settings import Settings
 
 PREDICTIONS = "the predictions"  # their name among the columns
@@ -39,7 +39,7 @@ class Seen:
         """Write Evidently's account of it: a page with scripts in it. Evidently takes seconds to import.
 
         Raises:
-            Problem: it gives none.
+            UserError: it gives none.
         """
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import ValueDrift
@@ -56,7 +56,7 @@ class Seen:
             now, learnt = (Dataset.from_pandas(frame, data_definition=described) for frame in (self.now, self.before))
             report.run(now, learnt).save_html(str(path))
         except Exception as error:
-            raise Problem(f"Evidently gives no account of these rows: {type(error).__name__}: {error}") from error
+            raise UserError(f"Evidently gives no account of these rows: {type(error).__name__}: {error}") from error
 
 
 def look(reference: Reference, window: pd.DataFrame, given: Settings, null_shares: dict[str, float]) -> Seen | None:

@@ -10,26 +10,28 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from continuous_training import ping, registry, settings
+from continuous_training import settings
 from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.documents import BUILD, Value, write_atomically
-from continuous_training.monitor import decision, drift, history, live, log, newest, performance, quality, reference
-from continuous_training.monitor.asked import PREDICTION
-from continuous_training.monitor.decision import Decision
-from continuous_training.monitor.finding import Drift, Finding
-from continuous_training.monitor.performance import Measured
-from continuous_training.monitor.state import State
-from continuous_training.ping import Asking, Ping
-from continuous_training.problem import Problem
-from continuous_training.report.words import moment
+from continuous_training.errors import UserError
+from continuous_training.jenkins import ping
+from continuous_training.jenkins.ping import Asking, Ping
+from continuous_training.monitoring import decision, drift, history, live, log, newest, performance, quality, reference
+from continuous_training.monitoring.asked import PREDICTION
+from continuous_training.monitoring.decision import Decision
+from continuous_training.monitoring.finding import Drift, Finding
+from continuous_training.monitoring.performance import Measured
+from continuous_training.monitoring.state import State
+from continuous_training.registry import connection, model_versions
+from continuous_training.reports.words import moment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.comparison.evaluation import Recorded
-    from continuous_training.monitor.asked import Asked
-    from continuous_training.monitor.reference import Reference
-    from continuous_training.registry import Version
+    from continuous_training.monitoring.asked import Asked
+    from continuous_training.monitoring.reference import Reference
+    from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
 DOCUMENT = BUILD / "monitor.json"
@@ -91,7 +93,7 @@ class Examiner:
         """
         if said := settings.lies_ahead(self.as_of, self.now):
             self._find("odd", said)
-        version = registry.holder(self.client, self.model, registry.CHAMPION)
+        version = model_versions.by_alias(self.client, self.model, model_versions.CHAMPION)
         found = self._look(version)
         run = history.begin(self.client, self.model, f"{self.now:%Y-%m-%d %H:%M}")
         evidence = history.address(self.client, run)
@@ -146,7 +148,7 @@ class Examiner:
                     self._find("note", "the predictions log has no rows of these days: does anybody ask the servers?")
                     return self._blank("the predictions log is empty", version)
                 return self._compare(version, learnt, asked, opened)
-        except Problem as problem:
+        except UserError as problem:
             self._find("fault", str(problem))
             return self._blank("the examination could not be made", version)
 
@@ -166,7 +168,7 @@ class Examiner:
             try:
                 said = newest.answers(version, window, self.given)
                 window[PREDICTION] = learnt.learnt.recorded_as(np.asarray(said.answers)).to_numpy()
-            except Problem as problem:
+            except UserError as problem:
                 self._find("odd", str(problem))
         seen = drift.look(learnt, window, self.given, null_shares)
         drifts = seen.drifts if seen else []
@@ -174,7 +176,9 @@ class Examiner:
         fall = performance.fall(learnt.learnt.measured, now, limits.false_alarms) if now else None
         if fall:
             ratios[decision.METRIC] = fall.ratio
-        as_it_is = registry.find(self.client, self.model, version.number) or version  # another monitor may be at it too
+        as_it_is = (
+            model_versions.by_number(self.client, self.model, version.number) or version
+        )  # another monitor may be at it too
         state = State.of(as_it_is).after(ratios, limits)
         state.write(self.client, version)
         moved = state.moved(limits)
@@ -183,7 +187,7 @@ class Examiner:
         if seen and decided.verdict != "none":
             try:
                 seen.write(ACCOUNT)
-            except Problem as problem:
+            except UserError as problem:
                 self._find("fault", str(problem))
         return blank.model_copy(
             update={
@@ -216,7 +220,7 @@ class Examiner:
                 recorded = newest.answers(version, rows, self.given) if opened is None else _recorded(rows, learnt)
                 places = np.split(np.arange(len(rows)), np.cumsum([len(one) for one in drawn])[:-1])
                 found = performance.measured(recorded, rows[data.target], rows[data.time], places, self.given.compare)
-        except Problem as problem:
+        except UserError as problem:
             self._find("fault", f"what the answers are worth cannot be said: {problem}")
             return None
         if found is None:
@@ -244,8 +248,8 @@ class Examiner:
         if asking.fault:
             self._find("fault", asking.fault)
         if asking.jobs:
-            sent = {"pinged": self.now, "said": registry.clipped(decided.said, SAID_LENGTH), "evidence": evidence}
-            as_it_is = registry.find(self.client, self.model, version.number) or version
+            sent = {"pinged": self.now, "said": connection.clip(decided.said, SAID_LENGTH), "evidence": evidence}
+            as_it_is = model_versions.by_number(self.client, self.model, version.number) or version
             State.of(as_it_is).model_copy(update=sent).write(self.client, version)
         return asking
 

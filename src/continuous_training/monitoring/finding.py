@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from continuous_training.documents import Value
-from continuous_training.monitor.distances import Test
+from continuous_training.monitoring.distances import Test
 
 
 class Finding(Value):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from continuous_training import registry
 from continuous_training.documents import Value
-from continuous_training.warehouse import without_password
+from continuous_training.registry import connection, runs
+from continuous_training.urls import without_password
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def begin(client: MlflowClient, model: str, name: str) -> str:
 
 def address(client: MlflowClient, run_id: str) -> str:
     """Return where a person, or a program, finds an examination."""
-    uri = registry.tracking_uri()
+    uri = connection.tracking_uri()
     if not uri.startswith(("http://", "https://")):
         return f"runs:/{run_id}"
     experiment = client.get_run(run_id).info.experiment_id
@@ -76,4 +76,4 @@ def past(client: MlflowClient, model: str, most: int) -> list[Look]:
 
 
 def _experiment(client: MlflowClient, model: str) -> str:
-    return registry.experiment(client, f"{model}.monitor")
+    return runs.experiment(client, f"{model}.monitor")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from continuous_training.monitor.reference import Learnt
+    from continuous_training.monitoring.reference import Learnt
     from continuous_training.settings import Settings
 
     Window = tuple[datetime, datetime]  # since, until

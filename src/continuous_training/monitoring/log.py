@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow.parquet as pq
 
-from continuous_training import settings, warehouse
-from continuous_training.monitor import asked
-from continuous_training.monitor.asked import PREDICTION, Asked
-from continuous_training.monitor.finding import Finding
-from continuous_training.monitor.profile import plain, quoted
-from continuous_training.problem import Problem
+from continuous_training import settings
+from continuous_training.data import warehouse
+from continuous_training.errors import UserError
+from continuous_training.monitoring import asked
+from continuous_training.monitoring.asked import PREDICTION, Asked
+from continuous_training.monitoring.finding import Finding
+from continuous_training.monitoring.profile import plain, quoted
 from continuous_training.serving import journal
 from continuous_training.serving.questions import OWN
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from continuous_training.monitor.live import Window
-    from continuous_training.monitor.reference import Learnt
+    from continuous_training.monitoring.live import Window
+    from continuous_training.monitoring.reference import Learnt
     from continuous_training.settings import Column, Settings
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Log:
         """Return what a version was asked as champion in the window that ends now; None if the log is empty.
 
         Raises:
-            Problem: a file cannot be read.
+            UserError: a file cannot be read.
         """
         since = now - timedelta(days=given.monitor.window_days)
         if not self.files:
@@ -117,7 +118,7 @@ class Log:
         time. What was answered about a row last is what counts.
 
         Raises:
-            Problem: the warehouse or the query fails, or a file cannot be read.
+            UserError: the warehouse or the query fails, or a file cannot be read.
         """
         data, source, found = given.data, warehouse.connect(given), []
         names = list(dict.fromkeys([*data.key, data.target, data.time]))
@@ -175,13 +176,13 @@ def opened(model: str, since: datetime) -> Iterator[Log]:
     """Open the log of a model from a day on; what it needs of another place is fetched first.
 
     Raises:
-        Problem: the address names no place, it cannot be read, or nothing is logged.
+        UserError: the address names no place, it cannot be read, or nothing is logged.
     """
     import ibis  # a second
 
     address = os.environ.get(ADDRESS) or str(settings.STATE / "predictions")
     if address == "none":
-        raise Problem(f"{ADDRESS}=none keeps no predictions log: use --source warehouse")
+        raise UserError(f"{ADDRESS}=none keeps no predictions log: use --source warehouse")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         files = []
@@ -206,7 +207,7 @@ def _fetched(address: str, model: str, since: str, folder: Path) -> list[Path]:
     """Return the files of a model from a day on; those of a bucket are fetched to a folder.
 
     Raises:
-        Problem: the place cannot be read.
+        UserError: the place cannot be read.
     """
     try:
         place = journal.place(address)
@@ -214,10 +215,10 @@ def _fetched(address: str, model: str, since: str, folder: Path) -> list[Path]:
             days = [day for day in Path(address, model).glob("date=*") if day.name >= since]
             return sorted(path for day in days for path in day.glob("*.parquet"))
         return place.fetch(f"{model}/", lambda name: name.partition("/")[0] >= since, folder)
-    except Problem:
+    except UserError:
         raise
     except Exception as error:
-        raise Problem(f"the predictions log at {address} cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the predictions log at {address} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager
@@ -225,7 +226,7 @@ def _said() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise Problem(f"the predictions log cannot be read: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"the predictions log cannot be read: {str(error).strip().splitlines()[0]}") from error
 
 
 def _answer(learnt: Learnt) -> str:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from continuous_training import registry, warehouse
 from continuous_training.comparison import evaluation
-from continuous_training.monitor.asked import ORDER, Asked, fetched, fits, plain
-from continuous_training.monitor.finding import Finding
-from continuous_training.problem import Problem
+from continuous_training.data import warehouse
+from continuous_training.errors import UserError
+from continuous_training.monitoring.asked import ORDER, Asked, fetched, fits, plain
+from continuous_training.monitoring.finding import Finding
+from continuous_training.versions import loading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from ibis.expr.types import Table
 
     from continuous_training.comparison.evaluation import Recorded
-    from continuous_training.monitor.live import Window
-    from continuous_training.registry import Version
+    from continuous_training.monitoring.live import Window
+    from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
 
@@ -31,7 +32,7 @@ def read(given: Settings, as_of: datetime) -> Asked:
     """Return the rows of the last days before AS_OF, whose labels may not be known yet.
 
     Raises:
-        Problem: the warehouse or the query fails.
+        UserError: the warehouse or the query fails.
     """
     since = as_of - timedelta(days=given.monitor.window_days)
     rows = warehouse.rows(warehouse.connect(given), given.data.query, since, as_of)
@@ -55,7 +56,7 @@ def labelled(given: Settings, windows: Sequence[Window]) -> list[pd.DataFrame]:
     """Draw rows of windows whose labels are surely known: of each the features, the target and the time.
 
     Raises:
-        Problem: the warehouse or the query fails.
+        UserError: the warehouse or the query fails.
     """
     data, source, drawn = given.data, warehouse.connect(given), []
     for since, until in windows:
@@ -70,9 +71,9 @@ def answers(champion: Version, rows: pd.DataFrame, given: Settings) -> Recorded:
     """Ask the champion about rows whose columns are as the monitor looks at them.
 
     Raises:
-        Problem: it cannot be loaded, or cannot answer for them.
+        UserError: it cannot be loaded, or cannot answer for them.
     """
-    estimator = registry.load(champion.uri, given.model.trusted_types)
+    estimator = loading.load(champion.uri, given.model.trusted_types)
     asked = rows.copy()
     for name in given.data.features:
         kind = given.data.columns[name].type
@@ -82,7 +83,7 @@ def answers(champion: Version, rows: pd.DataFrame, given: Settings) -> Recorded:
         asks = list(getattr(estimator, "feature_names_in_", given.data.features))
         return evaluation.predict(estimator, asked[asks], given.model.task)
     except Exception as error:  # whatever estimator the team's model package builds
-        raise Problem(f"version {champion.number} cannot answer for the newest rows: {error}") from error
+        raise UserError(f"version {champion.number} cannot answer for the newest rows: {error}") from error
 
 
 def _hashed_key(rows: Table, given: Settings) -> Any:  # noqa: ANN401 - Ibis' expressions have no types

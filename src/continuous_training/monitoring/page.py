@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, percent, write_atomically
-from continuous_training.monitor import history
-from continuous_training.monitor.examination import ACCOUNT, DOCUMENT
-from continuous_training.report.plots import Axis
-from continuous_training.report.templates import template
-from continuous_training.report.words import moment, number
+from continuous_training.monitoring import history
+from continuous_training.monitoring.examination import ACCOUNT, DOCUMENT
+from continuous_training.reports.plots import Axis
+from continuous_training.reports.templates import template
+from continuous_training.reports.words import moment, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow import MlflowClient
 
-    from continuous_training.monitor.examination import Examination
-    from continuous_training.monitor.history import Look
+    from continuous_training.monitoring.examination import Examination
+    from continuous_training.monitoring.history import Look
 
 TEMPLATE = Path(__file__).with_name("monitor.html.j2")
 FILTERS = (("moment", moment), ("number", number), ("percent", percent))

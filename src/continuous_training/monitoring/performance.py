@@ -17,7 +17,7 @@ from pydantic import Field
 from continuous_training.comparison import bootstrap, evaluation, slices
 from continuous_training.comparison.counted import counted
 from continuous_training.documents import Value
-from continuous_training.monitor.profile import LEAST_ROWS
+from continuous_training.monitoring.profile import LEAST_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

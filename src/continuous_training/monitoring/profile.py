@@ -12,8 +12,8 @@ import duckdb
 import numpy as np
 
 from continuous_training.documents import Value
-from continuous_training.monitor import distances
-from continuous_training.monitor.distances import Test
+from continuous_training.monitoring import distances
+from continuous_training.monitoring.distances import Test
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.documents import percent
-from continuous_training.monitor.asked import ORDER
-from continuous_training.monitor.finding import Finding
+from continuous_training.monitoring.asked import ORDER
+from continuous_training.monitoring.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from continuous_training.monitor.asked import Asked
-    from continuous_training.monitor.reference import Learnt
+    from continuous_training.monitoring.asked import Asked
+    from continuous_training.monitoring.reference import Learnt
     from continuous_training.settings import Settings
 
 SAID = {

@@ -18,14 +18,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from continuous_training import registry
 from continuous_training.comparison.evaluation import RecordedClassifier
 from continuous_training.documents import Scalar, Value, first
-from continuous_training.monitor import distances, performance, profile
-from continuous_training.monitor.asked import PREDICTION
-from continuous_training.monitor.performance import Measured
-from continuous_training.monitor.profile import Profile
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.monitoring import distances, performance, profile
+from continuous_training.monitoring.asked import PREDICTION
+from continuous_training.monitoring.performance import Measured
+from continuous_training.monitoring.profile import Profile
+from continuous_training.registry import connection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from continuous_training.comparison.evaluation import Recorded
     from continuous_training.documents import Snapshot
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
 FOLDER, FILE, ROWS, PREDICTIONS = "reference", "profile.json", "rows.parquet", "predictions.parquet"
@@ -122,9 +122,9 @@ def kept(client: MlflowClient, version: Version) -> Reference | None:
     """Return what a version learnt, or None if nothing was kept of it.
 
     Raises:
-        Problem: it is there and cannot be read.
+        UserError: it is there and cannot be read.
     """
-    found = registry.if_there(lambda: client.list_artifacts(version.run_id, FOLDER), f"MLflow run {version.run_id}")
+    found = connection.if_there(lambda: client.list_artifacts(version.run_id, FOLDER), f"MLflow run {version.run_id}")
     if not found:
         return None
     with tempfile.TemporaryDirectory() as made:
@@ -133,9 +133,9 @@ def kept(client: MlflowClient, version: Version) -> Reference | None:
             learnt = Learnt.model_validate_json((folder / FILE).read_bytes())
             sample, predictions = (pd.read_parquet(folder / name) for name in (ROWS, PREDICTIONS))
         except ValidationError as error:
-            raise Problem(f"the reference of version {version.number} is of another make: {first(error)}") from error
+            raise UserError(f"the reference of version {version.number} is of another make: {first(error)}") from error
         except Exception as error:
-            raise Problem(f"the reference of version {version.number} cannot be read: {error}") from error
+            raise UserError(f"the reference of version {version.number} cannot be read: {error}") from error
     return Reference(learnt, sample, predictions[PREDICTION])
 
 

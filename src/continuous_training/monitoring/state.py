@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from continuous_training.remembered import Remembered
+from continuous_training.registry.version_state import Remembered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Monitor
 
 TAG = "ct.monitor"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuous_training import registry
 from continuous_training.documents import Value
+from continuous_training.registry import model_versions, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.promotion import Standing
+    from continuous_training.registry.promotion import Standing
 
 
 class Promotion(Value):
@@ -35,25 +35,25 @@ class Promotion(Value):
         if self.champion == self.version:
             return
         if self.champion is not None:
-            client.set_registered_model_alias(model, registry.PREVIOUS, self.champion)
-            client.set_model_version_tag(model, self.version, registry.REPLACED, self.champion)
-        client.set_registered_model_alias(model, registry.CHAMPION, self.version)
+            client.set_registered_model_alias(model, model_versions.PREVIOUS, self.champion)
+            client.set_model_version_tag(model, self.version, model_versions.REPLACED, self.champion)
+        client.set_registered_model_alias(model, model_versions.CHAMPION, self.version)
 
     def settle(self, client: MlflowClient, now: Standing) -> str | None:
         """Keep the version if it is proven, else put back what was moved and say so; what a person moved stays."""
         if self.proven:
-            registry.conclude(client, self.run_id, registry.DEPLOYED)
-            version = registry.find(client, now.model, self.version)
+            runs.set_outcome(client, self.run_id, runs.DEPLOYED)
+            version = model_versions.by_number(client, now.model, self.version)
             if version and version.rolled_back is not None:
-                client.delete_model_version_tag(now.model, self.version, registry.ROLLED_BACK_BECAUSE)
+                client.delete_model_version_tag(now.model, self.version, model_versions.ROLLED_BACK_BECAUSE)
             return None
         if self.champion == self.version:
             return None
         moved = now.champion == self.version
         if moved:
-            _point(client, now.model, registry.CHAMPION, self.champion)
+            _point(client, now.model, model_versions.CHAMPION, self.champion)
         if self.champion is not None and now.previous == self.champion:
-            _point(client, now.model, registry.PREVIOUS, self.previous)
+            _point(client, now.model, model_versions.PREVIOUS, self.previous)
         if not moved:
             return None
         return f"version {self.champion} is champion again" if self.champion else "there is no champion again"
@@ -70,19 +70,19 @@ class Withdrawal(Value):
 
     def settle(self, client: MlflowClient, now: Standing) -> str:
         """Say on the version why it is rolled back, and give the place that it holds to the one before it."""
-        registry.conclude(client, self.run_id, registry.ROLLED_BACK)
-        if registry.find(client, now.model, self.version):
-            client.set_model_version_tag(now.model, self.version, registry.ROLLED_BACK_BECAUSE, self.reason)
+        runs.set_outcome(client, self.run_id, runs.ROLLED_BACK)
+        if model_versions.by_number(client, now.model, self.version):
+            client.set_model_version_tag(now.model, self.version, model_versions.ROLLED_BACK_BECAUSE, self.reason)
         if now.champion == self.version:
-            _point(client, now.model, registry.CHAMPION, self.champion)
+            _point(client, now.model, model_versions.CHAMPION, self.champion)
         if now.previous in {self.version, self.champion}:
-            _point(client, now.model, registry.PREVIOUS, self.previous)
+            _point(client, now.model, model_versions.PREVIOUS, self.previous)
         return f"version {self.version} is rolled back"
 
 
 def _point(client: MlflowClient, model: str, alias: str, number: str | None) -> None:
     """Let an alias name a version, or none if there is no such version any more."""
-    if number is None or registry.find(client, model, number) is None:
+    if number is None or model_versions.by_number(client, model, number) is None:
         client.delete_registered_model_alias(model, alias)
     else:
         client.set_registered_model_alias(model, alias, number)

@@ -2,7 +2,7 @@
 
 MLflow's registry cannot compare and swap, so a run announces itself in a tag of the registered model and then looks: of
 two runs at least one sees the other, and no two ever go on. The one with the lower key lets its announcement stand and
-waits, the other withdraws, so one of them does go on (the one-bit algorithm: Lamport, The Mutual Exclusion Problem,
+waits, the other withdraws, so one of them does go on (the one-bit algorithm: Lamport, The Mutual Exclusion UserError,
 part II, 1986).
 
 What a run is about to move it writes in its announcement first, with how things were before. Whoever takes the next
@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING
 import psutil
 from pydantic import ValidationError
 
-from continuous_training import registry
 from continuous_training.documents import Value, first
-from continuous_training.moves import Promotion, Withdrawal
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions
+from continuous_training.registry.alias_moves import Promotion, Withdrawal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow import MlflowClient
 
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Turn:
         """Wait for all others, then settle what dead ones have left.
 
         Raises:
-            Problem: another run's turn does not end.
+            UserError: another run's turn does not end.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         stands = False
@@ -107,7 +107,7 @@ class Turn:
                 break
             if time.monotonic() > deadline:
                 other = next(iter(living.values()))
-                raise Problem(
+                raise UserError(
                     f"another run, {other.build_tag}, is {other.what}: run again after it has ended; if it was killed "
                     f"on another machine, after {other.until:%H:%M:%S} UTC"
                 )
@@ -120,10 +120,10 @@ class Turn:
         """Write down what is about to be moved.
 
         Raises:
-            Problem: the time of this turn is over, so another run may take this one for dead.
+            UserError: the time of this turn is over, so another run may take this one for dead.
         """
         if datetime.now(UTC) > self._announcement.until - timedelta(seconds=SKEW_SECONDS):
-            raise Problem(f"the registry or the servers were too slow while {self._announcement.what}: run again")
+            raise UserError(f"the registry or the servers were too slow while {self._announcement.what}: run again")
         self._write(self._announcement.model_copy(update={"move": move}))
 
     def promote(self, number: str, judged: str | None, *, force: bool) -> Promotion:
@@ -137,17 +137,17 @@ class Turn:
             force: promote it although it was rolled back.
 
         Raises:
-            Problem: it was rolled back, or the champion is another one than its verdict is about.
+            UserError: it was rolled back, or the champion is another one than its verdict is about.
         """
-        version = registry.find(self._client, self._model, number)
+        version = model_versions.by_number(self._client, self._model, number)
         if version is None:
-            raise Problem(f"version {number} of {self._model} is not in the registry any more: register it again")
+            raise UserError(f"version {number} of {self._model} is not in the registry any more: register it again")
         refuse_rolled_back(version, force=force)
         now = look(self._client, self._model)
         if now.champion not in {number, judged}:
             found = f"version {now.champion} became champion" if now.champion else "the champion was taken away"
             against = f"with version {judged}" if judged else "with no champion"
-            raise Problem(f"{found} meanwhile, but the verdict compared {against}: run again")
+            raise UserError(f"{found} meanwhile, but the verdict compared {against}: run again")
         move = Promotion(version=number, run_id=version.run_id, champion=now.champion, previous=now.previous)
         self.announce(move)
         move.make(self._client, self._model)
@@ -177,7 +177,7 @@ def turn(client: MlflowClient, model: str, build_tag: str, what: str, seconds: f
         seconds: how long that takes at most, without the calls to the registry.
 
     Raises:
-        Problem: another run's turn does not end; or the body failed and something was put back, which is said too.
+        UserError: another run's turn does not end; or the body failed and something was put back, which is said too.
     """
     process = psutil.Process()
     lasts = timedelta(seconds=PATIENCE_SECONDS + seconds + CALLS_SECONDS + SKEW_SECONDS)
@@ -196,7 +196,7 @@ def turn(client: MlflowClient, model: str, build_tag: str, what: str, seconds: f
     except BaseException as error:  # an abort too must not leave a champion that nobody has seen answer
         back = taken.end()
         if back and isinstance(error, Exception):
-            raise Problem(f"{error}; {back}") from error
+            raise UserError(f"{error}; {back}") from error
         if back:
             log.warning("%s", back)
         raise
@@ -215,9 +215,9 @@ def look(client: MlflowClient, model: str) -> Standing:
     """Return the model's aliases and announcements.
 
     Raises:
-        Problem: the registry does not answer, or holds an announcement of another version of this program.
+        UserError: the registry does not answer, or holds an announcement of another version of this program.
     """
-    found = registry.registered(client, model)
+    found = model_versions.registered_model(client, model)
     if found is None:
         return Standing(model, None, None, {})
     announced = {}
@@ -226,10 +226,10 @@ def look(client: MlflowClient, model: str) -> Standing:
             try:
                 announced[key] = Announcement.model_validate_json(value)
             except ValidationError as error:
-                raise Problem(f"remove the tag {key} of {model}, which is no announcement: {first(error)}") from error
+                raise UserError(f"remove the tag {key} of {model}, which is no announcement: {first(error)}") from error
     champion, previous = (
         str(found.aliases[alias]) if alias in found.aliases else None
-        for alias in (registry.CHAMPION, registry.PREVIOUS)
+        for alias in (model_versions.CHAMPION, model_versions.PREVIOUS)
     )
     return Standing(model, champion, previous, announced)
 
@@ -238,10 +238,10 @@ def refuse_rolled_back(version: Version, *, force: bool) -> None:
     """Refuse a version that a person has rolled back, unless FORCE says otherwise.
 
     Raises:
-        Problem: it was rolled back.
+        UserError: it was rolled back.
     """
     if version.rolled_back is not None and not force:
-        raise Problem(
+        raise UserError(
             f"version {version.number} of {version.name} was rolled back ({version.rolled_back}): it is promoted again "
             f"only with FORCE=true"
         )

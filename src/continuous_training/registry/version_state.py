@@ -11,7 +11,7 @@ from continuous_training.documents import Value
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
 
 
 class Remembered(Value):

@@ -10,9 +10,11 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training import ping, registry, settings
-from continuous_training.monitor.examination import Examiner
-from continuous_training.problem import Problem
+from continuous_training import settings
+from continuous_training.errors import UserError
+from continuous_training.jenkins import ping
+from continuous_training.monitoring.examination import Examiner
+from continuous_training.registry import connection
 from continuous_training.replay import stages, webhook, workspace
 from continuous_training.replay.months import Week, following
 
@@ -46,7 +48,7 @@ def live(model: str, url: str, before: Path, looks: Mapping[datetime, Step]) -> 
         looks: when the monitor looks, and what shows how far that is.
 
     Raises:
-        Problem: the monitor could not look, or a stage failed that never refuses.
+        UserError: the monitor could not look, or a stage failed that never refuses.
     """
     before = before.resolve()
     also = {"TRIGGER": "drift", ping.TOKEN: "replay"}
@@ -65,12 +67,12 @@ def reigns(first: Model, since: datetime, weeks: Sequence[Week]) -> list[tuple[d
 def _look(model: str, end: datetime, jenkins: str, step: Step) -> Week:
     """Examine the week before a moment, as the monitor would then have done, and run what it asks for."""
     name = f"{end:%Y-%m-%d}"
-    client, given = registry.open_client(), settings.load(model)
+    client, given = connection.open_client(), settings.load(model)
     with step("look for drift"):
         examiner = Examiner(client, model, given, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
         found = examiner.examine(jenkins, end.isoformat())
     if found.faults:
-        raise Problem(f"the monitor could not look at the week before {name}: {'; '.join(found.faults)}")
+        raise UserError(f"the monitor could not look at the week before {name}: {'; '.join(found.faults)}")
     made = None
     if found.asking and found.asking.jobs:
         made = stages.run(end, step, name=name, reason=found.asking.ping.reason)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from continuous_training import snapshot
 from continuous_training.comparison import bootstrap, evaluation, slices
 from continuous_training.comparison.contest import Contender
 from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.documents import Run, Stopwatch
 from continuous_training.replay.months import Judged, following
 from continuous_training.replay.policies import productions
+from continuous_training.stages import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def judge(given: Settings, made: Sequence[Made]) -> Judged | None:
     """Judge every model made so far on the month that the last of these runs begins; None without a champion.
 
     Raises:
-        Problem: there are no such rows, or a model cannot be loaded or scored.
+        UserError: there are no such rows, or a model cannot be loaded or scored.
     """
     chosen = productions(made)[-1]
     if chosen.gate is None:
@@ -64,7 +64,7 @@ def judge_changing(
         Their score, and the gate's less that on each resample.
 
     Raises:
-        Problem: there are no such rows, or a model cannot be loaded or scored.
+        UserError: there are no such rows, or a model cannot be loaded or scored.
     """
     rows = _rows(given, month)
     begun = np.array([since for since, _ in reigns], dtype="datetime64[us]")

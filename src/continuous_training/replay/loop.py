@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from continuous_training import progress, settings, warehouse
-from continuous_training.problem import Misuse, Problem
+from continuous_training import progress, settings
+from continuous_training.data import warehouse
+from continuous_training.errors import UsageError, UserError
 from continuous_training.replay import drift, stages, words, workspace
 from continuous_training.replay.judging import judge, judge_changing
 from continuous_training.replay.months import PATTERN, Month, OnDrift, between, following
@@ -36,10 +37,10 @@ def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False, 
         on_drift: follow the policy that retrains on drift too, through the same months once more.
 
     Raises:
-        Problem: there are no rows to judge the last month by, a stage failed, or no month had a champion.
+        UserError: there are no rows to judge the last month by, a stage failed, or no month had a champion.
     """
     if last < first:
-        raise Misuse(f"--from {first:{PATTERN}} is after --to {last:{PATTERN}}")
+        raise UsageError(f"--from {first:{PATTERN}} is after --to {last:{PATTERN}}")
     given = settings.load(model)
     _see_rows(given, last)
     url = workspace.absolute(given.warehouse_url)
@@ -112,9 +113,9 @@ def _see_rows(given: Settings, last: datetime) -> None:
     end = following(last)
     delay = timedelta(days=given.data.label_delay_days)
     if end + delay > datetime.now(UTC).replace(tzinfo=None):
-        raise Misuse(f"{last:{PATTERN}} cannot be judged before {end + delay:%Y-%m-%d}: choose an earlier --to")
+        raise UsageError(f"{last:{PATTERN}} cannot be judged before {end + delay:%Y-%m-%d}: choose an earlier --to")
     source = warehouse.connect(given)
     found = warehouse.rows(source, given.data.query, last, end).count().to_pyarrow().as_py()
     source.disconnect()
     if not found:
-        raise Problem(f"there are no rows of {last:{PATTERN}} to judge its model by: choose an earlier --to")
+        raise UserError(f"there are no rows of {last:{PATTERN}} to judge its model by: choose an earlier --to")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from continuous_training.documents import Value
-from continuous_training.problem import Misuse
+from continuous_training.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,14 +109,14 @@ def parse(text: str, option: str) -> datetime:
     """Read a month, such as 2013-04; returns its first moment.
 
     Raises:
-        Misuse: it is none.
+        UsageError: it is none.
     """
     if re.fullmatch(r"\d{4}-\d{2}", text):
         try:
             return datetime.strptime(text, PATTERN)
         except ValueError:
             pass  # a thirteenth month
-    raise Misuse(f"{option} {text} is not a month: write it as 2013-04")
+    raise UsageError(f"{option} {text} is not a month: write it as 2013-04")
 
 
 def following(month: datetime) -> datetime:

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from continuous_training.documents import BUILD, write_atomically
 from continuous_training.replay import words
 from continuous_training.replay.months import PATTERN
-from continuous_training.report.templates import template
-from continuous_training.report.words import number
+from continuous_training.reports.templates import template
+from continuous_training.reports.words import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

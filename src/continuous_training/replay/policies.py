@@ -13,7 +13,7 @@ from pydantic import Field
 
 from continuous_training.comparison import bootstrap
 from continuous_training.documents import Value
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.replay.months import Difference, Made, Week
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ def compare(model: str, months: Sequence[Month], limits: Compare) -> Result:
     The interval of a mean comes from the means of the months' resamples, each month resampled by itself.
 
     Raises:
-        Problem: no month had a champion.
+        UserError: no month had a champion.
     """
     told = lines(months, limits)
     scored = [line.scores for line in told if line.scores]
     if not scored:
-        raise Problem(f"no month had a champion to judge, for {told[-1].made.said}")
+        raise UserError(f"no month had a champion to judge, for {told[-1].made.said}")
     columns = {policy: [getattr(one, policy) for one in scored] for policy in Scores.model_fields}
     means = Scores(**{policy: float(np.mean(column)) for policy, column in columns.items() if None not in column})
     over = {policy: _over(policy, months, means, limits) for policy in ("never", "always")}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from continuous_training import registry
 from continuous_training.command import ENDED_FROM_OUTSIDE
 from continuous_training.documents import Candidate, DataCheck, Deployment, Plan, Run, Verdict
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, model_versions
 from continuous_training.replay.months import PATTERN, Difference, Made, Model
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(as_of: datetime, step: Step, *, name: str, reason: str) -> Made:
         reason: why it was started.
 
     Raises:
-        Problem: a stage failed that never refuses, or was ended from outside.
+        UserError: a stage failed that never refuses, or was ended from outside.
     """
     log = Path("logs", f"{name}.log").resolve()
     log.parent.mkdir(exist_ok=True)
@@ -65,9 +65,9 @@ def run(as_of: datetime, step: Step, *, name: str, reason: str) -> Made:
         with step(words):
             code = _start(stage, as_of, log, {"BUILD_TAG": f"replay-{name}", "REASON": reason})
         if code < 0 or code in ENDED_FROM_OUTSIDE:
-            raise Problem(f"{stage} of {name} was ended from outside: replay again and it goes on (log: {log})")
+            raise UserError(f"{stage} of {name} was ended from outside: replay again and it goes on (log: {log})")
         if code and stage not in REFUSING:
-            raise Problem(f"{stage} of {name} failed: {_last_words(log)} (log: {log})")
+            raise UserError(f"{stage} of {name} failed: {_last_words(log)} (log: {log})")
         if code:
             said = _why(stage, log)
             break
@@ -112,8 +112,8 @@ def _made(month: str, refused: str, log: Path) -> Made:
     """Read what the stages have left."""
     model = Run.read().model
     planned, candidate, verdict = Plan.find(), Candidate.find(), Verdict.find()
-    client = registry.open_client()
-    champion = registry.holder(client, model, registry.CHAMPION)
+    client = connection.open_client()
+    champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
     said = refused or (verdict.said if verdict else planned.reason if planned else "")
     return Made(
         month=month,

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from continuous_training.replay.words import difference, runs, sentences
-from continuous_training.report.words import number
+from continuous_training.reports.words import number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

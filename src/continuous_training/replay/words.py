@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from continuous_training.replay.months import PATTERN
-from continuous_training.report.words import counted, number
+from continuous_training.reports.words import counted, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

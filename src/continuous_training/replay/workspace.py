@@ -18,11 +18,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from continuous_training import settings
+from continuous_training.data.warehouse import DUCKDB
 from continuous_training.documents import write_atomically
-from continuous_training.jenkinsfile.processes import end_marked
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.replay.months import PATTERN, Month
-from continuous_training.warehouse import DUCKDB
+from jenkinsfile.processes import end_marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,7 +70,7 @@ def entered(
         also: what else its environment has.
 
     Raises:
-        Problem: another process is in it.
+        UserError: another process is in it.
     """
     folder = (FOLDER / name).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def entered(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Problem(f"this replay runs already, in {folder}: wait for it or end it") from None
+            raise UserError(f"this replay runs already, in {folder}: wait for it or end it") from None
         mark = {COOKIE: os.environ.get(COOKIE) or str(folder)}
         end_marked(mark)  # what a killed replay left behind still works in these files
         if fresh:

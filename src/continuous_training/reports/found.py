@@ -23,7 +23,7 @@ from continuous_training.documents import (
     Tests,
     Verdict,
 )
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 STAGES: dict[str, type[Document]] = {
     "Set up": Run,
@@ -80,7 +80,7 @@ def gather() -> Found:
     for title, kind in (STAGES | ROLLING_BACK).items():
         try:
             documents[kind.noun] = kind.find()
-        except Problem as problem:
+        except UserError as problem:
             problems[title] = str(problem)
         except (OSError, ValueError) as error:  # a folder, no permission, not UTF-8
             problems[title] = f"{kind.path()} cannot be read: {error}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from continuous_training.report.words import counted, listed
+from continuous_training.reports.words import counted, listed
 from continuous_training.settings import BRANCH
 
 if TYPE_CHECKING:
     from continuous_training.documents import Deployment, Rollback, Verdict
-    from continuous_training.report.found import Found
+    from continuous_training.reports.found import Found
 
 STILL = "Whatever answered before still does."
 AGAIN = "The next run takes it up again."

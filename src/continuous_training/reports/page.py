@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, write_atomically
-from continuous_training.report import plots
-from continuous_training.report.found import Found, gather
-from continuous_training.report.outcome import outcome
-from continuous_training.report.templates import template
-from continuous_training.report.words import day, duration, moment, number
+from continuous_training.reports import plots
+from continuous_training.reports.found import Found, gather
+from continuous_training.reports.outcome import outcome
+from continuous_training.reports.templates import template
+from continuous_training.reports.words import day, duration, moment, number
 
 if TYPE_CHECKING:
     from continuous_training.documents import Metric

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import requests
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving import questions
 from continuous_training.settings import STATE
-from continuous_training.warehouse import without_password
+from continuous_training.urls import without_password
 
 
 def addresses() -> list[str]:
@@ -24,12 +24,12 @@ def addresses() -> list[str]:
         lines.append(f"MLflow: {mlflow} ui --backend-store-uri sqlite:///{database}, then http://127.0.0.1:5000")
     try:
         servers = questions.servers()
-    except Problem:
+    except UserError:
         return lines
     for url in servers:
         try:
             told = questions.told(url)
-        except (Problem, requests.RequestException):
+        except (UserError, requests.RequestException):
             continue  # nobody, or somebody else: nothing to show
         if told["model_version"]:
             lines.append(f"Server: {url}/invocations answers with version {told['model_version']} of {told['model']}")

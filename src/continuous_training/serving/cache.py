@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from continuous_training import golden, registry
 from continuous_training.documents import write_atomically
+from continuous_training.registry import connection
 from continuous_training.serving.wanted import Copy
 from continuous_training.settings import STATE
+from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Cache:
 
     def __init__(self, model: str, folder: Path = STATE / "serving") -> None:
         self._folder = folder
-        server = hashlib.sha256(registry.tracking_uri().encode()).hexdigest()[:12]
+        server = hashlib.sha256(connection.tracking_uri().encode()).hexdigest()[:12]
         self._last = folder / f"{model}-{server}.json"
 
     @contextmanager
@@ -61,13 +62,13 @@ class Cache:
             made = Path(unfinished, "whole")
             made.mkdir()
             mlflow.artifacts.download_artifacts(artifact_uri=copy.uri, dst_path=str(made / "model"))
-            rows, answers = golden.kept(copy.run_id)
-            (made / golden.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
+            rows, answers = golden_predictions.kept(copy.run_id)
+            (made / golden_predictions.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
             _keep(made, place)
 
     def golden(self, copy: Copy) -> tuple[dict[str, Any], list[Any]]:
         """Return the golden rows of a version that was fetched, and their answers."""
-        rows, answers = json.loads((self.place(copy) / golden.FILE).read_text(encoding="utf-8"))
+        rows, answers = json.loads((self.place(copy) / golden_predictions.FILE).read_text(encoding="utf-8"))
         return rows, answers
 
     def forget(self, copy: Copy) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from continuous_training.documents import write_atomically
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.settings import STATE
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -62,7 +62,7 @@ def stop() -> str | None:
     """Stop the server that `start` recorded; return its address, or None if it does not run any more.
 
     Raises:
-        Problem: it does not end.
+        UserError: it does not end.
     """
     try:
         record = json.loads(RECORD.read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def stop() -> str | None:
         try:
             server.wait(GRACE_SECONDS)
         except psutil.TimeoutExpired:
-            raise Problem(f"the server at {record['url']} (process {server.pid}) does not end") from None
+            raise UserError(f"the server at {record['url']} (process {server.pid}) does not end") from None
     RECORD.unlink(missing_ok=True)
     return str(record["url"])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from continuous_training.documents import Value, first
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,12 +49,12 @@ def read(tags: Mapping[str, str]) -> Exposure | None:
     """Find the exposure among the tags of a registered model, if there is one whose time has not passed.
 
     Raises:
-        Problem: somebody else has written that tag.
+        UserError: somebody else has written that tag.
     """
     if TAG not in tags:
         return None
     try:
         found = Exposure.model_validate_json(tags[TAG])
     except ValidationError as error:
-        raise Problem(f"remove the tag {TAG}, which tells of no canary and no shadow: {first(error)}") from error
+        raise UserError(f"remove the tag {TAG}, which tells of no canary and no shadow: {first(error)}") from error
     return None if found.over else found

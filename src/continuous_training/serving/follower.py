@@ -11,8 +11,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from continuous_training import registry
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions
 from continuous_training.serving import exposure
 from continuous_training.serving.wanted import Copy, Wanted
 
@@ -72,17 +72,19 @@ class Follower:
         """Look at the registry once, and tell the workers what they shall answer with.
 
         Raises:
-            Problem: the registry does not tell, or a version cannot be had.
+            UserError: the registry does not tell, or a version cannot be had.
         """
         self._client = self._client or self._connect()
-        found = registry.registered(self._client, self._model)
+        found = model_versions.registered_model(self._client, self._model)
         self._silence.cancel()
-        identity = registry.identity_of(found) if found else None
-        if found is None or registry.CHAMPION not in found.aliases:  # on purpose: a silent registry is a Problem
+        identity = model_versions.identity_of(found) if found else None
+        if (
+            found is None or model_versions.CHAMPION not in found.aliases
+        ):  # on purpose: a silent registry is a UserError
             self._tell(Wanted(registry=identity))
             return
         known = self.wanted
-        champion = self._copy(found, str(found.aliases[registry.CHAMPION]), known.champion)
+        champion = self._copy(found, str(found.aliases[model_versions.CHAMPION]), known.champion)
         if champion != known.champion:  # before anything is read that could be wrong beside it
             self._tell(Wanted(registry=identity, champion=champion))
         self._cache.fetch(champion)  # each time: a worker that cannot load a copy removes it
@@ -94,12 +96,12 @@ class Follower:
             self._cache.fetch(beside)
 
     def _copy(self, found: RegisteredModel, number: str, known: Copy | None) -> Copy:
-        identity = registry.identity_of(found)
+        identity = model_versions.identity_of(found)
         if known is not None and (known.number, known.identity) == (number, identity):
             return known
-        version = registry.find(self._client, self._model, number) if self._client else None
+        version = model_versions.by_number(self._client, self._model, number) if self._client else None
         if version is None:
-            raise Problem(f"version {number} of {self._model} is not in the registry")
+            raise UserError(f"version {number} of {self._model} is not in the registry")
         return Copy(identity=identity, name=version.name, number=number, run_id=version.run_id)
 
     def _watch(self) -> None:

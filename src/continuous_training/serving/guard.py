@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from fastapi.responses import JSONResponse
 
 from continuous_training.documents import write_atomically
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ class Tokens:
         """Read SERVING_TOKENS; absent or empty means that there are no tokens.
 
         Raises:
-            Problem: it is malformed.
+            UserError: it is malformed.
         """
         return cls.parse(os.environ.get(VARIABLE, ""))
 
@@ -74,7 +74,7 @@ class Tokens:
         """Read names and tokens, `name:token,other:token`.
 
         Raises:
-            Problem: an entry has no name or no proper token, or two have the same one. Who mixes up name and token has
+            UserError: an entry has no name or no proper token, or two share one. Who mixes up name and token has
                 the token where the name belongs, so the message tells an entry by its position alone.
         """
         names: list[str] = []
@@ -83,18 +83,22 @@ class Tokens:
             name, colon, token = entry.strip().partition(":")
             where = f"entry {position} of {VARIABLE}"
             if not colon or not NAME.fullmatch(name):
-                raise Problem(f"{where} has no name of letters, digits, «.», «_» and «-»: write name:token,other:token")
+                raise UserError(
+                    f"{where} has no name of letters, digits, «.», «_» and «-»: write name:token,other:token"
+                )
             if len(token) < SHORTEST:
                 make = 'make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
-                raise Problem(f"{where} has a token shorter than {SHORTEST} characters: {make}")
+                raise UserError(f"{where} has a token shorter than {SHORTEST} characters: {make}")
             if not TOKEN.fullmatch(token):
-                raise Problem(f"{where} has a token with more in it than letters, digits and «-._~+/», «=» at its end")
+                raise UserError(
+                    f"{where} has a token with more in it than letters, digits and «-._~+/», «=» at its end"
+                )
             digest = hashlib.sha256(token.encode()).digest()
             if name in names:
-                raise Problem(f"{where} has the same name as entry {names.index(name) + 1}: give each client its own")
+                raise UserError(f"{where} has the same name as entry {names.index(name) + 1}: give each client its own")
             if digest in digests:
                 before = digests.index(digest) + 1
-                raise Problem(f"{where} has the same token as entry {before}: give each client its own")
+                raise UserError(f"{where} has the same token as entry {before}: give each client its own")
             names.append(name)
             digests.append(digest)
         return cls(tuple(names), tuple(digests))
@@ -135,11 +139,11 @@ class RateLimit:
         """Open the file that the first of the workers makes; without names there is one bucket, for EVERYBODY.
 
         Raises:
-            Problem: nobody could ever ask, or the file cannot be made.
+            UserError: nobody could ever ask, or the file cannot be made.
         """
         if not (0 < per_second < math.inf and 1 <= burst < math.inf):
             limit = f"{per_second:g} requests a second and {burst:g} at once"
-            raise Problem(f"a limit of {limit} cannot be kept: give a rate above 0 and a burst of at least 1")
+            raise UserError(f"a limit of {limit} cannot be kept: give a rate above 0 and a burst of at least 1")
         self.per_second = per_second
         self._each = 1 / per_second  # seconds until one request is made good
         self._most = (burst - 1) / per_second + ROUNDING  # a bucket that lacks more has no whole request in it
@@ -154,7 +158,7 @@ class RateLimit:
             descriptors = _open(path, shape, len(names))
         except OSError as error:
             why = f"{error.strerror}; it needs a folder that can be written"
-            raise Problem(f"the rate limit cannot be kept in {path}: {why}") from error
+            raise UserError(f"the rate limit cannot be kept in {path}: {why}") from error
         self._full_at = memoryview(mmap.mmap(descriptors[0], 0)).cast("d")
         self._slots: dict[str, tuple[int, int]] = {}
         for index, (name, descriptor) in enumerate(zip(names, descriptors, strict=True), start=len(shape) // SIZE):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,13 +44,13 @@ class Journal:
     """The rows of one model version and one schema that this process is writing; nobody else moves them meanwhile.
 
     Raises:
-        Problem: too much waits already.
+        UserError: too much waits already.
         OSError: the disk does not take it.
     """
 
     def __init__(self, folder: Path, version: str, first: datetime, schema: pa.Schema) -> None:
         if _size(folder) >= MOST_BYTES:
-            raise Problem(f"{folder} holds {MOST_BYTES:,} bytes that wait to be moved, and takes no more")
+            raise UserError(f"{folder} holds {MOST_BYTES:,} bytes that wait to be moved, and takes no more")
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{first:%Y-%m-%dT%H%M%S}-v{version}-{uuid.uuid4().hex[:12]}{SUFFIX}"
         self.schema = schema
@@ -154,14 +154,14 @@ def place(address: str) -> Folder | Bucket:
     """Find out what kind of place an address names.
 
     Raises:
-        Problem: it names none.
+        UserError: it names none.
     """
     kind, separator, rest = address.partition("://")
     if address and not separator:
         return Folder(Path(address))
     bucket, _, prefix = rest.partition("/")
     if kind != "s3" or not bucket:
-        raise Problem(f"the predictions log cannot be kept at «{address}»: name a folder, or s3://bucket/prefix")
+        raise UserError(f"the predictions log cannot be kept at «{address}»: name a folder, or s3://bucket/prefix")
     return Bucket(bucket, prefix.strip("/"))
 
 
@@ -262,7 +262,7 @@ class Journals:
             if key not in self._open:
                 self._open[key] = Journal(self._mover.folder, version, first, batch.schema)
             self._open[key].append(batch)
-        except (OSError, Problem) as error:
+        except (OSError, UserError) as error:
             trouble.fails(error)
             return False
         trouble.works()

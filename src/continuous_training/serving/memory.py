@@ -169,7 +169,7 @@ class Memory:
         One worker of a machine loads at a time; the others answer on at full speed.
 
         Raises:
-            Problem: it is not to be trusted, cannot be loaded, or answers otherwise than offline.
+            UserError: it is not to be trusted, cannot be loaded, or answers otherwise than offline.
         """
         there = (self.served, self._before, self.beside.served if self.beside else None)
         if found := next((one for one in there if one is not None and one.copy == copy), None):

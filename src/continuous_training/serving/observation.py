@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from scipy.special import bdtrc
 
 from continuous_training.documents import Deployment, percent
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving import questions
 
 if TYPE_CHECKING:
@@ -112,14 +112,14 @@ def read(url: str) -> Look:
     came of one role is the difference of two looks.
 
     Raises:
-        Problem: it does not tell them.
+        UserError: it does not tell them.
     """
     try:
         answer = questions.ask(url, "/metrics")
         answer.raise_for_status()
         families = list(text_string_to_metric_families(answer.text))
     except (requests.RequestException, ValueError) as error:
-        raise Problem(f"{url} does not tell its numbers: {str(error).partition(chr(10))[0]}") from error
+        raise UserError(f"{url} does not tell its numbers: {str(error).partition(chr(10))[0]}") from error
     look: Look = {}
     for sample in (sample for family in families for sample in family.samples):
         for role, numbers in _numbers(sample):

@@ -27,7 +27,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving.journal import Journals, Mover, Trouble, place
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class PredictionsLog:
     from any thread.
 
     Raises:
-        Problem: the address names no place, or the share is none.
+        UserError: the address names no place, or the share is none.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class PredictionsLog:
         count: Callable[[str, int], None],
     ) -> None:
         if not 0 <= share <= 1:
-            raise Problem(f"the predictions log cannot keep a share of {share}: set one from 0 to 1")
+            raise UserError(f"the predictions log cannot keep a share of {share}: set one from 0 to 1")
         self._model = model
         self._share = share
         self._redacted = redacted

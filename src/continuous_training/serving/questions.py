@@ -12,8 +12,8 @@ from typing import Any
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from continuous_training.posting import bearer
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.http_client import bearer
 from continuous_training.serving import SERVICE
 
 DEFAULT = "http://127.0.0.1:8000"
@@ -26,11 +26,11 @@ def servers() -> list[str]:
     """Return the addresses in SERVING_URLS (comma-separated), or the default one of this machine.
 
     Raises:
-        Problem: SERVING_URLS is set and names none.
+        UserError: SERVING_URLS is set and names none.
     """
     urls = [url.strip().rstrip("/") for url in os.environ.get("SERVING_URLS", DEFAULT).split(",") if url.strip()]
     if not urls:
-        raise Problem("SERVING_URLS names no server: set it to their addresses, separated by commas, or leave it out")
+        raise UserError("SERVING_URLS names no server: set it to their addresses, separated by commas, or leave it out")
     return urls
 
 
@@ -40,7 +40,7 @@ def ask(url: str, path: str, body: dict[str, Any] | None = None) -> requests.Res
     Each question has a connection of its own: the kernel gives every new one to any of the server's workers.
 
     Raises:
-        Problem: it wants a token, or another one.
+        UserError: it wants a token, or another one.
         requests.RequestException: it does not answer.
     """
     token = os.environ.get(TOKEN, "").strip()
@@ -49,7 +49,7 @@ def ask(url: str, path: str, body: dict[str, Any] | None = None) -> requests.Res
     own = {"X-Request-ID": f"{OWN}{uuid.uuid4().hex}"}
     answer = requests.request(method, f"{url}{path}", json=body, auth=sign, headers=own, timeout=SECONDS)
     if answer.status_code == requests.codes.unauthorized:
-        raise Problem(f"{url} wants {'another' if token else 'a'} token: set {TOKEN}")
+        raise UserError(f"{url} wants {'another' if token else 'a'} token: set {TOKEN}")
     return answer
 
 
@@ -57,7 +57,7 @@ def told(url: str) -> dict[str, Any]:
     """Ask a server what it serves: its `model_version` is the one that all its workers answer with, if they agree.
 
     Raises:
-        Problem: it wants a token, or something else answers there.
+        UserError: it wants a token, or something else answers there.
         requests.ConnectionError: nothing listens there.
     """
     elsewhere = f"{url} is taken by something that is not this project's server: stop it, or set SERVING_URLS"
@@ -66,9 +66,9 @@ def told(url: str) -> dict[str, Any]:
     except requests.ConnectionError as error:
         if isinstance(getattr(error.args[0], "reason", None), NewConnectionError):
             raise
-        raise Problem(elsewhere) from error
+        raise UserError(elsewhere) from error
     except (requests.RequestException, ValueError) as error:
-        raise Problem(elsewhere) from error
+        raise UserError(elsewhere) from error
     if not isinstance(told, dict) or told.get("service") != SERVICE:
-        raise Problem(elsewhere)
+        raise UserError(elsewhere)
     return told

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import requests
 
-from continuous_training.golden import TOLERANCE
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving import exposure, observation, questions
 from continuous_training.serving.exposure import Exposure
 from continuous_training.serving.observation import Numbers
+from continuous_training.versions.golden_predictions import TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ def rehearse(
         given: the limits.
 
     Raises:
-        Problem: a server does not take it up, or it breaks a limit.
+        UserError: a server does not take it up, or it breaks a limit.
     """
     share = f"{100 * exposed.share:g}%"
     log.info("Version %s is %s for %s of the requests, for %g s", number, role, share, exposed.seconds)
@@ -97,7 +97,7 @@ def follow(url: str, number: str, rows: dict[str, Any], answers: list[Any]) -> N
     """Wait until a server answers with a version, as the stored model did offline.
 
     Raises:
-        Problem: it does not follow, or answers otherwise.
+        UserError: it does not follow, or answers otherwise.
     """
     wait(url, number)
     for _ in range(TIMES):
@@ -112,7 +112,7 @@ def watch(
     Meanwhile each is asked the golden rows, once a second.
 
     Raises:
-        Problem: it breaks a limit; or a server does not answer once, or otherwise than the stored model did offline.
+        UserError: it breaks a limit; or a server does not answer once, or otherwise than the stored model did offline.
     """
 
     def ask() -> int:
@@ -128,7 +128,7 @@ def wait(url: str, number: str) -> None:
     """Wait until all workers of a server answer with a version alone; one unanswered question is no reason to give up.
 
     Raises:
-        Problem: they do not.
+        UserError: they do not.
     """
     deadline = time.monotonic() + FOLLOW_SECONDS
     what = f"did not follow to version {number}"
@@ -139,24 +139,24 @@ def check_golden(url: str, number: str, rows: dict[str, Any], expected: list[Any
     """Hold a server's answers over HTTP against those that the stored model gave offline.
 
     Raises:
-        Problem: it does not answer, or otherwise.
+        UserError: it does not answer, or otherwise.
     """
     try:
         answer = questions.ask(url, "/invocations", {"dataframe_split": rows})
     except requests.RequestException as error:
-        raise Problem(f"{url} does not answer the golden rows of version {number}: {error}") from error
+        raise UserError(f"{url} does not answer the golden rows of version {number}: {error}") from error
     if answer.status_code != requests.codes.ok:
-        raise Problem(f"{url} refuses the golden rows of version {number}: {answer.text[:200]}")
+        raise UserError(f"{url} refuses the golden rows of version {number}: {answer.text[:200]}")
     named = answer.headers.get("X-Model-Version")
     try:
         given = np.asarray(answer.json()["predictions"], dtype=float)
     except (KeyError, TypeError, ValueError) as error:
-        raise Problem(f"{url} answers the golden rows with no predictions: {answer.text[:200]}") from error
+        raise UserError(f"{url} answers the golden rows with no predictions: {answer.text[:200]}") from error
     if named != number or given.shape != np.shape(expected):
-        raise Problem(f"{url} answers the golden rows of version {number} with version {named}, shape {given.shape}")
+        raise UserError(f"{url} answers the golden rows of version {number} with version {named}, shape {given.shape}")
     worst = float(np.abs(given - np.asarray(expected)).max())
     if not worst <= TOLERANCE:
-        raise Problem(f"{url} answers the golden rows of version {number} otherwise, by up to {worst:.2g}")
+        raise UserError(f"{url} answers the golden rows of version {number} otherwise, by up to {worst:.2g}")
 
 
 def _wait(
@@ -172,11 +172,11 @@ def _wait(
                 return
             failed = (failed or time.monotonic()) if told["failure"] else None
             why = f": {told['failure']}" if told["failure"] else ""
-        except (Problem, requests.RequestException) as error:
+        except (UserError, requests.RequestException) as error:
             why = f": {error}"
         now = time.monotonic()
         if now > deadline or (failed and now > failed + failing):
-            raise Problem(f"{url} {what} in {now - began:.0f} s{why}")
+            raise UserError(f"{url} {what} in {now - began:.0f} s{why}")
         time.sleep(0.5)
 
 
@@ -200,7 +200,7 @@ def _observe(
             no client's.
 
     Raises:
-        Problem: it breaks a limit, or a server does not tell at the end.
+        UserError: it breaks a limit, or a server does not tell at the end.
     """
     before = {url: observation.read(url) for url in servers}
     deadline = time.monotonic() + seconds
@@ -212,7 +212,7 @@ def _observe(
         for url in servers:
             try:
                 now = observation.read(url)
-            except Problem:
+            except UserError:
                 if over:
                     raise
                 continue  # what is missed now, the next look shows
@@ -220,7 +220,7 @@ def _observe(
             before[url] = now
         found = replace(counted, answered=max(0, counted.answered - own))
         if said := observation.broken(found, given, over=over):
-            raise Problem(f"version {number} is refused as {role}: {said}")
+            raise UserError(f"version {number} is refused as {role}: {said}")
     kept = observation.kept(found, given)
     log.info("Version %s as %s: %s", number, role, kept.in_words)
     return kept

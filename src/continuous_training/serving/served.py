@@ -14,10 +14,10 @@ import sklearn
 import skops.io
 import yaml
 
-from continuous_training import golden, registry
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.serving.signature import Refused, Signature
 from continuous_training.serving.typed import Typed
+from continuous_training.versions import golden_predictions, loading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Served:
             keys: columns that name a row, which requests may have beside the model's.
 
         Raises:
-            Problem: it is not to be trusted, cannot be loaded, or asks for what no client can send.
+            UserError: it is not to be trusted, cannot be loaded, or asks for what no client can send.
         """
         self.copy = copy
         what = f"version {copy.number} of {copy.name}"
@@ -47,12 +47,12 @@ class Served:
             stored = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
             flavor, function = stored["flavors"]["sklearn"], stored["flavors"]["python_function"]
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-            raise Problem(f"{what} is no scikit-learn model of MLflow's: {error}") from error
-        registry.trust(flavor, trusted, what)
+            raise UserError(f"{what} is no scikit-learn model of MLflow's: {error}") from error
+        loading.examine_flavor(flavor, trusted, what)
         try:
             self._estimator = skops.io.load(folder / flavor["pickled_model"], flavor.get("skops_trusted_types"))
         except Exception as error:
-            raise Problem(f"{what} cannot be loaded: {error}") from error
+            raise UserError(f"{what} cannot be loaded: {error}") from error
         signature = stored.get("signature") or {}
         self.signature = Signature.of(json.loads(signature.get("inputs") or "[]"), keys, what)
         self._function = getattr(self._estimator, function.get("predict_fn", "predict"))
@@ -80,24 +80,26 @@ class Served:
         with sklearn.config_context(skip_parameter_validation=True):  # the estimator's own, which were checked in fit
             answers = np.asarray(self._function(frame))
         if len(answers) != len(frame):
-            raise Problem(f"version {self.number} gives {len(answers)} answers for {len(frame)} rows")
+            raise UserError(f"version {self.number} gives {len(answers)} answers for {len(frame)} rows")
         return answers
 
     def try_out(self, rows: dict[str, Any], expected: list[Any]) -> None:
         """Have the golden rows answered, on the way that requests take; this warms the model too.
 
         Raises:
-            Problem: it answers otherwise than offline.
+            UserError: it answers otherwise than offline.
         """
         columns = {name: [row[place] for row in rows["data"]] for place, name in enumerate(rows["columns"])}
         what = f"version {self.number} of {self.copy.name}"
         try:
             asked = self.signature.rows(len(rows["data"]), columns)
         except Refused as error:
-            raise Problem(f"{what} refuses its golden rows: {error}") from error
+            raise UserError(f"{what} refuses its golden rows: {error}") from error
         answers = self.answer(self.signature.arrays([asked]))
-        if answers.shape != np.shape(expected) or not np.allclose(answers, expected, rtol=0, atol=golden.TOLERANCE):
-            raise Problem(f"{what} answers otherwise than offline: it does not serve")
+        if answers.shape != np.shape(expected) or not np.allclose(
+            answers, expected, rtol=0, atol=golden_predictions.TOLERANCE
+        ):
+            raise UserError(f"{what} answers otherwise than offline: it does not serve")
 
 
 def _width(outputs: list[dict[str, Any]]) -> int | None:

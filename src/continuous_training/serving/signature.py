@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,15 +128,17 @@ class Signature:
             what: the version, in words.
 
         Raises:
-            Problem: there is none, or it asks for other things than columns of plain cells.
+            UserError: there is none, or it asks for other things than columns of plain cells.
         """
         if not inputs or not all("name" in column for column in inputs):
-            raise Problem(f"{what} does not say which columns it takes: log it with a signature made from a DataFrame")
+            raise UserError(
+                f"{what} does not say which columns it takes: log it with a signature made from a DataFrame"
+            )
         columns = []
         for column in inputs:
             kind = KINDS.get(column["type"])
             if kind is None:
-                raise Problem(f"{what} asks for «{column['name']}» of type {column['type']}, which is no plain cell")
+                raise UserError(f"{what} asks for «{column['name']}» of type {column['type']}, which is no plain cell")
             columns.append(Column(column["name"], kind, column.get("required", True)))
         return cls(columns, keys)
 

@@ -33,7 +33,7 @@ def application(options: Options, shared: Path) -> ASGIApp:
         shared: a folder that the workers of this server share with its follower.
 
     Raises:
-        Problem: training.yaml or the environment is wrong.
+        UserError: training.yaml or the environment is wrong.
     """
     given = settings.load(options.model)
     tokens = Tokens.from_environment()

@@ -22,8 +22,8 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from continuous_training import registry
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection
 from continuous_training.serving import logs
 from continuous_training.serving.cache import Cache
 from continuous_training.serving.follower import Follower
@@ -69,7 +69,7 @@ def listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
     """Bind a socket; other processes may bind the same address if it is shared.
 
     Raises:
-        Problem: the address cannot be had.
+        UserError: the address cannot be had.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -80,7 +80,7 @@ def listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(address)
     except OSError as error:
-        raise Problem(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
     return bound
 
 
@@ -103,7 +103,7 @@ def serve(options: Options) -> None:
     """Serve with so many workers, and replace those that die, until SIGTERM or Ctrl-C.
 
     Raises:
-        Problem: the address is taken, or a worker cannot start with these settings.
+        UserError: the address is taken, or a worker cannot start with these settings.
     """
     Tokens.from_environment()  # what is wrong with them is told once, and here
     listen(options.host, options.port, shared=False).close()  # sockets of workers would share it with a stranger's
@@ -112,7 +112,7 @@ def serve(options: Options) -> None:
     cache = Cache(options.model)
     place = MEMORY if os.access(MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="ct-serve-", dir=place) as shared:
-        follower = Follower(registry.open_client, options.model, cache, Path(shared))
+        follower = Follower(connection.open_client, options.model, cache, Path(shared))
         numbers = Path(shared, "metrics")
         numbers.mkdir()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(numbers)
@@ -133,7 +133,7 @@ def serve(options: Options) -> None:
         supervisor.run()
         follower.stop()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise Problem("a worker could not start: see above")
+        raise UserError("a worker could not start: see above")
 
 
 def make(options: Options, shared: Path, parent: int) -> ASGIApp:
@@ -145,8 +145,8 @@ def make(options: Options, shared: Path, parent: int) -> ASGIApp:
 
     try:
         return worker.application(options, shared)
-    except Problem as error:  # another worker would have the same
-        log.error("%s", error)  # noqa: TRY400 - a Problem says all
+    except UserError as error:  # another worker would have the same
+        log.error("%s", error)  # noqa: TRY400 - a UserError says all
         sys.exit(STARTUP_FAILURE)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from continuous_training import snapshot
 from continuous_training.comparison import rules, slices
 from continuous_training.documents import Check
+from continuous_training.stages import snapshot
 
 if TYPE_CHECKING:
     import pandera.pandas as pa

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from continuous_training import registry, snapshot, test
 from continuous_training.documents import BUILD, Candidate, Check, ModelCheck, Run, Snapshot, Stopwatch
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection
 from continuous_training.settings import BEHAVIOUR
+from continuous_training.stages import snapshot, test
+from continuous_training.versions import loading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,20 +40,20 @@ def check(run: Run, given: Settings, taken: Snapshot, candidate: Candidate, time
     """Run the model's behaviour tests on the candidate; a model without any has no checks.
 
     Raises:
-        Problem: the candidate is not to be trusted, or the tests cannot be run.
+        UserError: the candidate is not to be trusted, or the tests cannot be run.
     """
     tests = BEHAVIOUR / run.model / "test_behaviour.py"
     if not tests.exists():
         log.warning("No behaviour of the candidate is tested: write %s", tests)
         return ModelCheck(checks=[], **timer.stop())
-    registry.open_client()
-    registry.examine(candidate.model_uri, given.model.trusted_types)
+    connection.open_client()
+    loading.examine(candidate.model_uri, given.model.trusted_types)
     with tempfile.TemporaryDirectory() as folder:
         code = _ask(tests, candidate, spread(snapshot.read(taken.fresh.path, given.data), given.data), Path(folder))
     if code == NO_TEST:
-        raise Problem(f"{tests} holds no test: write one, or remove the file")
+        raise UserError(f"{tests} holds no test: write one, or remove the file")
     if code not in ANSWERED:
-        raise Problem(f"{tests} cannot be run, pytest ended with {code}: mend what it complains about above")
+        raise UserError(f"{tests} cannot be run, pytest ended with {code}: mend what it complains about above")
     return ModelCheck(checks=checks(tests), **timer.stop())
 
 
@@ -66,18 +68,18 @@ def checks(tests: Path) -> list[Check]:
     """Read what pytest found of each behaviour; a skipped test asked nothing, so it is no check.
 
     Raises:
-        Problem: a test could not be asked, or none was.
+        UserError: a test could not be asked, or none was.
     """
     cases = test.cases(JUNIT)
     asked = [case for case in cases if case.outcome != "skipped"]
     for case in asked:
         if case.outcome == "error":
-            raise Problem(f"{tests} cannot ask {case.name}: {_first_line(case.said)}")
+            raise UserError(f"{tests} cannot ask {case.name}: {_first_line(case.said)}")
     skipped = [case.name for case in cases if case.outcome == "skipped"]
     if skipped:
         log.warning("Not asked, for they are skipped: %s", ", ".join(map(_in_words, skipped)))
     if not asked:
-        raise Problem(f"{tests} skips all its tests: nothing is known of the candidate")
+        raise UserError(f"{tests} skips all its tests: nothing is known of the candidate")
     found = [(case, case.outcome == "passed") for case in asked]
     return [
         Check(name=_in_words(case.name), passed=passed, said="holds" if passed else _first_line(case.said))

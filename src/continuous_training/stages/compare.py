@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuous_training import registry, settings, snapshot
+from continuous_training import settings
 from continuous_training.comparison import rules
 from continuous_training.comparison.contest import Contender, Contest
 from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
-from continuous_training.monitor import reference
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.monitoring import reference
+from continuous_training.registry import model_versions, runs
+from continuous_training.stages import snapshot
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
 
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
 
@@ -34,10 +36,10 @@ def judge(
     """Judge the candidate and write the verdict to its MLflow run; of one to be promoted the monitor gets a reference.
 
     Raises:
-        Problem: a model cannot be loaded or asked about the fresh rows, or a metric cannot be had.
+        UserError: a model cannot be loaded or asked about the fresh rows, or a metric cannot be had.
     """
     fresh = snapshot.read(taken.fresh.path, given.data)
-    champion = registry.holder(client, run.model, registry.CHAMPION)
+    champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
     ours = Contender(candidate.model_uri, given, fresh)
     theirs = _standing(champion, given, fresh) if champion else None
     contest = Contest(given, fresh, ours, theirs)
@@ -46,7 +48,7 @@ def judge(
     metrics = contest.metrics() if scorable else []
     scored: list[Rule] = []
     if champion and theirs:
-        conditions.append(rules.unseen(registry.trained_until(client, champion), taken.fresh_since))
+        conditions.append(rules.unseen(model_versions.trained_until(client, champion), taken.fresh_since))
         if champion.run_id == candidate.run_id:
             scored = [rules.is_champion()]
         elif scorable:
@@ -71,21 +73,21 @@ def judge(
     if not failed:
         reference.keep(client, candidate.run_id, given, taken, ours.recorded, fresh)
     if failed:
-        registry.conclude(client, candidate.run_id, registry.REJECTED)
+        runs.set_outcome(client, candidate.run_id, runs.REJECTED)
     elif run.promote == "ask":  # until a person has said yes and Deploy has overwritten it, this is a no
-        registry.conclude(client, candidate.run_id, registry.UNAPPROVED)
+        runs.set_outcome(client, candidate.run_id, runs.UNAPPROVED)
     else:
-        registry.reopen(client, candidate.run_id)
+        runs.clear_outcome(client, candidate.run_id)
     terms = settings.terms_hash(run.model, given.compare, verdict.champion)
-    client.set_tag(candidate.run_id, registry.TERMS, terms)
+    client.set_tag(candidate.run_id, runs.TERMS, terms)
     return verdict
 
 
 def _standing(champion: Version, given: Settings, fresh: pd.DataFrame) -> Contender:
     try:
         return Contender(champion.uri, given, fresh)
-    except Problem as problem:
-        raise Problem(
+    except UserError as problem:
+        raise UserError(
             f"{problem}; it is the champion: restore its files, or put back the version before it with "
             "scripts/ct rollback"
         ) from problem

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from continuous_training import golden, promotion, registry
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Stopwatch, Verdict
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions, promotion
 from continuous_training.serving import daemon, exposure, questions, rollout
+from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,20 +41,20 @@ def deploy(
     """Make the registered version the champion on every server of SERVING_URLS (comma-separated).
 
     Raises:
-        Problem: its verdict is not `promote`, or PROMOTE=never; it was rolled back before; another run is promoting, or
+        UserError: its verdict is not `promote`, or PROMOTE=never; it was rolled back; another run is promoting, or
             has promoted since the verdict; a server cannot be had, does not follow, or answers otherwise than the
             stored model did; or the version breaks a limit of the section `serving`, as shadow, canary or champion. The
             aliases are then where they were before.
     """
     if verdict.decision != "promote" or run.promote == "never":
         why = "PROMOTE=never" if run.promote == "never" else f"its verdict is {verdict.decision}"
-        raise Problem(f"version {registered.model_version} is not deployed: {why}")
+        raise UserError(f"version {registered.model_version} is not deployed: {why}")
     number = registered.model_version
-    expected = registry.identity(client, run.model)
+    expected = model_versions.identity(client, run.model)
     servers = questions.servers()
     for url in servers:
         _ensure(url, run.model, expected)
-    rows, answers = golden.kept(candidate.run_id)
+    rows, answers = golden_predictions.kept(candidate.run_id)
     what, longest = f"promoting version {number}", rollout.longest(len(servers), given.serving)
     with promotion.turn(client, run.model, run.build_tag, what, longest) as turn:
         exposure.end(client, run.model)  # a run that was killed may have left one, which would answer in our place
@@ -86,7 +87,7 @@ def _rehearse(
     """Have the version stand beside the champion, if training.yaml says so and it may be promoted afterwards.
 
     Raises:
-        Problem: it was rolled back, breaks a limit, or is not taken up by a server.
+        UserError: it was rolled back, breaks a limit, or is not taken up by a server.
     """
     exposed = given.shadow if role == "shadow" else given.canary
     if exposed is None:
@@ -95,7 +96,7 @@ def _rehearse(
     if champion is None:
         log.info("Version %s is no %s first: there is no champion to stand beside", number, role)
         return None
-    version = registry.find(client, run.model, number)
+    version = model_versions.by_number(client, run.model, number)
     if version is None or champion == number or champion != verdict.champion:
         return None  # it stands there already, or promoting it will say why it cannot
     promotion.refuse_rolled_back(version, force=run.force)
@@ -111,20 +112,20 @@ def _ensure(url: str, model: str, expected: str | None) -> None:
             told = questions.told(url)
         except requests.ConnectionError as error:
             if pid is None and not daemon.can_start(url):
-                raise Problem(f"no server answers at {url}: check SERVING_URLS") from error
+                raise UserError(f"no server answers at {url}: check SERVING_URLS") from error
             if pid is None:
                 log.info("Starting a server at %s", url)
                 pid = daemon.start(url, model)
             elif not daemon.alive(pid):
-                raise Problem(f"the server at {url} ended at once: {daemon.last_words()}") from error
+                raise UserError(f"the server at {url} ended at once: {daemon.last_words()}") from error
             told = {}
         if told.get("registry") == expected and told.get("model") == model:
             return
         if told and (told.get("model") != model or told.get("registry")):
-            raise Problem(
+            raise UserError(
                 f"{url} is taken by a server of another model or registry: stop it there (scripts/ct stop), or set "
                 f"SERVING_URLS to a free address such as http://127.0.0.1:8001"
             )
         if time.monotonic() > deadline:
-            raise Problem(f"the server at {url} did not come up in {START_SECONDS} s: {daemon.last_words()}")
+            raise UserError(f"the server at {url} did not come up in {START_SECONDS} s: {daemon.last_words()}")
         time.sleep(0.5)

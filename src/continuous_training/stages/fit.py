@@ -17,9 +17,12 @@ import mlflow.sklearn
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from continuous_training import compute, golden, registry, settings, snapshot
+from continuous_training import compute, settings
 from continuous_training.comparison import evaluation
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, runs
+from continuous_training.stages import snapshot
+from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +49,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         parameters: what goes before the parameters of training.yaml.
 
     Raises:
-        Problem: the package has no `build`, the rows cannot be split for the validation, or the stored model does not
+        UserError: the package has no `build`, the rows cannot be split for the validation, or the stored model does not
             predict what the fitted one does.
     """
     given = settings.load(model)
@@ -54,8 +57,8 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
     train, fresh = (snapshot.read(folder / name, given.data) for name in ("train.parquet", "fresh.parquet"))
     features, target = given.data.features, given.data.target
     estimator = _build(model, given, chosen)
-    client = registry.open_client()
-    with mlflow.start_run(experiment_id=registry.experiment(client, model)) as run:
+    client = connection.open_client()
+    with mlflow.start_run(experiment_id=runs.experiment(client, model)) as run:
         mlflow.log_params({"task": given.model.task, "features": len(features), **chosen})
         if given.model.grid:
             score = _validate(_build(model, given, chosen), train, given)
@@ -71,7 +74,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         mlflow.log_metric(f"train_{given.compare.metric}", primary)
         answers = on_fresh.answers
         logged = _log_model(estimator, given.model, fresh[features], answers)
-        golden.keep(logged.model_uri, fresh[features], answers)
+        golden_predictions.keep(logged.model_uri, fresh[features], answers)
     return str(run.info.run_id)
 
 
@@ -79,7 +82,7 @@ def _build(model: str, given: settings.Settings, parameters: dict[str, Any]) -> 
     try:
         build = importlib.import_module(f"{model}.model").build
     except (ImportError, AttributeError) as error:
-        raise Problem(f"src/{model}/model.py has no function build: {error}") from error
+        raise UserError(f"src/{model}/model.py has no function build: {error}") from error
     parts = {kind: given.data.features_of(kind) for kind in ("category", "number")}
     return build(categories=parts["category"], numbers=parts["number"], **parameters)
 
@@ -88,7 +91,7 @@ def _validate(estimator: Any, train: pd.DataFrame, given: settings.Settings) -> 
     """Fit on all but the newest `fresh_days` of the training rows and score on those: what Compare does, once before.
 
     Raises:
-        Problem: there are no rows before those days, or either part is of one class.
+        UserError: there are no rows before those days, or either part is of one class.
     """
     data = given.data
     days = f"the last {data.fresh_days} days of the training rows"
@@ -98,7 +101,7 @@ def _validate(estimator: Any, train: pd.DataFrame, given: settings.Settings) -> 
         seen = rows[data.target].nunique()
         if rows.empty or (given.model.task == "classification" and seen < 2):
             said = "there are no rows" if rows.empty else "all rows are of one class"
-            raise Problem(f"the grid cannot be validated: {said} {where}; give more train_days, or no model.grid")
+            raise UserError(f"the grid cannot be validated: {said} {where}; give more train_days, or no model.grid")
     before, last = parts.values()
     log.info("Validating on %s rows after %s", f"{len(last):,}", f"{len(before):,}")
     estimator.fit(before[data.features], before[data.target])
@@ -124,5 +127,7 @@ def _log_model(estimator: Any, given: settings.Model, rows: pd.DataFrame, answer
         if not unknown:
             raise
         listed = types.rstrip(".")
-        raise Problem(f"the model holds types that skops does not know: add {listed} to model.trusted_types") from error
+        raise UserError(
+            f"the model holds types that skops does not know: add {listed} to model.trusted_types"
+        ) from error
     return logged

@@ -12,9 +12,10 @@ import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from continuous_training import promotion, registry, settings
+from continuous_training import settings
 from continuous_training.documents import Drifted, Plan, Run, Snapshot, Stopwatch
-from continuous_training.monitor.state import State
+from continuous_training.monitoring.state import State
+from continuous_training.registry import model_versions, promotion, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,12 +37,12 @@ def _learnt_with(given: Settings) -> str:
 
 def _answered(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
     """Return the run that this one repeats, if it was asked for by a program that did so before."""
-    return registry.answered(client, run, since) if run.trigger in PINGS and not run.force else None
+    return runs.find_answered(client, run, since) if run.trigger in PINGS and not run.force else None
 
 
 def _drifted(client: MlflowClient, run: Run) -> Drifted | None:
     """Return what the monitor said when it asked for this run, if it did."""
-    champion = registry.holder(client, run.model, registry.CHAMPION) if run.trigger == "drift" else None
+    champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION) if run.trigger == "drift" else None
     if champion is None:
         return None
     known = State.of(champion)
@@ -63,8 +64,8 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
         "lock": run.lock,
     }
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    before = registry.trained(client, run.model, fingerprint, registry.ROLLED_BACK)
-    before = before or registry.trained(client, run.model, fingerprint)  # a twin of what was rolled back is no better
+    before = runs.find_trained(client, run.model, fingerprint, runs.ROLLED_BACK)
+    before = before or runs.find_trained(client, run.model, fingerprint)  # a twin of what was rolled back is no better
     decision: Literal["train", "nothing", "answered"] = "train"
     resumes = None
     if before is None:
@@ -77,16 +78,16 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
     elif run.force:
         reason = f"FORCE: trained again, although run {before.info.run_name} did"
     else:
-        outcome = before.data.tags.get(registry.OUTCOME)
-        done = {registry.DEPLOYED, registry.ROLLED_BACK}
-        champion = registry.holder(client, run.model, registry.CHAMPION)
+        outcome = before.data.tags.get(runs.OUTCOME)
+        done = {runs.DEPLOYED, runs.ROLLED_BACK}
+        champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
         terms = settings.terms_hash(run.model, given.compare, champion.number if champion else None)
-        if before.data.tags.get(registry.TERMS) == terms:  # by other terms it may be judged otherwise
-            done.add(registry.REJECTED)
+        if before.data.tags.get(runs.TERMS) == terms:  # by other terms it may be judged otherwise
+            done.add(runs.REJECTED)
         if run.promote == "never":
-            done.add(registry.HELD)
+            done.add(runs.HELD)
         if run.promote != "ask":  # who was not asked cannot overrule who said no
-            done.add(registry.UNAPPROVED)
+            done.add(runs.UNAPPROVED)
         if outcome in done:
             decision = "nothing"
             reason = f"run {before.info.run_name} trained this fingerprint and was {outcome}"

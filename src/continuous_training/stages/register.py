@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuous_training import promotion, registry
 from continuous_training.documents import APPROVED_BY, Candidate, Registration, Run, Stopwatch, Verdict
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions, promotion, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,13 +16,13 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
     """Register the candidate under the alias `candidate`; with PROMOTE=never that is as far as it goes.
 
     Raises:
-        Problem: its verdict is not `promote`; PROMOTE=ask and nobody has said yes; or it was rolled back before and
+        UserError: its verdict is not `promote`; PROMOTE=ask and nobody has said yes; or it was rolled back before and
             FORCE is not set.
     """
     if verdict.decision != "promote":
-        raise Problem(f"the candidate was rejected ({verdict.said}): it is not registered")
+        raise UserError(f"the candidate was rejected ({verdict.said}): it is not registered")
     approved_by = _approval(run)
-    if made := registry.made_from(client, run.model, candidate.run_id):
+    if made := model_versions.by_run(client, run.model, candidate.run_id):
         promotion.refuse_rolled_back(made, force=run.force)
     tags = {
         "ct.verdict": verdict.decision,
@@ -30,11 +30,11 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
         "ct.rules": verdict.in_words,
         "ct.build_tag": run.build_tag,
     } | approved_by
-    version = registry.register(client, run.model, candidate.run_id, candidate.model_uri, tags)
+    version = model_versions.register(client, run.model, candidate.run_id, candidate.model_uri, tags)
     if run.promote != "never":
-        registry.reopen(client, candidate.run_id)
+        runs.clear_outcome(client, candidate.run_id)
     else:
-        registry.conclude(client, candidate.run_id, registry.HELD)
+        runs.set_outcome(client, candidate.run_id, runs.HELD)
     return Registration(name=version.name, model_version=version.number, **timer.stop())
 
 
@@ -45,4 +45,4 @@ def _approval(run: Run) -> dict[str, str]:
     try:
         return {"ct.approved_by": APPROVED_BY.read_text(encoding="utf-8").strip()}
     except FileNotFoundError:
-        raise Problem("PROMOTE=ask, and nobody has approved the candidate: run it again from Approve") from None
+        raise UserError("PROMOTE=ask, and nobody has approved the candidate: run it again from Approve") from None

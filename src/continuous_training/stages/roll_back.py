@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from continuous_training import golden, promotion, registry
 from continuous_training.documents import Rollback, Stopwatch
-from continuous_training.moves import Withdrawal
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, model_versions, promotion
+from continuous_training.registry.alias_moves import Withdrawal
 from continuous_training.serving import exposure, questions, rollout
+from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +31,21 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
     where it was moved to, and they follow when they can.
 
     Raises:
-        Problem: there is no champion, or none before it; or another run is promoting.
+        UserError: there is no champion, or none before it; or another run is promoting.
     """
     number = promotion.look(client, model).champion
-    bad = registry.find(client, model, number) if number else None
+    bad = model_versions.by_number(client, model, number) if number else None
     if bad is None:
-        raise Problem(f"{model} has no champion, so there is nothing to roll back")
+        raise UserError(f"{model} has no champion, so there is nothing to roll back")
     with promotion.turn(client, model, timer.build_tag, f"rolling back version {bad.number}") as turn:
         good = _before(client, model, bad)
-        older = registry.find(client, model, good.replaced) if good.replaced else None
+        older = model_versions.by_number(client, model, good.replaced) if good.replaced else None
         exposure.end(client, model)  # a deployment that was killed may have left one, which would answer in its place
         turn.announce(
             Withdrawal(
                 version=bad.number,
                 run_id=bad.run_id,
-                reason=registry.clipped(reason, REASON_LENGTH),
+                reason=connection.clip(reason, REASON_LENGTH),
                 champion=good.number,
                 previous=older.number if older and older.rolled_back is None and older.number != bad.number else None,
             )
@@ -64,13 +65,13 @@ def _before(client: MlflowClient, model: str, bad: Version) -> Version:
     """
     now = promotion.look(client, model)
     number = now.previous if now.champion == bad.number else now.champion
-    good = registry.find(client, model, number) if number else None
+    good = model_versions.by_number(client, model, number) if number else None
     if good is None or good.number == bad.number:
-        raise Problem(
+        raise UserError(
             f"there is no version of {model} before version {bad.number}: train one, or set its aliases by hand"
         )
     if good.rolled_back is not None:
-        raise Problem(
+        raise UserError(
             f"version {good.number} of {model}, the one before version {bad.number}, was rolled back itself "
             f"({good.rolled_back}): set the alias champion by hand"
         )
@@ -79,13 +80,13 @@ def _before(client: MlflowClient, model: str, bad: Version) -> Version:
 
 def _follow(client: MlflowClient, version: Version, servers: list[str]) -> tuple[list[str], list[str]]:
     """Wait for each server; return the addresses of those that answer with a version, and what is wrong with others."""
-    expected = registry.identity(client, version.name)
+    expected = model_versions.identity(client, version.name)
     answering, wrong = [], []
     for url in servers:
         try:
             _check(url, version, expected)
         except Exception as error:  # whatever it is: the alias has moved, and the next server is waited for too
-            wrong.append(str(error) if isinstance(error, Problem) else f"{url} cannot be checked: {error}")
+            wrong.append(str(error) if isinstance(error, UserError) else f"{url} cannot be checked: {error}")
         else:
             answering.append(url)
             log.info("%s answers with version %s, as it did offline", url, version.number)
@@ -96,7 +97,7 @@ def _check(url: str, version: Version, expected: str | None) -> None:
     try:
         told = questions.told(url)
     except requests.ConnectionError as error:
-        raise Problem(f"no server answers at {url}") from error
+        raise UserError(f"no server answers at {url}") from error
     if (told["model"], told["registry"]) != (version.name, expected):
-        raise Problem(f"{url} is a server of another model or registry")
-    rollout.follow(url, version.number, *golden.kept(version.run_id))
+        raise UserError(f"{url} is a server of another model or registry")
+    rollout.follow(url, version.number, *golden_predictions.kept(version.run_id))

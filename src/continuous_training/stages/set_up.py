@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from continuous_training import settings
 from continuous_training.compute.ec2 import place
 from continuous_training.documents import BUILD, Run, Stopwatch, first
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def begin() -> Run:
     """Clear build/ and return what this run is, from the environment that Jenkins or a person gives it.
 
     Raises:
-        Problem: a parameter has a value that it may not have, or one that does not go with the others.
+        UserError: a parameter has a value that it may not have, or one that does not go with the others.
     """
     shutil.rmtree(BUILD, ignore_errors=True)  # first of all: a wrong parameter must not show another run's report
     timer = Stopwatch(os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}")
@@ -55,13 +55,13 @@ def begin() -> Run:
             }
         )
     except ValidationError as error:
-        raise Problem(f"a parameter of this run is wrong: {first(error)}") from error
+        raise UserError(f"a parameter of this run is wrong: {first(error)}") from error
     if chosen and run.compute == "ec2":
         _refuse_nowhere(chosen)
     if run.rollback and not run.reason.strip():
-        raise Problem("ROLLBACK=true needs a reason: say why in REASON")
+        raise UserError("ROLLBACK=true needs a reason: say why in REASON")
     if run.rollback and run.branch not in {"", settings.BRANCH}:
-        raise Problem(f"ROLLBACK=true does nothing on branch {run.branch}: start it on {settings.BRANCH}")
+        raise UserError(f"ROLLBACK=true does nothing on branch {run.branch}: start it on {settings.BRANCH}")
     if chosen:
         _refuse_unknown(chosen.compare.scorers)
     asked = f", because {run.reason}" if run.reason else ""
@@ -81,7 +81,7 @@ def _refuse_unknown(scorers: set[str]) -> None:
     from sklearn.metrics import get_scorer_names  # a second that a rollback does not pay
 
     if unknown := sorted(scorers - set(get_scorer_names())):
-        raise Problem(f"training.yaml: compare names the metric {unknown[0]}, which scikit-learn does not know")
+        raise UserError(f"training.yaml: compare names the metric {unknown[0]}, which scikit-learn does not know")
 
 
 def _commit() -> str:

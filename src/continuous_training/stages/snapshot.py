@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from continuous_training import progress, settings, warehouse
+from continuous_training import progress, settings
+from continuous_training.data import warehouse
 from continuous_training.documents import Part, Run, Snapshot, Stopwatch
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
     """Run the query for this run's windows and keep what it returns.
 
     Raises:
-        Problem: the warehouse or the query fails, there are no rows, or no row trains, or none judges.
+        UserError: the warehouse or the query fails, there are no rows, or no row trains, or none judges.
     """
     data = given.data
     since, fresh_since, until = settings.windows(data, run.as_of)
@@ -56,15 +57,17 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
         counts = {name: pq.read_metadata(folder / name).num_rows for name in ("train.parquet", "fresh.parquet")}
         total = sum(counts.values())
         if not total:
-            raise Problem(_nothing(given, run.as_of, since, until))
+            raise UserError(_nothing(given, run.as_of, since, until))
         if not counts["train.parquet"]:
             before = f"before {fresh_since:%Y-%m-%d}, to train on"
-            raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none {before}")
+            raise UserError(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none {before}")
         if not counts["fresh.parquet"]:
-            raise Problem(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none to judge by")
+            raise UserError(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none to judge by")
         newest = _newest(folder / "fresh.parquet", data.time)
         if newest is None:
-            raise Problem(f"the time column «{data.time}» is null in all {counts['fresh.parquet']:,} rows to judge by")
+            raise UserError(
+                f"the time column «{data.time}» is null in all {counts['fresh.parquet']:,} rows to judge by"
+            )
         hashes = {name: content_hash(folder / name) for name in counts}
         whole = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
         kept = _keep(folder, settings.STATE / "snapshots" / whole[:16])
@@ -91,10 +94,10 @@ def read(path: Path, data: Data) -> pd.DataFrame:
     """Read one file of a snapshot, its rows in the order of their key: the same on every machine.
 
     Raises:
-        Problem: the file is gone.
+        UserError: the file is gone.
     """
     if not path.exists():
-        raise Problem(f"the snapshot {path} is gone: run scripts/ct snapshot again")
+        raise UserError(f"the snapshot {path} is gone: run scripts/ct snapshot again")
     frame: pd.DataFrame = pq.read_table(path).to_pandas()
     return frame.sort_values([name for name in data.key if name in frame], ignore_index=True, kind="stable")
 
@@ -147,9 +150,11 @@ def _fetch(given: Settings, since: datetime, fresh_since: datetime, until: datet
             answered = True
             table = warehouse.rows(source, given.data.query, since, until)
             if given.data.time not in table.columns or not table[given.data.time].type().is_temporal():
-                raise Problem(f"the query does not return its time column «{given.data.time}» as a date or a timestamp")
+                raise UserError(
+                    f"the query does not return its time column «{given.data.time}» as a date or a timestamp"
+                )
             _write(warehouse.stream(table), given.data, fresh_since, folder)
-        except warehouse.Lost as problem:
+        except warehouse.ConnectionLostError as problem:
             pause = next(pauses, None)
             if pause is None or not answered:
                 raise
@@ -196,7 +201,7 @@ def _as(field: pa.Field, values: pa.Array) -> pa.Array:
             values, options=pc.CastOptions(field.type, allow_time_truncate=True, allow_float_truncate=True)
         )
     except pa.ArrowInvalid as error:
-        raise Problem(f"the column «{field.name}» does not fit its type in training.yaml: {error}") from error
+        raise UserError(f"the column «{field.name}» does not fit its type in training.yaml: {error}") from error
     if pa.types.is_floating(field.type):
         return pc.if_else(pc.is_nan(values), pa.scalar(None, field.type), values)
     return values

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from continuous_training import environments
 from continuous_training.documents import BUILD
-from continuous_training.problem import Misuse
+from continuous_training.errors import UsageError
 
 JUNIT = BUILD / "junit" / "tests.xml"
 QUICK = ("-m", "not integration")
@@ -51,7 +51,7 @@ def set_up() -> None:
     """Make the environments of their own, so that no test asks for packages.
 
     Raises:
-        Problem: they cannot be had.
+        UserError: they cannot be had.
     """
     for folder in APART:
         environments.python(Path(folder, environments.LOCK))
@@ -61,15 +61,15 @@ def on_jenkins(url: str, minutes: float) -> tuple[str, ...]:
     """Return the arguments of pytest for the checks of a controller, who waits so long for each run.
 
     Raises:
-        Misuse: that is no address, or one with a password in it.
+        UsageError: that is no address, or one with a password in it.
     """
     address = urlsplit(url)
     if "@" in address.netloc:
-        raise Misuse(
+        raise UsageError(
             "an address with a user in it is seen by everybody: set JENKINS_USER_ID and JENKINS_API_TOKEN instead"
         )
     if address.scheme not in {"http", "https"} or not address.hostname:
-        raise Misuse(f"«{url}» is no address: write it as http://localhost:8080")
+        raise UsageError(f"«{url}» is no address: write it as http://localhost:8080")
     return *ON_JENKINS, f"--jenkins={url}", f"--jenkins-minutes={minutes:g}"
 
 

@@ -9,10 +9,10 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from continuous_training import registry
 from continuous_training.compute import VALIDATION, Trial, local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def train(
     """Train the candidate, or take up the one that an interrupted run has trained already.
 
     Raises:
-        Problem: training failed; with a grid, that of any trial.
+        UserError: training failed; with a grid, that of any trial.
     """
     run_id = planned.resumes
     if run_id is None:
@@ -52,13 +52,13 @@ def train(
         run_id = trials[0].run_id
         if given.model.grid:
             run_id = _best(client, trials, given.compare.metric).run_id
-            client.set_tag(run_id, registry.FINGERPRINT, planned.fingerprint)
+            client.set_tag(run_id, runs.FINGERPRINT, planned.fingerprint)
     else:
         log.info("The candidate of MLflow run %s is taken up again", run_id)
     trained = client.get_run(run_id)
     models = client.search_logged_models([trained.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     if not models:
-        raise Problem(f"MLflow run {run_id} holds no model: run again with FORCE=true to train anew")
+        raise UserError(f"MLflow run {run_id} holds no model: run again with FORCE=true to train anew")
     return Candidate(
         run_id=run_id,
         model_uri=models[0].model_uri,
@@ -75,7 +75,7 @@ def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, pla
     only once it is chosen: until then nothing takes it for a candidate.
     """
     lineage = {
-        registry.TRIAL_OF if given.model.grid else registry.FINGERPRINT: planned.fingerprint,
+        runs.TRIAL_OF if given.model.grid else runs.FINGERPRINT: planned.fingerprint,
         "ct.snapshot": taken.hash,
         "ct.source": planned.parts["source"],
         "ct.lock": run.lock,
@@ -83,19 +83,21 @@ def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, pla
         "ct.build_tag": run.build_tag,
         "ct.build_url": run.build_url,
         "ct.branch": run.branch,
-        registry.TRIGGER: run.trigger,
-        registry.REASON: registry.clipped(run.reason),
-        **({registry.EVIDENCE: planned.drifted.evidence} if planned.drifted else {}),
-        registry.AS_OF: run.as_of.isoformat(),
-        registry.TRAINED_UNTIL: taken.fresh_since.isoformat(),
+        runs.TRIGGER: run.trigger,
+        runs.REASON: connection.clip(run.reason),
+        **({runs.EVIDENCE: planned.drifted.evidence} if planned.drifted else {}),
+        runs.AS_OF: run.as_of.isoformat(),
+        runs.TRAINED_UNTIL: taken.fresh_since.isoformat(),
         "ct.train_rows": str(taken.train.rows),
         "ct.fresh_rows": str(taken.fresh.rows),
         "ct.fresh_rows_per_day": f"{taken.fresh_rows_per_day:.1f}",
     }
-    from continuous_training.watermark import kept  # a second for Ibis that a candidate taken up again does not pay
+    from continuous_training.monitoring.new_data import (
+        kept,  # a second for Ibis that a candidate taken up again does not pay
+    )
 
-    registry.abandon(client, run.model, planned.fingerprint)
-    experiment = registry.experiment(client, run.model)
+    runs.close_interrupted(client, run.model, planned.fingerprint)
+    experiment = runs.experiment(client, run.model)
     watermark = kept.of(taken, given.data)
     trials = []
     for number, parameters in enumerate(given.model.trials, start=1):
@@ -110,7 +112,7 @@ def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, pla
 def _abandon(client: MlflowClient, run: Run, planned: Plan) -> None:
     """Close the MLflow runs of trials that were not begun."""
     try:
-        registry.abandon(client, run.model, planned.fingerprint)
+        runs.close_interrupted(client, run.model, planned.fingerprint)
     except Exception as error:
         log.warning("MLflow runs of this training may be open: %s", error)
 

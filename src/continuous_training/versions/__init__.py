@@ -1,0 +1,1 @@
+"""A version of a model: how it is loaded, and the predictions that prove it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ def keep(model_uri: str, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> N
         answers: what the fitted estimator says of them, of shape (rows, ...).
 
     Raises:
-        Problem: the stored model does not predict what the fitted one does.
+        UserError: the stored model does not predict what the fitted one does.
     """
     import mlflow.pyfunc  # seconds that neither `ct deploy --help` nor a server's start should take
     import numpy as np
@@ -34,7 +34,7 @@ def keep(model_uri: str, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> N
     asked = rows.head(ROWS)
     stored = np.asarray(mlflow.pyfunc.load_model(model_uri).predict(asked))
     if not np.allclose(stored, answers[:ROWS], rtol=0, atol=1e-12):
-        raise Problem("the stored model does not predict what the fitted one does: it is not used")
+        raise UserError("the stored model does not predict what the fitted one does: it is not used")
     cells = asked.astype(object).to_numpy().tolist()  # pandas' own JSON would round the last digits
     split = {"columns": list(asked.columns), "data": [[None if pd.isna(one) else one for one in row] for row in cells]}
     mlflow.log_dict({"dataframe_split": split, "predictions": stored.tolist()}, FILE)

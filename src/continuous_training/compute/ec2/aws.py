@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,7 +89,7 @@ class Aws:
 
 @contextmanager
 def saying(what: str) -> Iterator[None]:
-    """Turn an error of AWS's or of the way to it into a Problem that says what could not be done."""
+    """Turn an error of AWS's or of the way to it into a UserError that says what could not be done."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
@@ -97,9 +97,9 @@ def saying(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise Problem(f"AWS does not {what}: {code(error)}: {error.response['Error'].get('Message', '')}") from error
+        raise UserError(f"AWS does not {what}: {code(error)}: {error.response['Error'].get('Message', '')}") from error
     except (BotoCoreError, Boto3Error, ResponseParserError) as error:
-        raise Problem(f"cannot {what}: {error}") from error
+        raise UserError(f"cannot {what}: {error}") from error
 
 
 @contextmanager

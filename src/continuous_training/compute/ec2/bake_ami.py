@@ -22,7 +22,7 @@ from continuous_training.compute.ec2.place import Place, identity
 from continuous_training.compute.ec2.signals import deferred
 from continuous_training.compute.ec2.watch import Watched
 from continuous_training.documents import Value
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.aws import Aws
@@ -55,7 +55,7 @@ def bake(aws: Aws, run: Run, given: Settings, taken: Snapshot, source: str | Non
         keep: how many images stay, the new one among them.
 
     Raises:
-        Problem: something failed; then there is no new image, and the instance is ended.
+        UserError: something failed; then there is no new image, and the instance is ended.
     """
     place, limits = Place.find(), given.on_ec2
     launch.closed(aws, place)
@@ -82,7 +82,7 @@ def _make(aws: Aws, ground: Ground, task: Task) -> str:
             time.sleep(ground.given.heartbeat_seconds / training.LOOKS)
         if ended.kind != "done":
             log.error("The last lines of its log:\n%s", "\n".join(watched.last()))
-            raise Problem(f"there is no new image: {ended.said}")
+            raise UserError(f"there is no new image: {ended.said}")
         made = baking.create(aws, machine.id, ground.run.lock, ground.run.commit)
         log.info("Baked %s in %.0f min, for about %.3f USD", made, machine.seconds / 60, machine.usd)
         return made

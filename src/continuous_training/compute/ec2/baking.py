@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from continuous_training.compute.ec2 import images
 from continuous_training.compute.ec2.aws import saying, tagged, unless
 from continuous_training.compute.ec2.place import PROJECT
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.aws import Aws
@@ -30,7 +30,7 @@ def create(aws: Aws, instance: str, lock: str, commit: str) -> str:
     It is not rebooted for that, as a reboot would forget its dead-man switch.
 
     Raises:
-        Problem: AWS fails, or takes too long; what there was of the image is removed, as it is if this is interrupted.
+        UserError: AWS fails, or takes too long; what there was of the image is removed, also on an interrupt.
     """
     name = f"{PROJECT} {instance}"  # by which it is found, however the call ended
     tags = {"Name": name, "ct:project": PROJECT, images.LOCK: lock, "ct:commit": commit}
@@ -40,7 +40,7 @@ def create(aws: Aws, instance: str, lock: str, commit: str) -> str:
     except BaseException:
         try:
             _remove(aws, [image["ImageId"] for image in _named(aws, name)])
-        except Problem as problem:
+        except UserError as problem:
             log.error("The image %s, which is not to be used, may be there: %s", name, problem)  # noqa: TRY400
         raise
 
@@ -80,12 +80,12 @@ def _finished(aws: Aws, name: str) -> str:
             return str(image["ImageId"])
         if image["State"] != "pending":
             said = image.get("StateReason", {}).get("Message", "no reason is given")
-            raise Problem(f"AWS made no image, it is {image['State']}: {said}")
+            raise UserError(f"AWS made no image, it is {image['State']}: {said}")
         if now - told >= TOLD_EVERY:
             told = now
             log.info("The image %s has been in the making for %.0f min", name, (now - began) / 60)
         time.sleep(LOOKS_EVERY)
-    raise Problem(f"AWS took more than {PATIENCE // 60} minutes to make the image {name}")
+    raise UserError(f"AWS took more than {PATIENCE // 60} minutes to make the image {name}")
 
 
 def _remove(aws: Aws, old: list[str]) -> list[str]:

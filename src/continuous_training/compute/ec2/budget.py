@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.settings import Compute
@@ -32,13 +32,13 @@ class Budget:
         A trial that was interrupted has what it did not use.
 
         Raises:
-            Problem: it is too little to train anything.
+            UserError: it is too little to train anything.
         """
         hours = self._given.max_hours - self.seconds[trial] / 3600
         usd = self._given.max_cost_usd / self._trials - self.usd[trial]
         minutes = math.floor(60 * min(hours, usd / price)) - BOOT
         if minutes < SHORTEST:
-            raise Problem(
+            raise UserError(
                 f"compute.max_hours and max_cost_usd leave {max(minutes, 0)} minutes at {price} USD an hour: "
                 f"at least {SHORTEST} are needed"
             )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,14 +19,14 @@ def packed(commit: str) -> Iterator[Path]:
     """Pack the commit of a run into a tar file that is there as long as the context.
 
     Raises:
-        Problem: the work tree, which was tested, is at another commit or differs from it.
+        UserError: the work tree, which was tested, is at another commit or differs from it.
     """
     if (head := _git("rev-parse", "HEAD").strip()) != commit:
-        raise Problem(f"COMPUTE=ec2 trains the run's commit {commit or '(none)'}, and the work tree is at {head}")
+        raise UserError(f"COMPUTE=ec2 trains the run's commit {commit or '(none)'}, and the work tree is at {head}")
     changed = _git("status", "--porcelain", "--untracked-files=normal").splitlines()
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise Problem(f"COMPUTE=ec2 trains a commit, and {changed[0][3:]}{more} is in none: commit what was tested")
+        raise UserError(f"COMPUTE=ec2 trains a commit, and {changed[0][3:]}{more} is in none: commit what was tested")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "code.tar.gz")
         _git("archive", "--format=tar.gz", f"--output={path}", commit)
@@ -38,7 +38,7 @@ def _git(*arguments: str) -> str:
         asked = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise Problem(
+        raise UserError(
             f"git {arguments[0]} failed, and COMPUTE=ec2 trains a commit: {said[0] if said else error}"
         ) from error
     return asked.stdout

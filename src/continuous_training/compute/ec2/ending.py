@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from continuous_training.compute.ec2.aws import Aws, saying, tagged, unless
 from continuous_training.compute.ec2.place import DEADLINE, OF_RUN, PROJECT
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,19 +65,19 @@ def end(aws: Aws, instances: Iterable[str]) -> None:
     """End instances, each by itself, so that one which cannot be ended keeps none of the others alive.
 
     Raises:
-        Problem: one could not be ended; its own deadline still stands.
+        UserError: one could not be ended; its own deadline still stands.
     """
     stubborn = {instance: said for instance in instances if (said := _end(aws, instance))}
     if stubborn:
         told = "; ".join(f"{instance}: {said}" for instance, said in stubborn.items())
-        raise Problem(f"not ended, end it by hand (its own deadline stands): {told}")
+        raise UserError(f"not ended, end it by hand (its own deadline stands): {told}")
 
 
 def end_all(aws: Aws, known: list[str], run: str) -> None:
     """End the instances of a run: those that are known, and those that were launched without anybody's hearing of it.
 
     Raises:
-        Problem: one could not be ended.
+        UserError: one could not be ended.
     """
     try:
         end(aws, known)
@@ -95,7 +95,7 @@ def _end(aws: Aws, instance: str) -> str | None:
         try:
             with saying(f"end {instance}"):
                 aws.ec2.terminate_instances(InstanceIds=[instance])
-        except Problem as problem:
+        except UserError as problem:
             said = str(problem)
         else:
             return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from continuous_training.compute.ec2.aws import Aws, saying, tagged
 from continuous_training.compute.ec2.place import PROJECT
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.place import Place
@@ -31,7 +31,7 @@ def choose(aws: Aws, place: Place, lock: str) -> Image:
     """Return CT_AMI's image; or the newest baked one, one of this lock before others; or a stock one.
 
     Raises:
-        Problem: it is not there.
+        UserError: it is not there.
     """
     if place.ami:
         return described(aws, place.ami, "as CT_AMI says")
@@ -52,7 +52,7 @@ def stock(aws: Aws) -> Image:
     """Return the newest stock Ubuntu 24.04, for Intel's and AMD's processors.
 
     Raises:
-        Problem: AWS does not tell.
+        UserError: AWS does not tell.
     """
     with saying("tell the newest stock image (or set CT_AMI)"):
         found = aws.ssm.get_parameter(Name=STOCK)["Parameter"]["Value"]
@@ -63,12 +63,12 @@ def described(aws: Aws, image: str, made_from: str) -> Image:
     """Return an image by its id.
 
     Raises:
-        Problem: it is not there.
+        UserError: it is not there.
     """
     with saying(f"describe the image {image}"):
         found = aws.ec2.describe_images(ImageIds=[image])["Images"]
     if not found:
-        raise Problem(f"the image {image} is not there, {made_from}")
+        raise UserError(f"the image {image} is not there, {made_from}")
     return _image(found[0], made_from)
 
 

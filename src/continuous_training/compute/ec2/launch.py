@@ -15,7 +15,7 @@ from continuous_training.compute.ec2 import user_data
 from continuous_training.compute.ec2.aws import Aws, code, saying
 from continuous_training.compute.ec2.place import DEADLINE, OF_RUN, PROJECT, identity
 from continuous_training.compute.ec2.signals import deferred
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,19 +105,21 @@ def closed(aws: Aws, place: Place) -> None:
     """See that nobody can reach an instance.
 
     Raises:
-        Problem: the security group has an inbound rule, or is not there.
+        UserError: the security group has an inbound rule, or is not there.
     """
     with saying(f"describe the security group {place.security_group}"):
         found = aws.ec2.describe_security_groups(GroupIds=[place.security_group])["SecurityGroups"]
     if any(group["IpPermissions"] for group in found):
-        raise Problem(f"the security group {place.security_group} has inbound rules: training needs none, remove them")
+        raise UserError(
+            f"the security group {place.security_group} has inbound rules: training needs none, remove them"
+        )
 
 
 def launch(aws: Aws, ground: Ground, order: Order, launched: list[str]) -> Machine:
     """Launch an instance, the first that is to be had, and add its id to `launched` before anything can interrupt.
 
     Raises:
-        Problem: there is no capacity anywhere, the deadline would be too near, or AWS refuses.
+        UserError: there is no capacity anywhere, the deadline would be too near, or AWS refuses.
     """
     from botocore.exceptions import ClientError
 
@@ -126,7 +128,7 @@ def launch(aws: Aws, ground: Ground, order: Order, launched: list[str]) -> Machi
         price = ground.prices[offer.type]
         try:
             minutes = order.minutes(price)
-        except Problem as problem:  # the next type may be cheaper
+        except UserError as problem:  # the next type may be cheaper
             refused.append(f"{offer} ({problem})")
             continue
         with saying(f"launch {offer}"), deferred():
@@ -142,7 +144,7 @@ def launch(aws: Aws, ground: Ground, order: Order, launched: list[str]) -> Machi
         machine = Machine(launched[-1], offer, price, minutes, time.monotonic())
         log.info("Launched %s, %s; it ends itself after %d minutes at the latest", machine.id, offer, minutes)
         return machine
-    raise Problem(f"there is no instance to be had: {', '.join(refused)}")
+    raise UserError(f"there is no instance to be had: {', '.join(refused)}")
 
 
 def _request(aws: Aws, ground: Ground, order: Order, offer: Offer, minutes: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from continuous_training.documents import Value
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 PROJECT = "continuous-training"  # the tag on all that this project makes; jenkins/iam-policy.json is limited to it
 
@@ -39,11 +39,11 @@ class Place(Value):
         """Read it from the environment.
 
         Raises:
-            Problem: a variable is missing.
+            UserError: a variable is missing.
         """
         missing = [f"{name} ({what})" for name, what in NEEDED.items() if not os.environ.get(name, "").strip()]
         if missing:
-            raise Problem(f"COMPUTE=ec2 needs {', '.join(missing)} in the environment")
+            raise UserError(f"COMPUTE=ec2 needs {', '.join(missing)} in the environment")
         return cls(
             bucket=os.environ["CT_BUCKET"].strip(),
             subnets=tuple(filter(None, (subnet.strip() for subnet in os.environ["CT_SUBNETS"].split(",")))),
@@ -59,15 +59,15 @@ def tracking_uri() -> str:
     """Return the address of a tracking server that an instance can reach.
 
     Raises:
-        Problem: MLFLOW_TRACKING_URI is no such address, or has a password in it, which user data would show.
+        UserError: MLFLOW_TRACKING_URI is no such address, or has a password in it, which user data would show.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri.startswith(("http://", "https://")):
-        raise Problem(
+        raise UserError(
             "COMPUTE=ec2 needs a tracking server that an instance can reach: set MLFLOW_TRACKING_URI to its address"
         )
     if "@" in uri:
-        raise Problem(
+        raise UserError(
             "MLFLOW_TRACKING_URI has a password in it, which an instance's user data would show: put it into SSM's "
             "Parameter Store, its name into CT_MLFLOW_SECRET_PARAMETER, and the user into MLFLOW_TRACKING_USERNAME"
         )

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from continuous_training.compute.ec2.aws import Aws, saying
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.settings import Compute
@@ -18,7 +18,7 @@ def an_hour(aws: Aws, kind: str, given: Compute) -> float:
     A spot instance never costs more than that, so the limit holds for it too.
 
     Raises:
-        Problem: neither knows.
+        UserError: neither knows.
     """
     if (price := given.prices.get(kind)) is not None:
         return price
@@ -35,7 +35,7 @@ def an_hour(aws: Aws, kind: str, given: Compute) -> float:
         found = aws.pricing.get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=10)
     prices = [price for product in found["PriceList"] if (price := _on_demand(json.loads(product))) is not None]
     if not prices:
-        raise Problem(f"AWS has no price for {kind} in {aws.region}: give one in training.yaml, compute.prices")
+        raise UserError(f"AWS has no price for {kind} in {aws.region}: give one in training.yaml, compute.prices")
     return max(prices)
 
 

@@ -36,7 +36,7 @@ def reap(aws: Aws, bucket: str | None, run: str | None = None, *, dry: bool = Fa
         dry: only say what would be ended.
 
     Raises:
-        Problem: AWS does not answer, or an instance could not be ended; the others are ended all the same.
+        UserError: AWS does not answer, or an instance could not be ended; the others are ended all the same.
     """
     found = ending.living(aws, run)
     due = [one for one in found if run or one.deadline is None or one.deadline + ending.TARDY < aws.now]

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from continuous_training import progress
 from continuous_training.compute.ec2.aws import Aws, code, saying
 from continuous_training.documents import Value, first
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,12 +38,12 @@ def examine(aws: Aws, bucket: str) -> None:
     """See that the bucket can be used by instances.
 
     Raises:
-        Problem: it is not there, or lies in another region.
+        UserError: it is not there, or lies in another region.
     """
     with saying(f"look into the bucket {bucket}"):
         found = aws.s3.head_bucket(Bucket=bucket)
     if (lies := found.get("BucketRegion", aws.region)) != aws.region:  # curl, on the instance, is not led there
-        raise Problem(
+        raise UserError(
             f"the bucket {bucket} lies in {lies}, and instances are launched in {aws.region}: use one of there"
         )
 
@@ -52,7 +52,7 @@ def keep(aws: Aws, bucket: str, path: Path) -> str:
     """Send a file to S3 unless it is there already; return its SHA-256, by which it is found.
 
     Raises:
-        Problem: the bucket refuses.
+        UserError: the bucket refuses.
     """
     from botocore.exceptions import ClientError
 
@@ -87,7 +87,7 @@ class Folder:
         """Return how the attempt ended, if it has said so.
 
         Raises:
-            Problem: it said something else.
+            UserError: it said something else.
         """
         found = self._get(f"{self.path}/result")
         if found is None:
@@ -95,7 +95,7 @@ class Folder:
         try:
             return Result.model_validate_json(found)
         except ValidationError as error:
-            raise Problem(f"s3://{self.bucket}/{self.path}/result is not a result: {first(error)}") from error
+            raise UserError(f"s3://{self.bucket}/{self.path}/result is not a result: {first(error)}") from error
 
     def grown(self) -> bytes:
         """Return the pieces of the log that were not returned before."""

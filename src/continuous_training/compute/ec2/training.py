@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuous_training import registry, settings
+from continuous_training import settings
 from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.budget import Budget
@@ -18,7 +18,8 @@ from continuous_training.compute.ec2.place import Place, identity, tracking_uri
 from continuous_training.compute.ec2.signals import deferred
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.compute.ec2.watch import Watched
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.registry import connection, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
     """Run MLproject's entry point `train` for each trial on an instance, logging to the trial's MLflow run.
 
     Raises:
-        Problem: one of them failed; its sentence says how, and no instance is alive then either.
+        UserError: one of them failed; its sentence says how, and no instance is alive then either.
     """
     given = settings.load(run.model).on_ec2
     aws, place, to = Aws(), Place.find(), tracking_uri()
@@ -57,7 +58,7 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
         with deferred():
             try:
                 fleet.end()
-            except Problem as problem:  # which is not why the training failed
+            except UserError as problem:  # which is not why the training failed
                 log.error("%s", problem)  # noqa: TRY400
             fleet.record()
         raise
@@ -124,7 +125,7 @@ class Fleet:
         """Train all trials, `at_once` of them at a time; one whose spot instance is taken back goes on on demand.
 
         Raises:
-            Problem: one failed.
+            UserError: one failed.
         """
         while self._waiting or self._under_way:
             while self._waiting and len(self._under_way) < self._ground.given.at_once:
@@ -138,7 +139,7 @@ class Fleet:
         """End every instance of this run, those too that were launched without this process' hearing of it.
 
         Raises:
-            Problem: one could not be ended.
+            UserError: one could not be ended.
         """
         ours = identity(self._ground.run.build_tag, self._ground.run.build_url)
         try:
@@ -151,13 +152,13 @@ class Fleet:
         """Log to MLflow what each trial had and cost, and close the MLflow runs that an instance has left open."""
         log.info("All instances together cost about %.3f USD", sum(self._budget.usd.values()))
         try:
-            client = registry.open_client()
+            client = connection.open_client()
             for run_id, seconds in self._budget.seconds.items():
                 client.log_metric(run_id, "ec2_seconds", round(seconds, 1))
                 client.log_metric(run_id, "ec2_cost_usd", round(self._budget.usd[run_id], 6))
                 client.set_tag(run_id, "ct.instances", "; ".join(self._had[run_id]))
                 if run_id not in self._done:
-                    registry.fail(client, run_id)
+                    runs.close_as_failed(client, run_id)
         except Exception as error:
             log.warning("MLflow was not told what the instances cost: %s", error)
 
@@ -185,7 +186,7 @@ class Fleet:
             self._waiting.appendleft((attempt.trial, attempt.number + 1, False))
         else:
             log.error("The last lines of its log:\n%s", "\n".join(attempt.watched.last()))
-            raise Problem(ended.said)
+            raise UserError(ended.said)
         ending.end(self._aws, [attempt.watched.machine.id])
         self._launched.remove(attempt.watched.machine.id)
         self._under_way.remove(attempt)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def render(task: Task, attempt: str, checkpoint: str, minutes: int) -> str:
         minutes: the deadline, counted on the instance from its first second: no clock needs to be right.
 
     Raises:
-        Problem: EC2 takes no user data as long as that.
+        UserError: EC2 takes no user data as long as that.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -60,7 +60,7 @@ def render(task: Task, attempt: str, checkpoint: str, minutes: int) -> str:
     given |= {"attempt": attempt, "checkpoint": checkpoint, "minutes": minutes}
     script = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(given)
     if len(script.encode()) > LIMIT:
-        raise Problem(
+        raise UserError(
             f"the user data has {len(script.encode()):,} bytes, and EC2 takes {LIMIT:,}: shorten the grid's values"
         )
     return script

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from continuous_training.compute.ec2.aws import Aws, code, saying
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.launch import Machine
@@ -52,11 +52,11 @@ class Watched:
         """Show what is new; return what became of the attempt, if it has ended.
 
         Raises:
-            Problem: AWS has not told for five minutes; a training is not given up for less.
+            UserError: AWS has not told for five minutes; a training is not given up for less.
         """
         try:
             ended = self._look()
-        except Problem as problem:
+        except UserError as problem:
             self._unanswered_since = self._unanswered_since or time.monotonic()
             if time.monotonic() - self._unanswered_since > PATIENCE:
                 raise
@@ -72,7 +72,7 @@ class Watched:
         try:
             with saying(f"show the console of {self.machine.id}"):
                 found = str(self._aws.ec2.get_console_output(InstanceId=self.machine.id, Latest=True).get("Output", ""))
-        except Problem as problem:  # which must not hide why it is asked
+        except UserError as problem:  # which must not hide why it is asked
             return [str(problem)]
         return found.splitlines()[-LAST:]
 

@@ -15,7 +15,7 @@ import google.auth
 from google.cloud import bigquery
 from ibis.backends.bigquery import Backend
 
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from google.cloud.bigquery.table import RowIterator
@@ -30,7 +30,7 @@ class BigQuery(Backend):  # type: ignore[misc] # Ibis has no types
         options = parse_qs(given.query)
         dataset = given.path.strip("/")
         if not dataset:
-            raise Problem("the warehouse's address names no dataset: write it as bigquery://project/dataset")
+            raise UserError("the warehouse's address names no dataset: write it as bigquery://project/dataset")
         credentials, _ = google.auth.default(scopes=bigquery.Client.SCOPE)
         tables = bigquery.DatasetReference.from_string(dataset, default_project=given.netloc)
         client = bigquery.Client(

@@ -8,9 +8,10 @@ from urllib.parse import ParseResult, parse_qsl, quote, unquote, unquote_plus, u
 
 from pydantic import Field
 
+from continuous_training.data.warehouse import DUCKDB
 from continuous_training.documents import Value
-from continuous_training.problem import Problem
-from continuous_training.warehouse import DUCKDB, without_password
+from continuous_training.errors import UserError
+from continuous_training.urls import without_password
 
 LIBPQ = {  # what PyAirbyte does not pass on, its driver reads from these variables
     "connect_timeout": "PGCONNECT_TIMEOUT",
@@ -34,7 +35,7 @@ def of(address: str, schema: str | None) -> Destination:
     """Translate an address; the schema, if none is named, is the one in which the address reads.
 
     Raises:
-        Problem: something of the address is missing, or PyAirbyte cannot write there.
+        UserError: something of the address is missing, or PyAirbyte cannot write there.
     """
     if address.startswith(DUCKDB):
         path = Path(address.removeprefix(f"{DUCKDB}://").partition("?")[0]).absolute()
@@ -49,7 +50,7 @@ def of(address: str, schema: str | None) -> Destination:
             project, dataset = url.netloc, schema or url.path.strip("/")
             _complete(address, project=project, dataset=dataset)
             return Destination(cache="BigQueryCache", arguments={"project_name": project, "dataset_name": dataset})
-    raise Problem(
+    raise UserError(
         f"PyAirbyte cannot write to {without_password(address)}, only to DuckDB, PostgreSQL, Snowflake and BigQuery:"
         " let an Airbyte server do it"
     )
@@ -60,7 +61,7 @@ def _postgres(url: ParseResult, schema: str | None) -> Destination:
     database, _, within = url.path.strip("/").partition("/")
     within = schema or asked.pop("schema", "") or within or "public"
     if unknown := sorted(asked.keys() - LIBPQ.keys()):
-        raise Problem(f"the warehouse's address says {unknown[0]}, which cannot be passed on to PyAirbyte")
+        raise UserError(f"the warehouse's address says {unknown[0]}, which cannot be passed on to PyAirbyte")
     _complete(url.geturl(), host=url.hostname, database=database, user=url.username)
     return Destination(
         cache="PostgresCache",
@@ -94,4 +95,4 @@ def _snowflake(url: ParseResult, schema: str | None) -> Destination:
 
 def _complete(address: str, **parts: str | int | None) -> None:
     if missing := [name.replace("_name", "") for name, value in parts.items() if not value]:
-        raise Problem(f"the warehouse's address {without_password(address)} does not say its {' and '.join(missing)}")
+        raise UserError(f"the warehouse's address {without_password(address)} does not say its {' and '.join(missing)}")

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from continuous_training import environments
 from continuous_training.documents import Value, first
-from continuous_training.problem import Misuse, Problem
+from continuous_training.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,11 +42,11 @@ class Source(Value):
         """What stands in the variables that the config names.
 
         Raises:
-            Problem: one of them is not set.
+            UserError: one of them is not set.
         """
         names = list(dict.fromkeys(_named(self.config)))
         if missing := [name for name in names if not os.environ.get(name)]:
-            raise Problem(f"{self.connector} wants {', '.join(missing)}: set it in the environment")
+            raise UserError(f"{self.connector} wants {', '.join(missing)}: set it in the environment")
         return {name: os.environ[name] for name in names}
 
     @property
@@ -54,17 +54,17 @@ class Source(Value):
         """Where the connector is; its environment is made first if need be.
 
         Raises:
-            Problem: it is not there, or its environment cannot be made.
+            UserError: it is not there, or its environment cannot be made.
         """
         if self.environment is None:
             found = shutil.which(self.connector)
             if found is None:
-                raise Problem(f"there is no executable {self.connector}: install it, or name its environment")
+                raise UserError(f"there is no executable {self.connector}: install it, or name its environment")
             return Path(found).absolute()
         lock = FOLDER / self.environment / environments.LOCK
         executable = environments.python(lock).parent / self.connector
         if not executable.exists():
-            raise Problem(f"the environment of {lock} has no executable {self.connector}")
+            raise UserError(f"the environment of {lock} has no executable {self.connector}")
         return executable
 
 
@@ -72,19 +72,19 @@ def load(name: str) -> Source:
     """Read jenkins/ingest/<name>.yaml.
 
     Raises:
-        Misuse: there is no such file.
-        Problem: it is malformed.
+        UsageError: there is no such file.
+        UserError: it is malformed.
     """
     path = FOLDER / f"{name}.yaml"
     known = sorted(found.stem for found in FOLDER.glob("*.yaml"))
     if name not in known:
-        raise Misuse(f"there is no source {name}; those in {FOLDER} are: {', '.join(known) or 'none'}")
+        raise UsageError(f"there is no source {name}; those in {FOLDER} are: {', '.join(known) or 'none'}")
     try:
         return Source.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
-        raise Problem(f"{path} is not YAML: {error}") from error
+        raise UserError(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
-        raise Problem(f"{path}: {first(error)}") from error
+        raise UserError(f"{path}: {first(error)}") from error
 
 
 def filled(config: JsonValue, secrets: dict[str, str]) -> JsonValue:

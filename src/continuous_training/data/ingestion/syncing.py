@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
-from continuous_training import environments, warehouse
+from continuous_training import environments
+from continuous_training.data import warehouse
+from continuous_training.data.ingestion import destination, source
 from continuous_training.documents import Value
-from continuous_training.ingest import destination, source
-from continuous_training.jenkinsfile.masking import Secrets
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
 from continuous_training.settings import STATE
+from continuous_training.urls import without_password
+from jenkinsfile.masking import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +60,7 @@ def sync(name: str, given: Settings) -> Synced:
     """Sync a source into the warehouse of training.yaml, or of CT_WAREHOUSE_URL.
 
     Raises:
-        Problem: the source is not described well, is being synced already, or cannot be read; or the warehouse cannot
+        UserError: the source is not described well, is being synced already, or cannot be read; or the warehouse cannot
             be opened or written.
     """
     wanted = source.load(name)
@@ -69,7 +71,7 @@ def sync(name: str, given: Settings) -> Synced:
     executable, python = wanted.executable, environments.python(source.FOLDER / environments.LOCK)
     if given.sample and given.warehouse_url == given.warehouse:
         warehouse.connect(given).disconnect()  # or its file would be there, and never be filled with the sample
-    shown = warehouse.without_password(given.warehouse_url)
+    shown = without_password(given.warehouse_url)
     with _alone(name) as (folder, turn):
         order = {
             "source": name,
@@ -95,9 +97,9 @@ def sync(name: str, given: Settings) -> Synced:
     try:
         answer = Answer.model_validate_json(done.stdout)
     except ValidationError:
-        raise Problem(f"{name}: its sync has ended with {done.returncode} and without an answer {told}") from None
+        raise UserError(f"{name}: its sync has ended with {done.returncode} and without an answer {told}") from None
     if answer.problem:
-        raise Problem(f"{name}: {warehouse.without_password(masks.mask(answer.problem))} {told}")
+        raise UserError(f"{name}: {without_password(masks.mask(answer.problem))} {told}")
     return Synced(source=name, streams=answer.streams)
 
 
@@ -108,7 +110,7 @@ def _alone(name: str) -> Iterator[tuple[Path, int]]:
     The program is given it too: it may outlive whoever started it.
 
     Raises:
-        Problem: it is being synced.
+        UserError: it is being synced.
     """
     folder = WORK / name
     WORK.mkdir(parents=True, exist_ok=True)
@@ -116,7 +118,7 @@ def _alone(name: str) -> Iterator[tuple[Path, int]]:
         try:
             fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Problem(f"{name} is being synced already: try again when that has ended") from None
+            raise UserError(f"{name} is being synced already: try again when that has ended") from None
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)  # PyAirbyte writes secrets there for the connector
         yield folder, turn.fileno()

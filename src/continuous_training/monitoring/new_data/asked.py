@@ -6,16 +6,17 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from continuous_training import ping, promotion, registry
-from continuous_training.remembered import Remembered
-from continuous_training.report.words import moment
+from continuous_training.jenkins import ping
+from continuous_training.registry import model_versions, promotion
+from continuous_training.registry.version_state import Remembered
+from continuous_training.reports.words import moment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.ping import Asking, Ping
-    from continuous_training.registry import Version
-    from continuous_training.watermark.news import News
+    from continuous_training.jenkins.ping import Asking, Ping
+    from continuous_training.monitoring.new_data.news import News
+    from continuous_training.registry.model_versions import Version
 
 CLAIM = timedelta(minutes=2)  # longer than it takes to give a Jenkins up
 
@@ -70,4 +71,4 @@ def ask(client: MlflowClient, champion: Version, message: Ping, found: News, jen
 
 def _known(client: MlflowClient, champion: Version) -> Asked:
     """Read what is remembered as it is now."""
-    return Asked.of(registry.find(client, champion.name, champion.number) or champion)
+    return Asked.of(model_versions.by_number(client, champion.name, champion.number) or champion)

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from continuous_training import registry, settings, warehouse
+from continuous_training import settings
+from continuous_training.data import warehouse
 from continuous_training.documents import Value
-from continuous_training.ping import Asking, Ping
-from continuous_training.report.words import day, moment
-from continuous_training.watermark import asked, kept
-from continuous_training.watermark.asked import Asked
-from continuous_training.watermark.counted import counted
-from continuous_training.watermark.news import News, news
+from continuous_training.jenkins.ping import Asking, Ping
+from continuous_training.monitoring.new_data import asked, kept
+from continuous_training.monitoring.new_data.asked import Asked
+from continuous_training.monitoring.new_data.counted import counted
+from continuous_training.monitoring.new_data.news import News, news
+from continuous_training.registry import model_versions
+from continuous_training.registry.connection import clip
+from continuous_training.reports.words import day, moment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from continuous_training.monitoring.new_data.kept import Watermark
     from continuous_training.settings import Triggers
-    from continuous_training.watermark.kept import Watermark
 
 NAME_LENGTH = 100  # of a connection's in a reason
 
@@ -61,13 +64,13 @@ def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", becau
         because: what has brought the data, if that is known.
 
     Raises:
-        Problem: training.yaml, MLflow, what is kept there, the warehouse or its tables are not as they should be.
+        UserError: training.yaml, MLflow, what is kept there, the warehouse or its tables are not as they should be.
     """
     given = settings.load(model)
     stands = settings.as_of(as_of, given.data.clock)
     window, _, until = settings.windows(given.data, stands)
     blank = Checked(model=model, as_of=stands, verdict="cannot tell", said="")
-    champion = registry.holder(client, model, registry.CHAMPION)
+    champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
     if champion is None:
         said = f"{model} has no champion: the first training is not asked for by new data"
         return blank.model_copy(update={"said": said})
@@ -106,7 +109,7 @@ def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", becau
 
 def synced(connection: str, rows: int | None) -> str:
     """Say what Airbyte has brought, if a connection of its is named; its name is of whoever made it."""
-    name = registry.clipped(" ".join(connection.split()), NAME_LENGTH)
+    name = clip(" ".join(connection.split()), NAME_LENGTH)
     if not name:
         return ""
     return f"Airbyte synced {name}" if rows is None else f"Airbyte synced {rows:,} rows of {name}"

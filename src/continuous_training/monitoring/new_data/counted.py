@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import ibis
 
 from continuous_training.documents import Value
-from continuous_training.monitor.asked import fetched, fits
-from continuous_training.problem import Problem
+from continuous_training.errors import UserError
+from continuous_training.monitoring.asked import fetched, fits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,13 +60,13 @@ def counted(table: Table, data: Data, moment: datetime) -> Counted:
         moment: where the later rows begin, in UTC and without a zone.
 
     Raises:
-        Problem: a column is not there or of another type, or the database gives up.
+        UserError: a column is not there or of another type, or the database gives up.
     """
     for name, column in data.columns.items():
         if name not in table.columns:
-            raise Problem(f"the query does not return «{name}», which training.yaml declares: has a table changed?")
+            raise UserError(f"the query does not return «{name}», which training.yaml declares: has a table changed?")
         if not fits(table[name], column):
-            raise Problem(f"«{name}» is of type {table[name].type()}, not a {column.type}: has a table changed?")
+            raise UserError(f"«{name}» is of type {table[name].type()}, not a {column.type}: has a table changed?")
     seconds = _seconds(table[data.time])
     lines = table.select(
         day=seconds // DAY_SECONDS,

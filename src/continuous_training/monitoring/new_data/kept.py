@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import ibis
 from pydantic import ValidationError
 
-from continuous_training import registry
 from continuous_training.documents import Value, first
-from continuous_training.problem import Problem
-from continuous_training.watermark.counted import Day, counted
+from continuous_training.errors import UserError
+from continuous_training.monitoring.new_data.counted import Day, counted
+from continuous_training.registry import connection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.documents import Snapshot
-    from continuous_training.registry import Version
+    from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Data
 
 FILE = "watermark.json"
@@ -66,10 +66,10 @@ def kept(client: MlflowClient, version: Version) -> Watermark | None:
     """Return what was kept with a version, or None if nothing was.
 
     Raises:
-        Problem: it is there and cannot be read.
+        UserError: it is there and cannot be read.
     """
     run = f"MLflow run {version.run_id}"
-    files = registry.if_there(lambda: client.list_artifacts(version.run_id), run) or []
+    files = connection.if_there(lambda: client.list_artifacts(version.run_id), run) or []
     if FILE not in {file.path for file in files}:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +77,6 @@ def kept(client: MlflowClient, version: Version) -> Watermark | None:
             text = Path(client.download_artifacts(version.run_id, FILE, folder)).read_bytes()
             return Watermark.model_validate_json(text)
         except ValidationError as error:
-            raise Problem(f"the watermark of version {version.number} is of another make: {first(error)}") from error
+            raise UserError(f"the watermark of version {version.number} is of another make: {first(error)}") from error
         except Exception as error:
-            raise Problem(f"the watermark of version {version.number} cannot be read: {error}") from error
+            raise UserError(f"the watermark of version {version.number} cannot be read: {error}") from error

@@ -7,12 +7,12 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import Value
-from continuous_training.report.words import counted
-from continuous_training.watermark.counted import Day
+from continuous_training.monitoring.new_data.counted import Day
+from continuous_training.reports.words import counted
 
 if TYPE_CHECKING:
-    from continuous_training.watermark.counted import Counted
-    from continuous_training.watermark.kept import Watermark
+    from continuous_training.monitoring.new_data.counted import Counted
+    from continuous_training.monitoring.new_data.kept import Watermark
 
 NONE = Day(rows=0, checksum=0)
 
