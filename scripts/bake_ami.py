@@ -2,20 +2,21 @@
 
 import argparse
 
-from continuous_training import command, settings
+from continuous_training import command
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.documents import Run, Snapshot
+from continuous_training.settings import load_settings
 
 
-def main(given: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Bake an image for the commit of build/run.json and print its id."""
     from continuous_training.compute.ec2 import (
         bake_ami,  # DuckDB and pyarrow take a second to import, --help should not
     )
 
     run = Run.read()
-    found = bake_ami.bake(Aws(), run, settings.load(run.model), Snapshot.read(), given.source, given.keep)
-    print(found.model_dump_json() if given.json else found.id)
+    found = bake_ami.bake(Aws(), run, load_settings(run.model), Snapshot.read(), arguments.source, arguments.keep)
+    print(found.model_dump_json() if arguments.json else found.id)
 
 
 def some(text: str) -> int:
@@ -26,12 +27,10 @@ def some(text: str) -> int:
 
 
 if __name__ == "__main__":
-    arguments = command.parser(str(__doc__), "ct bake-ami", "ct bake-ami --from ami-0123456789abcdef0 --keep 5 --json")
-    arguments.add_argument(
+    parser = command.parser(str(__doc__), "ct bake-ami", "ct bake-ami --from ami-0123456789abcdef0 --keep 5 --json")
+    parser.add_argument(
         "--from", dest="source", metavar="AMI", help="the image to start from (default: the newest stock Ubuntu 24.04)"
     )
-    arguments.add_argument(
-        "--keep", type=some, default=3, metavar="N", help="how many images stay (default: %(default)s)"
-    )
-    arguments.add_argument("--json", action="store_true", help="print a JSON object: id, lock, removed")
-    command.start(main, arguments)
+    parser.add_argument("--keep", type=some, default=3, metavar="N", help="how many images stay (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object: id, lock, removed")
+    command.start(main, parser)

@@ -3,10 +3,11 @@
 import argparse
 import logging
 
-from continuous_training import command, settings
+from continuous_training import command
 from continuous_training.documents import DataCheck, Run, Snapshot
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions
+from continuous_training.settings import load_settings
 from continuous_training.stages import check_data
 
 log = logging.getLogger(__name__)
@@ -14,15 +15,15 @@ log = logging.getLogger(__name__)
 
 def main(_: argparse.Namespace) -> None:
     """Check the snapshot in build/snapshot.json; raises a UserError if a check fails, after writing them all down."""
-    run, taken = Run.read(), Snapshot.read()
+    run, snapshot = Run.read(), Snapshot.read()
     timer = DataCheck.begin(run)
     client = connection.open_client()
     champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
     tags = client.get_run(champion.run_id).data.tags if champion else None
-    document = DataCheck(checks=check_data.check(run, settings.load(run.model), taken, tags), **timer.stop())
+    document = DataCheck(checks=check_data.check(run, load_settings(run.model), snapshot, tags), **timer.stop())
     document.write()
     for check in document.failures:
-        log.error("✗ %s%s: %s", check.name, f" of {check.column}" if check.column else "", check.said)
+        log.error("✗ %s%s: %s", check.name, f" of {check.column}" if check.column else "", check.message)
         for row in check.rows:
             log.error("    %s", ", ".join(f"{name}={value}" for name, value in row.items()))
     if document.failures:

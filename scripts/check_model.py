@@ -3,8 +3,9 @@
 import argparse
 import logging
 
-from continuous_training import command, settings
+from continuous_training import command
 from continuous_training.documents import Candidate, ModelCheck, Run, Snapshot
+from continuous_training.settings import load_settings
 from continuous_training.stages import check_model
 
 log = logging.getLogger(__name__)
@@ -13,11 +14,11 @@ log = logging.getLogger(__name__)
 def main(_: argparse.Namespace) -> None:
     """Write down which behaviours the candidate shows; one that it lacks is for the comparison to reject."""
     run = Run.read()
-    taken, candidate, timer = Snapshot.read(), Candidate.read(), ModelCheck.begin(run)
-    document = check_model.check(run, settings.load(run.model), taken, candidate, timer)
+    snapshot, candidate, timer = Snapshot.read(), Candidate.read(), ModelCheck.begin(run)
+    document = check_model.check(run, load_settings(run.model), snapshot, candidate, timer)
     document.write()
     for check in document.checks:
-        log.info("%s %s%s", "✓" if check.passed else "✗", check.name, "" if check.passed else f": {check.said}")
+        log.info("%s %s%s", "✓" if check.passed else "✗", check.name, "" if check.passed else f": {check.message}")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import argparse
 import logging
 
-from continuous_training import command, settings
+from continuous_training import command
 from continuous_training.documents import IN_WORDS, Candidate, ModelCheck, Run, Snapshot, Verdict, write_atomically
 from continuous_training.registry import connection
+from continuous_training.settings import load_settings
 
 log = logging.getLogger(__name__)
 
@@ -15,8 +16,10 @@ def main(_: argparse.Namespace) -> None:
     from continuous_training.stages import compare  # scikit-learn takes seconds to import, --help should not
 
     run = Run.read()
-    taken, candidate, checked, timer = Snapshot.read(), Candidate.read(), ModelCheck.read(), Verdict.begin(run)
-    verdict = compare.judge(connection.open_client(), run, settings.load(run.model), taken, candidate, checked, timer)
+    snapshot, candidate, model_check, timer = Snapshot.read(), Candidate.read(), ModelCheck.read(), Verdict.begin(run)
+    verdict = compare.judge(
+        connection.open_client(), run, load_settings(run.model), snapshot, candidate, model_check, timer
+    )
     write_atomically(IN_WORDS, verdict.in_words + "\n")
     verdict.write()
     log.info("%s", verdict.in_words)

@@ -12,38 +12,40 @@ OTHER = (
 )
 
 
-def main(given: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Print what has come and what follows."""
     from continuous_training.monitoring.new_data import check  # seconds that --help should not take
 
-    because = check.synced(given.connection, given.rows)
-    found = check.check(connection.open_client(), given.model, given.jenkins, os.environ.get("AS_OF", ""), because)
-    print(found.model_dump_json(indent=2) if given.json else found.in_words)
-    if found.asking and found.asking.shown and not given.json:
+    because = check.synced(arguments.connection, arguments.rows)
+    found = check.check(
+        connection.open_client(), arguments.model, arguments.jenkins, os.environ.get("AS_OF", ""), because
+    )
+    print(found.model_dump_json(indent=2) if arguments.json else found.in_words)
+    if found.asking and found.asking.shown and not arguments.json:
         print(found.asking.shown)
     if found.asking and found.asking.fault:
         raise UserError(found.asking.fault)
 
 
 if __name__ == "__main__":
-    arguments = command.parser(
+    parser = command.parser(
         f"{__doc__}\n\n{OTHER}",
         "ct data-check",
         "ct data-check --jenkins none --json",
         "ct data-check --jenkins https://jenkins.example.com --connection flights --rows 20000",
     )
-    command.add_model(arguments)
-    command.add_jenkins(arguments)
-    arguments.add_argument(
+    command.add_model(parser)
+    command.add_jenkins(parser)
+    parser.add_argument(
         "--connection",
         default=os.environ.get("AIRBYTE_CONNECTION", ""),
         help="the connection of Airbyte's that has brought the data; the ping says so (default: AIRBYTE_CONNECTION)",
     )
-    arguments.add_argument(
+    parser.add_argument(
         "--rows",
         type=int,
         default=os.environ.get("AIRBYTE_ROWS") or None,
         help="how many rows it says it has synced (default: AIRBYTE_ROWS)",
     )
-    arguments.add_argument("--json", action="store_true", help="print a JSON object")
-    command.start(main, arguments)
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    command.start(main, parser)

@@ -3,9 +3,10 @@
 import argparse
 import logging
 
-from continuous_training import command, settings
+from continuous_training import command
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Verdict
 from continuous_training.registry import connection
+from continuous_training.settings import load_settings
 from continuous_training.stages import deploy
 
 
@@ -13,9 +14,9 @@ def main(_: argparse.Namespace) -> None:
     """Deploy the version of build/registration.json."""
     run = Run.read()
     timer = Deployment.begin(run)
-    candidate, registered, verdict = Candidate.read(), Registration.read(), Verdict.read()
-    given = settings.load(run.model)
-    made = deploy.deploy(connection.open_client(), run, given, candidate, registered, verdict, timer)
+    candidate, registration, verdict = Candidate.read(), Registration.read(), Verdict.read()
+    settings = load_settings(run.model)
+    made = deploy.deploy(connection.open_client(), run, settings, candidate, registration, verdict, timer)
     made.write()
     logging.getLogger(__name__).info(
         "Version %s is champion; ask it at %s/invocations", made.model_version, made.servers[0]

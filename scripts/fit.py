@@ -8,11 +8,11 @@ from typing import Any
 from continuous_training import command
 
 
-def main(given: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Fit the model on a snapshot and print the id of its MLflow run."""
     from continuous_training.stages import fit  # MLflow takes seconds to import, --help should not
 
-    print(fit.fit(given.model, given.snapshot, given.parameters))
+    print(fit.fit(arguments.model, arguments.snapshot, arguments.parameters))
 
 
 def overrides(text: str) -> dict[str, Any]:
@@ -27,10 +27,10 @@ def overrides(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    arguments = command.parser(str(__doc__), "ct fit --snapshot .ct/snapshots/1f2e3d4c5b6a7980")
-    command.add_model(arguments)
-    arguments.add_argument("--snapshot", type=Path, required=True, help="the folder of a snapshot")
-    arguments.add_argument(
+    parser = command.parser(str(__doc__), "ct fit --snapshot .ct/snapshots/1f2e3d4c5b6a7980")
+    command.add_model(parser)
+    parser.add_argument("--snapshot", type=Path, required=True, help="the folder of a snapshot")
+    parser.add_argument(
         "--parameters", type=overrides, default="{}", help="a JSON object that goes before those of training.yaml"
     )
-    command.start(main, arguments)
+    command.start(main, parser)

@@ -16,7 +16,8 @@ def main(_: argparse.Namespace) -> None:
     tools = lint.lint()
     for tool in tools:
         print(
-            f"{'✓' if tool.passed else '✗'} {tool.command}\n{tool.said}", file=sys.stdout if tool.passed else sys.stderr
+            f"{'✓' if tool.passed else '✗'} {tool.command}\n{tool.message}",
+            file=sys.stdout if tool.passed else sys.stderr,
         )
     if run:
         Lint(tools=tools, **timer.stop()).write()

@@ -3,16 +3,17 @@
 import argparse
 import logging
 
-from continuous_training import command, settings
+from continuous_training import command
 from continuous_training.documents import Plan, Run, Snapshot
 from continuous_training.registry import connection
-from continuous_training.stages import plan
+from continuous_training.settings import load_settings
+from continuous_training.stages.plan import make_plan
 
 
 def main(_: argparse.Namespace) -> None:
     """Compare the fingerprint of this run with those already trained."""
-    run, taken = Run.read(), Snapshot.read()
-    made = plan.make(connection.open_client(), run, settings.load(run.model), taken, Plan.begin(run))
+    run, snapshot = Run.read(), Snapshot.read()
+    made = make_plan(connection.open_client(), run, load_settings(run.model), snapshot, Plan.begin(run))
     made.write()
     words = {"train": "", "nothing": "Nothing new to learn: ", "answered": "Answered already: "}
     told = words[made.decision] + made.reason

@@ -12,11 +12,11 @@ from continuous_training.documents import Run
 from continuous_training.errors import UsageError
 
 
-def main(given: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """End what is past its deadline, or all that a run has; print the ids of what was ended."""
-    run = _this_run() if given.run else None
-    found = reap.reap(Aws(), os.environ.get("CT_BUCKET") or None, run, dry=given.dry_run)
-    if given.json:
+    run = _this_run() if arguments.run else None
+    found = reap.reap(Aws(), os.environ.get("CT_BUCKET") or None, run, dry=arguments.dry_run)
+    if arguments.json:
         print(found.model_dump_json())
     else:
         for name in (*found.instances, *found.volumes, *found.uploads):
@@ -37,10 +37,10 @@ def _this_run() -> str:
 
 
 if __name__ == "__main__":
-    arguments = command.parser(str(__doc__), "ct reap", "ct reap --dry-run", "ct reap --run")
-    arguments.add_argument(
+    parser = command.parser(str(__doc__), "ct reap", "ct reap --dry-run", "ct reap --run")
+    parser.add_argument(
         "--run", action="store_true", help="all that the run of this workspace has, past its deadline or not"
     )
-    arguments.add_argument("--dry-run", action="store_true", help="only say which instances would be ended")
-    arguments.add_argument("--json", action="store_true", help="print a JSON object")
-    command.start(main, arguments)
+    parser.add_argument("--dry-run", action="store_true", help="only say which instances would be ended")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    command.start(main, parser)

@@ -16,14 +16,14 @@ exit codes:
 """
 
 
-def main(given: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> int:
     """Read the Jenkinsfile, refuse what cannot run here, run the rest, and say where its results are."""
-    file: Path = given.jenkinsfile
+    file: Path = arguments.jenkinsfile
     try:
         pipeline = parse(file.read_text(encoding="utf-8"), file.name)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
-    if given.list:
+    if arguments.list:
         from jenkinsfile.listing import listing
 
         print(*listing(pipeline), sep="\n")
@@ -37,30 +37,35 @@ def main(given: argparse.Namespace) -> int:
     if findings.refusals:
         print(*findings.refusals, sep="\n", file=sys.stderr)
         return UsageError.exit_code
-    code = run(pipeline, findings, Order(Path.cwd(), given.branch, tuple(given.parameters), given.start), os.environ)
+    code = run(
+        pipeline,
+        findings,
+        Order(Path.cwd(), arguments.branch, tuple(arguments.parameters), arguments.start),
+        os.environ,
+    )
     print(*addresses(), sep="\n")
     return code
 
 
 if __name__ == "__main__":
-    arguments = command.parser(
+    parser = command.parser(
         str(__doc__), "ct run", "ct run --list", "ct run -P AS_OF=2013-12-01 -P FORCE=true", "ct run --from Train"
     )
-    arguments.epilog = f"{EXIT_CODES}\n{arguments.epilog}"
-    arguments.add_argument(
+    parser.epilog = f"{EXIT_CODES}\n{parser.epilog}"
+    parser.add_argument(
         "-P", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="set a parameter"
     )
-    arguments.add_argument("--list", action="store_true", help="show parameters, stages and steps, and run nothing")
-    arguments.add_argument(
+    parser.add_argument("--list", action="store_true", help="show parameters, stages and steps, and run nothing")
+    parser.add_argument(
         "--from", dest="start", metavar="STAGE", help="restart the last build from this stage, with its parameters"
     )
-    arguments.add_argument(
+    parser.add_argument(
         "--branch",
         metavar="NAME",
         default=os.environ.get("BRANCH_NAME", "main"),
         help="the branch that this is a run of (default: %(default)s, whatever is checked out)",
     )
-    arguments.add_argument(
+    parser.add_argument(
         "--jenkinsfile", metavar="FILE", type=Path, default=Path("Jenkinsfile"), help="another Jenkinsfile"
     )
-    command.start(main, arguments)
+    command.start(main, parser)

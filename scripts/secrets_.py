@@ -9,14 +9,14 @@ from continuous_training.jenkins import stack_secrets
 UP = "docker compose -f jenkins/compose.yaml"
 
 
-def main(given: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Write what is missing, or show one value; what was written is told by its name only."""
-    if given.show:
-        if given.rotate:
+    if arguments.show:
+        if arguments.rotate:
             raise UsageError("--show and --rotate exclude each other")
-        print(stack_secrets.value(given.show))
+        print(stack_secrets.value(arguments.show))
         return
-    change = stack_secrets.fill(given.rotate)
+    change = stack_secrets.fill(arguments.rotate)
     if change.was_open is not None:
         print(f"others could read {stack_secrets.FILE} (mode {change.was_open:o}): now it is yours alone")
     for what, names in (("added", change.added), ("rotated", change.rotated)):
@@ -31,12 +31,12 @@ def main(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = command.parser(
+    parser = command.parser(
         str(__doc__),
         "ct secrets",
         "ct secrets --show JENKINS_ADMIN_PASSWORD",
         "ct secrets --rotate WEBHOOK_TOKEN SERVING_TOKEN",
     )
-    arguments.add_argument("--show", metavar="NAME", help="print one value, and nothing else")
-    arguments.add_argument("--rotate", metavar="NAME", nargs="+", default=[], help="replace these by new ones")
-    command.start(main, arguments)
+    parser.add_argument("--show", metavar="NAME", help="print one value, and nothing else")
+    parser.add_argument("--rotate", metavar="NAME", nargs="+", default=[], help="replace these by new ones")
+    command.start(main, parser)

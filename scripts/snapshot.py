@@ -3,24 +3,25 @@
 import argparse
 import logging
 
-from continuous_training import command, settings
+from continuous_training import command
 from continuous_training.documents import Run, Snapshot
-from continuous_training.stages import snapshot
+from continuous_training.settings import load_settings
+from continuous_training.stages.snapshot import take_snapshot
 
 
 def main(_: argparse.Namespace) -> None:
     """Take the snapshot of the run in build/run.json."""
     run = Run.read()
-    taken = snapshot.take(run, settings.load(run.model), Snapshot.begin(run))
-    taken.write()
+    snapshot = take_snapshot(run, load_settings(run.model), Snapshot.begin(run))
+    snapshot.write()
     logging.getLogger(__name__).info(
         "%s rows to train on (%s to %s), %s fresh rows to judge by (to %s); snapshot %s",
-        f"{taken.train.rows:,}",
-        taken.since.date(),
-        taken.fresh_since.date(),
-        f"{taken.fresh.rows:,}",
-        taken.until.date(),
-        taken.hash[:12],
+        f"{snapshot.train.rows:,}",
+        snapshot.since.date(),
+        snapshot.fresh_since.date(),
+        f"{snapshot.fresh.rows:,}",
+        snapshot.until.date(),
+        snapshot.hash[:12],
     )
 
 

@@ -3,17 +3,18 @@
 import argparse
 import logging
 
-from continuous_training import command, settings
+from continuous_training import command
 from continuous_training.documents import Candidate, Plan, Run, Snapshot
 from continuous_training.registry import connection
+from continuous_training.settings import load_settings
 from continuous_training.stages import train
 
 
 def main(_: argparse.Namespace) -> None:
     """Train what build/plan.json asks for."""
     run = Run.read()
-    given = settings.load(run.model)
-    candidate = train.train(connection.open_client(), run, given, Snapshot.read(), Plan.read(), Candidate.begin(run))
+    settings = load_settings(run.model)
+    candidate = train.train(connection.open_client(), run, settings, Snapshot.read(), Plan.read(), Candidate.begin(run))
     candidate.write()
     told = ", ".join(f"{name} {value:.4f}" for name, value in candidate.metrics.items())
     logging.getLogger(__name__).info("Candidate in MLflow run %s: %s", candidate.run_id, told)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 
-from continuous_training import settings
 from continuous_training.documents import Stopwatch
 from continuous_training.registry import connection
+from continuous_training.settings import load_settings
 from continuous_training.stages import deploy, register, roll_back
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def live(survives: int, environment: dict[str, str], folder: Path, work: Callabl
 def register_and_deploy(run: Run, candidate: Candidate, verdict: Verdict) -> None:
     client, timer = connection.open_client(), Stopwatch(run.build_tag)
     registered = register.register(client, run, candidate, verdict, timer)
-    deploy.deploy(client, run, settings.load(run.model), candidate, registered, verdict, timer)
+    deploy.deploy(client, run, load_settings(run.model), candidate, registered, verdict, timer)
 
 
 def roll_back_champion() -> None:

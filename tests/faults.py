@@ -207,15 +207,15 @@ class Watched(Processes):
 
     def says_why(self) -> str:
         """Wait until each worker has said that something keeps it from following; return what."""
-        said: dict[int, str] = {}
+        message: dict[int, str] = {}
 
         def each() -> bool:
             found = self.workers
-            said.update({one["pid"]: one["failure"] for one in found if one["failure"]})
-            return {one["pid"] for one in found} <= said.keys()
+            message.update({one["pid"]: one["failure"] for one in found if one["failure"]})
+            return {one["pid"] for one in found} <= message.keys()
 
         wait_until(each, "each worker says why it does not follow")
-        return next(iter(said.values()))
+        return next(iter(message.values()))
 
     def follows(self, number: str) -> None:
         """Wait until every worker answers with a version."""
@@ -288,13 +288,13 @@ def bad_version(
         load.until(count // 3)
         versions.promote(number)
         why = server.says_why()
-        said, looks, goal = 0, 0, load.counts.answers + count // 3
+        message, looks, goal = 0, 0, load.counts.answers + count // 3
         while looks < LOOKS or load.counts.answers < goal:
             looks += 1
-            said += server.get("/health").json()["failure"] is not None
+            message += server.get("/health").json()["failure"] is not None
             time.sleep(0.05)
-        if said < looks:
-            surprises.append(f"/health says so at {said} of {looks} looks")
+        if message < looks:
+            surprises.append(f"/health says so at {message} of {looks} looks")
         its = server.kill_one() if kills else 0
         wait_until(lambda: all(one["model_version"] == first for one in server.workers), "the old one is back")
         versions.promote(second)

@@ -17,11 +17,11 @@ import pytest
 import sqlglot
 
 from conftest import ROOT
-from continuous_training import settings
 from continuous_training.data import warehouse
 from continuous_training.documents import Stopwatch
 from continuous_training.monitoring.new_data.counted import counted
-from continuous_training.stages import snapshot
+from continuous_training.settings import load_settings, time_windows
+from continuous_training.stages.snapshot import take_snapshot
 from flight_delays import sample
 from toy import a_run
 
@@ -64,7 +64,7 @@ def statements(path: Path, dialect: str) -> Iterator[tuple[str, str]]:
 
 def two_days() -> Settings:
     """Return the example's settings, but for its windows; call this from the repository's root."""
-    given = settings.load(MODEL)
+    given = load_settings(MODEL)
     return given.model_copy(update={"data": given.data.model_copy(update={"train_days": 1, "fresh_days": 1})})
 
 
@@ -73,7 +73,7 @@ def counted_at(url: str, patch: pytest.MonkeyPatch) -> Counted:
     patch.setenv("CT_WAREHOUSE_URL", url)
     patch.chdir(ROOT)
     given = two_days()
-    since, fresh_since, until = settings.windows(given.data, AS_OF)
+    since, fresh_since, until = time_windows(given.data, AS_OF)
     rows = warehouse.rows(warehouse.connect(given), given.data.query, since, until)
     return counted(rows, given.data, fresh_since)
 
@@ -85,4 +85,4 @@ def snapshot_from(url: str, patch: pytest.MonkeyPatch, folder: Path) -> Snapshot
     given = two_days()
     patch.chdir(folder)
     run = a_run().model_copy(update={"model": MODEL, "as_of": AS_OF})
-    return snapshot.take(run, given, Stopwatch("ct-1"))
+    return take_snapshot(run, given, Stopwatch("ct-1"))

@@ -57,8 +57,8 @@ def lives(process: int) -> bool:
 def work(connection: socket.socket) -> int:
     """Be the program that is asked for, and tell how it ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    said, streams, _, _ = socket.recv_fds(connection, 1_000_000, 3)
-    program, folder, environment = json.loads(said)
+    message, streams, _, _ = socket.recv_fds(connection, 1_000_000, 3)
+    program, folder, environment = json.loads(message)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.chdir(folder)

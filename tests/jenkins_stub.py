@@ -40,8 +40,8 @@ def jenkins(**behaviour: Any) -> Iterator[Jenkins]:
     here = Jenkins(**behaviour)
 
     def answer(heard: Heard) -> tuple[int, str]:
-        status, said = here.answer(heard.path, heard.headers.get("Authorization"), heard.body)
-        return status, json.dumps(said)
+        status, message = here.answer(heard.path, heard.headers.get("Authorization"), heard.body)
+        return status, json.dumps(message)
 
     with listening(answer) as here.url:
         yield here

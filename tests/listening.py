@@ -30,13 +30,13 @@ def listening(answer: Answer) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, said, *headers = answer(Heard(self.path, self.headers, body))
+            status, message, *headers = answer(Heard(self.path, self.headers, body))
             self.send_response(status)
             for name, value in headers[0].items() if headers else ():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(said.encode())))
+            self.send_header("Content-Length", str(len(message.encode())))
             self.end_headers()
-            self.wfile.write(said.encode())
+            self.wfile.write(message.encode())
 
         do_POST = do_GET  # noqa: N815 - http.server calls them so
 

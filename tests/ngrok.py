@@ -18,9 +18,9 @@ WRONG = "authentication failed: The authtoken you specified is wrong. Your autht
 REFUSED = "The endpoint 'https://calm-otter.ngrok-free.example' is already online. ERR_NGROK_334"
 
 
-def log(level: str, **said: str) -> None:
+def log(level: str, **message: str) -> None:
     """Write a line as ngrok does; what has spaces is quoted."""
-    words = " ".join(f'{key}="{value}"' if " " in value else f"{key}={value}" for key, value in said.items())
+    words = " ".join(f'{key}="{value}"' if " " in value else f"{key}={value}" for key, value in message.items())
     print(f"t=2026-11-23T12:00:00+0000 lvl={level} {words}", flush=True)
 
 
@@ -45,8 +45,13 @@ class Agent(http.server.BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         Path(os.environ["NGROK_TEST"], "asked").write_text(json.dumps(asked))
         if self.kind == "refusing":
-            said = {"error_code": 103, "status_code": 502, "msg": "failed to start tunnel", "details": {"err": REFUSED}}
-            return self.answer(502, said)
+            message = {
+                "error_code": 103,
+                "status_code": 502,
+                "msg": "failed to start tunnel",
+                "details": {"err": REFUSED},
+            }
+            return self.answer(502, message)
         made = {"name": asked["name"], "url": ADDRESS, "upstream": asked["upstream"]}
         self.endpoints.append(made)
         self.answer(201, made)

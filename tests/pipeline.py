@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from continuous_training import settings
 from continuous_training.documents import ModelCheck, Stopwatch, Verdict
 from continuous_training.registry import connection, model_versions, promotion
-from continuous_training.stages import check_data, compare, deploy, fit, plan, register, set_up, snapshot, train
+from continuous_training.settings import load_settings
+from continuous_training.stages import check_data, compare, deploy, fit, register, set_up, train
+from continuous_training.stages.plan import make_plan
+from continuous_training.stages.snapshot import take_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +32,7 @@ class Pipeline:
             monkeypatch.setenv(name, value)
         monkeypatch.setitem(train.COMPUTE, "local", self._fit_here)
         self.run: Run = set_up.begin()
-        self.given = settings.load(self.run.model)
+        self.given = load_settings(self.run.model)
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -46,7 +48,7 @@ class Pipeline:
         return Stopwatch(self.run.build_tag)
 
     def snapshot(self) -> Snapshot:
-        self.taken = snapshot.take(self.run, self.given, self.timer)
+        self.taken = take_snapshot(self.run, self.given, self.timer)
         return self.taken
 
     def checks(self) -> list[Check]:
@@ -54,7 +56,7 @@ class Pipeline:
 
     def plan(self) -> Plan:
         self.snapshot()
-        self.planned = plan.make(self.client, self.run, self.given, self.taken, self.timer)
+        self.planned = make_plan(self.client, self.run, self.given, self.taken, self.timer)
         return self.planned
 
     def train(self) -> Candidate:
@@ -74,7 +76,7 @@ class Pipeline:
         champion = model_versions.by_alias(self.client, self.run.model, model_versions.CHAMPION)
         self.verdict = Verdict(
             decision="promote",
-            said="it is to win",
+            message="it is to win",
             champion=champion.number if champion else None,
             fresh_rows=0,
             confidence=0.95,

@@ -137,8 +137,8 @@ def keep(client: MlflowClient, run_id: str, given: Settings, taken: Snapshot) ->
     """Keep what was learnt, as Compare does."""
     fresh = pd.read_parquet(taken.fresh.path)
     likely = 1 / (1 + np.exp(-fresh["normal_1"].to_numpy()))
-    said = RecordedClassifier(np.stack([1 - likely, likely], axis=1), np.array([False, True]))
-    reference.keep(client, run_id, given, taken, said, fresh)
+    message = RecordedClassifier(np.stack([1 - likely, likely], axis=1), np.array([False, True]))
+    reference.keep(client, run_id, given, taken, message, fresh)
 
 
 def log(folder: Path, count: int, version: str, moved: Mapping[str, float]) -> None:

@@ -80,7 +80,9 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
     except Exception as error:
         if given.debug:
             raise
-        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error} (--debug shows where)"
-        print(f"{arguments.prog}: error: {' '.join(said.split())}", file=sys.stderr)
+        message = (
+            str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error} (--debug shows where)"
+        )
+        print(f"{arguments.prog}: error: {' '.join(message.split())}", file=sys.stderr)
         code = error.exit_code if isinstance(error, UserError) else FAILURE
     sys.exit(code)

@@ -154,7 +154,7 @@ class Tool(Value):
     name: str
     command: str
     passed: bool
-    said: str
+    message: str
 
 
 class Lint(Document):
@@ -219,7 +219,7 @@ class Check(Value):
     name: str
     column: str | None = None
     passed: bool
-    said: str
+    message: str
     rows: list[dict[str, Scalar]] = []
 
 
@@ -242,7 +242,7 @@ class Drifted(Value):
 
     model_version: str
     at: datetime
-    said: str
+    message: str
     evidence: str
 
 
@@ -291,7 +291,7 @@ class Rule(Value):
     passed: bool
     observed: float | None
     limit: float | None
-    said: str
+    message: str
 
 
 class Metric(Value):
@@ -324,7 +324,7 @@ class Verdict(Document):
     beside: ClassVar[tuple[Path, ...]] = (IN_WORDS, APPROVED_BY)
 
     decision: Literal["promote", "reject"]
-    said: str
+    message: str
     champion: str | None
     fresh_rows: int
     confidence: float
@@ -339,7 +339,7 @@ class Verdict(Document):
         for metric in self.metrics:
             champion = "" if metric.champion is None else f"   champion {metric.champion:.4f}"
             lines.append(f"{metric.name:<20} candidate {metric.candidate:.4f}{champion}")
-        lines += [f"{'✓' if rule.passed else '✗'} {rule.said}" for rule in self.rules]
+        lines += [f"{'✓' if rule.passed else '✗'} {rule.message}" for rule in self.rules]
         return "\n".join(lines)
 
 
@@ -377,13 +377,13 @@ class Deployment(Document):
         def in_words(self) -> str:
             """What was seen, in a line."""
             if self.error_share is None or self.milliseconds is None:
-                said = f"{self.requests:,} requests, too few to judge by"
+                message = f"{self.requests:,} requests, too few to judge by"
             else:
                 failed, slow = percent(self.error_share), f"99% within {self.milliseconds:.3g} ms"
-                said = f"{self.requests:,} requests, {failed} failed, {slow}"
+                message = f"{self.requests:,} requests, {failed} failed, {slow}"
             if self.agreement is not None:
-                return f"{said}; it agrees with the champion on {percent(self.agreement)} of {self.rows:,} rows"
-            return f"{said}; {self.rows:,} rows compared, too few to judge by" if self.rows else said
+                return f"{message}; it agrees with the champion on {percent(self.agreement)} of {self.rows:,} rows"
+            return f"{message}; {self.rows:,} rows compared, too few to judge by" if self.rows else message
 
     noun: ClassVar[str] = "deployment"
     verb: ClassVar[str] = "deploy"

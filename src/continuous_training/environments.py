@@ -11,8 +11,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from continuous_training import settings
 from continuous_training.errors import UserError
+from continuous_training.settings import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOLDER, LOCK = settings.STATE / "environments", "requirements.lock"
+FOLDER, LOCK = STATE / "environments", "requirements.lock"
 
 
 def python(lock: Path, made_in: Path = FOLDER) -> Path:
@@ -43,24 +43,24 @@ def python(lock: Path, made_in: Path = FOLDER) -> Path:
     return folder / "bin" / "python"
 
 
-def _make(folder: Path, lock: Path, said: Path) -> None:
+def _make(folder: Path, lock: Path, message: Path) -> None:
     """Make it anew, and write down how."""
     try:
         from uv import find_uv_bin
     except ImportError:
         raise UserError("uv is not installed, which makes environments: pip install '.[ingest]'") from None
-    log.info("Setting up the environment of %s, once (log: %s)", lock, said)
+    log.info("Setting up the environment of %s, once (log: %s)", lock, message)
     shutil.rmtree(folder, ignore_errors=True)
     uv, interpreter = find_uv_bin(), str(folder / "bin" / "python")
     steps = (
         ["venv", "--no-project", "--python", sys.executable, str(folder)],
         ["pip", "sync", "--require-hashes", "--python", interpreter, str(lock)],
     )
-    with said.open("w", encoding="utf-8") as output:
+    with message.open("w", encoding="utf-8") as output:
         for step in steps:
             done = subprocess.run([uv, *step], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
             if done.returncode:
-                raise UserError(f"the environment of {lock} cannot be made: see {said}")
+                raise UserError(f"the environment of {lock} cannot be made: see {message}")
 
 
 @contextmanager

@@ -325,7 +325,7 @@ class Settings(Value):
         return os.environ.get("CT_WAREHOUSE_URL") or self.warehouse
 
 
-def load(model: str) -> Settings:
+def load_settings(model: str) -> Settings:
     """Read src/<model>/training.yaml.
 
     Raises:
@@ -345,7 +345,7 @@ def load(model: str) -> Settings:
         raise UserError(f"{path}: {first(error)}") from error
 
 
-def as_of(given: str, clock: date | None) -> datetime:
+def parse_as_of(given: str, clock: date | None) -> datetime:
     """Return the moment at which a run stands, in UTC and without a zone.
 
     It is what AS_OF says, or the settings' clock, or today's first moment: a day has one snapshot, however often it is
@@ -371,7 +371,7 @@ def lies_ahead(moment: datetime, now: datetime) -> str | None:
     return f"AS_OF={moment:%Y-%m-%d %H:%M} lies in the future: is a clock wrong?"
 
 
-def windows(data: Data, moment: datetime) -> tuple[datetime, datetime, datetime]:
+def time_windows(data: Data, moment: datetime) -> tuple[datetime, datetime, datetime]:
     """Return where the training rows begin, where the fresh rows begin, and where both end.
 
     Rows younger than `label_delay_days` have no sure label yet, so none of them is used: leaving out only those whose

@@ -103,8 +103,8 @@ def _compared(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
     import duckdb
 
     import wide
-    from continuous_training import settings
     from continuous_training.registry import connection
+    from continuous_training.settings import load_settings
 
     os.chdir(folder)
     for name in ("CT_PREDICTIONS", "MLFLOW_TRACKING_URI", "AS_OF", "JENKINS_URL"):
@@ -114,7 +114,7 @@ def _compared(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
     (folder / "src" / wide.MODEL / "training.yaml").write_text(wide.TRAINING)
     measures = {name: "wasserstein" if name in wide.NUMBERS else "jensenshannon" for name in wide.FEATURES}
     (folder / "tests.json").write_text(json.dumps(measures))
-    client, model = connection.open_client(), settings.load(wide.MODEL)
+    client, model = connection.open_client(), load_settings(wide.MODEL)
     found: dict[str, dict[str, Any]] = {}
     for count in (few, many):
         taken = wide.snapshot(folder / "snapshot", count)
@@ -212,15 +212,15 @@ def _examination(laps: Laps) -> dict[str, float]:
 def _promotion(laps: Laps) -> dict[str, float]:
     with laps.part(OTHERS):
         import wide
-        from continuous_training import settings
         from continuous_training.documents import Snapshot
         from continuous_training.registry import connection, runs
+        from continuous_training.settings import load_settings
 
         client = connection.open_client()
     with laps.part(KEEPING):
         taken = Snapshot.model_validate_json(Path("snapshot.json").read_bytes())
         run_id = client.create_run(runs.experiment(client, wide.MODEL)).info.run_id
-        wide.keep(client, run_id, settings.load(wide.MODEL), taken)
+        wide.keep(client, run_id, load_settings(wide.MODEL), taken)
     return {}
 
 
@@ -235,18 +235,18 @@ def _print(found: dict[str, dict[str, Any]], few: int, many: int) -> None:
     peer, short, long = (found[name] for name in (f"{PEER} {few}", f"{EXAMINATION} {few}", f"{EXAMINATION} {many}"))
     columns = (peer, short, long)
 
-    def line(said: str, *cells: str) -> None:
-        print(f"{said:<32}" + "".join(f"{cell:>12}" for cell in cells))
+    def line(message: str, *cells: str) -> None:
+        print(f"{message:<32}" + "".join(f"{cell:>12}" for cell in cells))
 
     line("", "Evidently", "monitor", "monitor")
     line("rows of the window", f"{few:,}", f"{few:,}", f"{many:,}")
     for part in PARTS:
         line(part, *(f"{one['seconds'].get(part, 0):.2f}" for one in columns))
     sums = {}
-    for measure, said in (("seconds", "seconds"), ("busy", "seconds of a processor")):
+    for measure, message in (("seconds", "seconds"), ("busy", "seconds of a processor")):
         sums[measure] = [sum(one[measure].values()) for one in columns]
         rest = [sum(time for part, time in one[measure].items() if part not in ALIKE) for one in columns]
-        line(said, *(f"{time:.2f}" for time in sums[measure]))
+        line(message, *(f"{time:.2f}" for time in sums[measure]))
         line("  after start and imports", *(f"{time:.2f}" for time in rest))
         sums[f"{measure} after"] = rest
     line("memory at its peak, MB", *(f"{one['peak']:.0f}" for one in columns))
@@ -267,8 +267,10 @@ def _print(found: dict[str, dict[str, Any]], few: int, many: int) -> None:
     print("the same verdict" if verdicts == verdicts[:1] * 3 else "ANOTHER VERDICT")
     for count in (few, many):
         kept = found[f"{PROMOTION} {count}"]
-        said = f"{kept['seconds'][KEEPING]:.1f} s, {kept['busy'][KEEPING]:.1f} s of a processor, {kept['peak']:.0f} MB"
-        print(f"kept of {count:,} training rows at a promotion: {said} at its peak")
+        message = (
+            f"{kept['seconds'][KEEPING]:.1f} s, {kept['busy'][KEEPING]:.1f} s of a processor, {kept['peak']:.0f} MB"
+        )
+        print(f"kept of {count:,} training rows at a promotion: {message} at its peak")
 
 
 if __name__ == "__main__":

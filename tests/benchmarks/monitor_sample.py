@@ -26,10 +26,10 @@ import pandas as pd
 
 import wide
 from conftest import aligned
-from continuous_training import settings
 from continuous_training.monitoring import decision, distances, drift, profile
 from continuous_training.monitoring.finding import Drift
 from continuous_training.monitoring.reference import Learnt, Reference
+from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from continuous_training.settings import Settings
@@ -50,7 +50,7 @@ def main() -> None:
         os.chdir(made)
         (Path("src") / wide.MODEL).mkdir(parents=True)
         (Path("src") / wide.MODEL / "training.yaml").write_text(wide.TRAINING)
-        given = settings.load(wide.MODEL)
+        given = load_settings(wide.MODEL)
         learnt, before = _learnt(given, options.rows)
         os.chdir("/")
     random = np.random.default_rng(0)
@@ -126,8 +126,8 @@ def _print(
     sizes = pd.cut(columns["size"], [-1, *SIZES])
     rows: list[list[str]] = [["known drift, in thresholds", "columns", "moved by all", "by the sample", "differ"]]
     for size, found in columns.groupby(sizes, observed=True):
-        said = "none" if size.right == 0 else f"{max(size.left, 0):g} to {size.right:g}"
-        rows.append([said, f"{len(found)}", *(f"{found[name].mean():.1%}" for name in ("all", "sample", "differ"))])
+        message = "none" if size.right == 0 else f"{max(size.left, 0):g} to {size.right:g}"
+        rows.append([message, f"{len(found)}", *(f"{found[name].mean():.1%}" for name in ("all", "sample", "differ"))])
     rows.append(["all", f"{len(columns)}", *(f"{columns[name].mean():.1%}" for name in ("all", "sample", "differ"))])
     print("\n".join([*aligned(rows), ""]))
     rows = [["column", "limit of all", "of a sample", "moved by all", "by the sample", "differ"]]
@@ -139,9 +139,9 @@ def _print(
     rows += [[*verdicts, str(count)] for verdicts, count in sorted(decisions.items())]
     print("\n".join(aligned(rows)))
     windows = decisions.total()
-    for one, other, said in ((1, 2, "the sample and all rows"), (0, 1, "all rows and the truth")):
+    for one, other, message in ((1, 2, "the sample and all rows"), (0, 1, "all rows and the truth")):
         differ = sum(count for verdicts, count in decisions.items() if verdicts[one] != verdicts[other])
-        print(f"{said} decide differently in {differ} of {windows} windows ({differ / windows:.1%})")
+        print(f"{message} decide differently in {differ} of {windows} windows ({differ / windows:.1%})")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import binomtest
 
-from continuous_training import settings
 from continuous_training.jenkins import ping
 from continuous_training.monitoring.drift import PREDICTIONS
 from continuous_training.monitoring.examination import Examiner
@@ -27,6 +26,7 @@ from continuous_training.monitoring.state import State
 from continuous_training.registry import connection, model_versions
 from continuous_training.replay import stages, workspace
 from continuous_training.replay.months import following
+from continuous_training.settings import load_settings, time_windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,26 +45,26 @@ BEGIN, END = datetime(2013, 1, 1), datetime(2014, 1, 1)  # of the data
 class Looked:
     """What the monitor said of some weeks, those apart that had too few rows."""
 
-    said: list[Examination]
+    message: list[Examination]
 
     def over(self) -> int:
         """Count the weeks in which any column lay over its limit: what `false_alarms` is about."""
-        return sum(any(one.ratio >= 1 for one in week.drifts if one.name != PREDICTIONS) for week in self.said)
+        return sum(any(one.ratio >= 1 for one in week.drifts if one.name != PREDICTIONS) for week in self.message)
 
     def predictions(self) -> int:
         """Count the weeks in which the predictions did."""
-        return sum(any(one.ratio >= 1 for one in week.drifts if one.name == PREDICTIONS) for week in self.said)
+        return sum(any(one.ratio >= 1 for one in week.drifts if one.name == PREDICTIONS) for week in self.message)
 
     def verdicts(self, *verdicts: str) -> int:
         """Count the weeks with one of these verdicts."""
-        return sum(week.decision.verdict in verdicts for week in self.said)
+        return sum(week.decision.verdict in verdicts for week in self.message)
 
     def share(self, count: int) -> str:
         """Write a share of the weeks with its exact binomial interval."""
-        if not self.said:
+        if not self.message:
             return "no weeks"
-        sure = binomtest(count, len(self.said)).proportion_ci(0.95, method="exact")
-        return f"{count} of {len(self.said)}: {count / len(self.said):.0%} ({sure.low:.0%} to {sure.high:.0%})"
+        sure = binomtest(count, len(self.message)).proportion_ci(0.95, method="exact")
+        return f"{count} of {len(self.message)}: {count / len(self.message):.0%} ({sure.low:.0%} to {sure.high:.0%})"
 
 
 def champion(client: MlflowClient, as_of: datetime) -> model_versions.Version:
@@ -74,7 +74,7 @@ def champion(client: MlflowClient, as_of: datetime) -> model_versions.Version:
         made = stages.run(as_of, lambda _: nullcontext(), name=f"{as_of:%Y-%m-%d}", reason="weeks of the monitor")
         found = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
         if found is None:
-            raise SystemExit(f"there is no champion of {as_of:%Y-%m-%d}: {made.said}")
+            raise SystemExit(f"there is no champion of {as_of:%Y-%m-%d}: {made.message}")
     return found
 
 
@@ -102,7 +102,7 @@ def after(since: datetime) -> Iterator[datetime]:
 
 def tell(as_of: datetime, learnt: Looked, later: Looked, nominal: float) -> None:
     """Print what was found for one champion."""
-    asked = next((week.as_of for week in later.said if week.decision.verdict == "retrain"), None)
+    asked = next((week.as_of for week in later.message if week.decision.verdict == "retrain"), None)
     schedule = following(as_of.replace(day=1))
     when = f"{asked:%Y-%m-%d}, {(schedule - asked).days:+d} days before the schedule" if asked else "never"
     print(f"champion as of {as_of:%Y-%m-%d}")
@@ -113,8 +113,8 @@ def tell(as_of: datetime, learnt: Looked, later: Looked, nominal: float) -> None
     print(f"  after promotion, retrain                      {later.share(later.verdicts('retrain'))}")
     print(f"  after promotion, first asks                   {when} ({schedule:%Y-%m-%d})")
     for period, weeks in (("within", learnt), ("after", later)):
-        for week in weeks.said:
-            print(f"  {period:<6} {week.as_of:%Y-%m-%d}  {week.decision.verdict:<7}  {week.decision.said}")
+        for week in weeks.message:
+            print(f"  {period:<6} {week.as_of:%Y-%m-%d}  {week.decision.verdict:<7}  {week.decision.message}")
     print(flush=True)
 
 
@@ -126,13 +126,13 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    given = settings.load(MODEL)
+    given = load_settings(MODEL)
     url = workspace.absolute(given.warehouse_url)
     for as_of in asked.as_of or [datetime(2013, month, 1) for month in (4, 7, 10)]:
         with workspace.entered(MODEL, f"weeks-{as_of:%Y-%m-%d}", url, fresh=False):
             client = connection.open_client()
             version = champion(client, as_of)
-            _, trained_until, _ = settings.windows(given.data, as_of)
+            _, trained_until, _ = time_windows(given.data, as_of)
             learnt = look(client, given, version, before(trained_until - timedelta(days=asked.shift)))
             tell(as_of, learnt, look(client, given, version, after(as_of)), given.monitor.false_alarms)
 

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import requests
 
-from continuous_training import settings
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions
+from continuous_training.settings import STATE, load_settings
 from continuous_training.versions import golden_predictions, loading
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _running(name: str, command: Callable[[int], list[str]], body: Path) -> Iter
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/invocations"
-    shutil.rmtree(settings.STATE / "serving", ignore_errors=True)  # or ours would start from its own copy
+    shutil.rmtree(STATE / "serving", ignore_errors=True)  # or ours would start from its own copy
     began = time.monotonic()
     found = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -160,15 +160,15 @@ def _load(url: str, folder: Path, body: Path, count: int, seconds: int) -> dict[
     script = folder / "load.lua"
     script.write_text(LUA.format(body=body))
     command = ["wrk", "-t1", f"-c{CONNECTIONS[count]}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return json.loads(said.strip().splitlines()[-1])
+    message = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(message.strip().splitlines()[-1])
 
 
 def _bare(champion: model_versions.Version, model: str, rows: dict[str, Any]) -> dict[int, float]:
     """Return how many calls a second the model itself answers, in one process, for so many rows."""
     import pandas as pd
 
-    estimator = loading.load(champion.uri, settings.load(model).model.trusted_types)
+    estimator = loading.load(champion.uri, load_settings(model).model.trusted_types)
     floor = {}
     for count in CONNECTIONS:
         frame = pd.DataFrame((rows["data"] * count)[:count], columns=rows["columns"])

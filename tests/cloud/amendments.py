@@ -98,8 +98,8 @@ class Amendments:
         if answer.status != 200:
             return answer
         path = self.consoles.get(instance)
-        said = path.read_bytes()[-CONSOLE:] if path and path.exists() else b""
-        output = f"<output>{base64.b64encode(said).decode()}</output>"
+        message = path.read_bytes()[-CONSOLE:] if path and path.exists() else b""
+        output = f"<output>{base64.b64encode(message).decode()}</output>"
         return Answer(
             200, answer.headers, re.sub(rb"<output>.*</output>", output.encode(), answer.body, flags=re.DOTALL)
         )

@@ -85,10 +85,10 @@ def _document(policy: Any) -> Document:
 
 
 def _unauthorized(call: Call, caller: Caller, permission: Permission) -> Refusal:
-    said = f"User: {caller.arn} is not authorized to perform: {permission}"
+    message = f"User: {caller.arn} is not authorized to perform: {permission}"
     match protocol(call.service):
         case "ec2":
-            return Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {said}", 403)
+            return Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {message}", 403)
         case "json":
-            return Refusal("AccessDeniedException", said, 400)
-    return Refusal("AccessDenied", said, 403)
+            return Refusal("AccessDeniedException", message, 400)
+    return Refusal("AccessDenied", message, 403)

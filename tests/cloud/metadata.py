@@ -110,8 +110,8 @@ def _requests(
             self._answer(404) if found is None else self._answer(200, found)
 
         def do_POST(self) -> None:
-            said = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-            wrong = power(said.split()) if self.path == POWER else f"there is no {self.path}\n"
+            message = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            wrong = power(message.split()) if self.path == POWER else f"there is no {self.path}\n"
             self._answer(400, wrong) if wrong else self._answer(200)
 
         def _answer(self, status: int, body: str = "") -> None:

@@ -21,13 +21,13 @@ from cloud.call import Call
 from cloud.errors import Refusal
 from cloud.machine import Machines
 from conftest import ROOT, wait_until
-from continuous_training import settings
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import bake_ami, baking, images
 from continuous_training.compute.ec2.aws import tagged
 from continuous_training.compute.ec2.place import PROJECT
 from continuous_training.documents import Run, Snapshot
 from continuous_training.errors import UserError
+from continuous_training.settings import load_settings
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -134,11 +134,11 @@ class TestBaking:
         run, _ = prepare(monkeypatch)
         with Machines(account.aws, project / "machines", ROOT / ".venv"):
             baking = start(project)
-            said, told = baking.communicate(timeout=LIMIT)
+            message, told = baking.communicate(timeout=LIMIT)
         assert baking.returncode == 0, told
         assert "Fitting Pipeline on" in told
         (image,) = account.images()
-        assert json.loads(said) == {"id": image["ImageId"], "lock": run.lock, "removed": []}
+        assert json.loads(message) == {"id": image["ImageId"], "lock": run.lock, "removed": []}
         expected = {"ct:project": PROJECT, "ct:lock": run.lock, "ct:commit": run.commit, "Name": image["Name"]}
         assert tagged(image) == expected
         assert [tagged(snapshot) for snapshot in account.snapshots()] == [expected]
@@ -158,7 +158,7 @@ class TestBaking:
         run, taken = prepare(monkeypatch)
         with Machines(account.aws, project / "machines", ROOT / ".venv"):  # noqa: SIM117 - the machines outlive it
             with pytest.raises(UserError, match=r"there is no new image: training failed on i-\w+ with exit code 1"):
-                bake_ami.bake(api.Aws(), run, settings.load("toy"), taken)
+                bake_ami.bake(api.Aws(), run, load_settings("toy"), taken)
         assert "a_package_that_the_lock_forgot" in caplog.text
         assert account.images() == account.snapshots() == account.aws.leftovers() == []
 
@@ -224,7 +224,7 @@ class TestRows:
         rows["late"] = rows["id"] == 1234
         store(rows)
         taken = Pipeline(monkeypatch).snapshot()
-        few = bake_ami._few(taken.train, 100, settings.load("toy"), workspace)
+        few = bake_ami._few(taken.train, 100, load_settings("toy"), workspace)
         found = duckdb.read_parquet(str(few)).df()
         assert 90 <= len(found) <= 101
         assert found["late"].sum() == 1

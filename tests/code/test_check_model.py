@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from continuous_training import settings
+from continuous_training.data.snapshots import read_snapshot
 from continuous_training.errors import UserError
-from continuous_training.stages import check_model, snapshot
+from continuous_training.settings import load_settings
+from continuous_training.stages import check_model
 from pipeline import Pipeline
 from toy import change
 
@@ -91,9 +92,9 @@ def test_each_behaviour_is_a_check_in_words_and_a_failed_one_says_why(trained: P
         "a feature is asked for [no_such_thing]": False,
         "y decides": False,
     }
-    assert found["a feature is asked for [no_such_thing]"].said == "no_such_thing is not"
-    assert found["y decides"].said.startswith("assert ")
-    assert "\n" not in found["y decides"].said
+    assert found["a feature is asked for [no_such_thing]"].message == "no_such_thing is not"
+    assert found["y decides"].message.startswith("assert ")
+    assert "\n" not in found["y decides"].message
     assert "no_such_thing is not" in check_model.JUNIT.read_text()
 
 
@@ -105,7 +106,7 @@ def test_a_model_without_behaviour_tests_is_told_which_file_to_write(
 
 
 @pytest.mark.parametrize(
-    ("tests", "said"),
+    ("tests", "message"),
     [
         ("", "holds no test"),
         ("def test_it_is_python(:", "cannot be run, pytest ended with 2"),
@@ -115,10 +116,10 @@ def test_a_model_without_behaviour_tests_is_told_which_file_to_write(
     ids=["no test", "a broken file", "a broken fixture", "only skipped tests"],
 )
 def test_tests_that_ask_nothing_end_the_run_instead_of_judging(
-    trained: Pipeline, write: Write, tests: str, said: str
+    trained: Pipeline, write: Write, tests: str, message: str
 ) -> None:
     write(tests)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         checks(trained)
 
 
@@ -145,7 +146,7 @@ def test_a_candidate_that_is_not_to_be_trusted_is_asked_nothing(trained: Pipelin
 class TestRows:
     def test_they_are_spread_over_the_whole_window_and_always_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
-        fresh = snapshot.read(run.snapshot().fresh.path, run.given.data)
+        fresh = read_snapshot(run.snapshot().fresh.path, run.given.data)
         monkeypatch.setattr(check_model, "ROWS", 56)
         chosen = check_model.spread(fresh, run.given.data)
         days = fresh.loc[chosen.index, "seen"].dt.date.value_counts()
@@ -153,7 +154,7 @@ class TestRows:
         pd.testing.assert_frame_equal(check_model.spread(fresh, run.given.data), chosen)
 
     def test_they_hold_the_features_alone_in_the_order_of_the_key(self) -> None:
-        data = settings.load("toy").data
+        data = load_settings("toy").data
         random = np.random.default_rng(4)
         fresh = pd.DataFrame({"id": range(9), "seen": random.permutation(9), "late": True, "x": range(9), "y": 1.0})
         chosen = check_model.spread(fresh.assign(shade="red"), data)

@@ -108,7 +108,7 @@ def until(what: Callable[[], Any]) -> Any:
     return found
 
 
-def said(aws: Aws, machines: Machines, instance: str, words: str) -> str:
+def message(aws: Aws, machines: Machines, instance: str, words: str) -> str:
     """Wait until a machine has printed these words; return all that it has printed."""
     until(lambda: instance in aws.consoles and words in machines.console(instance))
     return machines.console(instance)
@@ -127,7 +127,7 @@ s3 --fail -o got "$s3/given/to%20it%3Dyes"
 s3 --fail -T got "$s3/said/by/$(meta instance-id)"
 echo uploaded"""
     instance = launch(aws, script)
-    said(aws, machines, instance, "uploaded")
+    message(aws, machines, instance, "uploaded")
     assert aws.client("s3").get_object(Bucket=aws.bucket, Key=f"said/by/{instance}")["Body"].read() == b"words"
     assert [call.caller for call in aws.faults.made("s3", "PutObject")] == [instance]
     assert aws.gate.denied == []
@@ -181,7 +181,7 @@ def test_a_machine_inherits_nothing_of_what_its_launcher_knows(
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_URI", "CT_BUCKET"):
         monkeypatch.setenv(name, "of the launcher")
     instance = launch(aws, "env; echo end of env")
-    text = said(aws, machines, instance, "end of env")
+    text = message(aws, machines, instance, "end of env")
     assert "of the launcher" not in text
     found = set(re.findall(r"^((?:AWS|MLFLOW|CT)_\w+)=", text, re.MULTILINE))
     assert found == {"AWS_EC2_METADATA_SERVICE_ENDPOINT", "CT_ROOT"}
@@ -189,7 +189,7 @@ def test_a_machine_inherits_nothing_of_what_its_launcher_knows(
 
 def test_version_1_of_the_metadata_service_is_refused(aws: Aws, machines: Machines) -> None:
     instance = launch(aws, "curl -sS -o /dev/null -w 'status %{http_code}' $imds/latest/meta-data/instance-id")
-    assert said(aws, machines, instance, "status 401") == "status 401"
+    assert message(aws, machines, instance, "status 401") == "status 401"
 
 
 def test_an_instance_that_does_not_boot_runs_nothing(aws: Aws, machines: Machines) -> None:

@@ -96,7 +96,7 @@ class TestCompare:
         change("C: 1.0", "C: 1.0e-9")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert "roc_auc is worse" in verdict.said or "is not surely better" in verdict.said
+        assert "roc_auc is worse" in verdict.message or "is not surely better" in verdict.message
 
     def test_an_equal_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
         standing("sound")
@@ -108,9 +108,9 @@ class TestCompare:
     def test_a_better_candidate_is_promoted(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
         standing("poor")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
-        assert verdict.decision == "promote", verdict.said
+        assert verdict.decision == "promote", verdict.message
         assert verdict.metrics[0].difference[0] > 0
-        assert verdict.said.startswith("the candidate's roc_auc is better")
+        assert verdict.message.startswith("the candidate's roc_auc is better")
 
     def test_a_champion_that_has_seen_the_fresh_rows_cannot_be_compared_with(
         self, monkeypatch: pytest.MonkeyPatch
@@ -118,7 +118,7 @@ class TestCompare:
         Pipeline(monkeypatch, AS_OF=LATER).promote(judged=False)
         verdict = Pipeline(monkeypatch, AS_OF="2020-02-20").compare()
         assert verdict.decision == "reject"
-        assert "it may have seen some of them: choose a later AS_OF" in verdict.said
+        assert "it may have seen some of them: choose a later AS_OF" in verdict.message
 
     def test_a_champion_that_cannot_be_loaded_is_not_taken_for_none(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path
@@ -145,7 +145,7 @@ class TestCompare:
         run = Pipeline(monkeypatch)
         verdict = run.compare()
         kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run.candidate.run_id}/verdict.json"))
-        assert kept["rules"][0]["said"] == verdict.rules[0].said
+        assert kept["rules"][0]["message"] == verdict.rules[0].message
 
 
 class TestRules:
@@ -157,17 +157,17 @@ class TestRules:
         standing("sound")
         ask("non_inferior: 0.02")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
-        assert verdict.decision == "promote", verdict.said
+        assert verdict.decision == "promote", verdict.message
         assert rule(verdict, "roc_auc improves").limit == -0.02
 
     def test_a_failed_behaviour_test_rejects_the_best_of_candidates(
         self, monkeypatch: pytest.MonkeyPatch, standing: Standing
     ) -> None:
         standing("poor")
-        failed = Check(name="a larger x is likelier late", passed=False, said="assert 0.3 > 0.5")
+        failed = Check(name="a larger x is likelier late", passed=False, message="assert 0.3 > 0.5")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare(failed)
         assert verdict.decision == "reject"
-        assert verdict.said == "a larger x is likelier late: assert 0.3 > 0.5"
+        assert verdict.message == "a larger x is likelier late: assert 0.3 > 0.5"
 
     def test_a_guardrail_rejects_what_may_worsen_another_metric(
         self, monkeypatch: pytest.MonkeyPatch, standing: Standing
@@ -205,7 +205,7 @@ class TestRules:
         change("y: {type: number, feature: false,", "y: {type: number,")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert verdict.said == "servers are not sent y today: name it in compare.new_inputs once clients send it"
+        assert verdict.message == "servers are not sent y today: name it in compare.new_inputs once clients send it"
         ask("new_inputs: [y]")
         assert Pipeline(monkeypatch, AS_OF=LATER, FORCE="true").compare().decision == "promote"
 
@@ -217,7 +217,7 @@ class TestRules:
         change("shade, x, y, late", "shade, x, late")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert verdict.said.startswith("the champion asks for y, which the query does not return any more")
+        assert verdict.message.startswith("the champion asks for y, which the query does not return any more")
         assert verdict.metrics == []
 
     def test_fresh_rows_of_one_class_judge_nothing(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
@@ -228,7 +228,7 @@ class TestRules:
         fresh.to_parquet(later.taken.fresh.path)
         verdict = later.compare()
         assert verdict.decision == "reject"
-        assert verdict.said == "the fresh rows are all of one class: nothing can be judged by them"
+        assert verdict.message == "the fresh rows are all of one class: nothing can be judged by them"
 
     def test_too_few_rows_for_the_confidence_judge_nothing(
         self, monkeypatch: pytest.MonkeyPatch, standing: Standing
@@ -237,7 +237,7 @@ class TestRules:
         change("resamples: 200", "resamples: 10000\n  confidence: 0.999")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert "99.9% confidence needs 2000" in verdict.said
+        assert "99.9% confidence needs 2000" in verdict.message
 
     def test_few_days_are_few_cases_however_many_rows_they_have(
         self, monkeypatch: pytest.MonkeyPatch, standing: Standing
@@ -245,7 +245,7 @@ class TestRules:
         standing("poor")
         ask("resample_by: day")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
-        assert verdict.said == "14 days to judge by; 95% confidence needs 40"
+        assert verdict.message == "14 days to judge by; 95% confidence needs 40"
         assert not {one.name: one.passed for one in Pipeline(monkeypatch, AS_OF=LATER).checks()}["cases to judge by"]
 
     def test_limits_of_calibration_time_and_size_are_kept(
@@ -283,7 +283,7 @@ class TestRules:
 
     def test_the_verdict_is_said_in_words(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
         standing("sound")
-        said = Pipeline(monkeypatch, AS_OF=LATER).compare().in_words.splitlines()
-        assert said[0] == "Verdict: reject"
-        assert said[1].startswith("roc_auc              candidate 0.")
-        assert any(line.startswith("✗ the candidate's roc_auc is not surely better") for line in said)
+        message = Pipeline(monkeypatch, AS_OF=LATER).compare().in_words.splitlines()
+        assert message[0] == "Verdict: reject"
+        assert message[1].startswith("roc_auc              candidate 0.")
+        assert any(line.startswith("✗ the candidate's roc_auc is not surely better") for line in message)

@@ -271,9 +271,9 @@ class TestPlace:
     def test_every_missing_variable_is_named_with_its_meaning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("CT_BUCKET")
         monkeypatch.setenv("CT_INSTANCE_PROFILE", "  ")
-        with pytest.raises(UserError) as said:
+        with pytest.raises(UserError) as message:
             Place.find()
-        named = [name for name in NEEDED if f"{name} ({NEEDED[name]})" in str(said.value)]
+        named = [name for name in NEEDED if f"{name} ({NEEDED[name]})" in str(message.value)]
         assert named == ["CT_BUCKET", "CT_INSTANCE_PROFILE"]
 
     @pytest.mark.parametrize("uri", ["", "sqlite:///mlflow.db", "file:///srv/mlflow", "databricks"])
@@ -286,9 +286,9 @@ class TestPlace:
 
     def test_a_password_in_its_address_is_refused_and_not_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:sesame@mlflow.example.org")
-        with pytest.raises(UserError, match="has a password in it") as said:
+        with pytest.raises(UserError, match="has a password in it") as message:
             tracking_uri()
-        assert "sesame" not in str(said.value)
+        assert "sesame" not in str(message.value)
 
 
 class TestBundle:

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from conftest import ROOT
-from continuous_training import settings
 from continuous_training.compute import local
 from continuous_training.errors import UserError
 from continuous_training.registry import runs
+from continuous_training.settings import Model, load_settings
 from continuous_training.stages import fit, train
 from continuous_training.versions import loading
 from pipeline import Pipeline
@@ -256,17 +256,17 @@ class TestFailure:
 @pytest.mark.usefixtures("workspace")
 class TestGrid:
     @pytest.mark.parametrize(
-        ("grid", "said"),
+        ("grid", "message"),
         [
             ("{C: []}", "model.grid.C: List should have at least 1 item"),
             ("{C: 1.0}", "model.grid.C: Input should be a valid list"),
             ("{day: [2020-01-01]}", "model.grid.day.0: input was not a valid JSON value"),
         ],
     )
-    def test_one_that_cannot_be_tried_is_refused(self, grid: str, said: str) -> None:
+    def test_one_that_cannot_be_tried_is_refused(self, grid: str, message: str) -> None:
         try_out(grid)
-        with pytest.raises(UserError, match=said):
-            settings.load("toy")
+        with pytest.raises(UserError, match=message):
+            load_settings("toy")
 
 
 @given(
@@ -275,7 +275,7 @@ class TestGrid:
     )
 )
 def test_the_trials_are_all_combinations_once(grid: dict[str, list[Any]]) -> None:
-    trials = settings.Model(task="regression", grid=grid).trials
+    trials = Model(task="regression", grid=grid).trials
     assert len({json.dumps(trial) for trial in trials}) == len(trials) == math.prod(map(len, grid.values()))
     assert all(trial.keys() == grid.keys() for trial in trials)
     assert all(value in grid[name] for trial in trials for name, value in trial.items())

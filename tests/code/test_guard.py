@@ -102,7 +102,7 @@ class TestTokens:
         assert compared == list(known.digests)
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             (ALICE, "entry 1 of SERVING_TOKENS has no name"),
             (f":{ALICE}", "entry 1 of SERVING_TOKENS has no name"),
@@ -118,8 +118,8 @@ class TestTokens:
             (f"{BOTH},carol:{BOB}", "entry 3 of SERVING_TOKENS has the same token as entry 2"),
         ],
     )
-    def test_what_is_wrong_with_an_entry_is_said_by_its_position(self, text: str, said: str) -> None:
-        with pytest.raises(UserError, match=re.escape(said)):
+    def test_what_is_wrong_with_an_entry_is_said_by_its_position(self, text: str, message: str) -> None:
+        with pytest.raises(UserError, match=re.escape(message)):
             Tokens.parse(text)
 
     @given(text=st.text() | st.lists(st.text(":,aA1é\ud800 ")).map("token-".join))
@@ -133,8 +133,8 @@ class TestTokens:
     ) -> None:
         with pytest.raises(UserError) as caught:
             Tokens.parse(written(mistake(pairs)))
-        said = "".join(traceback.format_exception(caught.value))
-        assert not [token for _, token in pairs if token in said]
+        message = "".join(traceback.format_exception(caught.value))
+        assert not [token for _, token in pairs if token in message]
 
     @given(pairs=clients)
     def test_no_token_is_kept(self, pairs: list[tuple[str, str]]) -> None:
@@ -262,8 +262,8 @@ class TestRateLimit:
             assert each.stdout is not None
             assert each.stdout.readline() == "ready\n"
         with ThreadPoolExecutor(len(workers)) as together:
-            said = list(together.map(lambda each: each.communicate("go\n", timeout=60)[0], workers))
-        taken = [moment for one in said for moment in json.loads(one)]
+            message = list(together.map(lambda each: each.communicate("go\n", timeout=60)[0], workers))
+        taken = [moment for one in message for moment in json.loads(one)]
         assert len(taken) >= 20
         check_every_window(taken, 100, 20)
         assert RateLimit(slots, ["alice", "bob"], 100, 20).take("bob") == 0

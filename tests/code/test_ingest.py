@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from continuous_training import environments, settings
+from continuous_training import environments
 from continuous_training.data.ingestion import destination, source, syncing
 from continuous_training.errors import UsageError, UserError
+from continuous_training.settings import load_settings
 from continuous_training.stages import test as tests
 
 Write = Callable[..., None]
@@ -23,8 +24,8 @@ def write(workspace: Path) -> Write:  # noqa: ARG001 - it is where the source is
     """What writes jenkins/ingest/shop.yaml."""
     source.FOLDER.mkdir(parents=True)
 
-    def write(**said: object) -> None:
-        whole = {"connector": "source-shop", "streams": {"orders": {}}} | said
+    def write(**message: object) -> None:
+        whole = {"connector": "source-shop", "streams": {"orders": {}}} | message
         (source.FOLDER / "shop.yaml").write_text(yaml.safe_dump(whole))
 
     return write
@@ -51,15 +52,15 @@ def test_a_path_is_no_source(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("message", "problem"),
     [
         ({"streams": {}}, "streams: .* at least 1 item"),
         ({"stream": "orders"}, "stream: Extra inputs are not permitted"),
         ({"streams": {"orders": {"keys": ["id"]}}}, r"streams\.orders\.keys: Extra inputs are not permitted"),
     ],
 )
-def test_a_mistake_in_the_file_is_named_in_one_line(write: Write, said: dict[str, object], problem: str) -> None:
-    write(**said)
+def test_a_mistake_in_the_file_is_named_in_one_line(write: Write, message: dict[str, object], problem: str) -> None:
+    write(**message)
     with pytest.raises(UserError, match=f"jenkins/ingest/shop.yaml: {problem}") as found:
         source.load("shop")
     assert "\n" not in str(found.value)
@@ -79,13 +80,13 @@ def test_secrets_are_taken_from_the_environment_wherever_they_stand(
 def test_a_secret_that_is_not_set_is_asked_for_by_its_name(write: Write) -> None:
     write(config={"password": "secret_reference::SHOP_PASSWORD"})
     with pytest.raises(UserError, match="source-shop wants SHOP_PASSWORD: set it in the environment"):
-        syncing.sync("shop", settings.load("toy"))
+        syncing.sync("shop", load_settings("toy"))
 
 
 def test_a_connector_that_is_not_there_is_named(write: Write) -> None:
     write()
     with pytest.raises(UserError, match="there is no executable source-shop: install it"):
-        syncing.sync("shop", settings.load("toy"))
+        syncing.sync("shop", load_settings("toy"))
 
 
 def test_a_source_is_synced_once_at_a_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def test_a_source_is_synced_once_at_a_time(write: Write, monkeypatch: pytest.Mon
     with (syncing.WORK / "shop.turn").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="shop is being synced already"):
-            syncing.sync("shop", settings.load("toy"))
+            syncing.sync("shop", load_settings("toy"))
 
 
 def test_what_is_said_ends_with_the_number_of_rows() -> None:

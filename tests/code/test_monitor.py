@@ -15,12 +15,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import asked
-from continuous_training import http_client, settings
+from continuous_training import http_client
 from continuous_training.monitoring import examination, history, page, reference, state
 from continuous_training.monitoring.examination import Examination, Examiner
 from continuous_training.registry import model_versions
 from continuous_training.serving import journal, questions
 from continuous_training.serving.predictions import PredictionsLog
+from continuous_training.settings import STATE, Column, load_settings
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from server import free_port
@@ -57,13 +58,13 @@ def examine(
     champion: Pipeline, source: Any = "log", url: str = "none", as_of: datetime = AS_OF, **limits: Any
 ) -> Examination:
     """Examine the champion, with other limits than those of training.yaml if they are given."""
-    given = settings.load("toy")
+    given = load_settings("toy")
     given = given.model_copy(update={"monitor": given.monitor.model_copy(update=limits)})
     return Examiner(champion.client, "toy", given, source, as_of).examine(url, "2020-03-20")
 
 
-def said(found: Examination, kind: str) -> str:
-    return "; ".join(one.said for one in found.findings if one.kind == kind)
+def message(found: Examination, kind: str) -> str:
+    return "; ".join(one.message for one in found.findings if one.kind == kind)
 
 
 @contextmanager
@@ -81,7 +82,7 @@ class TestWhatFollows:
         asked.log(asked.rows())
         found = examine(champion)
         assert found.decision.verdict == "none", found.in_words
-        assert found.decision.said.startswith("no drift in 3 columns; the live roc_auc is 0.8")
+        assert found.decision.message.startswith("no drift in 3 columns; the live roc_auc is 0.8")
         assert found.asking is None
         assert (found.rows, found.findings) == (1200, [])
 
@@ -90,7 +91,7 @@ class TestWhatFollows:
         found = examine(champion)
         assert found.decision.verdict == "retrain"
         assert found.decision.cause == "the predictions and x moved"
-        assert found.decision.said.startswith("x moved (1 of 3 columns), and so did the predictions; ")
+        assert found.decision.message.startswith("x moved (1 of 3 columns), and so did the predictions; ")
         assert {one.name for one in found.drifts if one.moved} == {"x", "the predictions"}
 
     def test_a_column_that_moves_alone_is_a_warning(self, champion: Pipeline) -> None:
@@ -106,8 +107,8 @@ class TestWhatFollows:
         found = examine(champion)
         assert found.decision.verdict == "retrain"
         assert found.decision.cause == "the live roc_auc fell"
-        assert "the live roc_auc fell from 0.8102 to 0.1" in found.decision.said
-        assert "over 14 days (95% interval 0.1" in found.decision.said
+        assert "the live roc_auc fell from 0.8102 to 0.1" in found.decision.message
+        assert "over 14 days (95% interval 0.1" in found.decision.message
 
     def test_what_was_answered_about_a_row_last_is_what_counts(self, champion: Pipeline) -> None:
         frame = asked.rows()
@@ -123,19 +124,21 @@ class TestWhatFollows:
     ) -> None:
         asked.log(asked.rows())
         found = examine(champion, source, as_of=datetime(2020, 3, 7))
-        assert (found.now, found.decision.said) == (None, "no drift in 3 columns")
-        assert "before the labels are known of 7 days after those that version 1 was judged by" in said(found, "note")
+        assert (found.now, found.decision.message) == (None, "no drift in 3 columns")
+        assert "before the labels are known of 7 days after those that version 1 was judged by" in message(
+            found, "note"
+        )
 
     def test_after_one_week_that_week_is_what_is_known(self, champion: Pipeline) -> None:
         found = examine(champion, "warehouse", as_of=datetime(2020, 3, 8))
         assert found.now
         assert (found.now.rows, len(found.now.windows)) == (280, 1)
-        assert "over 7 days and was" in found.decision.said
+        assert "over 7 days and was" in found.decision.message
 
     def test_without_keys_it_is_said_that_no_labels_can_be_joined(self, champion: Pipeline) -> None:
         asked.log(asked.rows(), keys=False)
         found = examine(champion)
-        assert "no labels can be joined: clients do not send id beside the features" in said(found, "note")
+        assert "no labels can be joined: clients do not send id beside the features" in message(found, "note")
         assert found.decision.verdict == "none"
 
     def test_what_a_deployment_asks_by_itself_is_left_out(self, champion: Pipeline) -> None:
@@ -146,7 +149,7 @@ class TestWhatFollows:
         asked.log(asked.rows(count=120, shift=5))
         found = examine(champion)
         assert found.decision.verdict == "not enough data"
-        assert found.decision.said == "120 rows, and 200 are needed"
+        assert found.decision.message == "120 rows, and 200 are needed"
 
     def test_all_of_it_is_kept_and_its_history_too(self, champion: Pipeline) -> None:
         asked.log(asked.rows())
@@ -183,8 +186,8 @@ class TestWarehouse:
         frame["y"] = "far"
         with warehouse_of(frame):
             found = examine(champion, "warehouse")
-        assert "«y» is of type string now, not a number" in said(found, "odd")
-        assert "version 1 cannot answer for the newest rows" in said(found, "odd")
+        assert "«y» is of type string now, not a number" in message(found, "odd")
+        assert "version 1 cannot answer for the newest rows" in message(found, "odd")
         assert found.decision.verdict == "warn"
 
     def test_a_warehouse_that_is_not_there_is_a_fault(
@@ -197,7 +200,7 @@ class TestWarehouse:
     def test_a_day_in_the_future_is_said(self, champion: Pipeline) -> None:
         made = examination.of(champion.client, "toy", "warehouse", "2199-01-01")
         found = made.examine("none", "2199-01-01")
-        assert "AS_OF=2199-01-01 00:00 lies in the future" in said(found, "odd")
+        assert "AS_OF=2199-01-01 00:00 lies in the future" in message(found, "odd")
         assert found.decision.verdict == "not enough data"
 
 
@@ -265,17 +268,17 @@ class TestBadInput:
         finally:
             champion.client.set_registered_model_alias("toy", model_versions.CHAMPION, "1")
         assert (found.decision.verdict, found.model_version) == ("not enough data", None)
-        assert "toy has no champion" in said(found, "note")
+        assert "toy has no champion" in message(found, "note")
 
     def test_no_reference(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reference, "FOLDER", "nowhere")
         found = examine(champion)
         assert found.decision.verdict == "not enough data"
-        assert "version 1 has no reference" in said(found, "note")
+        assert "version 1 has no reference" in message(found, "note")
 
     def test_an_empty_log(self, champion: Pipeline) -> None:
         found = examine(champion)
-        assert (found.decision.verdict, found.decision.said) == ("not enough data", "the predictions log is empty")
+        assert (found.decision.verdict, found.decision.message) == ("not enough data", "the predictions log is empty")
 
     def test_a_log_that_nobody_keeps(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CT_PREDICTIONS", "none")
@@ -293,39 +296,39 @@ class TestBadInput:
     def test_a_column_that_has_disappeared(self, champion: Pipeline) -> None:
         asked.log(asked.rows().drop(columns="y"))
         found = examine(champion)
-        assert said(found, "odd") == "«y» has disappeared: no row has such a column"
+        assert message(found, "odd") == "«y» has disappeared: no row has such a column"
         assert found.decision.verdict == "warn"
 
     def test_a_column_that_is_kept_from_the_log_has_not_disappeared(self, champion: Pipeline) -> None:
         asked.log(asked.rows().drop(columns="y"))
-        given = settings.load("toy")
+        given = load_settings("toy")
         given = given.model_copy(update={"serving": given.serving.model_copy(update={"redacted": ("y",)})})
         found = Examiner(champion.client, "toy", given, "log", AS_OF).examine("none", None)
-        assert said(found, "odd") == ""
-        assert "y cannot be examined: serving.redacted keeps it from the log" in said(found, "note")
+        assert message(found, "odd") == ""
+        assert "y cannot be examined: serving.redacted keeps it from the log" in message(found, "note")
 
     def test_a_column_that_training_yaml_has_and_the_champion_never_learnt_has_not_disappeared(
         self, champion: Pipeline
     ) -> None:
         asked.log(asked.rows())
-        given = settings.load("toy")
-        columns = given.data.columns | {"z": settings.Column(type="number")}
+        given = load_settings("toy")
+        columns = given.data.columns | {"z": Column(type="number")}
         given = given.model_copy(update={"data": given.data.model_copy(update={"columns": columns})})
         found = Examiner(champion.client, "toy", given, "log", AS_OF).examine("none", None)
-        assert (found.decision.verdict, said(found, "odd")) == ("none", "")
+        assert (found.decision.verdict, message(found, "odd")) == ("none", "")
 
     def test_a_number_without_end_is_no_number(self, champion: Pipeline) -> None:
         frame = asked.rows()
         frame.loc[:299, "y"] = np.inf
         asked.log(frame)
-        assert "«y» is no number in 25% of the rows" in said(examine(champion), "odd")
+        assert "«y» is no number in 25% of the rows" in message(examine(champion), "odd")
 
     def test_a_column_that_has_no_values(self, champion: Pipeline) -> None:
         frame = asked.rows()
         frame["y"] = None
         asked.log(frame)
         found = examine(champion)
-        assert said(found, "odd") == "«y» has no value in any row"
+        assert message(found, "odd") == "«y» has no value in any row"
         assert "y" not in {one.name for one in found.drifts}
 
     def test_a_column_whose_type_has_changed(self, champion: Pipeline) -> None:
@@ -333,14 +336,14 @@ class TestBadInput:
         frame["y"] = frame["y"].astype(object)
         frame.loc[:599, "y"] = "far"
         asked.log(frame)
-        assert "«y» is no number in 50% of the rows" in said(examine(champion), "odd")
+        assert "«y» is no number in 50% of the rows" in message(examine(champion), "odd")
 
     def test_categories_that_were_never_learnt(self, champion: Pipeline) -> None:
         frame = asked.rows()
         frame.loc[:299, "shade"] = "mauve"
         asked.log(frame)
         found = examine(champion)
-        assert "«shade» has a value that was never learnt in 25% of the rows" in said(found, "odd")
+        assert "«shade» has a value that was never learnt in 25% of the rows" in message(found, "odd")
         assert "shade" in {one.name for one in found.drifts if one.moved}
 
     def test_values_out_of_their_range_and_nulls_beyond_what_is_allowed(self, champion: Pipeline) -> None:
@@ -348,7 +351,7 @@ class TestBadInput:
         frame.loc[:299, "x"] = 11
         frame.loc[:599, "y"] = np.nan
         asked.log(frame)
-        odd = said(examine(champion), "odd")
+        odd = message(examine(champion), "odd")
         assert "«x» is outside of -10.0 to 10.0 in 25% of the rows" in odd
         assert "«y» has no value in 5" in odd
 
@@ -358,14 +361,16 @@ class TestBadInput:
         asked.log(asked.rows(count=200, shift=5), version="7")
         found = examine(champion)
         assert found.rows == 1200
-        assert "left out of the window: 300 of version 2 as shadow, 200 of version 7 as champion" in said(found, "note")
+        assert "left out of the window: 300 of version 2 as shadow, 200 of version 7 as champion" in message(
+            found, "note"
+        )
 
     def test_answers_of_the_future_are_left_out_and_said(self, champion: Pipeline) -> None:
         asked.log(asked.rows())
         asked.log(asked.rows(count=300, shift=5, start=5000), ago=timedelta(days=-2))
         found = examine(champion)
         assert found.rows == 1200
-        assert "300 rows were answered in the future" in said(found, "odd")
+        assert "300 rows were answered in the future" in message(found, "odd")
 
     def test_answers_from_before_the_window_are_left_out(self, champion: Pipeline) -> None:
         asked.log(asked.rows())
@@ -400,7 +405,7 @@ def test_a_log_in_a_bucket_is_read(champion: Pipeline, monkeypatch: pytest.Monke
 def test_rows_that_still_wait_in_a_journal_are_counted_once(champion: Pipeline, tmp_path: Path) -> None:
     asked.log(asked.rows())
     [moved] = (tmp_path / "predictions").rglob("*.parquet")
-    folder = settings.STATE / "serving" / "journal" / "toy"
+    folder = STATE / "serving" / "journal" / "toy"
     try:
         log = PredictionsLog(str(tmp_path / "unmoved"), "toy", state=folder.parent, count=lambda *_: None)
         log.append(asked.batch(asked.rows(count=300, start=5000)))
@@ -436,7 +441,7 @@ def test_the_reference_is_the_same_however_often_it_is_drawn(champion: Pipeline)
 
 def test_now_is_the_clock_of_the_servers(champion: Pipeline) -> None:
     asked.log(asked.rows())
-    given = settings.load("toy")
+    given = load_settings("toy")
     later = datetime.now(UTC) + timedelta(days=8)
     found = Examiner(champion.client, "toy", given, "log", AS_OF, later).examine("none", None)
     assert found.decision.verdict == "not enough data"

@@ -78,10 +78,10 @@ class TestDecision:
     def test_data_that_cannot_be_trusted_are_a_warning_and_no_reason_to_train(self) -> None:
         found = decide(odd=5)
         assert (found.verdict, found.cause) == ("warn", "")
-        assert "5 columns cannot be trusted" in found.said
+        assert "5 columns cannot be trusted" in found.message
 
     def test_it_is_explained_in_words_with_the_numbers(self) -> None:
-        assert decide("a", "b", METRIC, now=0.58).said == (
+        assert decide("a", "b", METRIC, now=0.58).message == (
             "a and b moved (2 of 8 columns); "
             "the live roc_auc fell from 0.6600 to 0.5800 (95% interval 0.5600 to 0.6000, from 4,000 labels)"
         )
@@ -99,7 +99,7 @@ class TestDecision:
     def test_it_says_whether_the_metric_fell_for_long_or_lately(self, windows: list[float], words: str) -> None:
         then, now = of_weeks([0.63, 0.70, 0.66, 0.65]), of_weeks(windows)
         found = fall(then, now, ALARMS)
-        assert words in decision.decide([], then, now, found, moved={METRIC}, odd=0, limits=LIMITS).said
+        assert words in decision.decide([], then, now, found, moved={METRIC}, odd=0, limits=LIMITS).message
 
     @given(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.floats(0.5, 0.6))
     def test_the_cause_has_no_numbers_in_it_and_is_the_same_whatever_was_measured(
@@ -195,7 +195,7 @@ class TestState:
             def set_model_version_tag(self, name: str, number: str, key: str, value: str) -> None:
                 written[name, number, key] = value
 
-        many = State(said="x" * 500).after({f"column_{number:05}": 2.0 for number in range(1000)}, LIMITS)
+        many = State(message="x" * 500).after({f"column_{number:05}": 2.0 for number in range(1000)}, LIMITS)
         many.write(Client(), Version("toy", "1", "", {}))
         [(place, tag)] = written.items()
         assert len(tag) <= 5000

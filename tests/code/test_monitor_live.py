@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuous_training import settings
 from continuous_training.monitoring import live
 from continuous_training.monitoring.profile import Profile
 from continuous_training.monitoring.reference import Learnt
-from continuous_training.settings import Settings
+from continuous_training.settings import Settings, load_settings
 
 JUDGED_UNTIL = datetime(2020, 2, 29)
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2020, 12, 31))
@@ -21,7 +20,7 @@ moments = st.datetimes(datetime(2020, 1, 1), datetime(2020, 12, 31))
 
 @pytest.fixture(scope="module")
 def flights() -> Settings:
-    return settings.load("flight_delays")
+    return load_settings("flight_delays")
 
 
 def learnt(judged_until: datetime | None = JUDGED_UNTIL) -> Learnt:

@@ -29,7 +29,7 @@ def found(verdict: Any = "retrain", **given: Any) -> Examination:
         "since": NOON - timedelta(days=7),
         "until": NOON,
         "rows": 12345,
-        "decision": Decision(verdict=verdict, cause="x moved", said="x moved (1 of 2 columns)"),
+        "decision": Decision(verdict=verdict, cause="x moved", message="x moved (1 of 2 columns)"),
         "drifts": [
             Drift(
                 name="x",
@@ -81,12 +81,12 @@ def test_every_verdict_has_its_page_without_scripts_and_without_anything_from_el
 
 
 def test_it_says_what_moved_how_far_and_where_the_evidence_is() -> None:
-    said = words(page.render(found(evidence="runs:/7"), []))
-    assert "x moved (1 of 2 columns)." in said
-    assert "x Wasserstein 0.4100 0.2000 yes 1.5% 0%" in said
-    assert "&lt;y&gt; Jensen-Shannon 0.0200 0.1000 no" in said
-    assert "12,345 rows of the predictions log" in said
-    assert "runs:/7" in said
+    message = words(page.render(found(evidence="runs:/7"), []))
+    assert "x moved (1 of 2 columns)." in message
+    assert "x Wasserstein 0.4100 0.2000 yes 1.5% 0%" in message
+    assert "&lt;y&gt; Jensen-Shannon 0.0200 0.1000 no" in message
+    assert "12,345 rows of the predictions log" in message
+    assert "runs:/7" in message
 
 
 def test_it_says_whether_jenkins_was_asked() -> None:
@@ -98,10 +98,10 @@ def test_it_says_whether_jenkins_was_asked() -> None:
 
 
 def test_a_fault_is_the_headline() -> None:
-    broken = found("not enough data", drifts=[], findings=[Finding(kind="fault", said="the log <is> gone")])
-    said = words(page.render(broken, []))
-    assert "The monitor could not do all of its work" in said
-    assert "✗ the log &lt;is&gt; gone" in said
+    broken = found("not enough data", drifts=[], findings=[Finding(kind="fault", message="the log <is> gone")])
+    message = words(page.render(broken, []))
+    assert "The monitor could not do all of its work" in message
+    assert "✗ the log &lt;is&gt; gone" in message
 
 
 def test_the_drawing_marks_a_new_champion_and_breaks_the_line_there() -> None:

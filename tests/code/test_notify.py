@@ -47,8 +47,8 @@ def test_it_says_which_run_ended_how_and_where_to_look() -> None:
 
 
 def test_what_a_branch_is_called_mentions_nobody_and_links_nowhere() -> None:
-    said = notifications.message("FAILURE", "<!channel> & co", {"JOB_NAME": "model/<@U1>", "BUILD_NUMBER": "7"})
-    assert said == "FAILURE: model/&lt;@U1&gt; #7 - &lt;!channel&gt; &amp; co"
+    message = notifications.message("FAILURE", "<!channel> & co", {"JOB_NAME": "model/<@U1>", "BUILD_NUMBER": "7"})
+    assert message == "FAILURE: model/&lt;@U1&gt; #7 - &lt;!channel&gt; &amp; co"
 
 
 def test_the_channel_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:

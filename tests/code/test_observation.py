@@ -169,7 +169,7 @@ class TestLimits:
         assert observation.broken(found, LIMITS, over=True) is None
 
     @pytest.mark.parametrize(
-        ("found", "said"),
+        ("found", "message"),
         [
             (
                 timed([0.01] * 60) + Numbers(failed=20),
@@ -186,8 +186,8 @@ class TestLimits:
         ],
         ids=["errors", "time", "agreement"],
     )
-    def test_what_is_broken_is_told_with_its_number(self, found: Numbers, said: str) -> None:
-        assert observation.broken(found, LIMITS, over=True) == said
+    def test_what_is_broken_is_told_with_its_number(self, found: Numbers, message: str) -> None:
+        assert observation.broken(found, LIMITS, over=True) == message
 
     @pytest.mark.parametrize(
         "found",

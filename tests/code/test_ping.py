@@ -71,10 +71,10 @@ def test_a_wrong_token_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch) ->
     assert "another" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("token", "said"), [("", "WEBHOOK_TOKEN is not set"), ("a b", "WEBHOOK_TOKEN is no token")])
-def test_without_a_token_nobody_is_asked(token: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("token", "message"), [("", "WEBHOOK_TOKEN is not set"), ("a b", "WEBHOOK_TOKEN is no token")])
+def test_without_a_token_nobody_is_asked(token: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_TOKEN", token)
-    with jenkins() as there, pytest.raises(UserError, match=said):
+    with jenkins() as there, pytest.raises(UserError, match=message):
         ping.send(there.url, DRIFTED)
     assert there.asked == 0
 

@@ -172,7 +172,7 @@ class TestRows:
         assert {name: cells[0] for name, cells in rows.columns.items()} == row | {"datetime": "2013-04-01T12:00:00"}
 
     @pytest.mark.parametrize(
-        ("kind", "cell", "said"),
+        ("kind", "cell", "message"),
         [
             ("double", "1.5", "rows.0.a: Input should be a valid number"),
             ("double", True, "rows.0.a: Input should be a valid number"),
@@ -192,8 +192,8 @@ class TestRows:
             ("datetime", "2013-04-01T12:00:00Z", "column «a», row 0: '2013-04-01T12:00:00Z' is not a time"),
         ],
     )
-    def test_a_cell_of_another_type_is_422(self, kind: str, cell: object, said: str) -> None:
-        assert refusal(of([column("a", kind)]), {"rows": [{"a": cell}]}).startswith(said)
+    def test_a_cell_of_another_type_is_422(self, kind: str, cell: object, message: str) -> None:
+        assert refusal(of([column("a", kind)]), {"rows": [{"a": cell}]}).startswith(message)
 
     def test_a_column_that_nobody_asks_for_is_named(self) -> None:
         assert (
@@ -217,7 +217,7 @@ class TestRows:
         assert list(typed.read(json.dumps({"rows": [dict.fromkeys(names, 1)]}).encode()).columns) == names
 
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "message"),
         [
             ([], "the body: Input should be a valid dictionary"),
             ({}, "rows: Field required"),
@@ -232,8 +232,8 @@ class TestRows:
             ),
         ],
     )
-    def test_another_shape_is_422(self, body: object, said: str) -> None:
-        assert refusal(self.TYPED, body).startswith(said)
+    def test_another_shape_is_422(self, body: object, message: str) -> None:
+        assert refusal(self.TYPED, body).startswith(message)
 
     @pytest.mark.parametrize(
         "body", [b"", b"rows", b'{"rows": [NaN]}', b'{"rows": [{"x": 1e400}]}', b"\xff", b"[" * 2000]
@@ -253,9 +253,9 @@ class TestRows:
     @pytest.mark.parametrize("more", [0, 50])
     def test_a_name_is_told_back_in_one_short_line(self, name: str, more: int) -> None:
         body = {"rows": [{"s": "a", "x": 1, name: 1, **{f"more {one}": 1 for one in range(more)}}]}
-        said = refusal(self.TYPED, body)
-        assert said.isprintable()
-        assert len(said) < 200
+        message = refusal(self.TYPED, body)
+        assert message.isprintable()
+        assert len(message) < 200
 
     @pytest.mark.parametrize(
         "body",
@@ -389,8 +389,8 @@ class TestRequests:
         connection.request("POST", path, pieces if chunked else b" " * size, JSON, encode_chunked=chunked)
         response = connection.getresponse()
         assert response.status == 413
-        said = f"the body is larger than {MOST:,} bytes: send fewer rows"
-        assert json.loads(response.read()) == {"error_code": "INVALID_PARAMETER_VALUE", "message": said}
+        message = f"the body is larger than {MOST:,} bytes: send fewer rows"
+        assert json.loads(response.read()) == {"error_code": "INVALID_PARAMETER_VALUE", "message": message}
         connection.request("POST", "/predict", json.dumps({"rows": [ROW]}), JSON)
         assert connection.getresponse().status == 200
         connection.close()

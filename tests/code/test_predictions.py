@@ -115,7 +115,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+def message(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [message for logger, _, message in caplog.record_tuples if logger == journal.__name__]
 
 
@@ -415,14 +415,14 @@ for _ in range(2):
 log.close()
 print(json.dumps({**counts, "answered": 4 * n}))
 """
-        told, said = begin(tmp_path, "w", then).communicate()
+        told, message = begin(tmp_path, "w", then).communicate()
         count = json.loads(told.splitlines()[-1])
         found = ask(tmp_path, "split_part(request_id, '-', 2)::INT AS n, length(inputs.text)", "n")
         assert count["logged"] + count["dropped"] == count["answered"]
         assert len(found) == len(set(ask(tmp_path, "request_id"))) == count["logged"]
         assert found[0] == (1, 500)
         assert found[-1] == (count["answered"] / 4, 500)
-        assert (said.count("are dropped: [Errno 27] File too large"), said.count("are logged again")) == (2, 2)
+        assert (message.count("are dropped: [Errno 27] File too large"), message.count("are logged again")) == (2, 2)
         assert {Path(name).suffix for name in files(tmp_path)} == {".parquet"}
 
 
@@ -441,11 +441,11 @@ class TestTrouble:
             for n in range(3):
                 log.append(a_batch(str(n)))
                 wait_until(lambda n=n: counts["logged"] == n + 1, "the row is written")
-            wait_until(lambda: said(caplog), "it is told")
+            wait_until(lambda: message(caplog), "it is told")
             (tmp_path / "log").unlink()
             wait_until(lambda: len(files(tmp_path / "log")) == 3, "they are moved")
         assert ask(tmp_path, "request_id") == [("0",), ("1",), ("2",)]
-        failing, working = said(caplog)
+        failing, working = message(caplog)
         assert failing.startswith(f"Predictions wait in {tmp_path}/state/toy: [Errno")
         assert working == "Predictions are moved again"
 
@@ -459,7 +459,7 @@ class TestTrouble:
             (tmp_path / "state").unlink()
             log.append(a_batch("b"))
         assert ask(tmp_path, "request_id") == [("b",)]
-        assert [line.partition(":")[0] for line in said(caplog)] == [
+        assert [line.partition(":")[0] for line in message(caplog)] == [
             "Predictions of version 1 are dropped",
             "Predictions of version 1 are logged again",
         ]
@@ -489,12 +489,12 @@ class TestTrouble:
         caplog.clear()
         with opened(tmp_path, counts, f"s3://{bucket}/logs/", rotate_rows=1) as log:
             log.append(a_batch("b"))
-            wait_until(lambda: counts["logged"] == 2 and said(caplog), "it is told")
+            wait_until(lambda: counts["logged"] == 2 and message(caplog), "it is told")
             s3.start()
             client = boto3.client("s3")
             client.create_bucket(Bucket=bucket)
         assert files(tmp_path) == []
-        assert [line.partition(" in ")[0] for line in said(caplog)] == [
+        assert [line.partition(" in ")[0] for line in message(caplog)] == [
             "Predictions wait",
             "Predictions are moved again",
         ]

@@ -52,9 +52,9 @@ class TestRegister:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         run.register()
         tags = model_versions.by_number(run.client, "toy", "1").tags
-        assert (tags["ct.verdict"], tags["ct.said"], tags["ct.build_tag"]) == ("promote", run.verdict.said, "ct-7")
+        assert (tags["ct.verdict"], tags["ct.said"], tags["ct.build_tag"]) == ("promote", run.verdict.message, "ct-7")
         assert tags["ct.rules"] == run.verdict.in_words
-        assert all(f"✓ {rule.said}" in tags["ct.rules"] for rule in run.verdict.rules)
+        assert all(f"✓ {rule.message}" in tags["ct.rules"] for rule in run.verdict.rules)
 
     def test_where_a_person_must_approve_nothing_is_registered_before_a_yes(
         self, monkeypatch: pytest.MonkeyPatch
@@ -100,11 +100,11 @@ class TestRegister:
         run = Pipeline(monkeypatch)
         run.train()
         model_versions.register(
-            run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {"ct.said": "why " * 5000}
+            run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {"ct.message": "why " * 5000}
         )
-        said = model_versions.by_number(run.client, "toy", "1").tags["ct.said"]
-        assert len(said) == connection.TAG_LENGTH
-        assert said.endswith("…")
+        message = model_versions.by_number(run.client, "toy", "1").tags["ct.said"]
+        assert len(message) == connection.TAG_LENGTH
+        assert message.endswith("…")
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ class TestAsMlflow:
 
 class TestStricterThanMlflow:
     @pytest.mark.parametrize(
-        ("kind", "cell", "theirs", "said"),
+        ("kind", "cell", "theirs", "message"),
         [
             ("double", '"1.5"', 1.5, "'1.5' is not a number"),
             ("double", "true", 1.0, "true is not a number"),
@@ -207,18 +207,18 @@ class TestStricterThanMlflow:
     )
     @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # MLflow's overflows
     def test_a_cell_of_another_type_is_refused_rather_than_converted(
-        self, kind: str, cell: str, theirs: object, said: str
+        self, kind: str, cell: str, theirs: object, message: str
     ) -> None:
         body = f'{{"dataframe_split": {{"columns": ["a"], "data": [[{cell}]]}}}}'
         assert at_mlflows(body, [("a", kind)])["a"].tolist() == [theirs]
-        assert refusal(body, signature(("a", kind))) == f"column «a», row 0: {said}"
+        assert refusal(body, signature(("a", kind))) == f"column «a», row 0: {message}"
 
     @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
     def test_what_is_no_number_and_no_json_is_refused_although_python_reads_it(self, literal: str) -> None:
         body = f'{{"dataframe_split": {{"columns": ["a"], "data": [[{literal}]]}}}}'
         assert not np.isfinite(at_mlflows(body, [("a", "double")])["a"][0])
-        said = refusal(body, signature(("a", "double")))
-        assert re.search("not JSON.*a value that is not known is written null", said)
+        message = refusal(body, signature(("a", "double")))
+        assert re.search("not JSON.*a value that is not known is written null", message)
 
     @pytest.mark.parametrize("form", ["instances", "inputs"])
     def test_a_null_among_texts_is_none_in_every_format_rather_than_the_text_none(self, form: str) -> None:
@@ -292,8 +292,8 @@ class TestTimes:
         ],
     )
     def test_whatever_could_be_read_in_two_ways_or_not_at_all_is_refused(self, time: str) -> None:
-        said = refusal(json.dumps({"inputs": {"t": ["2013-04-01", time]}}), signature(("t", "datetime")))
-        assert said.startswith("column «t», row 1: '")
+        message = refusal(json.dumps({"inputs": {"t": ["2013-04-01", time]}}), signature(("t", "datetime")))
+        assert message.startswith("column «t», row 1: '")
 
 
 class TestRefusals:
@@ -305,7 +305,7 @@ class TestRefusals:
         assert refusal(body, self.XS) == "column «x», row 2: '3' is not a number"
 
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "message"),
         [
             ("x,s\n1,a\ninf,b\n", "column «x», row 1: 'inf' is not a number"),
             ("x,s\n1e400,a\n", "column «x», row 0: '1e400' is not a number"),
@@ -325,11 +325,11 @@ class TestRefusals:
             ("x,s\n1," + "a" * 200_000, "the body is not CSV: field larger than field limit (131072)"),
         ],
     )
-    def test_csv(self, body: str | bytes, said: str) -> None:
-        assert refusal(body, self.XS, CSV) == said
+    def test_csv(self, body: str | bytes, message: str) -> None:
+        assert refusal(body, self.XS, CSV) == message
 
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "message"),
         [
             ("a,b\n1,\n,2\n", "column «a», row 1: null is not an integer"),
             ("a,b\n1.0,2\n", "column «a», row 0: '1.0' is not an integer"),
@@ -337,11 +337,11 @@ class TestRefusals:
             ("a,b\n99999999999999999999,2\n", "column «a», row 0: '99999999999999999999' is not an integer"),
         ],
     )
-    def test_integers_of_csv(self, body: str, said: str) -> None:
-        assert refusal(body, signature(("a", "long")), CSV) == said
+    def test_integers_of_csv(self, body: str, message: str) -> None:
+        assert refusal(body, signature(("a", "long")), CSV) == message
 
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "message"),
         [
             ("", "the body is not JSON"),
             ("[]", "the body must be an object with one of dataframe_split, dataframe_records, instances, inputs"),
@@ -383,8 +383,8 @@ class TestRefusals:
             ),
         ],
     )
-    def test_json(self, body: str | bytes, said: str) -> None:
-        assert refusal(body, self.XS).startswith(said)
+    def test_json(self, body: str | bytes, message: str) -> None:
+        assert refusal(body, self.XS).startswith(message)
 
     @pytest.mark.parametrize("depth", [500, 1000, 1020, 5000, 100_000])
     def test_a_cell_of_any_depth(self, depth: int) -> None:
@@ -395,14 +395,14 @@ class TestRefusals:
 
     @pytest.mark.parametrize("cell", ["a\nb", "a\u2028b", "\x1b[31m", "a" * 1_000_000, "é\x85", "\U000e0001" * 99])
     def test_what_was_sent_is_told_back_in_one_short_line(self, cell: str) -> None:
-        said = refusal(json.dumps({"inputs": {"x": [cell], "s": ["a"]}}), self.XS)
-        assert said.isprintable()
-        assert len(said) < 100
+        message = refusal(json.dumps({"inputs": {"x": [cell], "s": ["a"]}}), self.XS)
+        assert message.isprintable()
+        assert len(message) < 100
 
     def test_a_name_that_is_there_twice_is_told_back_so_too(self) -> None:
-        said = refusal(json.dumps({"dataframe_split": {"columns": ["a\n" * 1000] * 2, "data": []}}), self.XS)
-        assert said.isprintable()
-        assert len(said) < 100
+        message = refusal(json.dumps({"dataframe_split": {"columns": ["a\n" * 1000] * 2, "data": []}}), self.XS)
+        assert message.isprintable()
+        assert len(message) < 100
 
     def test_a_row_without_a_column_that_others_have_has_a_null_there(self) -> None:
         body = '{"dataframe_records": [{"x": 1, "s": "a"}, {"s": "b"}]}'
@@ -452,7 +452,7 @@ class TestRefusals:
 
 class TestSignature:
     @pytest.mark.parametrize(
-        ("inputs", "said"),
+        ("inputs", "message"),
         [
             ([], "does not say which columns it takes: log it with a signature made from a DataFrame"),
             ([{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 3]}}], "does not say which columns"),
@@ -462,9 +462,9 @@ class TestSignature:
         ],
     )
     def test_a_version_that_asks_for_anything_but_plain_columns_is_not_served(
-        self, inputs: list[dict[str, Any]], said: str
+        self, inputs: list[dict[str, Any]], message: str
     ) -> None:
-        with pytest.raises(UserError, match=f"version 1 of toy {said}"):
+        with pytest.raises(UserError, match=f"version 1 of toy {message}"):
             Signature.of(inputs, (), "version 1 of toy")
 
     @settings(deadline=None)

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from continuous_training import settings
 from continuous_training.errors import UsageError, UserError
 from continuous_training.registry import connection, model_versions
 from continuous_training.replay import loop, page, words, workspace
@@ -23,12 +22,13 @@ from continuous_training.replay.judging import judge
 from continuous_training.replay.months import Difference, Judged, Made, Model, Month, between, following, parse
 from continuous_training.replay.policies import Result, compare, lines, productions
 from continuous_training.replay.table import table
+from continuous_training.settings import Compare, load_settings
 from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import change
 
 ROOT = Path(__file__).parents[2]
-LIMITS = settings.Compare(metric="roc_auc", resamples=2000, first={"roc_auc": 0.6})
+LIMITS = Compare(metric="roc_auc", resamples=2000, first={"roc_auc": 0.6})
 
 
 def made(
@@ -36,13 +36,19 @@ def made(
     decision: Literal["promoted", "rejected", "none"],
     champion: str | None,
     *,
-    said: str = "because",
+    message: str = "because",
     fresh: Difference | None = None,
 ) -> Made:
     """Make a month; its candidate, if it has one, is called as the month is."""
     candidate = None if decision == "none" else Model(run_id=month, uri=f"models:/{month}")
     return Made(
-        month=month, decision=decision, said=said, candidate=candidate, champion=champion, fresh=fresh, log="a.log"
+        month=month,
+        decision=decision,
+        message=message,
+        candidate=candidate,
+        champion=champion,
+        fresh=fresh,
+        log="a.log",
     )
 
 
@@ -63,7 +69,7 @@ def a_year_of_four() -> list[Month]:
         Month(made=made(second, "promoted", second, fresh=fresh), judged=judged(second, m2020_01=0.70, m2020_02=0.75)),
         Month(made=made(third, "rejected", second), judged=judged(second, m2020_01=0.60, m2020_02=0.72, m2020_03=0.74)),
         Month(
-            made=made("2020-04", "none", second, said="there were no rows"),
+            made=made("2020-04", "none", second, message="there were no rows"),
             judged=judged(second, m2020_01=0.78, m2020_02=0.71, m2020_03=0.71),
         ),
     ]
@@ -162,7 +168,7 @@ class TestPolicies:
         assert (found.means, found.over_never) == (result().means, result().over_never)
 
     def test_without_any_champion_the_reason_is_named(self) -> None:
-        failed = Month(made=made("2020-01", "none", None, said="check data failed: stale"))
+        failed = Month(made=made("2020-01", "none", None, message="check data failed: stale"))
         with pytest.raises(UserError, match="no month had a champion to judge, for check data failed: stale"):
             compare("toy", [failed], LIMITS)
 
@@ -211,7 +217,7 @@ class TestJudge:
 
     def test_nothing_is_judged_while_there_is_no_champion(self, workspace: Path) -> None:
         assert (workspace / "src/toy").exists()
-        assert judge(settings.load("toy"), [made("2020-02", "rejected", None)]) is None
+        assert judge(load_settings("toy"), [made("2020-02", "rejected", None)]) is None
 
 
 class TestWorkspace:
@@ -294,17 +300,17 @@ class TestWords:
         ]
 
     @pytest.mark.parametrize(
-        ("low", "high", "said"),
+        ("low", "high", "message"),
         [
             (0.001, 0.003, "surely beats always promoting the newest: +0.0020 (+0.0010 to +0.0030) roc_auc on average"),
             (-0.001, 0.005, "ties with always promoting the newest: +0.0020 (−0.0010 to +0.0050) roc_auc on average"),
             (-0.003, -0.001, "surely loses to always promoting the newest: +0.0020 (−0.0030 to −0.0010)"),
         ],
     )
-    def test_the_interval_decides_whether_the_gate_beats_a_policy(self, low: float, high: float, said: str) -> None:
+    def test_the_interval_decides_whether_the_gate_beats_a_policy(self, low: float, high: float, message: str) -> None:
         over = Difference(value=0.002, low=low, high=high)
         sentences = words.sentences(result().model_copy(update={"over_always": over}))
-        assert f"The gate {said}" in sentences[0]
+        assert f"The gate {message}" in sentences[0]
         assert "with 95% confidence" in sentences[0]
 
     def test_it_says_plainly_that_a_gate_which_promotes_all_is_no_better_and_could_not_be(self) -> None:
@@ -313,7 +319,7 @@ class TestWords:
         assert sentences[-1].endswith("no gate could have gained anything over promoting it.")
 
     @pytest.mark.parametrize(
-        ("value", "low", "high", "said"),
+        ("value", "low", "high", "message"),
         [
             (0.000004, -0.0004, 0.0004, "+0.0000 (−0.0004 to +0.0004)"),
             (0.0315, 0.00001, 0.0331, "+0.0315 (+0.0000 to +0.0331)"),
@@ -322,9 +328,9 @@ class TestWords:
         ],
     )
     def test_a_difference_has_the_digits_that_its_interval_is_worth(
-        self, value: float, low: float, high: float, said: str
+        self, value: float, low: float, high: float, message: str
     ) -> None:
-        assert words.difference(Difference(value=value, low=low, high=high)) == said
+        assert words.difference(Difference(value=value, low=low, high=high)) == message
 
     def test_decisions_are_counted_by_what_became_of_them(self) -> None:
         sentences = words.sentences(result())
@@ -377,7 +383,7 @@ class TestPage:
             assert sentence in text
 
     def test_it_runs_no_script_asks_nobody_and_says_what_it_was_told_as_text(self) -> None:
-        hostile = made("2020-05", "none", "2020-02", said="<script>alert('x')</script>")
+        hostile = made("2020-05", "none", "2020-02", message="<script>alert('x')</script>")
         months = [*a_year_of_four(), Month(made=hostile, judged=a_year_of_four()[-1].judged)]
         looked = _Looked(page.render(compare("toy", months, LIMITS)))
         assert "<script>alert('x')</script>" in looked.text

@@ -13,7 +13,6 @@ import pytest
 import requests
 from sklearn.metrics import roc_auc_score
 
-from continuous_training import settings
 from continuous_training.errors import UserError
 from continuous_training.jenkins import ping
 from continuous_training.monitoring.state import State
@@ -22,6 +21,7 @@ from continuous_training.replay import drift, loop, page, stages, table, webhook
 from continuous_training.replay.judging import judge_changing
 from continuous_training.replay.months import Judged, Made, Model, Month, OnDrift, Week, following
 from continuous_training.replay.policies import compare
+from continuous_training.settings import Compare, load_settings
 from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import change, events, store
@@ -29,7 +29,7 @@ from toy import change, events, store
 if TYPE_CHECKING:
     from continuous_training.replay.policies import Result
 
-LIMITS = settings.Compare(metric="roc_auc", resamples=2000, first={"roc_auc": 0.6})
+LIMITS = Compare(metric="roc_auc", resamples=2000, first={"roc_auc": 0.6})
 MARCH, APRIL = datetime(2020, 3, 1), datetime(2020, 4, 1)
 DRIFT = pd.Timestamp("2020-03-16")
 SEEN = datetime(2020, 3, 22)  # the end of the first week that has it
@@ -40,13 +40,13 @@ def ran(month: str, run_id: str, champion: str | None) -> Made:
     decision: Literal["promoted", "rejected"] = "promoted" if champion == run_id else "rejected"
     candidate = Model(run_id=run_id, uri=f"/{run_id}")
     return Made(
-        month=month, decision=decision, said="because", candidate=candidate, champion=champion, log=f"{run_id}.log"
+        month=month, decision=decision, message="because", candidate=candidate, champion=champion, log=f"{run_id}.log"
     )
 
 
 def week(end: str, made: Made | None = None) -> Week:
     moment = datetime.fromisoformat(end)
-    return Week(end=moment, verdict="retrain" if made else "none", said="x moved" if made else "no drift", made=made)
+    return Week(end=moment, verdict="retrain" if made else "none", message="x moved" if made else "no drift", made=made)
 
 
 class TestWhen:
@@ -85,7 +85,7 @@ def here(monkeypatch: pytest.MonkeyPatch, *, fails_at: datetime | None = None) -
             return Made(
                 month=f"{as_of:%Y-%m}",
                 decision="rejected",
-                said=verdict.said,
+                message=verdict.message,
                 candidate=candidate,
                 champion=champion.run_id,
                 log="a.log",
@@ -128,8 +128,8 @@ def march(finished: tuple[Month, bytes], tracked: Path, monkeypatch: pytest.Monk
 
 def lived(*months: Month) -> list[Month]:
     """Live through months, as a replay does once the gate has been through them."""
-    url = workspace.absolute(settings.load("toy").warehouse_url)
-    return loop.retrained_on_drift(settings.load("toy"), "toy", url, months)
+    url = workspace.absolute(load_settings("toy").warehouse_url)
+    return loop.retrained_on_drift(load_settings("toy"), "toy", url, months)
 
 
 def april(march: Month) -> Month:
@@ -217,14 +217,14 @@ def test_a_model_is_judged_by_the_rows_that_came_while_it_was_in_production(
 
     frame = events()
     rows = frame[(frame["seen"] >= MARCH) & (frame["seen"] < APRIL)]
-    said = [
+    message = [
         loading.load(one.uri, run.given.model.trusted_types).predict_proba(rows[["shade", "x", "y"]])[:, 1]
         for one in models
     ]
-    expected = roc_auc_score(rows["late"], np.where(rows["seen"] < change_of_models, *said))
+    expected = roc_auc_score(rows["late"], np.where(rows["seen"] < change_of_models, *message))
     assert (tracked / ".ct/warehouse.duckdb").exists()
     assert score == pytest.approx(expected)
-    assert np.mean(np.array(draws)) == pytest.approx(roc_auc_score(rows["late"], said[0]) - expected, abs=0.01)
+    assert np.mean(np.array(draws)) == pytest.approx(roc_auc_score(rows["late"], message[0]) - expected, abs=0.01)
     assert set(judge_changing(run.given, MARCH, old, [(MARCH, old)])[1]) == {0.0}
 
 
@@ -240,7 +240,9 @@ def test_the_replay_takes_a_ping_as_jenkins_does(monkeypatch: pytest.MonkeyPatch
 def result() -> Result:
     """Two months of two models; drift asks for a training in each, one is promoted and one finds no rows."""
     scores, noise = {"a": 0.70, "b": 0.75}, np.linspace(-0.002, 0.002, LIMITS.resamples)
-    stale = ran("2020-04", "d", "c").model_copy(update={"decision": "none", "candidate": None, "said": "it is stale"})
+    stale = ran("2020-04", "d", "c").model_copy(
+        update={"decision": "none", "candidate": None, "message": "it is stale"}
+    )
     first = Month(
         made=ran("2020-03", "a", "a"),
         judged=Judged(rows=1000, scores={"a": 0.70}, draws={}),

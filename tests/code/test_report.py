@@ -70,7 +70,7 @@ def a_run(**changed: object) -> Run:
 
 def a_lint(*failing: str) -> Lint:
     tools = [
-        Tool(name=name, command=f"{name} .", passed=name not in failing, said=f"{name} spoke")
+        Tool(name=name, command=f"{name} .", passed=name not in failing, message=f"{name} spoke")
         for name in ("ruff", "mypy")
     ]
     return Lint(tools=tools, **at(1))
@@ -95,7 +95,7 @@ def a_snapshot() -> Snapshot:
 
 
 def a_data_check(*failing: Check) -> DataCheck:
-    fine = Check(name="values", column="carrier", passed=True, said="16 values")
+    fine = Check(name="values", column="carrier", passed=True, message="16 values")
     return DataCheck(checks=[fine, *failing], **at(6))
 
 
@@ -118,10 +118,10 @@ def a_verdict(decision: str = "promote", champion: str | None = "2", **changed: 
         difference=interval if champion else None,
         margin=0.001 if champion else None,
     )
-    rule = Rule(name="roc_auc improves", passed=better, observed=interval[0], limit=0.001, said="the rule spoke")
+    rule = Rule(name="roc_auc improves", passed=better, observed=interval[0], limit=0.001, message="the rule spoke")
     given = {
         "decision": decision,
-        "said": "the judge spoke",
+        "message": "the judge spoke",
         "champion": champion,
         "fresh_rows": 1_234,
         "confidence": 0.95,
@@ -156,7 +156,7 @@ def a_rollback() -> Rollback:
 
 UP_TO_PLAN = (a_run(), a_lint(), a_test(), a_snapshot(), a_data_check(), a_plan())
 UP_TO_TRAIN = (*UP_TO_PLAN, a_candidate())
-MODEL_CHECK = ModelCheck(checks=[Check(name="an evening is later", passed=True, said="")], **at(8.5))
+MODEL_CHECK = ModelCheck(checks=[Check(name="an evening is later", passed=True, message="")], **at(8.5))
 CURVES = [
     Curve(kind=kind, model=model, x=[0.0, 0.1, 0.62], y=[0.0, 0.3, 0.65])
     for kind in ("roc", "calibration")
@@ -236,7 +236,7 @@ OUTCOMES = {
     "Stopped: ruff, mypy and 2 tests failed, nothing was trained": (a_run(), a_lint("ruff", "mypy"), a_test("a", "b")),
     "Stopped: 1 data check failed, nothing was trained": (
         *UP_TO_PLAN[:-2],
-        a_data_check(Check(name="freshness", passed=False, said="too old")),
+        a_data_check(Check(name="freshness", passed=False, message="too old")),
     ),
     "Stopped at Lint and Test: nothing was trained": (a_run(),),
     "Stopped at Lint: nothing was trained": (a_run(), a_test()),
@@ -289,19 +289,19 @@ def test_who_started_the_run_and_why() -> None:
 
 
 def test_both_models_stand_side_by_side_and_a_loss_reads_as_a_loss() -> None:
-    said = section(page(*WHOLE), "comparison")
-    assert "roc_auc higher is better, decides 0.7470 0.7410 +0.0060" in said
-    assert "log_loss lower is better 0.4712 0.4815 +0.0103" in said
-    assert "neg_" not in said
-    assert "Improvement of roc_auc over the champion: +0.0020 to +0.0100 with 95% confidence" in said
-    assert "asked +0.0010" in said
+    message = section(page(*WHOLE), "comparison")
+    assert "roc_auc higher is better, decides 0.7470 0.7410 +0.0060" in message
+    assert "log_loss lower is better 0.4712 0.4815 +0.0103" in message
+    assert "neg_" not in message
+    assert "Improvement of roc_auc over the champion: +0.0020 to +0.0100 with 95% confidence" in message
+    assert "asked +0.0010" in message
 
 
 def test_a_first_candidate_has_no_champion_beside_it() -> None:
-    said = section(page(*UP_TO_TRAIN, a_verdict(champion=None)), "comparison")
-    assert said.startswith("The first candidate")
-    assert "Champion" not in said
-    assert "Improvement" not in said
+    message = section(page(*UP_TO_TRAIN, a_verdict(champion=None)), "comparison")
+    assert message.startswith("The first candidate")
+    assert "Champion" not in message
+    assert "Improvement" not in message
 
 
 def test_every_rule_says_whether_it_held() -> None:
@@ -312,12 +312,12 @@ def test_every_rule_says_whether_it_held() -> None:
 
 
 def test_a_verdict_without_scores_says_why() -> None:
-    rule = Rule(name="enough to judge by", passed=False, observed=3, limit=40, said="3 rows of the rarest class")
+    rule = Rule(name="enough to judge by", passed=False, observed=3, limit=40, message="3 rows of the rarest class")
     html = page(*UP_TO_TRAIN, a_verdict("reject", metrics=[], rules=[rule]))
-    said = section(html, "comparison")
-    assert "✗ enough to judge by" in said
-    assert "3 rows of the rarest class" in said
-    assert "Metric" not in said
+    message = section(html, "comparison")
+    assert "✗ enough to judge by" in message
+    assert "3 rows of the rarest class" in message
+    assert "Metric" not in message
 
 
 def test_a_rollback_says_why_and_lists_no_stage_that_it_does_not_have() -> None:
@@ -338,7 +338,7 @@ def test_a_failed_check_comes_first_with_its_rows_and_the_passed_are_folded() ->
         name="values",
         column="seats",
         passed=False,
-        said="is null in 48% of the rows",
+        message="is null in 48% of the rows",
         rows=[{"flight": 1545, "seats": None}, {"flight": 1546, "seats": 9999.0}],
     )
     html = page(*UP_TO_PLAN[:4], a_data_check(failed))
@@ -349,10 +349,10 @@ def test_a_failed_check_comes_first_with_its_rows_and_the_passed_are_folded() ->
 
 
 def test_what_failed_in_the_code_is_told_and_what_passed_is_not() -> None:
-    said = section(page(a_run(), a_lint("mypy"), a_test("tests.code.test_plan.test_twice")), "code")
-    assert "✗ Test: 40 passed, 1 failed, 2 skipped tests.code.test_plan.test_twice" in said
-    assert "mypy spoke" in said
-    assert "ruff spoke" not in said
+    message = section(page(a_run(), a_lint("mypy"), a_test("tests.code.test_plan.test_twice")), "code")
+    assert "✗ Test: 40 passed, 1 failed, 2 skipped tests.code.test_plan.test_twice" in message
+    assert "mypy spoke" in message
+    assert "ruff spoke" not in message
 
 
 def test_what_a_canary_did_before_it_became_champion_is_told() -> None:
@@ -362,15 +362,17 @@ def test_what_a_canary_did_before_it_became_champion_is_told() -> None:
 
 
 def test_the_lineage_names_all_that_the_model_was_made_of() -> None:
-    said = section(page(*WHOLE), "lineage")
+    message = section(page(*WHOLE), "lineage")
     for part in ("5a4b", "50,791", "1,234", "1 March 2019", "f19e", "50c3", "m1f10", "3 of toy", "c0ffee", "3.11.7"):
-        assert part in said
-    assert "MODEL=toy AS_OF=2020-03-01T00:00:00 COMPUTE=local FORCE=false PROMOTE=auto" in said
+        assert part in message
+    assert "MODEL=toy AS_OF=2020-03-01T00:00:00 COMPUTE=local FORCE=false PROMOTE=auto" in message
 
 
 def test_the_stages_stand_in_run_order_and_a_stage_that_did_not_run_says_so() -> None:
-    said = section(page(a_run(), a_lint(), a_test()), "time")
-    assert "Set up 02:00:00 1.0 s Lint 02:00:01 1.0 s Test 02:00:01 3.0 s Snapshot not run Check data not run" in said
+    message = section(page(a_run(), a_lint(), a_test()), "time")
+    assert (
+        "Set up 02:00:00 1.0 s Lint 02:00:01 1.0 s Test 02:00:01 3.0 s Snapshot not run Check data not run" in message
+    )
 
 
 def test_an_hour_of_waiting_does_not_squeeze_the_stages() -> None:
@@ -417,13 +419,13 @@ def test_documents_without_a_run_are_not_believed() -> None:
 
 
 def test_hostile_text_stays_text() -> None:
-    check = Check(name=HOSTILE, column=HOSTILE, passed=False, said=HOSTILE, rows=[{HOSTILE: HOSTILE}])
+    check = Check(name=HOSTILE, column=HOSTILE, passed=False, message=HOSTILE, rows=[{HOSTILE: HOSTILE}])
     metric = Metric(name=HOSTILE, candidate=0.5, champion=0.4, difference=(0.05, 0.2))
-    rule = Rule(name=HOSTILE, passed=False, observed=0.1, limit=0.2, said=HOSTILE)
-    verdict = a_verdict("reject", said=HOSTILE, champion=HOSTILE, metrics=[metric], rules=[rule])
+    rule = Rule(name=HOSTILE, passed=False, observed=0.1, limit=0.2, message=HOSTILE)
+    verdict = a_verdict("reject", message=HOSTILE, champion=HOSTILE, metrics=[metric], rules=[rule])
     html = page(
         a_run(reason=HOSTILE, branch=HOSTILE, trigger="push", build_url="javascript:alert(1)", commit=HOSTILE),
-        Lint(tools=[Tool(name=HOSTILE, command=HOSTILE, passed=False, said=HOSTILE)], **at(1)),
+        Lint(tools=[Tool(name=HOSTILE, command=HOSTILE, passed=False, message=HOSTILE)], **at(1)),
         a_test(HOSTILE),
         a_data_check(check),
         a_plan(reason=HOSTILE).model_copy(update={"parts": {HOSTILE: HOSTILE}}),
@@ -436,7 +438,7 @@ def test_hostile_text_stays_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (0.74699, "0.7470"),
         (0.00002, "2.0e−05"),
@@ -446,15 +448,15 @@ def test_hostile_text_stays_text() -> None:
         (0, "0"),
     ],
 )
-def test_numbers_show_the_digits_that_tell_something(value: float, said: str) -> None:
-    assert words.number(value) == said
+def test_numbers_show_the_digits_that_tell_something(value: float, message: str) -> None:
+    assert words.number(value) == message
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.017, "0.02 s"), (59, "59.0 s"), (61, "1 min 1 s"), (7300, "2 h 1 min")]
+    ("seconds", "message"), [(0.017, "0.02 s"), (59, "59.0 s"), (61, "1 min 1 s"), (7300, "2 h 1 min")]
 )
-def test_durations_are_told_as_people_do(seconds: float, said: str) -> None:
-    assert words.duration(seconds) == said
+def test_durations_are_told_as_people_do(seconds: float, message: str) -> None:
+    assert words.duration(seconds) == message
 
 
 def test_the_script_is_quick_and_prints_the_path() -> None:

@@ -19,14 +19,13 @@ import requests
 import yaml
 
 from conftest import wait_until
-from continuous_training import settings
 from continuous_training.documents import Deployment, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
 from continuous_training.serving import daemon, exposure, questions, rollout
 from continuous_training.serving.exposure import Exposure
 from continuous_training.serving.guard import Tokens
-from continuous_training.settings import Exposed, Serving
+from continuous_training.settings import Exposed, Serving, load_settings
 from continuous_training.stages import roll_back
 from continuous_training.versions import golden_predictions
 from listening import Heard, listening
@@ -273,7 +272,7 @@ class TestKilled:
         monkeypatch.setattr(rollout, "FOLLOW_SECONDS", 5)
         monkeypatch.setattr(rollout, "SLACK_SECONDS", 0)
         monkeypatch.setattr(exposure, "end", lambda *_: None)  # as in a process that is not there any more
-        exposed, given = Exposed(share=1, seconds=0.1), settings.load("toy").serving
+        exposed, given = Exposed(share=1, seconds=0.1), load_settings("toy").serving
         rollout.rehearse(run.client, "toy", number_of(run), "canary", exposed, [server.url], given)
         assert exposure.TAG in model_versions.registered_model(run.client, "toy").tags
         wait_until(lambda: server.get("/version").json()["beside"] is None, "the canary is gone")
@@ -341,7 +340,7 @@ class TestWatch:
             seen = rollout.watch(
                 [server.url, other.url],
                 "1",
-                settings.load("toy").serving,
+                load_settings("toy").serving,
                 *golden_predictions.kept(run.candidate.run_id),
             )
         assert seen.requests == 0
@@ -407,7 +406,7 @@ class TestToken:
 
 class TestLastWords:
     @pytest.mark.parametrize(
-        ("lines", "said"),
+        ("lines", "message"),
         [
             ([{"level": "INFO", "message": "one"}, {"message": "two", "pid": 7}], "one / two"),
             ([{"message": "it failed", "exception": "Traceback\n  at a\nValueError: no"}], "it failed: ValueError: no"),
@@ -419,9 +418,9 @@ class TestLastWords:
         ],
         ids=["records", "exception", "traceback", "plain", "neither", "many", "nothing"],
     )
-    def test_they_are_what_the_server_said_last(self, lines: list[Any], said: str) -> None:
+    def test_they_are_what_the_server_said_last(self, lines: list[Any], message: str) -> None:
         daemon.LOG.write_text("".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in lines))
-        assert daemon.last_words() == said
+        assert daemon.last_words() == message
 
     def test_a_server_that_has_not_said_anything_has_none(self) -> None:
         assert daemon.last_words() == ""

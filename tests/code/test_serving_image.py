@@ -185,5 +185,5 @@ def test_what_is_copied_starts_without_the_rest_of_the_project_and_without_any_p
             wait_until(answers, "the server answers")
         finally:
             server.terminate()
-            _, said = server.communicate(timeout=60)
-    assert server.returncode == 0, said
+            _, message = server.communicate(timeout=60)
+    assert server.returncode == 0, message

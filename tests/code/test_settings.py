@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from continuous_training import settings
 from continuous_training.errors import UserError
+from continuous_training.settings import load_settings, parse_as_of, source_hash
 from continuous_training.stages import set_up
 from toy import change
 
@@ -14,7 +14,7 @@ from toy import change
 @pytest.mark.usefixtures("workspace")
 class TestTrainingYaml:
     @pytest.mark.parametrize(
-        ("old", "new", "said"),
+        ("old", "new", "message"),
         [
             ("checks:", "chekcs:", "chekcs: Extra inputs are not permitted"),
             ("  query:", "  query: [", "is not YAML"),
@@ -35,19 +35,19 @@ class TestTrainingYaml:
             ("train_days: 60", "train_days: 0", "data.train_days"),
         ],
     )
-    def test_a_mistake_is_named_in_one_line(self, old: str, new: str, said: str) -> None:
+    def test_a_mistake_is_named_in_one_line(self, old: str, new: str, message: str) -> None:
         change(old, new)
         with pytest.raises(UserError) as problem:
-            settings.load("toy")
-        assert said in str(problem.value)
+            load_settings("toy")
+        assert message in str(problem.value)
 
     def test_an_unknown_model_is_told_which_there_are(self) -> None:
         with pytest.raises(UserError, match="the models here are: toy"):
-            settings.load("teapot")
+            load_settings("teapot")
 
     def test_the_environment_goes_before_the_file_for_the_warehouse(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CT_WAREHOUSE_URL", "postgres://db/facts")
-        assert settings.load("toy").warehouse_url == "postgres://db/facts"
+        assert load_settings("toy").warehouse_url == "postgres://db/facts"
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ class TestTrainingYaml:
     ],
 )
 def test_as_of_is_a_moment_in_utc(given: str, moment: datetime) -> None:
-    assert settings.as_of(given, date(2013, 4, 1)) == moment
+    assert parse_as_of(given, date(2013, 4, 1)) == moment
 
 
 def test_without_as_of_and_clock_a_day_has_one_moment() -> None:
-    moment = settings.as_of("", None)
+    moment = parse_as_of("", None)
     assert (moment.hour, moment.minute, moment.second, moment.microsecond) == (0, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("workspace")
 class TestParameters:
     @pytest.mark.parametrize(
-        ("name", "value", "said"),
+        ("name", "value", "message"),
         [
             ("AS_OF", "2013-02-30", "AS_OF=2013-02-30 is not a date"),
             ("MODEL", "teapot", "there is no src/teapot/training.yaml"),
@@ -84,10 +84,10 @@ class TestParameters:
         ],
     )
     def test_a_wrong_one_ends_the_run_at_once(
-        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
     ) -> None:
         monkeypatch.setenv(name, value)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             set_up.begin()
 
     def test_a_run_trains_unless_it_is_told_to_roll_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,20 +98,20 @@ class TestParameters:
         assert (begun.rollback, begun.reason) == (True, "version 4 is late")
 
     @pytest.mark.parametrize(
-        ("name", "value", "said"),
+        ("name", "value", "message"),
         [
             ("REASON", " ", "say why in REASON"),
             ("BRANCH_NAME", "feature/x", "does nothing on branch feature/x: start it on main"),
         ],
     )
     def test_a_rollback_that_says_no_reason_or_can_do_nothing_is_refused(
-        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
     ) -> None:
         for given, meant in {"ROLLBACK": "true", "REASON": "version 4 is late", "BRANCH_NAME": "main"}.items():
             monkeypatch.setenv(given, meant)
         assert set_up.begin().rollback
         monkeypatch.setenv(name, value)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             set_up.begin()
 
     @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ class TestParameters:
 
 
 def test_the_source_hash_follows_the_code_and_nothing_else(workspace: Path) -> None:
-    before = settings.source_hash("toy")
+    before = source_hash("toy")
     (workspace / "src/toy/training.yaml").write_text("changed: true")
-    assert settings.source_hash("toy") == before
+    assert source_hash("toy") == before
     (workspace / "src/toy/more.py").write_text("x = 1\n")
-    assert settings.source_hash("toy") != before
+    assert source_hash("toy") != before

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from continuous_training.data import warehouse
+from continuous_training.data.snapshots import content_hash, read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.stages import snapshot
 from pipeline import Pipeline
@@ -47,7 +48,7 @@ SCHEMA = pa.schema(
 
 def hash_of(rows: list[dict[str, object]], path: Path, schema: pa.Schema = SCHEMA) -> str:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-    return snapshot.content_hash(path)
+    return content_hash(path)
 
 
 class TestContentHash:
@@ -144,7 +145,7 @@ class TestTake:
         assert list((workspace / ".ct/snapshots").iterdir()) == []
 
     @pytest.mark.parametrize(
-        ("as_of", "said"),
+        ("as_of", "message"),
         [
             ("2019-06-01", "its data runs from 2020-01-01 to 2020-03-30"),
             ("2030-01-01", "its data runs from 2020-01-01 to 2020-03-30"),
@@ -153,9 +154,9 @@ class TestTake:
         ],
     )
     def test_an_as_of_outside_the_data_is_told_where_the_data_is(
-        self, monkeypatch: pytest.MonkeyPatch, as_of: str, said: str
+        self, monkeypatch: pytest.MonkeyPatch, as_of: str, message: str
     ) -> None:
-        with pytest.raises(UserError, match=f"AS_OF={as_of}: .*{said}"):
+        with pytest.raises(UserError, match=f"AS_OF={as_of}: .*{message}"):
             Pipeline(monkeypatch, AS_OF=as_of).snapshot()
 
     def test_an_empty_warehouse_is_said_to_be_empty(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,20 +172,20 @@ class TestTake:
     def test_rows_come_in_the_order_of_their_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events().sample(frac=1, random_state=1))
         run = Pipeline(monkeypatch)
-        assert snapshot.read(run.snapshot().train.path, run.given.data)["id"].is_monotonic_increasing
+        assert read_snapshot(run.snapshot().train.path, run.given.data)["id"].is_monotonic_increasing
 
     def test_a_snapshot_that_was_deleted_is_missed_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         path = run.snapshot().train.path
         path.unlink()
         with pytest.raises(UserError, match="is gone: run scripts/ct snapshot again"):
-            snapshot.read(path, run.given.data)
+            read_snapshot(path, run.given.data)
 
 
 @pytest.mark.usefixtures("workspace")
 class TestWarehouse:
     @pytest.mark.parametrize(
-        ("query", "said"),
+        ("query", "message"),
         [
             ("SELECT * FROM event WHERE seen >= $since AND seen < $until", "Table with name event does not exist"),
             ("SELECT missing FROM events WHERE seen >= $since AND seen < $until", "missing"),
@@ -193,9 +194,9 @@ class TestWarehouse:
             ("SELECT * FROM events WHERE seen >= $since AND seen < $until AND id > $least", r"has \$least"),
         ],
     )
-    def test_a_wrong_query_is_explained(self, monkeypatch: pytest.MonkeyPatch, query: str, said: str) -> None:
+    def test_a_wrong_query_is_explained(self, monkeypatch: pytest.MonkeyPatch, query: str, message: str) -> None:
         source = warehouse.connect(Pipeline(monkeypatch).given)
-        with pytest.raises(UserError, match=said) as problem:
+        with pytest.raises(UserError, match=message) as problem:
             warehouse.rows(source, query, datetime(2020, 1, 1), datetime(2020, 2, 1))
         assert "\n" not in str(problem.value)
 
@@ -221,8 +222,8 @@ class TestWarehouse:
 
     def test_duckdb_has_little_memory_unless_the_address_says_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         limits = []
-        for said in ("", "?memory_limit=1GiB"):
-            monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://.ct/warehouse.duckdb{said}")
+        for message in ("", "?memory_limit=1GiB"):
+            monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://.ct/warehouse.duckdb{message}")
             source = warehouse.connect(Pipeline(monkeypatch).given)
             limits.append(source.raw_sql("SELECT current_setting('memory_limit')").fetchone())
             source.disconnect()

@@ -136,8 +136,8 @@ class TestShow:
         assert ct("--show", "REPOSITORY_TOKEN").stdout == "a$b\n"
 
     def test_what_is_missing_is_told_with_the_command_that_writes_it(self) -> None:
-        said = f"ct secrets: error: {ENV} has no WEBHOOK_TOKEN: scripts/ct secrets writes what is missing\n"
-        assert refusal("--show", "WEBHOOK_TOKEN") == said
+        message = f"ct secrets: error: {ENV} has no WEBHOOK_TOKEN: scripts/ct secrets writes what is missing\n"
+        assert refusal("--show", "WEBHOOK_TOKEN") == message
 
     def test_it_cannot_be_asked_to_rotate_too(self) -> None:
         assert "exclude each other" in refusal("--show", "WEBHOOK_TOKEN", "--rotate", "WEBHOOK_TOKEN")

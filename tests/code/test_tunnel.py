@@ -51,9 +51,9 @@ def started(*arguments: str, folder: Path = ROOT) -> subprocess.Popen[str]:
 def failed(folder: Path = ROOT) -> str:
     """Run `ct tunnel` to its end, which is an error; return it."""
     process = started(folder=folder)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    return said
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1, message
+    return message
 
 
 def gone(noted: Path) -> bool:
@@ -69,12 +69,12 @@ def test_it_says_where_webhooks_go_and_leaves_no_process_when_it_is_ended(
         told = [process.stdout.readline() for _ in range(4)]
         alive = not gone(noted)
         os.killpg(process.pid, number)
-        _, said = process.communicate(timeout=60)
+        _, message = process.communicate(timeout=60)
     assert alive
     assert told[0].startswith(f"{ngrok.ADDRESS} leads to http://localhost:9090")
     assert told[1].endswith(f": {ngrok.ADDRESS}/github-webhook/\n")
     assert told[2].endswith(f": {ngrok.ADDRESS}/generic-webhook-trigger/invoke\n")
-    assert (process.returncode, said) == (code, "")
+    assert (process.returncode, message) == (code, "")
     wait_until(lambda: gone(noted), "ngrok has ended")
 
 
@@ -122,8 +122,8 @@ class TestRefusals:
 
     def test_a_wrong_token_is_told_and_not_shown(self, noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         installed(noted, monkeypatch, "ngrok-wrong-token")
-        said = failed()
-        assert said == f"ct tunnel: error: ngrok opens no tunnel: {ngrok.WRONG.format('****')}\n"
+        message = failed()
+        assert message == f"ct tunnel: error: ngrok opens no tunnel: {ngrok.WRONG.format('****')}\n"
 
     def test_a_tunnel_that_is_refused_is_told_in_ngroks_words(
         self, noted: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,23 +141,23 @@ class TestRefusals:
     ) -> None:
         (noted / "jenkins").mkdir()
         (noted / "jenkins/ngrok.yml").write_text(rules)
-        said = "ct tunnel: error: jenkins/ngrok.yml does not say what its endpoint «webhooks» lets through"
-        assert failed(noted).startswith(said)
+        message = "ct tunnel: error: jenkins/ngrok.yml does not say what its endpoint «webhooks» lets through"
+        assert failed(noted).startswith(message)
         assert not (noted / "called").exists()
 
     def test_an_ngrok_that_ends_by_itself_is_told_without_the_token(
         self, noted: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         installed(noted, monkeypatch, "ngrok-dying")
-        said = failed()
-        assert said.startswith("ct tunnel: error: ngrok has ended with exit code 7")
-        assert TOKEN not in said
+        message = failed()
+        assert message.startswith("ct tunnel: error: ngrok has ended with exit code 7")
+        assert TOKEN not in message
 
     def test_an_ngrok_that_cannot_be_downloaded_is_told(self, noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYNGROK_NGROK_PATH", str(noted / "nowhere/ngrok"))
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody is there, so that nothing is asked outside
-        said = failed()
-        assert said.startswith("ct tunnel: error: ngrok opens no tunnel: An error occurred while downloading ngrok")
+        message = failed()
+        assert message.startswith("ct tunnel: error: ngrok opens no tunnel: An error occurred while downloading ngrok")
 
     @pytest.mark.usefixtures("noted")
     def test_a_missing_pyngrok_is_named_with_the_command_that_installs_it(self) -> None:

@@ -101,11 +101,11 @@ def problem(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
     """Return what a person is told when the snapshot fails: one line, without the password, and nothing is kept."""
     with pytest.raises(UserError) as found:
         taken(monkeypatch, url)
-    said = str(found.value)
-    assert "\n" not in said
-    assert "hunter2" not in said
+    message = str(found.value)
+    assert "\n" not in message
+    assert "hunter2" not in message
     assert [*Path(".ct/snapshots").iterdir()] == []
-    return said
+    return message
 
 
 @pytest.mark.usefixtures("workspace")
@@ -244,7 +244,7 @@ class TestMemory:
 @pytest.mark.usefixtures("workspace", "_impatient")
 class TestAWrongAddress:
     @pytest.mark.parametrize(
-        ("old", "new", "said"),
+        ("old", "new", "message"),
         [
             ("127.0.0.1", "127.0.0.2", "Connection refused"),
             ("hunter2", "hunter2x", 'password authentication failed for user "reader"'),
@@ -257,9 +257,9 @@ class TestAWrongAddress:
     )
     @BOTH
     def test_is_explained_without_its_password(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, scheme: str, old: str, new: str, said: str
+        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, scheme: str, old: str, new: str, message: str
     ) -> None:
-        assert said in problem(monkeypatch, server.url(scheme).replace(old, new))
+        assert message in problem(monkeypatch, server.url(scheme).replace(old, new))
 
     def test_with_a_wrong_port_says_that_nobody_answers(
         self, monkeypatch: pytest.MonkeyPatch, server: Warehouse
@@ -291,8 +291,8 @@ class TestAWrongAddress:
         ]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, module, None)
-        said = problem(monkeypatch, f"{scheme}://reader:hunter2@warehouse.example/facts")
-        assert said.endswith(f"is not installed: pip install '.[{extra}]'")
+        message = problem(monkeypatch, f"{scheme}://reader:hunter2@warehouse.example/facts")
+        assert message.endswith(f"is not installed: pip install '.[{extra}]'")
 
 
 @pytest.mark.usefixtures("workspace", "_impatient")
@@ -316,7 +316,7 @@ class TestAConnectionThatBreaksHalfWay:
     ) -> None:
         with relay(server.port, lambda number, came: number < 3 and came > 50_000) as port:
             assert taken(monkeypatch, server.url(scheme, port)) == taken(monkeypatch, server.url())
-        assert len([said for said in caplog.messages if "all rows are asked for anew" in said]) == 2
+        assert len([message for message in caplog.messages if "all rows are asked for anew" in message]) == 2
 
     def test_again_and_again_ends_the_run_and_leaves_nothing(
         self, monkeypatch: pytest.MonkeyPatch, server: Warehouse
@@ -385,7 +385,7 @@ class TestAnotherSchema:
     def test_with_another_type_ends_at_check_data(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
         own.do("ALTER TABLE own.events ALTER y TYPE text")
         monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(after="/own"))
-        failed = {check.column: check.said for check in Pipeline(monkeypatch).checks() if not check.passed}
+        failed = {check.column: check.message for check in Pipeline(monkeypatch).checks() if not check.passed}
         assert failed == {"y": "is object, should be number"}
 
 
@@ -397,7 +397,7 @@ class TestTimes:
         monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(after="/own"))
         [failed] = [check for check in Pipeline(monkeypatch).checks() if not check.passed]
         assert failed.column == "seen"
-        assert failed.said.startswith("is null in 0.0% of the training rows and")
+        assert failed.message.startswith("is null in 0.0% of the training rows and")
 
     def test_that_are_null_in_every_fresh_row_end_the_snapshot(
         self, monkeypatch: pytest.MonkeyPatch, own: Warehouse
@@ -408,9 +408,9 @@ class TestTimes:
 
     def test_that_leave_no_row_in_the_windows_are_told(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
         own.do("UPDATE own.events SET seen = seen - interval '10 years'")
-        said = problem(monkeypatch, own.url(after="/own"))
-        assert "the query returned no rows" in said
-        assert "its data runs from 2010-01-01" in said
+        message = problem(monkeypatch, own.url(after="/own"))
+        assert "the query returned no rows" in message
+        assert "its data runs from 2010-01-01" in message
 
 
 @pytest.mark.usefixtures("workspace")

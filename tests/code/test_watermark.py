@@ -12,13 +12,14 @@ import ibis
 import pandas as pd
 import pytest
 
-from continuous_training import http_client, settings
+from continuous_training import http_client
 from continuous_training.errors import UserError
 from continuous_training.monitoring.new_data import asked, check, kept
 from continuous_training.monitoring.new_data.asked import Asked
 from continuous_training.monitoring.new_data.check import Checked
 from continuous_training.monitoring.new_data.counted import Counted, counted
 from continuous_training.registry import model_versions
+from continuous_training.settings import load_settings
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from toy import change, events, store
@@ -101,13 +102,13 @@ class TestWhatHasCome:
     def test_late_rows_count(self, champion: Pipeline) -> None:
         insert(late(240))
         found = look(champion)
-        assert found.said == "no new rows since 2020-02-29, 240 late; 236 are needed"
+        assert found.message == "no new rows since 2020-02-29, 240 late; 236 are needed"
         assert found.verdict == "enough"
 
     def test_of_a_corrected_day_all_rows_count(self, champion: Pipeline) -> None:
         run("UPDATE events SET late = NOT late WHERE seen >= '2020-02-20' AND seen < '2020-02-26' AND id % 40 = 7")
         found = look(champion)
-        assert found.said == "no new rows since 2020-02-29, 6 corrected days; 236 are needed"
+        assert found.message == "no new rows since 2020-02-29, 6 corrected days; 236 are needed"
         assert found.verdict == "enough"
         assert found.news
         assert found.news.corrected == 6 * 40
@@ -119,7 +120,7 @@ class TestWhatHasCome:
         ]
         for day, correction in enumerate(corrections, start=20):
             run(f"UPDATE events SET {correction} WHERE id = {day * 40 + 7}")
-        assert f"{len(corrections)} corrected days" in look(champion).said
+        assert f"{len(corrections)} corrected days" in look(champion).message
 
     def test_two_rows_that_change_their_labels_are_noticed(self, champion: Pipeline) -> None:
         run("UPDATE events SET late = CASE id WHEN 2000 THEN TRUE ELSE FALSE END WHERE id IN (2000, 2001)")
@@ -141,7 +142,7 @@ class TestWhatHasCome:
         run("UPDATE events SET x = 0 WHERE id IN (2007, 2100)")
         run("DELETE FROM events WHERE id IN (1000, 1001, 1002)")
         found = look(champion)
-        assert found.said.startswith(
+        assert found.message.startswith(
             "300 new rows since 2020-02-29 (+12.7%), 12 late, 2 corrected days, 3 gone; 236 are needed"
         )
         assert "· 3 rows that the champion has learnt from are gone" in found.in_words
@@ -155,13 +156,13 @@ class TestWhatHasCome:
         run("UPDATE events SET late = NOT late WHERE seen < '2020-01-07'")
         assert look(champion, as_of=moment).verdict == "nothing new"
         run("UPDATE events SET late = NOT late WHERE seen < '2020-01-08'")
-        assert "1 corrected day;" in look(champion, as_of=moment).said
+        assert "1 corrected day;" in look(champion, as_of=moment).message
 
 
 class TestWhenItIsEnough:
     def test_it_takes_as_many_rows_and_as_large_a_share_as_must_be(self, champion: Pipeline) -> None:
         insert(new(235))
-        assert look(champion).said.endswith("; 236 are needed")
+        assert look(champion).message.endswith("; 236 are needed")
         assert look(champion).verdict == "not enough"
         change("min_new_share: 0.1", "min_new_share: 0")
         assert look(champion).verdict == "enough"
@@ -173,7 +174,9 @@ class TestWhenItIsEnough:
         insert(new(1))
         assert look(champion, as_of="2020-03-09").verdict == "not enough"
         found = look(champion)
-        assert found.said == "1 new row since 2020-02-29 (+0.0%); the newest row that was learnt from is 11.0 days old"
+        assert (
+            found.message == "1 new row since 2020-02-29 (+0.0%); the newest row that was learnt from is 11.0 days old"
+        )
         assert found.verdict == "enough"
 
     def test_nothing_is_never_enough(self, champion: Pipeline) -> None:
@@ -265,7 +268,7 @@ class TestPing:
         assert found.asking.ping.as_of is None
 
     @pytest.mark.parametrize(
-        ("connection", "rows", "said"),
+        ("connection", "rows", "message"),
         [
             ("", None, ""),
             ("", 7, ""),
@@ -273,8 +276,8 @@ class TestPing:
             ("flights", 1400, "Airbyte synced 1,400 rows of flights"),
         ],
     )
-    def test_nobody_is_named_who_is_not_known(self, connection: str, rows: int | None, said: str) -> None:
-        assert check.synced(connection, rows) == said
+    def test_nobody_is_named_who_is_not_known(self, connection: str, rows: int | None, message: str) -> None:
+        assert check.synced(connection, rows) == message
 
 
 class TestBadInput:
@@ -284,14 +287,14 @@ class TestBadInput:
             found = look(champion)
         finally:
             champion.client.set_registered_model_alias("toy", model_versions.CHAMPION, "1")
-        assert found.said == "toy has no champion: the first training is not asked for by new data"
+        assert found.message == "toy has no champion: the first training is not asked for by new data"
         assert (found.verdict, found.asking) == ("cannot tell", None)
 
     def test_a_champion_from_before_there_were_watermarks(
         self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(kept, "FILE", "nowhere.json")
-        assert "no watermark is kept with version 1" in look(champion).said
+        assert "no watermark is kept with version 1" in look(champion).message
 
     def test_a_watermark_of_another_make(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kept, "FILE", "snapshot.json")
@@ -300,7 +303,7 @@ class TestBadInput:
 
     def test_a_moment_before_the_champions(self, champion: Pipeline) -> None:
         found = look(champion, as_of="2020-02-20")
-        assert found.said == "AS_OF=2020-02-20 lies before the champion's: its rows end with 29 February 2020"
+        assert found.message == "AS_OF=2020-02-20 lies before the champion's: its rows end with 29 February 2020"
 
     def test_a_moment_in_the_future(self, champion: Pipeline) -> None:
         insert(new(300))
@@ -351,7 +354,7 @@ class TestBadInput:
     def test_numbers_without_end_and_without_sense(self, champion: Pipeline) -> None:
         run("UPDATE events SET x = 'inf' WHERE id = 2007")
         run("UPDATE events SET y = 'nan' WHERE y IS NULL")
-        assert "1 corrected day;" in look(champion).said
+        assert "1 corrected day;" in look(champion).message
 
     def test_what_was_remembered_and_cannot_be_read_is_forgotten(self, champion: Pipeline) -> None:
         champion.client.set_model_version_tag("toy", "1", Asked.tag, "{")
@@ -365,6 +368,6 @@ def test_a_snapshot_is_counted_as_the_warehouse_is(champion: Pipeline) -> None:
     watermark = kept.kept(champion.client, the(champion))
     assert watermark
     assert (watermark.rows, len(watermark.days)) == (2360, 59)
-    given = settings.load("toy")
+    given = load_settings("toy")
     now: Counted = counted(ibis.duckdb.connect(WAREHOUSE, read_only=True).table("events"), given.data, watermark.until)
     assert now.before == watermark.days

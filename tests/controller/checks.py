@@ -36,8 +36,8 @@ class NotHere(Exception):  # noqa: N818 - a reason to skip a check, not an error
 
 def is_accepted(controller: Controller, jenkinsfile: Path) -> None:
     """Check that the controller's own linter finds nothing in a Jenkinsfile."""
-    said = controller.lint(jenkinsfile.read_text(encoding="utf-8"))
-    assert said == VALID, f"Jenkins does not accept {jenkinsfile.name}: {said}"
+    message = controller.lint(jenkinsfile.read_text(encoding="utf-8"))
+    assert message == VALID, f"Jenkins does not accept {jenkinsfile.name}: {message}"
 
 
 def runs_with_parameters(controller: Controller, as_of: str) -> Build:
@@ -77,14 +77,14 @@ def is_as_here(controller: Controller, build: Build, here: Here) -> None:
 
 def is_started_once_by_equal_pings(controller: Controller, token: Secret, as_of: str) -> Build:
     """Check that two equal pings become one build, with the parameters that they say."""
-    said = {"trigger": "drift", "reason": unique("ct test --jenkins"), "as_of": as_of}
-    first, second = (_triggered(controller.ping(json.dumps(said), token)) for _ in range(2))
+    message = {"trigger": "drift", "reason": unique("ct test --jenkins"), "as_of": as_of}
+    first, second = (_triggered(controller.ping(json.dumps(message), token)) for _ in range(2))
     assert first is not None, f"a ping that is as it should be does not start {NAME}"
     assert first == second, f"two equal pings are not merged: they wait as the items {first} and {second} of the queue"
     build = controller.ended(first)
-    _has(build, {name.upper(): value for name, value in said.items()})
+    _has(build, {name.upper(): value for name, value in message.items()})
     _is_green(build)
-    made = controller.asked_for(said["reason"])
+    made = controller.asked_for(message["reason"])
     assert made == 1, f"two equal pings have made {made} builds"
     return build
 

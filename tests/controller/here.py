@@ -62,9 +62,9 @@ class Clone:
         command = ["scripts/ct", "run", "--branch", BRANCH]
         for name, value in parameters.items():
             command += ["-P", f"{name}={value}"]
-        said = self.folder.with_suffix(".log")
-        log.info("scripts/ct run in %s, see %s", self.folder, said)
-        with said.open("ab") as file:
+        message = self.folder.with_suffix(".log")
+        log.info("scripts/ct run in %s, see %s", self.folder, message)
+        with message.open("ab") as file:
             running = subprocess.Popen(
                 command,
                 cwd=self.folder,
@@ -76,12 +76,12 @@ class Clone:
             try:
                 code = running.wait(self._minutes * 60)
             except subprocess.TimeoutExpired:
-                raise UserError(f"the run here does not end in {self._minutes:g} minutes: see {said}") from None
+                raise UserError(f"the run here does not end in {self._minutes:g} minutes: see {message}") from None
             finally:
                 running.terminate()
                 running.wait()
         if code:
-            raise UserError(f"the run here ends with exit code {code}, and Jenkins' did not fail: see {said}")
+            raise UserError(f"the run here ends with exit code {code}, and Jenkins' did not fail: see {message}")
         newest = max((self.folder / ".ct/builds").iterdir(), key=lambda build: int(build.name))
         record: dict[str, Any] = json.loads((newest / "build.json").read_text(encoding="utf-8"))
         return record

@@ -43,10 +43,10 @@ class Trigger:
     def resolved(self, body: str) -> dict[str, str]:
         """Return the variables that a body has; the plugin logs what it cannot read, and goes on without it."""
         try:
-            said = json.loads(body)
+            message = json.loads(body)
         except ValueError:
             return {}
-        found = {one["key"]: _at(one["value"].removeprefix("$.").split("."), said) for one in self._variables}
+        found = {one["key"]: _at(one["value"].removeprefix("$.").split("."), message) for one in self._variables}
         return {name: _text(value) for name, value in found.items() if value is not None}
 
     def fits(self, resolved: dict[str, str]) -> bool:
@@ -72,11 +72,11 @@ class Trigger:
         }
 
 
-def _at(path: list[str], said: Any) -> Any:
+def _at(path: list[str], message: Any) -> Any:
     """Return what stands at a path of names; None if nothing does."""
     for name in path:
-        said = said.get(name) if isinstance(said, dict) else None
-    return said
+        message = message.get(name) if isinstance(message, dict) else None
+    return message
 
 
 def _text(value: Any) -> str:
@@ -113,6 +113,6 @@ def is_signed(headers: dict[str, str], body: bytes, secret: str) -> bool:
 
 def pushed_branch(payload: bytes, source: str) -> str | None:
     """Return the branch that a push to this repository is of; None if it is another's."""
-    said = json.loads(payload)
-    ours = said["repository"]["html_url"] == source and re.fullmatch("[0-9a-f]{40}", said["after"])
-    return said["ref"].removeprefix("refs/heads/") if ours and not said["deleted"] else None
+    message = json.loads(payload)
+    ours = message["repository"]["html_url"] == source and re.fullmatch("[0-9a-f]{40}", message["after"])
+    return message["ref"].removeprefix("refs/heads/") if ours and not message["deleted"] else None

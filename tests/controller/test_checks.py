@@ -234,7 +234,7 @@ class TestStages:
             checks.is_as_here(controller, controller.last(), Here(ROOT, tmp_path))
 
     @pytest.mark.parametrize(
-        ("wrong", "said"),
+        ("wrong", "message"),
         [
             (Wrong(names={"Train": "Trains"}), "«Train» is a stage here, and none on Jenkins"),
             (Wrong(names={"Lint": "Lints"}), "«Lint and test » Lints» is a stage on Jenkins, and none here"),
@@ -244,9 +244,9 @@ class TestStages:
         ],
         ids=["name", "name of one beside others", "result", "result of the build", "result of a skipped one"],
     )
-    def test_that_differ_are_named(self, enter: Enter, here: Here, wrong: Wrong, said: str) -> None:
+    def test_that_differ_are_named(self, enter: Enter, here: Here, wrong: Wrong, message: str) -> None:
         controller = enter(wrong, built=True)
-        with pytest.raises(AssertionError, match=said):
+        with pytest.raises(AssertionError, match=message):
             checks.is_as_here(controller, controller.last(), here)
 
     def test_in_another_order_are_named(self) -> None:
@@ -294,7 +294,7 @@ def test_all_checks_pass_on_a_right_controller_and_tell_no_secret(
     begun: Builds, repository: Path, tmp_path: Path
 ) -> None:
     with Stub(repository, tmp_path / "workspace", begun=begun) as stub:
-        code, said = on_the_command_line(
+        code, message = on_the_command_line(
             tmp_path,
             *test.on_jenkins(stub.url, minutes=1),
             JENKINS_USER_ID="admin",
@@ -303,28 +303,28 @@ def test_all_checks_pass_on_a_right_controller_and_tell_no_secret(
             GITHUB_WEBHOOK_SECRET=GITHUB,
             **in_place_of_github(repository),
         )
-    assert code == 0, said
-    skipped = sorted(case.said for case in test.cases(tmp_path / "junit.xml") if case.outcome == "skipped")
-    assert len(skipped) == 2, said
+    assert code == 0, message
+    skipped = sorted(case.message for case in test.cases(tmp_path / "junit.xml") if case.outcome == "skipped")
+    assert len(skipped) == 2, message
     assert "has built" in skipped[0]
     assert "is not in this clone" in skipped[1]
     for secret in (TOKEN, WEBHOOK, GITHUB):
-        assert secret not in said
+        assert secret not in message
 
 
 @pytest.mark.integration(seconds=5)
 def test_without_secrets_the_checks_are_skipped_and_say_what_to_set(tmp_path: Path) -> None:
-    code, said = on_the_command_line(tmp_path, *test.on_jenkins("http://127.0.0.1:9", minutes=1))
-    assert code == 0, said
-    assert "JENKINS_USER_ID and JENKINS_API_TOKEN are not set" in said
+    code, message = on_the_command_line(tmp_path, *test.on_jenkins("http://127.0.0.1:9", minutes=1))
+    assert code == 0, message
+    assert "JENKINS_USER_ID and JENKINS_API_TOKEN are not set" in message
 
 
 @pytest.mark.integration(seconds=5)
 def test_where_no_jenkins_is_the_checks_end_with_one_line_that_says_so(tmp_path: Path) -> None:
     secrets = {"JENKINS_USER_ID": "admin", "JENKINS_API_TOKEN": TOKEN}
-    code, said = on_the_command_line(tmp_path, *test.on_jenkins("http://127.0.0.1:9", minutes=1), **secrets)
-    assert code == 1, said
-    assert said.count("http://127.0.0.1:9/whoAmI/api/json does not answer: ConnectionError") == 1
+    code, message = on_the_command_line(tmp_path, *test.on_jenkins("http://127.0.0.1:9", minutes=1), **secrets)
+    assert code == 1, message
+    assert message.count("http://127.0.0.1:9/whoAmI/api/json does not answer: ConnectionError") == 1
 
 
 def test_what_the_checks_ask_is_there_with_the_pinned_plugins() -> None:

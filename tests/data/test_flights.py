@@ -12,10 +12,11 @@ import pytest
 import sqlglot
 
 from conftest import ROOT
-from continuous_training import settings
+from continuous_training.data.snapshots import content_hash, read_snapshot
 from continuous_training.data.warehouse import bound
 from continuous_training.documents import Snapshot
-from continuous_training.stages import check_data, snapshot
+from continuous_training.settings import load_settings
+from continuous_training.stages import check_data
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
 from toy import change
@@ -53,11 +54,11 @@ def april(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 
 def failures(run: Pipeline) -> dict[str, str]:
-    return {check.name: check.said for check in run.checks() if not check.passed}
+    return {check.name: check.message for check in run.checks() if not check.passed}
 
 
 def rows(run: Pipeline, taken: Snapshot) -> pd.DataFrame:
-    return pd.concat([snapshot.read(part.path, run.given.data) for part in (taken.train, taken.fresh)])
+    return pd.concat([read_snapshot(part.path, run.given.data) for part in (taken.train, taken.fresh)])
 
 
 def test_the_warehouse_holds_the_flights_of_a_year(warehouse: Path) -> None:
@@ -192,13 +193,13 @@ def test_the_snapshot_is_the_same_from_every_warehouse(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("dialect", ["postgres", "redshift", "snowflake", "bigquery"])
 def test_the_query_means_the_same_in_every_dialect(tmp_path: Path, few: Path, dialect: str) -> None:
     """As far as one translator can tell: into the dialect and back, it gives the same rows."""
-    asked = bound(settings.load("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
+    asked = bound(load_settings("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
     [there] = sqlglot.transpile(asked, read="duckdb", write=dialect)
     [back] = sqlglot.transpile(there, read=dialect, write="duckdb")
     with duckdb.connect(few, read_only=True) as connection:
         for name, query in (("asked", asked), ("back", back)):
             connection.execute(f"COPY ({query}) TO '{tmp_path}/{name}.parquet' (FORMAT parquet)")
-    assert snapshot.content_hash(tmp_path / "back.parquet") == snapshot.content_hash(tmp_path / "asked.parquet")
+    assert content_hash(tmp_path / "back.parquet") == content_hash(tmp_path / "asked.parquet")
 
 
 @pytest.mark.parametrize(
@@ -212,14 +213,14 @@ def test_the_query_means_the_same_in_every_dialect(tmp_path: Path, few: Path, di
 )
 def test_the_query_divides_in_doubles_and_cuts_at_moments(dialect: str, double: str, moment: str) -> None:
     """What each warehouse would round in its own way is a double first; what a session's zone could move has none."""
-    asked = bound(settings.load("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
+    asked = bound(load_settings("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
     [statement] = sqlglot.transpile(asked, read="duckdb", write=dialect)
     assert statement.count(f"CAST(SUM(past.late) AS {double}) / NULLIF(SUM(past.departures), 0)") == 2
     assert f"CAST('2013-01-02 00:00:00' AS {moment})" in statement
 
 
 def test_every_feature_has_limits_or_is_a_category() -> None:
-    data = settings.load("flight_delays").data
+    data = load_settings("flight_delays").data
     for name in data.features_of("number"):
         assert data.columns[name].min is not None, name
         assert data.columns[name].max is not None, name

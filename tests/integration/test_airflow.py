@@ -30,7 +30,7 @@ PROMOTED = {
 }
 REJECTED = {"build/outcome.txt": "rejected: no better\n", "build/verdict.json": json.dumps({"decision": "reject"})}
 PING = Ping(trigger="data", reason=NEWS, as_of="2013-05-01", model="flight_delays", model_version="1")
-CHECKED = Checked(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", said="")
+CHECKED = Checked(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", message="")
 ENOUGH, TOO_LITTLE = (
     CHECKED.model_copy(update={"verdict": "enough", "asking": Asking(ping=PING, address=NOWHERE)}).model_dump_json(),
     CHECKED.model_dump_json(),
@@ -49,7 +49,7 @@ class Airflow:
     def __init__(self, python: Path, home: Path, jenkins: str) -> None:
         self.checkout, self.log = home / "checkout", home / "log"
         (self.checkout / "scripts").mkdir(parents=True)
-        (self.checkout / "said").mkdir()
+        (self.checkout / "message").mkdir()
         (self.checkout / "scripts" / "ct").write_text(CT)
         (self.checkout / "scripts" / "ct").chmod(0o755)
         environment = {
@@ -89,7 +89,7 @@ class Airflow:
 
     def says(self, command: str, *lines: str) -> None:
         """Have a command of the checkout print these, one each time it is called, and the last one for ever."""
-        (self.checkout / "said" / command).write_text("".join(f"{line}\n" for line in lines))
+        (self.checkout / "message" / command).write_text("".join(f"{line}\n" for line in lines))
 
     def exits(self, code: int) -> None:
         (self.checkout / "exit").write_text(f"{code}")
@@ -220,20 +220,20 @@ class TestOnData:
         assert (done["state"], done["returned"]["record"]["decision"]) == ("success", None)
 
     @pytest.mark.parametrize(
-        ("result", "artifacts", "said"),
+        ("result", "artifacts", "message"),
         [
             ("FAILURE", {"build/outcome.txt": "failed at Train\n"}, "ended as FAILURE: failed at Train"),
             ("ABORTED", {}, "ended as ABORTED: it left no outcome.txt"),
         ],
     )
     def test_a_failed_run_fails_here_and_is_not_started_again(
-        self, airflow: Airflow, jenkins: Jenkins, result: str, artifacts: dict[str, str], said: str
+        self, airflow: Airflow, jenkins: Jenkins, result: str, artifacts: dict[str, str], message: str
     ) -> None:
         jenkins.result, jenkins.artifacts = result, artifacts
         done = airflow.run(ON_DATA)
         assert (done["state"], done["tasks"]["record"], done["events"]) == ("failed", ["failed", 1], {})
         assert len(jenkins.builds) == 1
-        assert f"{jenkins.url}/job/model/job/main/1/ {said}" in airflow.log.read_text()
+        assert f"{jenkins.url}/job/model/job/main/1/ {message}" in airflow.log.read_text()
 
     def test_one_that_is_cancelled_in_the_queue_fails_here(self, airflow: Airflow, jenkins: Jenkins) -> None:
         jenkins.cancels = True

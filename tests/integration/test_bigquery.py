@@ -115,23 +115,23 @@ def test_a_time_that_is_not_known_stays_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [("nothing", "Table acme.air.nothing was not found"), ("elsewhere.flights", "Access Denied: Table acme:elsewhere")],
 )
-def test_a_table_that_cannot_be_read_is_named(table: str, said: str) -> None:
-    with pytest.raises(UserError, match=f"refuses the query: .*{said}") as raised:
+def test_a_table_that_cannot_be_read_is_named(table: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"refuses the query: .*{message}") as raised:
         ask(f"SELECT * FROM {table} WHERE $since < $until")
     assert "\n" not in str(raised.value)
 
 
-def said(reason: str, message: str) -> str:
+def message(reason: str, message: str) -> str:
     """Return an error as BigQuery tells it."""
     return json.dumps({"error": {"message": message, "errors": [{"reason": reason, "message": message}]}})
 
 
 def test_who_may_not_run_queries_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     denied = "Access Denied: Project acme: User does not have bigquery.jobs.create permission in project acme."
-    with listening(lambda _: (403, said("accessDenied", denied))) as address:
+    with listening(lambda _: (403, message("accessDenied", denied))) as address:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", address)
         with pytest.raises(UserError, match=f"refuses the query: .*{denied}") as raised:
             ask(f"SELECT * FROM flights WHERE {WHENEVER}")
@@ -143,7 +143,7 @@ def test_a_service_that_is_busy_is_asked_again(there: str, monkeypatch: pytest.M
 
     def answer(heard: Heard) -> tuple[int, str]:
         if status := next(busy, None):
-            return status, said("backendError", "Visibility check was unavailable. Please retry the request")
+            return status, message("backendError", "Visibility check was unavailable. Please retry the request")
         method = "POST" if heard.body else "GET"
         passed_on = requests.request(
             method, there + heard.path, data=heard.body, headers={"Content-Type": "application/json"}, timeout=30

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from conftest import OF_A_RUN, ROOT
+from continuous_training.data.snapshots import read_snapshot
 from continuous_training.registry import runs
-from continuous_training.stages import check_model, snapshot
+from continuous_training.stages import check_model
 from flight_delays.model import build
 from pipeline import Pipeline
 
@@ -99,7 +100,7 @@ def estimator(features: pd.DataFrame, *also_categories: str) -> Any:
 def test_a_broken_candidate_is_caught_by_what_it_lacks(
     april: Pipeline, broken: Callable[[pd.DataFrame, pd.Series], Any], lacks: set[str]
 ) -> None:
-    data, rows = april.given.data, snapshot.read(april.taken.train.path, april.given.data)
+    data, rows = april.given.data, read_snapshot(april.taken.train.path, april.given.data)
     with mlflow.start_run(experiment_id=runs.experiment(april.client, april.run.model)):
         logged = mlflow.sklearn.log_model(
             broken(rows[data.features], rows[data.target]),

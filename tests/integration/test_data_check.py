@@ -130,10 +130,10 @@ def test_new_flights_are_one_ping_whose_run_trains_on_them(
         with jenkins() as there:
             assert check.check(first.client, "flight_delays", there.url, AFTER).verdict == "nothing new"
             insert(NEW)
-            said = [data_check(there.url) for _ in range(2)]
+            message = [data_check(there.url) for _ in range(2)]
         [ping] = there.pings
-        assert "Jenkins was asked for a training: model/main" in said[0]
-        assert "a training on these rows was asked for" in said[1]
+        assert "Jenkins was asked for a training: model/main" in message[0]
+        assert "a training on these rows was asked for" in message[1]
         assert ping["reason"].startswith(f"{ROWS:,} new rows since 2013-02-13 (+")
 
         asked = {name.upper(): ping[name] for name in ("model", "trigger", "reason", "as_of")}

@@ -237,10 +237,10 @@ def test_no_capacity_anywhere(project: Project, outcome: Outcome) -> None:
     project.aws.faults.refuse("ec2", "RunInstances", "InsufficientInstanceCapacity", 500)
     with (
         project.machines(),
-        pytest.raises(UserError, match="there is no instance to be had: c7i.large on demand") as said,
+        pytest.raises(UserError, match="there is no instance to be had: c7i.large on demand") as message,
     ):
         project.train()
-    outcome("no capacity anywhere", str(said.value))
+    outcome("no capacity anywhere", str(message.value))
 
 
 def test_every_kind_of_call_is_throttled(project: Project, outcome: Outcome) -> None:
@@ -320,9 +320,9 @@ def test_a_security_group_that_lets_somebody_in_is_refused(project: Project) -> 
 
 def test_no_heartbeat_since_the_launch(project: Project, outcome: Outcome) -> None:
     change("boot_minutes: 0.5", "boot_minutes: 0.05")
-    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since it was launched") as said:
+    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since it was launched") as message:
         project.train()
-    outcome("no heartbeat at all", str(said.value))
+    outcome("no heartbeat at all", str(message.value))
 
 
 def test_no_heartbeat_any_more(project: Project, outcome: Outcome) -> None:
@@ -336,19 +336,19 @@ def test_no_heartbeat_any_more(project: Project, outcome: Outcome) -> None:
                     psutil.Process(process).suspend()
 
         at_once(freeze)
-        with pytest.raises(UserError, match="no heartbeat any more") as said:
+        with pytest.raises(UserError, match="no heartbeat any more") as message:
             project.train()
-    outcome("no heartbeat any more", str(said.value))
+    outcome("no heartbeat any more", str(message.value))
 
 
 def test_training_exits_non_zero(project: Project, outcome: Outcome, caplog: pytest.LogCaptureFixture) -> None:
     model("def build(categories, numbers, **parameters):\n    raise SystemExit('there is no such kernel')\n")
-    with project.machines(), pytest.raises(UserError, match="training failed on i-.* with exit code 1") as said:
+    with project.machines(), pytest.raises(UserError, match="training failed on i-.* with exit code 1") as message:
         project.train()
     last = next(message for message in caplog.messages if message.startswith("The last lines"))
     assert "there is no such kernel" in last
     assert len(last.splitlines()) <= 51
-    outcome("training exits non-zero", str(said.value))
+    outcome("training exits non-zero", str(message.value))
 
 
 def test_a_stock_image_installs_the_lock_first(project: Project, caplog: pytest.LogCaptureFixture) -> None:
@@ -385,10 +385,10 @@ def test_out_of_disk_on_the_instance(project: Project, outcome: Outcome) -> None
 
     with (
         project.machines(prepare=fill),
-        pytest.raises(UserError, match="fetching failed on i-.* with exit code 23") as said,
+        pytest.raises(UserError, match="fetching failed on i-.* with exit code 23") as message,
     ):
         project.train()
-    outcome("out of disk on the instance", str(said.value))
+    outcome("out of disk on the instance", str(message.value))
 
 
 def test_the_upload_of_the_result_is_refused(project: Project, outcome: Outcome) -> None:
@@ -396,13 +396,16 @@ def test_the_upload_of_the_result_is_refused(project: Project, outcome: Outcome)
         "s3", "PutObject", "AccessDenied", 403, only=lambda asked: asked["Key"].endswith("/result")
     )
     pipeline = project.ready()
-    with project.machines(), pytest.raises(UserError, match="ended itself, training, and left no result in S3") as said:
+    with (
+        project.machines(),
+        pytest.raises(UserError, match="ended itself, training, and left no result in S3") as message,
+    ):
         pipeline.train()
     assert pipeline.plan().resumes is None  # FORCE trains anew
     project.monkeypatch.setenv("FORCE", "false")
     taken_up = Pipeline(project.monkeypatch, COMPUTE="ec2", BUILD_TAG="ct-2", FORCE="false")
     assert taken_up.plan().resumes is not None
-    outcome("upload of the result refused", f"{said.value}; the next run takes up what MLflow has")
+    outcome("upload of the result refused", f"{message.value}; the next run takes up what MLflow has")
 
 
 def test_somebody_ends_the_instance(project: Project, outcome: Outcome) -> None:
@@ -414,9 +417,9 @@ def test_somebody_ends_the_instance(project: Project, outcome: Outcome) -> None:
             project.aws.client("ec2").terminate_instances(InstanceIds=project.aws.alive())
 
         at_once(end)
-        with pytest.raises(UserError, match="somebody ended i-") as said:
+        with pytest.raises(UserError, match="somebody ended i-") as message:
             project.train()
-    outcome("instance terminated from outside", str(said.value))
+    outcome("instance terminated from outside", str(message.value))
 
 
 def test_a_spot_instance_is_taken_back(project: Project, outcome: Outcome, caplog: pytest.LogCaptureFixture) -> None:
@@ -443,29 +446,29 @@ def test_the_bucket_is_missing(project: Project, outcome: Outcome) -> None:
     project.monkeypatch.setenv("CT_BUCKET", "nowhere-to-be-found")
     with (
         project.machines(),
-        pytest.raises(UserError, match="AWS does not look into the bucket nowhere-to-be-found") as said,
+        pytest.raises(UserError, match="AWS does not look into the bucket nowhere-to-be-found") as message,
     ):
         project.train()
     project.aws.gate.denied.clear()
     assert project.launched() == []
-    outcome("S3 bucket missing", str(said.value))
+    outcome("S3 bucket missing", str(message.value))
 
 
 def test_the_instance_cannot_reach_mlflow(project: Project, outcome: Outcome) -> None:
     project.monkeypatch.setenv("MLFLOW_TRACKING_URI", project.tracking_uri.replace("127.0.0.1", "localhost"))
     nowhere = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}  # S3 is reached, the other name is not
-    with project.machines(extra=nowhere), pytest.raises(UserError, match="reaching MLflow failed on i-") as said:
+    with project.machines(extra=nowhere), pytest.raises(UserError, match="reaching MLflow failed on i-") as message:
         project.train()
-    outcome("MLflow unreachable from the instance", str(said.value))
+    outcome("MLflow unreachable from the instance", str(message.value))
 
 
 def test_the_deadline_is_reached(project: Project, outcome: Outcome) -> None:
     change("max_hours: 1", "max_hours: 0.12")
     model(NEVER_ENDS)
     late = {"SECONDS": "236"}  # where bash begins to count: 4 seconds before the last minute
-    with project.machines(extra=late), pytest.raises(UserError, match="reached its deadline of 5 minutes") as said:
+    with project.machines(extra=late), pytest.raises(UserError, match="reached its deadline of 5 minutes") as message:
         project.train()
-    outcome("deadline reached", str(said.value))
+    outcome("deadline reached", str(message.value))
 
 
 def test_terminating_fails_three_times(project: Project, outcome: Outcome) -> None:
@@ -505,8 +508,8 @@ def test_two_runs_at_once(project: Project, outcome: Outcome) -> None:
     with project.machines():
         runs = [project.start("ct-1", AS_OF="2020-03-01"), project.start("ct-2", AS_OF="2020-03-08")]
         for run in runs:
-            said, _ = run.communicate(timeout=LIMIT)
-            assert run.returncode == 0, said
+            message, _ = run.communicate(timeout=LIMIT)
+            assert run.returncode == 0, message
     assert len(project.launched()) == 2
     outcome("two runs at once", "both trained, each ended its own instance")
 

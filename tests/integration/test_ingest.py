@@ -18,10 +18,11 @@ import pytest
 import yaml
 
 from conftest import ROOT, enter, wait_until
-from continuous_training import environments, settings
+from continuous_training import environments
 from continuous_training.data import warehouse
 from continuous_training.data.ingestion import source, syncing
 from continuous_training.errors import UserError
+from continuous_training.settings import load_settings, parse_as_of
 from forking import CALLER, DIES_BEFORE
 from postgresql import Postgresql, needs_postgresql
 
@@ -84,13 +85,13 @@ class Events:
     def sync(self, **config: Any) -> int:
         """Sync it, and return how many rows were read."""
         self.folder.mkdir(exist_ok=True)
-        said = {"name": "events", "json_schema": {"type": "object", "properties": self.schema}} | self.modes
-        (self.folder / "stream.json").write_text(json.dumps(said))
+        message = {"name": "events", "json_schema": {"type": "object", "properties": self.schema}} | self.modes
+        (self.folder / "stream.json").write_text(json.dumps(message))
         (self.folder / "rows.json").write_text(json.dumps(self.rows))
         wanted = {"connector": "airbyte_source", "streams": {self.name: self.stream}}
         wanted["config"] = {"folder": str(self.folder)} | config
         (source.FOLDER / "events.yaml").write_text(yaml.safe_dump(wanted))
-        return syncing.sync("events", settings.load("toy")).streams["events"]
+        return syncing.sync("events", load_settings("toy")).streams["events"]
 
 
 @pytest.fixture
@@ -231,10 +232,10 @@ def test_a_table_that_was_dropped_is_read_from_the_beginning(events: Events) -> 
 
 
 def test_new_rows_of_the_table_that_a_model_learns_from_are_in_its_query(events: Events) -> None:
-    given = settings.load("toy")
+    given = load_settings("toy")
     events.add(*range(20))
     events.sync()
-    since, until = settings.as_of("2020-04-01", None), settings.as_of("2020-04-02", None)
+    since, until = parse_as_of("2020-04-01", None), parse_as_of("2020-04-02", None)
     found = warehouse.rows(warehouse.connect(given), given.data.query, since, until).to_pyarrow()
     assert found.num_rows == 20
     assert found["seen"].to_pylist()[0].tzinfo is None
@@ -243,7 +244,7 @@ def test_new_rows_of_the_table_that_a_model_learns_from_are_in_its_query(events:
 @pytest.mark.integration(seconds=30)
 @pytest.mark.usefixtures("events")
 def test_a_source_of_airbyte_s_own_brings_only_what_is_new() -> None:
-    given = settings.load("toy")
+    given = load_settings("toy")
     assert syncing.sync("faker", given).streams == {"users": 100, "products": 100}
     again = syncing.sync("faker", given)
     assert again.streams == {"users": 0, "products": 0}

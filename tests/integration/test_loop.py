@@ -78,9 +78,9 @@ class Clone:
 
     def run(self, *arguments: str) -> str:
         running = self.start(*arguments)
-        said, _ = running.communicate(timeout=LIMIT)
-        assert running.returncode == 0, said
-        return said
+        message, _ = running.communicate(timeout=LIMIT)
+        assert running.returncode == 0, message
+        return message
 
     def document(self, noun: str) -> dict[str, Any]:
         return json.loads((self.folder / f"build/{noun}.json").read_text())
@@ -131,9 +131,11 @@ def clone_on_ec2(aws: Aws, empty_mlflow: Path, tmp_path: Path, monkeypatch: pyte
         made.stop()
 
 
-def results(said: str) -> dict[str, str]:
+def results(message: str) -> dict[str, str]:
     """Read the closing table."""
-    return dict(re.findall(r"^ *(\S.*?) {2,}(SUCCESS|UNSTABLE|FAILURE|ABORTED|NOT_BUILT)\b", said, flags=re.MULTILINE))
+    return dict(
+        re.findall(r"^ *(\S.*?) {2,}(SUCCESS|UNSTABLE|FAILURE|ABORTED|NOT_BUILT)\b", message, flags=re.MULTILINE)
+    )
 
 
 def kill(running: subprocess.Popen[str], when: str) -> None:
@@ -199,8 +201,8 @@ def test_the_loop_closes(clone: Clone) -> None:
 def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_trained_here(
     clone_on_ec2: Clone, aws: Aws
 ) -> None:
-    said = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2013-04-01")
-    assert {results(said)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
+    message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2013-04-01")
+    assert {results(message)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
     assert clone_on_ec2.served() == "1"
     assert len(aws.faults.made("ec2", "RunInstances")) == 1
     assert aws.leftovers() == []
@@ -219,10 +221,10 @@ def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) 
         if "test session starts" in line:
             break
     running.send_signal(signal.SIGINT)
-    said, _ = running.communicate(timeout=60)
+    message, _ = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert results(said)["Test"] == "ABORTED"
-    assert "published Report" in said
+    assert results(message)["Test"] == "ABORTED"
+    assert "published Report" in message
     deadline = time.monotonic() + 10
     while leftovers(clone.folder) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -250,7 +250,7 @@ def test_a_database_that_lets_nobody_in_is_told_in_one_line(mlflow: Mlflow, tmp_
         check=False,
     )
     assert done.returncode == 1
-    (said,) = done.stderr.splitlines()
-    assert said.startswith("mlflow: the database of MLFLOW_BACKEND_STORE_URI cannot be used: ")
-    assert "password authentication failed" in said
-    assert not [secret for secret in mlflow.secrets if secret in said]
+    (message,) = done.stderr.splitlines()
+    assert message.startswith("mlflow: the database of MLFLOW_BACKEND_STORE_URI cannot be used: ")
+    assert "password authentication failed" in message
+    assert not [secret for secret in mlflow.secrets if secret in message]

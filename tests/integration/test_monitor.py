@@ -68,10 +68,10 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pyte
             assert "POST $JENKINS_URL/generic-webhook-trigger/invoke" in shown
             assert TOKEN not in shown
             for _ in range(2):
-                said = monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
+                message = monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
         server.stop()
     [ping] = there.pings
-    assert "is not done again before" in said
+    assert "is not done again before" in message
     assert Path("build/monitor.html").exists()
     assert (ping["trigger"], ping["as_of"], ping["model_version"]) == ("drift", LATER, "1")
 
@@ -100,9 +100,9 @@ def test_a_jenkins_that_is_not_there_is_an_error_and_the_page_is_there_all_the_s
     store(moved_world())
     with jenkins() as there:
         nobody = there.url
-    said = monitor("--source", "warehouse", "--jenkins", nobody, code=1, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
-    assert "ct monitor: error: Jenkins at" in said
-    assert "cannot be reached" in said
+    message = monitor("--source", "warehouse", "--jenkins", nobody, code=1, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
+    assert "ct monitor: error: Jenkins at" in message
+    assert "cannot be reached" in message
     assert "could not do all of its work" in Path("build/monitor.html").read_text()
 
 

@@ -87,7 +87,7 @@ def test_a_killed_replay_goes_on_where_it_was_and_touches_nothing_of_the_users(p
     assert third["made"]["candidate"] is None
     assert third["made"]["champion"] == second["made"]["champion"]
     assert "2020-04: no candidate, check data failed:" in logged
-    assert str(folder / "logs/2020-04.log") in third["made"]["said"]
+    assert str(folder / "logs/2020-04.log") in third["made"]["message"]
     assert third["scores"]
 
     logs = {path: path.stat().st_mtime_ns for path in (folder / "logs").iterdir()}

@@ -197,8 +197,8 @@ class TestRefusals:
         assert Entry(tmp_path, **{name: empty}).refused().startswith(f"airflow: set {name} (")
 
     def test_a_short_password_is_refused(self, tmp_path: Path) -> None:
-        said = Entry(tmp_path, AIRFLOW_ADMIN_PASSWORD="elevenchars").refused()
-        assert said == "airflow: set AIRFLOW_ADMIN_PASSWORD to 12 characters or more"
+        message = Entry(tmp_path, AIRFLOW_ADMIN_PASSWORD="elevenchars").refused()
+        assert message == "airflow: set AIRFLOW_ADMIN_PASSWORD to 12 characters or more"
 
     @pytest.mark.parametrize(
         "connection",
@@ -206,8 +206,8 @@ class TestRefusals:
         ids=["an address", "a list", "without a port", "nothing"],
     )
     def test_half_a_connection_is_refused(self, tmp_path: Path, connection: str) -> None:
-        said = Entry(tmp_path, AIRFLOW_CONN_JENKINS_DEFAULT=connection).refused()
-        assert said.startswith("airflow: AIRFLOW_CONN_JENKINS_DEFAULT is no whole connection: write it as {")
+        message = Entry(tmp_path, AIRFLOW_CONN_JENKINS_DEFAULT=connection).refused()
+        assert message.startswith("airflow: AIRFLOW_CONN_JENKINS_DEFAULT is no whole connection: write it as {")
 
 
 def _dags() -> list[str]:

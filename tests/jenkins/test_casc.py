@@ -77,7 +77,7 @@ class TestSchema:
         assert CASC.keys() - KNOWN.keys() == {"credentials", "jobs"}
 
     @pytest.mark.parametrize(
-        ("spoil", "said"),
+        ("spoil", "message"),
         [
             (lambda casc: casc["jenkins"].update(numExecutor=0), "jenkins: «numExecutor» is unknown"),
             (lambda casc: casc["jenkins"].update(numExecutors="none"), "jenkins.numExecutors: «none» is no integer"),
@@ -101,10 +101,10 @@ class TestSchema:
             ),
         ],
     )
-    def test_what_would_stop_the_boot_is_found(self, spoil: Callable[[Any], None], said: str) -> None:
+    def test_what_would_stop_the_boot_is_found(self, spoil: Callable[[Any], None], message: str) -> None:
         spoiled = copy.deepcopy(CASC)
         spoil(spoiled)
-        assert list(casc_schema.refused(spoiled, KNOWN)) == [said]
+        assert list(casc_schema.refused(spoiled, KNOWN)) == [message]
 
     def test_nothing_in_it_is_gone_or_deprecated_in_a_newer_jenkins(self) -> None:
         assert not GONE & {key for key, _ in pairs(CASC)}
@@ -243,8 +243,8 @@ class TestJobs:
     @pytest.mark.parametrize("source", ["github", "git"])
     def test_where_branches_come_from_is_said_in_the_plugins_words(self, source: str) -> None:
         before, traits = inner(JOBS, source).split("traits {")
-        said, known = set(re.findall(r"^ *(\w+)\(", before, re.MULTILINE)), KNOWN["unclassified"]
-        assert {"id", "credentialsId"} <= said <= known[source]["properties"].keys()
+        message, known = set(re.findall(r"^ *(\w+)\(", before, re.MULTILINE)), KNOWN["unclassified"]
+        assert {"id", "credentialsId"} <= message <= known[source]["properties"].keys()
         assert set(re.findall(r"\w+Discovery", traits)) <= known.keys()
 
     def test_nothing_is_run_of_a_strangers_pull_request(self) -> None:

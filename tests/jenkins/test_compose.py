@@ -282,12 +282,12 @@ class TestStart:
 
     def test_what_it_says_at_first_can_be_done(self, secrets: dict[str, str]) -> None:
         [text] = SERVICES["welcome"]["command"]
-        said = interpolated(text, {})
-        assert "Jenkins is at http://localhost:8080/\n" in said
-        assert "http://localhost:8080/job/model/job/main/" in said
-        assert set(re.findall(r"--show (\w+)", said)) <= secrets.keys()
+        message = interpolated(text, {})
+        assert "Jenkins is at http://localhost:8080/\n" in message
+        assert "http://localhost:8080/job/model/job/main/" in message
+        assert set(re.findall(r"--show (\w+)", message)) <= secrets.keys()
         published = {port.rpartition(":")[0].rpartition(":")[2] for port in ports()}
-        assert set(re.findall(r"http://localhost:(\d+)", said)) == published
+        assert set(re.findall(r"http://localhost:(\d+)", message)) == published
 
     def test_the_tunnel_leads_to_the_controller(self) -> None:
         [endpoint] = yaml.safe_load((ROOT / "jenkins/ngrok.yml").read_text())["endpoints"]

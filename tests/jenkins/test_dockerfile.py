@@ -236,8 +236,8 @@ class TestAgent:
     def test_it_says_so_and_goes_on_asking_until_it_is_told(self, machine: Path, answer: tuple[int, str]) -> None:
         with jenkins(answer, answer, TOLD) as address:
             done = connect(machine, JENKINS_URL=address, **USER)
-        said = f"connect: {address} does not tell the secret of its agent «agent» yet"
-        assert done.stderr.count(said) == 2
+        message = f"connect: {address} does not tell the secret of its agent «agent» yet"
+        assert done.stderr.count(message) == 2
         assert Path(inherited(machine)["JENKINS_SECRET"].removeprefix("@")).read_text().strip() == SECRET
 
     def test_a_secret_that_is_given_is_used_as_it_is(self, machine: Path) -> None:

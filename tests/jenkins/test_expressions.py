@@ -85,7 +85,7 @@ def test_steps_get_their_arguments_by_place_and_by_name():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("nobody", "no such property: «nobody»"),
         ("n.size()", "a number has no method «size» that ct run knows"),
@@ -96,8 +96,8 @@ def test_steps_get_their_arguments_by_place_and_by_name():
         ("'x'.toInteger()", "«toInteger()» of a string failed"),
     ],
 )
-def test_an_expression_without_a_value_says_why(text, said):
-    with pytest.raises(EvaluationError, match="^" + said.replace("(", r"\(").replace(")", r"\)")):
+def test_an_expression_without_a_value_says_why(text, message):
+    with pytest.raises(EvaluationError, match="^" + message.replace("(", r"\(").replace(")", r"\)")):
         value(text)
 
 

@@ -202,7 +202,7 @@ class TestWhyItRuns:
     CLOCK = "hudson.triggers.TimerTrigger$TimerTriggerCause"
 
     @staticmethod
-    def said(pipeline: Pipeline, name: str, causes: list[dict[str, str]], **parameters: str) -> str:
+    def message(pipeline: Pipeline, name: str, causes: list[dict[str, str]], **parameters: str) -> str:
         expression = next(variable.value for variable in pipeline.environment if variable.name == name)
         return valued(expression, currentBuild=Started(causes), params={"TRIGGER": "manual", "REASON": ""} | parameters)
 
@@ -220,7 +220,7 @@ class TestWhyItRuns:
     )
     def test_what_started_a_run_is_recorded(self, pipeline: Pipeline, cause: str, asked: str, trigger: str) -> None:
         causes = [{"_class": cause, "shortDescription": "Started"}]
-        assert self.said(pipeline, "TRIGGER", causes, TRIGGER=asked) == trigger
+        assert self.message(pipeline, "TRIGGER", causes, TRIGGER=asked) == trigger
 
     def test_what_it_is_recorded_as_can_be_asked_for(self, pipeline: Pipeline) -> None:
         trigger = next(call for call in pipeline.parameters if argument(call, "name") == "TRIGGER")
@@ -228,11 +228,11 @@ class TestWhyItRuns:
         assert evaluate(choices, Scope({})) == ["manual", "push", "cron", "drift", "data"]
 
     @pytest.mark.parametrize(
-        ("reason", "said"), [("", "Pinged about drift"), ("carrier drifts", "Pinged about drift: carrier drifts")]
+        ("reason", "message"), [("", "Pinged about drift"), ("carrier drifts", "Pinged about drift: carrier drifts")]
     )
-    def test_who_started_it_is_said_with_the_reason(self, pipeline: Pipeline, reason: str, said: str) -> None:
+    def test_who_started_it_is_said_with_the_reason(self, pipeline: Pipeline, reason: str, message: str) -> None:
         causes = [{"_class": "org.jenkinsci.plugins.gwt.GenericCause", "shortDescription": "Pinged about drift"}]
-        assert self.said(pipeline, "STARTED", causes, REASON=reason) == said
+        assert self.message(pipeline, "STARTED", causes, REASON=reason) == message
 
 
 class TestPings:
@@ -416,9 +416,9 @@ class TestWhatRuns:
     @pytest.mark.parametrize(("typed", "after"), [("y\n", ["register", "deploy", "report"]), ("n\n", ["report"])])
     def test_a_person_sees_the_whole_verdict_and_decides(self, tmp_path: Path, typed: str, after: list[str]) -> None:
         _, lines = at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", typed=typed)
-        said = [line.partition(" ")[2] for line in lines]  # what stands after the time
-        at = said.index("Promote the candidate of flight_delays?")
-        assert said[at + 1 : at + 4] == ["", "  roc_auc is surely better", "[Promote: y, Abort: n]"]
+        message = [line.partition(" ")[2] for line in lines]  # what stands after the time
+        at = message.index("Promote the candidate of flight_delays?")
+        assert message[at + 1 : at + 4] == ["", "  roc_auc is surely better", "[Promote: y, Abort: n]"]
         called = self.called(tmp_path)
         assert called[called.index("compare") + 1 :] == after
         approved = tmp_path / "build/approved_by.txt"
@@ -458,7 +458,7 @@ class TestWhatRuns:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["-P", "MODLE=x"], "MODLE"),
         (["-P", "PROMOTE=perhaps"], "auto, ask, never"),
@@ -467,11 +467,11 @@ class TestWhatRuns:
         (["--jenkinsfile", "nowhere"], "nowhere"),
     ],
 )
-def test_a_wrong_command_line_is_refused_in_one_line_before_anything_runs(arguments: list[str], said: str) -> None:
+def test_a_wrong_command_line_is_refused_in_one_line_before_anything_runs(arguments: list[str], message: str) -> None:
     refused = subprocess.run(
         ["scripts/ct", "run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
     assert refused.returncode == 2
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert refused.stdout == ""

@@ -151,20 +151,20 @@ class TestRefusals:
         assert refused(tmp_path, **{name: empty}).startswith(f"mlflow: set {name} (")
 
     def test_all_that_is_missing_is_named_at_once(self, tmp_path: Path) -> None:
-        said = refused(tmp_path, **dict.fromkeys(GIVEN))
-        assert all(name in said for name in GIVEN)
+        message = refused(tmp_path, **dict.fromkeys(GIVEN))
+        assert all(name in message for name in GIVEN)
 
     @pytest.mark.parametrize(
         "address", ["sqlite:///mlflow.db", "mysql://u:p@h/d", "/data", "postgresql://", "of", "postgresql://u:p@h:x/d"]
     )
     def test_rows_are_kept_in_postgresql_or_nowhere(self, tmp_path: Path, address: str) -> None:
-        said = refused(tmp_path, MLFLOW_BACKEND_STORE_URI=address)
-        assert said.startswith("mlflow: MLFLOW_BACKEND_STORE_URI is no address of PostgreSQL")
+        message = refused(tmp_path, MLFLOW_BACKEND_STORE_URI=address)
+        assert message.startswith("mlflow: MLFLOW_BACKEND_STORE_URI is no address of PostgreSQL")
 
     @pytest.mark.parametrize("address", ["/data", "file:///data", "./mlartifacts"])
     def test_artifacts_are_kept_on_s3_or_nowhere(self, tmp_path: Path, address: str) -> None:
-        said = refused(tmp_path, MLFLOW_ARTIFACTS_DESTINATION=address)
-        assert said.startswith("mlflow: MLFLOW_ARTIFACTS_DESTINATION is no address on S3")
+        message = refused(tmp_path, MLFLOW_ARTIFACTS_DESTINATION=address)
+        assert message.startswith("mlflow: MLFLOW_ARTIFACTS_DESTINATION is no address on S3")
 
     @pytest.mark.parametrize("password", ["elevenchars", "password1234", "zwölfzeichenä"])
     def test_a_password_that_would_not_do_is_refused(self, tmp_path: Path, password: str) -> None:

@@ -122,7 +122,7 @@ def test_a_second_run_waits_for_the_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "arguments", "code", "said"),
+    ("text", "arguments", "code", "message"),
     [
         (pipeline("echo 'hello'"), [], 0, "hello"),
         (pipeline("error 'no'"), [], 1, "ERROR: no"),
@@ -139,11 +139,11 @@ def test_a_second_run_waits_for_the_first(tmp_path):
         ),
     ],
 )
-def test_the_command_line(tmp_path, text, arguments, code, said):
+def test_the_command_line(tmp_path, text, arguments, code, message):
     process = ct_run(tmp_path, text, *arguments)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == code, output
-    assert any(line.startswith(said) or said in line for line in output.splitlines()), output
+    assert any(line.startswith(message) or message in line for line in output.splitlines()), output
     assert "Traceback" not in output
     assert (tmp_path / ".ct").exists() == (code < 2 and "--list" not in arguments)
 

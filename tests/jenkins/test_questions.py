@@ -77,7 +77,7 @@ def test_a_message_of_many_lines_is_shown_whole_and_its_first_line_names_the_que
 
 
 @pytest.mark.parametrize(
-    ("stage", "said"),
+    ("stage", "message"),
     [
         (pipeline("echo \"by ${input(message: 'Go on?', submitterParameter: 'WHO')}\""), f"by {getpass.getuser()}"),
         (pipeline("echo \"by ${input('Go on?')}\""), "by null"),
@@ -89,7 +89,7 @@ def test_a_message_of_many_lines_is_shown_whole_and_its_first_line_names_the_que
         ),
     ],
 )
-def test_who_approved_is_known_where_the_submitter_parameter_asks_for_it(tmp_path, stage, said):
+def test_who_approved_is_known_where_the_submitter_parameter_asks_for_it(tmp_path, stage, message):
     code, lines = at_terminal(tmp_path, stage, typed="y\n")
     assert code == 0
-    assert said in lines
+    assert message in lines

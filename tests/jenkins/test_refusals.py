@@ -19,7 +19,7 @@ LATER = "is not supported by ct run; a Jenkins controller can run it"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (pipeline("docker 'x'"), f"Jenkinsfile:6: the step «docker» {LATER}"),
         (
@@ -103,10 +103,10 @@ LATER = "is not supported by ct run; a Jenkins controller can run it"
         ),
     ],
 )
-def test_what_cannot_run_here_is_refused(text, said):
+def test_what_cannot_run_here_is_refused(text, message):
     found = refusals(text)
     assert len(found) == 1
-    assert found[0].startswith(said)
+    assert found[0].startswith(message)
 
 
 def test_all_reasons_are_given_in_the_order_of_the_file():

@@ -352,7 +352,7 @@ def test_parameters_have_their_defaults_and_take_values(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ("WHAT=1", "there is no parameter «WHAT»; there are: AS_OF, SIZE, FORCE, KEY"),
         ("SIZE=huge", "SIZE is one of small, large, not «huge»"),
@@ -360,10 +360,10 @@ def test_parameters_have_their_defaults_and_take_values(tmp_path):
         ("AS_OF", "-P takes NAME=VALUE, not «AS_OF»"),
     ],
 )
-def test_a_wrong_parameter_is_an_error_before_anything_runs(tmp_path, given, said):
+def test_a_wrong_parameter_is_an_error_before_anything_runs(tmp_path, given, message):
     with pytest.raises(ParameterError) as caught:
         build(tmp_path, pipeline("sh 'touch ran'", PARAMETERS), given)
-    assert str(caught.value) == said
+    assert str(caught.value) == message
     assert not (tmp_path / ".ct").exists()
 
 

@@ -55,8 +55,8 @@ def _with_nulls(times: pa.ChunkedArray) -> pa.StructArray:
 async def login(request: Request) -> JSONResponse:
     """Let in whoever has the password."""
     if (await _said(request))["data"].get("PASSWORD") != PASSWORD:
-        said = "Incorrect username or password was specified."
-        return JSONResponse({"data": {}, "code": "390100", "message": said, "success": False})
+        message = "Incorrect username or password was specified."
+        return JSONResponse({"data": {}, "code": "390100", "message": message, "success": False})
     return await login_request(request)
 
 
@@ -69,28 +69,28 @@ async def query(request: Request) -> JSONResponse:
         asked[session] = statement
         return _in_parts(await query_request(request))
     answer = await query_request(_with(request, body | {"sqlText": asked[session], "describeOnly": True}))
-    said = json.loads(bytes(answer.body))
-    rows = [_described(column) for column in said["data"]["rowtype"]]
+    message = json.loads(bytes(answer.body))
+    rows = [_described(column) for column in message["data"]["rowtype"]]
     headings = [TEXT | {"name": name} for name in HEADINGS]
     table = {"rowtype": headings, "queryResultFormat": "json", "rowset": rows, "total": len(rows)}
-    return JSONResponse({"data": said["data"] | table, "success": True})
+    return JSONResponse({"data": message["data"] | table, "success": True})
 
 
 def _in_parts(answer: JSONResponse) -> JSONResponse:
     """Keep all rows but the first ones, for who comes to fetch them."""
-    said = json.loads(bytes(answer.body))
-    if not (said["data"] or {}).get("rowsetBase64") or said["data"]["total"] <= ROWS:
+    message = json.loads(bytes(answer.body))
+    if not (message["data"] or {}).get("rowsetBase64") or message["data"]["total"] <= ROWS:
         return answer
-    rows = pa.ipc.open_stream(base64.b64decode(said["data"]["rowsetBase64"])).read_all()
+    rows = pa.ipc.open_stream(base64.b64decode(message["data"]["rowsetBase64"])).read_all()
     first, *rest = (rows.slice(begin, ROWS) for begin in range(0, rows.num_rows, ROWS))
-    said["data"] |= {"rowsetBase64": base64.b64encode(arrow.to_ipc(first)).decode(), "chunks": []}
+    message["data"] |= {"rowsetBase64": base64.b64encode(arrow.to_ipc(first)).decode(), "chunks": []}
     for part in rest:
         path = f"/parts/{next(numbers)}"
         parts[path] = packed = bytes(arrow.to_ipc(part))
         kept = {"url": f"http://127.0.0.1:{PORT}{path}", "rowCount": part.num_rows}
-        said["data"]["chunks"].append(kept | {"uncompressedSize": len(packed), "compressedSize": len(packed)})
+        message["data"]["chunks"].append(kept | {"uncompressedSize": len(packed), "compressedSize": len(packed)})
     unready.add(path)
-    return JSONResponse(said)
+    return JSONResponse(message)
 
 
 def fetch(request: Request) -> Response:

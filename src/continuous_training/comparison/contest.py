@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 class Contender:
     """A model in the contest: what it asks for, what it answers, and what it costs."""
 
-    def __init__(self, uri: str, given: Settings, fresh: pd.DataFrame) -> None:
+    def __init__(self, uri: str, settings: Settings, fresh: pd.DataFrame) -> None:
         """Load the model; raises UserError as `loading.load` does, and if nothing says what it asks for."""
         from mlflow.models import Model
 
-        self.estimator = loading.load(uri, given.model.trusted_types)
+        self.estimator = loading.load(uri, settings.model.trusted_types)
         described = Model.load(uri)
         if described.signature is None:
             raise UserError(f"the model {uri} was stored without a signature: it cannot be told what it asks for")
         self.uri = uri
         self.inputs = {one.name: one.type.name for one in described.signature.inputs.inputs}
         self.megabytes = None if described.model_size_bytes is None else described.model_size_bytes / 1e6
-        self.asks: list[str] = list(getattr(self.estimator, "feature_names_in_", given.data.features))
+        self.asks: list[str] = list(getattr(self.estimator, "feature_names_in_", settings.data.features))
         self.classes = [str(name) for name in getattr(self.estimator, "classes_", ())]
         self._fresh = fresh
-        self._task = given.model.task
+        self._task = settings.model.task
 
     @cached_property
     def recorded(self) -> Recorded:
@@ -60,14 +60,14 @@ class Contender:
 class Contest:
     """A candidate before the fresh rows, and the champion beside it if there is one."""
 
-    def __init__(self, given: Settings, fresh: pd.DataFrame, ours: Contender, theirs: Contender | None) -> None:
-        self.limits = given.compare
+    def __init__(self, settings: Settings, fresh: pd.DataFrame, ours: Contender, theirs: Contender | None) -> None:
+        self.limits = settings.compare
         self.fresh = fresh
         self.ours = ours
         self.theirs = theirs
-        self.truth: pd.Series = fresh[given.data.target]
-        self.classes = self.truth if given.model.task == "classification" else None
-        self.together: NDArray[Any] | None = slices.together(fresh[given.data.time], self.limits.resample_by)
+        self.truth: pd.Series = fresh[settings.data.target]
+        self.classes = self.truth if settings.model.task == "classification" else None
+        self.together: NDArray[Any] | None = slices.together(fresh[settings.data.time], self.limits.resample_by)
 
     def conditions(self) -> list[Rule]:
         """Return the rules without which nothing can be scored."""

@@ -35,7 +35,7 @@ def behaves(checks: Iterable[Check]) -> list[Rule]:
             passed=check.passed,
             observed=None,
             limit=None,
-            said=check.name if check.passed else f"{check.name}: {check.said}",
+            message=check.name if check.passed else f"{check.name}: {check.message}",
         )
         for check in checks
     ]
@@ -52,32 +52,34 @@ def enough(classes: pd.Series | None, groups: NDArray[Any] | None, rows: int, li
     """
     found, of_rows = slices.cases(classes, groups, rows), slices.cases(classes, None, rows)
     what = f"{limits.resample_by}s" if found < of_rows else "rows" if classes is None else "rows of the rarest class"
-    said = f"{found:,} {what} to judge by; {100 * limits.confidence:g}% confidence needs {limits.cases}"
+    message = f"{found:,} {what} to judge by; {100 * limits.confidence:g}% confidence needs {limits.cases}"
     if not found:
-        said = "the fresh rows are all of one class: nothing can be judged by them"
-    return Rule(name="cases to judge by", passed=found >= limits.cases, observed=found, limit=limits.cases, said=said)
+        message = "the fresh rows are all of one class: nothing can be judged by them"
+    return Rule(
+        name="cases to judge by", passed=found >= limits.cases, observed=found, limit=limits.cases, message=message
+    )
 
 
 def unseen(trained_until: datetime | None, fresh_since: datetime) -> Rule:
     """Check that the champion has not trained on the rows that judge it: time flows forward."""
     passed = trained_until is not None and trained_until <= fresh_since
     until = f"{trained_until:%Y-%m-%d}" if trained_until else "a day that its MLflow run does not tell"
-    said = f"the champion was trained on rows before {until}, the fresh start on {fresh_since:%Y-%m-%d}"
+    message = f"the champion was trained on rows before {until}, the fresh start on {fresh_since:%Y-%m-%d}"
     if not passed:
-        said += ", so it may have seen some of them: choose a later AS_OF"
-    return Rule(name="fresh rows are unseen", passed=passed, observed=None, limit=None, said=said)
+        message += ", so it may have seen some of them: choose a later AS_OF"
+    return Rule(name="fresh rows are unseen", passed=passed, observed=None, limit=None, message=message)
 
 
 def answerable(champion_asks: Iterable[str], returned: Collection[str]) -> Rule:
     """Check that the query still returns what the champion asks for, or it cannot be judged."""
     missing = [name for name in champion_asks if name not in returned]
-    said = "the query returns all that the champion asks for"
+    message = "the query returns all that the champion asks for"
     if missing:
-        said = (
+        message = (
             f"the champion asks for {', '.join(missing)}, which the query does not return any more: keep it in the "
             "query, with feature: false, until a champion without it serves"
         )
-    return Rule(name="champion can be asked", passed=not missing, observed=len(missing), limit=0, said=said)
+    return Rule(name="champion can be asked", passed=not missing, observed=len(missing), limit=0, message=message)
 
 
 def accepts(candidate: Mapping[str, str], champion: Mapping[str, str], new_inputs: Collection[str]) -> Rule:
@@ -94,35 +96,37 @@ def accepts(candidate: Mapping[str, str], champion: Mapping[str, str], new_input
         for name, kind in candidate.items()
         if name in champion and champion[name] != kind and (champion[name], kind) not in WIDER
     ]
-    said = "who asks the champion can ask the candidate the same"
+    message = "who asks the champion can ask the candidate the same"
     if asked:
-        said = f"servers are not sent {', '.join(asked)} today: name it in compare.new_inputs once clients send it"
+        message = f"servers are not sent {', '.join(asked)} today: name it in compare.new_inputs once clients send it"
     elif changed:
-        said = f"the candidate wants other types than servers are sent: {', '.join(changed)}"
-    return Rule(name="inputs agree", passed=not asked + changed, observed=len(asked) + len(changed), limit=0, said=said)
+        message = f"the candidate wants other types than servers are sent: {', '.join(changed)}"
+    return Rule(
+        name="inputs agree", passed=not asked + changed, observed=len(asked) + len(changed), limit=0, message=message
+    )
 
 
 def answers_alike(candidate: list[str], champion: list[str]) -> Rule:
     """Check that both answer with the same classes, in the same order."""
-    said = f"both answer with {', '.join(candidate)}"
+    message = f"both answer with {', '.join(candidate)}"
     if candidate != champion:
-        said = f"the candidate answers with {', '.join(candidate)}, the champion with {', '.join(champion)}"
-    return Rule(name="outputs agree", passed=candidate == champion, observed=None, limit=None, said=said)
+        message = f"the candidate answers with {', '.join(candidate)}, the champion with {', '.join(champion)}"
+    return Rule(name="outputs agree", passed=candidate == champion, observed=None, limit=None, message=message)
 
 
 def reaches(metric: Metric, limit: float) -> Rule:
     """Hold a first model to an absolute limit."""
-    said = f"{metric.name} is {metric.candidate:.4f}; a first model needs {limit:g}"
+    message = f"{metric.name} is {metric.candidate:.4f}; a first model needs {limit:g}"
     passed = metric.candidate >= limit
     return Rule(
-        name=f"{metric.name} of a first model", passed=passed, observed=metric.candidate, limit=limit, said=said
+        name=f"{metric.name} of a first model", passed=passed, observed=metric.candidate, limit=limit, message=message
     )
 
 
 def is_champion() -> Rule:
     """Let a candidate pass that is the champion: an interrupted run promoted it."""
-    said = "the candidate is the champion already: an interrupted run promoted it"
-    return Rule(name="candidate is the champion", passed=True, observed=None, limit=None, said=said)
+    message = "the candidate is the champion already: an interrupted run promoted it"
+    return Rule(name="candidate is the champion", passed=True, observed=None, limit=None, message=message)
 
 
 def improves(metric: Metric, limits: Compare) -> Rule:
@@ -135,9 +139,9 @@ def improves(metric: Metric, limits: Compare) -> Rule:
     low, high = metric.difference
     passed = low > limits.margin
     found = "is better" if low > 0 else ("is worse" if high < 0 else "is not surely better")
-    said = f"the candidate's {metric.name} {found}: {_interval(metric.difference, limits.confidence)}"
-    said += f", more than {limits.margin:+g} is asked"
-    return Rule(name=f"{metric.name} improves", passed=passed, observed=low, limit=limits.margin, said=said)
+    message = f"the candidate's {metric.name} {found}: {_interval(metric.difference, limits.confidence)}"
+    message += f", more than {limits.margin:+g} is asked"
+    return Rule(name=f"{metric.name} improves", passed=passed, observed=low, limit=limits.margin, message=message)
 
 
 def guards(metric: Metric, allowed: float, confidence: float) -> Rule:
@@ -148,8 +152,8 @@ def guards(metric: Metric, allowed: float, confidence: float) -> Rule:
     low = metric.difference[0]
     passed = low >= -allowed
     kept = "worsens by no more" if passed else "may worsen by more"
-    said = f"{metric.name} {kept} than {allowed:g}: {_interval(metric.difference, confidence)}"
-    return Rule(name=name, passed=passed, observed=low, limit=-allowed, said=said)
+    message = f"{metric.name} {kept} than {allowed:g}: {_interval(metric.difference, confidence)}"
+    return Rule(name=name, passed=passed, observed=low, limit=-allowed, message=message)
 
 
 def spares(name: str, rows: int, found: NDArray[np.float64], allowed: float, tail: float) -> Rule:
@@ -165,44 +169,44 @@ def spares(name: str, rows: int, found: NDArray[np.float64], allowed: float, tai
     """
     known = found[~np.isnan(found)]
     if len(known) < len(found) / 2:
-        said = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
-        return Rule(name=name, passed=False, observed=None, limit=-allowed, said=said)
+        message = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
+        return Rule(name=name, passed=False, observed=None, limit=-allowed, message=message)
     change, spread = float(known.mean()), float(known.std())
     best = change + NormalDist().inv_cdf(1 - tail) * spread  # ends this far out have too few resamples to be counted
     passed = best >= -allowed
-    said = f"{name} ({rows:,} rows): {change:+.4f} ± {spread:.4f}"
+    message = f"{name} ({rows:,} rows): {change:+.4f} ± {spread:.4f}"
     if not passed:
-        said += f", surely worse by more than {allowed:g}"
-    return Rule(name=name, passed=passed, observed=best, limit=-allowed, said=said)
+        message += f", surely worse by more than {allowed:g}"
+    return Rule(name=name, passed=passed, observed=best, limit=-allowed, message=message)
 
 
 def calibrated(candidate: float, champion: float | None, limit: float) -> Rule:
     """Hold the candidate's calibration error to a limit, or to the champion's if that one is further off itself."""
     allowed = max(limit, champion or 0.0)
     beside = "" if champion is None else f" (the champion's by {champion:.4f})"
-    said = f"predictions are off by {candidate:.4f} on average{beside}; {allowed:.4g} is allowed"
-    return Rule(name="calibration", passed=candidate <= allowed, observed=candidate, limit=allowed, said=said)
+    message = f"predictions are off by {candidate:.4f} on average{beside}; {allowed:.4g} is allowed"
+    return Rule(name="calibration", passed=candidate <= allowed, observed=candidate, limit=allowed, message=message)
 
 
 def quick(candidate: float, limit: float) -> Rule:
     """Hold the time of one answer, in milliseconds, to a limit."""
-    said = f"one answer takes {candidate:.3g} ms; {limit:g} ms are allowed"
-    return Rule(name="time to answer", passed=candidate <= limit, observed=candidate, limit=limit, said=said)
+    message = f"one answer takes {candidate:.3g} ms; {limit:g} ms are allowed"
+    return Rule(name="time to answer", passed=candidate <= limit, observed=candidate, limit=limit, message=message)
 
 
 def keeps_pace(candidate: float, champion: float, limit: float) -> Rule:
     """Hold the time of one answer to a multiple of the champion's."""
     ratio = candidate / champion
-    said = f"one answer takes {ratio:.2f} times the champion's {champion:.3g} ms; {limit:g} times is allowed"
-    return Rule(name="pace", passed=ratio <= limit, observed=ratio, limit=limit, said=said)
+    message = f"one answer takes {ratio:.2f} times the champion's {champion:.3g} ms; {limit:g} times is allowed"
+    return Rule(name="pace", passed=ratio <= limit, observed=ratio, limit=limit, message=message)
 
 
 def small(megabytes: float | None, limit: float) -> Rule:
     """Hold the stored model to a size."""
     passed = megabytes is not None and megabytes <= limit
     takes = "an unknown number of" if megabytes is None else f"{megabytes:.2f}"
-    said = f"the model takes {takes} MB; {limit:g} MB are allowed"
-    return Rule(name="size", passed=passed, observed=megabytes, limit=limit, said=said)
+    message = f"the model takes {takes} MB; {limit:g} MB are allowed"
+    return Rule(name="size", passed=passed, observed=megabytes, limit=limit, message=message)
 
 
 def _interval(ends: tuple[float, float], confidence: float) -> str:
@@ -210,5 +214,5 @@ def _interval(ends: tuple[float, float], confidence: float) -> str:
 
 
 def _undefined(name: str, metric: str, limit: float) -> Rule:
-    said = f"{metric} is not defined on enough resamples of the fresh rows: too few of a class"
-    return Rule(name=name, passed=False, observed=None, limit=limit, said=said)
+    message = f"{metric} is not defined on enough resamples of the fresh rows: too few of a class"
+    return Rule(name=name, passed=False, observed=None, limit=limit, message=message)

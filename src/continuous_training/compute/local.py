@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from continuous_training.documents import Run, Snapshot
 
 
-def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
+def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
     """Run MLproject's entry point `train` to its end for each trial, logging to the trial's MLflow run.
 
     Raises:
@@ -34,7 +34,7 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
                 entry_point="train",
                 parameters={
                     "model": run.model,
-                    "snapshot": str(taken.train.path.parent),
+                    "snapshot": str(snapshot.train.path.parent),
                     "parameters": json.dumps(trial.parameters),
                 },
                 env_manager="local",

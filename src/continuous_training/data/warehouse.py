@@ -149,14 +149,14 @@ def _duckdb(settings: Settings, url: str) -> BaseBackend:
     """Open a file, for reading only: others read it too. DuckDB's settings may follow a question mark."""
     import ibis  # a second that only the stages which ask the warehouse pay
 
-    where, _, said = url.removeprefix(f"{DUCKDB}://").partition("?")
+    where, _, message = url.removeprefix(f"{DUCKDB}://").partition("?")
     path = Path(where)
     if not path.exists() and url == settings.warehouse and settings.sample:
         _fill(path, settings.sample)
     if not path.exists():
         raise UserError(f"the warehouse {url} is not there: check CT_WAREHOUSE_URL")
     source = ibis.duckdb.connect(path, read_only=True)
-    for name, value in {**SPARING, **dict(parse_qsl(said))}.items():
+    for name, value in {**SPARING, **dict(parse_qsl(message))}.items():
         source.settings[name] = value
     return source
 
@@ -204,12 +204,12 @@ def _fill(path: Path, sample: str) -> None:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _problem(said: str, error: Exception) -> UserError:
+def _problem(message: str, error: Exception) -> UserError:
     """Tell what a driver raised; that a warehouse went away is known by the name that all drivers have for it."""
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
     away = isinstance(error, OSError) or any(name == "OperationalError" and at not in HERE for at, name in kinds)
     kind = ConnectionLostError if away and getattr(error, "sqlstate", None) != TOO_LONG else UserError
-    return kind(f"{said}: {_first_line(error)}")
+    return kind(f"{message}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

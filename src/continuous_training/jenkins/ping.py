@@ -88,15 +88,15 @@ def ask(
     now = model_versions.by_alias(client, champion.name, model_versions.CHAMPION)
     if now is None or now.number != champion.number:
         return asking.model_copy(update={"withheld": f"version {champion.number} is not champion any more"})
-    if said := hindrance(now):
-        return asking.model_copy(update={"withheld": said})
+    if message := hindrance(now):
+        return asking.model_copy(update={"withheld": message})
     if address == NOWHERE:
         return asking.model_copy(update={"withheld": "no Jenkins is named"})
     try:
         return asking.model_copy(update={"jobs": send(address, ping)})
     except UserError as problem:
-        said = "the ping did not arrive: the next check asks again"
-        return asking.model_copy(update={"withheld": said, "fault": str(problem)})
+        message = "the ping did not arrive: the next check asks again"
+        return asking.model_copy(update={"withheld": message, "fault": str(problem)})
 
 
 def send(address: str, ping: Ping) -> list[str]:

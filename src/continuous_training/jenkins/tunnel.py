@@ -42,8 +42,10 @@ class Tunnel(NamedTuple):
             UserError: it has ended.
         """
         code = self.process.proc.wait()
-        said = [log.err or log.msg or "" for log in self.process.logs if log.lvl in {"ERROR", "CRITICAL"}]
-        raise UserError(_masked(f"ngrok has ended with exit code {code}{': ' if said else ''}{(said or [''])[-1]}"))
+        message = [log.err or log.msg or "" for log in self.process.logs if log.lvl in {"ERROR", "CRITICAL"}]
+        raise UserError(
+            _masked(f"ngrok has ended with exit code {code}{': ' if message else ''}{(message or [''])[-1]}")
+        )
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Decision(Value):
 
     verdict: Verdict
     cause: str
-    said: str
+    message: str
 
 
 def decide(
@@ -56,17 +56,17 @@ def decide(
         causes.append(f"{listed([*names, *([PREDICTIONS] if answers else [])])} moved")
     if worse and now:
         causes.append(f"the live {now.metric} fell")
-    said = [_of_columns(names, len(columns), answers=answers)]
+    message = [_of_columns(names, len(columns), answers=answers)]
     if then and now and fall:
-        said.append(_of_the_metric(then, now, fall, limits.window_days, worse=worse))
+        message.append(_of_the_metric(then, now, fall, limits.window_days, worse=worse))
     if odd:
-        said.append(f"{counted(odd, 'column')} cannot be trusted: see the findings")
+        message.append(f"{counted(odd, 'column')} cannot be trusted: see the findings")
     verdict: Verdict = "none"
     if worse or many or (names and answers):
         verdict = "retrain"
     elif names or answers or odd:
         verdict = "warn"
-    return Decision(verdict=verdict, cause="; ".join(causes), said="; ".join(said))
+    return Decision(verdict=verdict, cause="; ".join(causes), message="; ".join(message))
 
 
 def _of_columns(names: list[str], of: int, *, answers: bool) -> str:

@@ -59,16 +59,16 @@ class Seen:
             raise UserError(f"Evidently gives no account of these rows: {type(error).__name__}: {error}") from error
 
 
-def look(reference: Reference, window: pd.DataFrame, given: Settings, null_shares: dict[str, float]) -> Seen | None:
+def look(reference: Reference, window: pd.DataFrame, settings: Settings, null_shares: dict[str, float]) -> Seen | None:
     """Measure every column that has values in both; None if there is none.
 
     Args:
         reference: what was learnt.
         window: a sample of what is asked now, as the reference is.
-        given: the settings.
+        settings: the settings.
         null_shares: of each column, counted in all rows.
     """
-    profiles = _profiles(reference, window, given)
+    profiles = _profiles(reference, window, settings)
     if not profiles:
         return None
     before = pd.concat([reference.sample, reference.predictions], axis=1)[[*profiles]]
@@ -76,7 +76,7 @@ def look(reference: Reference, window: pd.DataFrame, given: Settings, null_share
     for name, profile in profiles.items():
         if profile.test == "jensenshannon":  # categories, or numbers that are looked at as such
             before[name], now[name] = _texts(before[name]), _texts(now[name])
-    limits = _limits(profiles, given, before, now)
+    limits = _limits(profiles, settings, before, now)
     drifts = [
         Drift(
             name=PREDICTIONS if name == PREDICTION else name,
@@ -91,35 +91,37 @@ def look(reference: Reference, window: pd.DataFrame, given: Settings, null_share
     return Seen(drifts, before, now)
 
 
-def _profiles(reference: Reference, window: pd.DataFrame, given: Settings) -> dict[str, Profile]:
+def _profiles(reference: Reference, window: pd.DataFrame, settings: Settings) -> dict[str, Profile]:
     """Return what was learnt of everything that can be measured, by the test that training.yaml asks for now."""
     found: dict[str, Profile] = {}
-    for name in (*given.data.features, PREDICTION):
+    for name in (*settings.data.features, PREDICTION):
         predicted = name == PREDICTION
         profile = reference.learnt.prediction if predicted else reference.learnt.columns.get(name)
         known = reference.predictions if predicted else reference.sample.get(name)
         if profile is None or known is None or name not in window or not known.count() or not window[name].count():
             continue
-        if not predicted and (test := given.monitor.of(name, given.data.columns[name].type).test) != profile.test:
+        if not predicted and (test := settings.monitor.of(name, settings.data.columns[name].type).test) != profile.test:
             profile = profile.model_copy(update={"test": test, "distances": []})
         found[name] = profile
     return found
 
 
-def _limits(profiles: dict[str, Profile], given: Settings, before: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
+def _limits(
+    profiles: dict[str, Profile], settings: Settings, before: pd.DataFrame, now: pd.DataFrame
+) -> dict[str, float]:
     """Return how far each may lie: `distances` says what the three parts of this are."""
     learnt = {name: profile.measured for name, profile in profiles.items() if name != PREDICTION and profile.distances}
-    times = distances.factor(learnt, given.monitor.false_alarms)
+    times = distances.factor(learnt, settings.monitor.false_alarms)
     found = {}
     for name, profile in profiles.items():
-        asked = given.monitor.predictions if name == PREDICTION else _threshold(name, given)
+        asked = settings.monitor.predictions if name == PREDICTION else _threshold(name, settings)
         chance = distances.by_chance(profile.test, before[name], int(now[name].count()))
         found[name] = math.hypot(max(asked, times * distances.usual(profile.measured)), chance)
     return found
 
 
-def _threshold(name: str, given: Settings) -> float:
-    return given.monitor.of(name, given.data.columns[name].type).threshold
+def _threshold(name: str, settings: Settings) -> float:
+    return settings.monitor.of(name, settings.data.columns[name].type).threshold
 
 
 def _texts(values: pd.Series[Any]) -> pd.Series[Any]:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from continuous_training import settings
 from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.documents import BUILD, Value, write_atomically
 from continuous_training.errors import UserError
@@ -24,6 +23,7 @@ from continuous_training.monitoring.performance import Measured
 from continuous_training.monitoring.state import State
 from continuous_training.registry import connection, model_versions
 from continuous_training.reports.words import moment
+from continuous_training.settings import lies_ahead, load_settings, parse_as_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,13 +62,13 @@ class Examination(Value):
     @property
     def faults(self) -> list[str]:
         """What kept the monitor from its work."""
-        return [one.said for one in self.findings if one.kind == "fault"]
+        return [one.message for one in self.findings if one.kind == "fault"]
 
     @property
     def in_words(self) -> str:
         """What a person reads on the console."""
-        lines = [f"{self.decision.verdict}: {self.decision.said}"]
-        lines += [f"{SIGNS[one.kind]} {one.said}" for one in self.findings]
+        lines = [f"{self.decision.verdict}: {self.decision.message}"]
+        lines += [f"{SIGNS[one.kind]} {one.message}" for one in self.findings]
         if self.asking:
             lines.append(self.asking.in_words)
         return "\n".join(lines)
@@ -91,8 +91,8 @@ class Examiner:
 
         A fault is a finding like any other, so that a page and a document say it too; whoever calls makes it an error.
         """
-        if said := settings.lies_ahead(self.as_of, self.now):
-            self._find("odd", said)
+        if message := lies_ahead(self.as_of, self.now):
+            self._find("odd", message)
         version = model_versions.by_alias(self.client, self.model, model_versions.CHAMPION)
         found = self._look(version)
         run = history.begin(self.client, self.model, f"{self.now:%Y-%m-%d %H:%M}")
@@ -114,10 +114,10 @@ class Examiner:
         write_atomically(DOCUMENT, found.model_dump_json(indent=2) + "\n")
         return found
 
-    def _find(self, kind: Literal["fault", "odd", "note"], said: str) -> None:
-        self.findings.append(Finding(kind=kind, said=said))
+    def _find(self, kind: Literal["fault", "odd", "note"], message: str) -> None:
+        self.findings.append(Finding(kind=kind, message=message))
 
-    def _blank(self, said: str, version: Version | None = None) -> Examination:
+    def _blank(self, message: str, version: Version | None = None) -> Examination:
         """Return an examination that came to nothing."""
         return Examination(
             model=self.model,
@@ -125,7 +125,7 @@ class Examiner:
             source=self.source,
             at=self.now,
             as_of=self.as_of,
-            decision=Decision(verdict="not enough data", cause="", said=said),
+            decision=Decision(verdict="not enough data", cause="", message=message),
         )
 
     def _look(self, version: Version | None) -> Examination:
@@ -136,8 +136,8 @@ class Examiner:
         try:
             learnt = reference.kept(self.client, version)
             if learnt is None:
-                said = f"version {version.number} has no reference: the next version that Compare promotes has one"
-                self._find("note", said)
+                message = f"version {version.number} has no reference: the next version that Compare promotes has one"
+                self._find("note", message)
                 return self._blank("nothing is known of what the champion learnt", version)
             if self.source == "warehouse":
                 return self._compare(version, learnt, newest.read(self.given, self.as_of), None)
@@ -166,8 +166,8 @@ class Examiner:
         now = self._worth(version, learnt, opened)
         if opened is None:
             try:
-                said = newest.answers(version, window, self.given)
-                window[PREDICTION] = learnt.learnt.recorded_as(np.asarray(said.answers)).to_numpy()
+                message = newest.answers(version, window, self.given)
+                window[PREDICTION] = learnt.learnt.recorded_as(np.asarray(message.answers)).to_numpy()
             except UserError as problem:
                 self._find("odd", str(problem))
         seen = drift.look(learnt, window, self.given, null_shares)
@@ -202,8 +202,8 @@ class Examiner:
         """Measure what the answers were worth whose truth is known by now; say why, where that cannot be said."""
         data, windows = self.given.data, live.windows(self.given, learnt.learnt, self.as_of)
         if opened and not opened.has_keys(self.given):
-            said = f"no labels can be joined: clients do not send {', '.join(data.key)} beside the features"
-            self._find("note", said)
+            message = f"no labels can be joined: clients do not send {', '.join(data.key)} beside the features"
+            self._find("note", message)
             return None
         if not windows:
             days = f"{self.given.monitor.window_days:g} days after those that version {version.number} was judged by"
@@ -248,7 +248,7 @@ class Examiner:
         if asking.fault:
             self._find("fault", asking.fault)
         if asking.jobs:
-            sent = {"pinged": self.now, "said": connection.clip(decided.said, SAID_LENGTH), "evidence": evidence}
+            sent = {"pinged": self.now, "message": connection.clip(decided.message, SAID_LENGTH), "evidence": evidence}
             as_it_is = model_versions.by_number(self.client, self.model, version.number) or version
             State.of(as_it_is).model_copy(update=sent).write(self.client, version)
         return asking
@@ -256,8 +256,8 @@ class Examiner:
 
 def of(client: MlflowClient, model: str, source: Literal["log", "warehouse"] | None, as_of: str) -> Examiner:
     """Prepare an examination as training.yaml has it; AS_OF as a run takes it."""
-    given = settings.load(model)
-    return Examiner(client, model, given, source or given.monitor.source, settings.as_of(as_of, given.data.clock))
+    settings = load_settings(model)
+    return Examiner(client, model, settings, source or settings.monitor.source, parse_as_of(as_of, settings.data.clock))
 
 
 def _recorded(rows: pd.DataFrame, learnt: Reference) -> Recorded:

@@ -15,7 +15,7 @@ class Finding(Value):
     """
 
     kind: Literal["fault", "odd", "note"]
-    said: str
+    message: str
     column: str | None = None
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow.parquet as pq
 
-from continuous_training import settings
 from continuous_training.data import warehouse
 from continuous_training.errors import UserError
 from continuous_training.monitoring import asked
@@ -26,6 +25,7 @@ from continuous_training.monitoring.finding import Finding
 from continuous_training.monitoring.profile import plain, quoted
 from continuous_training.serving import journal
 from continuous_training.serving.questions import OWN
+from continuous_training.settings import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,22 +71,24 @@ class Log:
         with _said():
             return self.connection.execute(what, bound).fetchall()
 
-    def asked(self, given: Settings, version: str, learnt: Learnt, now: datetime) -> Asked | None:
+    def asked(self, settings: Settings, version: str, learnt: Learnt, now: datetime) -> Asked | None:
         """Return what a version was asked as champion in the window that ends now; None if the log is empty.
 
         Raises:
             UserError: a file cannot be read.
         """
-        since = now - timedelta(days=given.monitor.window_days)
+        since = now - timedelta(days=settings.monitor.window_days)
         if not self.files:
             return None
         window: dict[str, Any] = {"version": version, "since": since, "until": now + AHEAD}
         findings = [*self._others(window), *self._ahead(now)]
-        columns = {name: given.data.columns[name] for name in given.data.features if name in self.fields["inputs"]}
-        redacted = [name for name in given.data.features if name in given.serving.redacted]
+        columns = {
+            name: settings.data.columns[name] for name in settings.data.features if name in self.fields["inputs"]
+        }
+        redacted = [name for name in settings.data.features if name in settings.serving.redacted]
         if redacted:
-            said = f"{', '.join(redacted)} cannot be examined: serving.redacted keeps it from the log"
-            findings.append(Finding(kind="note", said=said))
+            message = f"{', '.join(redacted)} cannot be examined: serving.redacted keeps it from the log"
+            findings.append(Finding(kind="note", message=message))
         values = {name: plain(f"inputs.{quoted(name)}", column) for name, column in columns.items()}
         chosen = [f"{value} AS {quoted(name)}" for name, value in values.items()]
         chosen += [f"{_answer(learnt)} AS {quoted(PREDICTION)}", f"{ORDER} AS {quoted(asked.ORDER)}"]
@@ -106,11 +108,11 @@ class Log:
             rows=rows,
             findings=findings,
             unreadable=dict(zip(unread, unreadable, strict=True)),
-            absent=[name for name in given.data.features if name not in columns and name not in redacted],
+            absent=[name for name in settings.data.features if name not in columns and name not in redacted],
         )
 
     def labelled(
-        self, given: Settings, windows: Sequence[Window], version: str, as_of: datetime, now: datetime
+        self, settings: Settings, windows: Sequence[Window], version: str, as_of: datetime, now: datetime
     ) -> list[pd.DataFrame]:
         """Return what the version answered about rows of windows whose labels are surely known, each row once.
 
@@ -120,7 +122,7 @@ class Log:
         Raises:
             UserError: the warehouse or the query fails, or a file cannot be read.
         """
-        data, source, found = given.data, warehouse.connect(given), []
+        data, source, found = settings.data, warehouse.connect(settings), []
         names = list(dict.fromkeys([*data.key, data.target, data.time]))
         keys = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
         sides = [(f"log.{where}.{quoted(name)}", f"labels.{quoted(name)}", name) for name, where in keys.items()]
@@ -143,17 +145,17 @@ class Log:
                     WHERE {ASKED} AND {BETWEEN} AND labels.{quoted(data.target)} IS NOT NULL
                     QUALIFY row_number() OVER (PARTITION BY {once} ORDER BY log.time DESC, log.request_id, log.row) = 1
                     ORDER BY {ORDER}
-                    LIMIT {given.monitor.sample_rows}
+                    LIMIT {settings.monitor.sample_rows}
                     """,  # noqa: S608
                     bound,
                 )
                 found.append(answered.df())
         return found
 
-    def has_keys(self, given: Settings) -> bool:
+    def has_keys(self, settings: Settings) -> bool:
         """Say whether clients send what a row is found by in the warehouse."""
         sent = self.fields["keys"] | self.fields["inputs"]
-        return bool(self.files) and set(given.data.key) <= sent
+        return bool(self.files) and set(settings.data.key) <= sent
 
     def _others(self, window: dict[str, Any]) -> Iterator[Finding]:
         """Say what is left out because others answered it, or the version in another role."""
@@ -161,14 +163,14 @@ class Log:
         counted = self.rows(f"SELECT model_version, role, count(*) {others}", **window)
         if counted:
             told = ", ".join(f"{rows:,} of version {version} as {role}" for version, role, rows in counted)
-            yield Finding(kind="note", said=f"left out of the window: {told}")
+            yield Finding(kind="note", message=f"left out of the window: {told}")
 
     def _ahead(self, now: datetime) -> Iterator[Finding]:
         """Say what is left out because it was answered in the future."""
         [[rows, newest]] = self.rows("SELECT count(*), max(time) FROM log WHERE time >= $until", until=now + AHEAD)
         if rows:
-            said = f"{rows:,} rows were answered in the future, up to {newest:%Y-%m-%d %H:%M} UTC: is a clock wrong?"
-            yield Finding(kind="odd", said=f"{said} They are left out")
+            message = f"{rows:,} rows were answered in the future, up to {newest:%Y-%m-%d %H:%M} UTC: is a clock wrong?"
+            yield Finding(kind="odd", message=f"{message} They are left out")
 
 
 @contextmanager
@@ -180,13 +182,13 @@ def opened(model: str, since: datetime) -> Iterator[Log]:
     """
     import ibis  # a second
 
-    address = os.environ.get(ADDRESS) or str(settings.STATE / "predictions")
+    address = os.environ.get(ADDRESS) or str(STATE / "predictions")
     if address == "none":
         raise UserError(f"{ADDRESS}=none keeps no predictions log: use --source warehouse")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         files = []
-        for name, table in journal.waiting(settings.STATE / "serving" / "journal" / model).items():
+        for name, table in journal.waiting(STATE / "serving" / "journal" / model).items():
             path = folder / "journals" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, path)

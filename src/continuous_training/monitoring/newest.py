@@ -28,64 +28,68 @@ if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
 
-def read(given: Settings, as_of: datetime) -> Asked:
+def read(settings: Settings, as_of: datetime) -> Asked:
     """Return the rows of the last days before AS_OF, whose labels may not be known yet.
 
     Raises:
         UserError: the warehouse or the query fails.
     """
-    since = as_of - timedelta(days=given.monitor.window_days)
-    rows = warehouse.rows(warehouse.connect(given), given.data.query, since, as_of)
-    columns = {name: given.data.columns[name] for name in given.data.features if name in rows.columns}
+    since = as_of - timedelta(days=settings.monitor.window_days)
+    rows = warehouse.rows(warehouse.connect(settings), settings.data.query, since, as_of)
+    columns = {name: settings.data.columns[name] for name in settings.data.features if name in rows.columns}
     misfits = {name: column for name, column in columns.items() if not fits(rows[name], column)}
     kept = {name: plain(rows[name], column) for name, column in columns.items() if name not in misfits}
     return Asked(
         since=since,
         until=as_of,
-        table=rows.select(**kept, **{ORDER: _hashed_key(rows, given)}),
+        table=rows.select(**kept, **{ORDER: _hashed_key(rows, settings)}),
         rows=int(fetched(rows.aggregate(rows=rows.count()))["rows"][0]),
         findings=[
-            Finding(kind="odd", column=name, said=f"«{name}» is of type {rows[name].type()} now, not a {column.type}")
+            Finding(
+                kind="odd", column=name, message=f"«{name}» is of type {rows[name].type()} now, not a {column.type}"
+            )
             for name, column in misfits.items()
         ],
-        absent=[name for name in given.data.features if name not in rows.columns],
+        absent=[name for name in settings.data.features if name not in rows.columns],
     )
 
 
-def labelled(given: Settings, windows: Sequence[Window]) -> list[pd.DataFrame]:
+def labelled(settings: Settings, windows: Sequence[Window]) -> list[pd.DataFrame]:
     """Draw rows of windows whose labels are surely known: of each the features, the target and the time.
 
     Raises:
         UserError: the warehouse or the query fails.
     """
-    data, source, drawn = given.data, warehouse.connect(given), []
+    data, source, drawn = settings.data, warehouse.connect(settings), []
     for since, until in windows:
         rows = warehouse.rows(source, data.query, since, until)
         kept = {name: plain(rows[name], data.columns[name]) for name in data.features if name in rows.columns}
         kept |= {name: rows[name] for name in (data.target, data.time)}
-        drawn.append(fetched(rows.order_by(_hashed_key(rows, given)).limit(given.monitor.sample_rows).select(**kept)))
+        drawn.append(
+            fetched(rows.order_by(_hashed_key(rows, settings)).limit(settings.monitor.sample_rows).select(**kept))
+        )
     return drawn
 
 
-def answers(champion: Version, rows: pd.DataFrame, given: Settings) -> Recorded:
+def answers(champion: Version, rows: pd.DataFrame, settings: Settings) -> Recorded:
     """Ask the champion about rows whose columns are as the monitor looks at them.
 
     Raises:
         UserError: it cannot be loaded, or cannot answer for them.
     """
-    estimator = loading.load(champion.uri, given.model.trusted_types)
+    estimator = loading.load(champion.uri, settings.model.trusted_types)
     asked = rows.copy()
-    for name in given.data.features:
-        kind = given.data.columns[name].type
+    for name in settings.data.features:
+        kind = settings.data.columns[name].type
         if name in asked and kind in {"boolean", "timestamp"}:
             asked[name] = asked[name].astype("bool") if kind == "boolean" else pd.to_datetime(asked[name], unit="s")
     try:
-        asks = list(getattr(estimator, "feature_names_in_", given.data.features))
-        return evaluation.predict(estimator, asked[asks], given.model.task)
+        asks = list(getattr(estimator, "feature_names_in_", settings.data.features))
+        return evaluation.predict(estimator, asked[asks], settings.model.task)
     except Exception as error:  # whatever estimator the team's model package builds
         raise UserError(f"version {champion.number} cannot answer for the newest rows: {error}") from error
 
 
-def _hashed_key(rows: Table, given: Settings) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
-    parts = [rows[name].cast("string").fill_null("") for name in given.data.key if name in rows.columns]
+def _hashed_key(rows: Table, settings: Settings) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
+    parts = [rows[name].cast("string").fill_null("") for name in settings.data.key if name in rows.columns]
     return reduce(operator.add, parts).hash()

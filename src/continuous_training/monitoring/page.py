@@ -69,22 +69,22 @@ def forget() -> None:
         path.unlink(missing_ok=True)
 
 
-def write(client: MlflowClient, found: Examination, most: int) -> Path:
+def write(client: MlflowClient, examination: Examination, most: int) -> Path:
     """Write the page, whole or not at all, with as many of the last examinations; return its path."""
-    write_atomically(PAGE, render(found, history.past(client, found.model, most)))
+    write_atomically(PAGE, render(examination, history.past(client, examination.model, most)))
     return PAGE
 
 
-def render(found: Examination, past: Sequence[Look]) -> str:
+def render(examination: Examination, past: Sequence[Look]) -> str:
     """Return the page."""
-    tone, headline = HEADLINES[found.decision.verdict]
-    if found.faults:
+    tone, headline = HEADLINES[examination.decision.verdict]
+    if examination.faults:
         tone, headline = "bad", "The monitor could not do all of its work"
     return template(TEMPLATE, *FILTERS).render(
-        found=found,
+        found=examination,
         tone=tone,
         headline=headline,
-        drifts=sorted(found.drifts, key=lambda one: -one.ratio),
+        drifts=sorted(examination.drifts, key=lambda one: -one.ratio),
         drawing=drawing(past) if past else None,
         past=past,
         account=ACCOUNT.relative_to(BUILD) if ACCOUNT.exists() else None,

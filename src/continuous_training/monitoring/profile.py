@@ -47,24 +47,24 @@ class Profile(Value):
         return [math.nan if found is None else found for found in self.distances]
 
 
-def profiles(path: Path, given: Settings) -> dict[str, Profile]:
+def profiles(path: Path, settings: Settings) -> dict[str, Profile]:
     """Profile every feature of a snapshot's file."""
     with duckdb.connect() as connection:
         rows = connection.read_parquet(str(path))
-        return {name: _profile(rows, name, given) for name in given.data.features if name in rows.columns}
+        return {name: _profile(rows, name, settings) for name in settings.data.features if name in rows.columns}
 
 
-def sample(path: Path, given: Settings) -> Any:  # noqa: ANN401 - a pyarrow.Table, which has no types
+def sample(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - a pyarrow.Table, which has no types
     """Draw rows from a snapshot's file by the hash of their key: the same ones however often it is asked.
 
     Of very many rows only those are sorted whose hash can be divided by some number: twice as many as are asked.
     """
-    names = given.data.features
+    names = settings.data.features
     with duckdb.connect() as connection:
         rows = connection.read_parquet(str(path))
-        kept = ", ".join(f"{plain(quoted(name), given.data.columns[name])} AS {quoted(name)}" for name in names)
-        key = ", ".join(f"CAST({quoted(name)} AS VARCHAR)" for name in given.data.key)
-        order, few = f"md5_number_lower(concat_ws(chr(31), {key}))", given.monitor.sample_rows
+        kept = ", ".join(f"{plain(quoted(name), settings.data.columns[name])} AS {quoted(name)}" for name in names)
+        key = ", ".join(f"CAST({quoted(name)} AS VARCHAR)" for name in settings.data.key)
+        order, few = f"md5_number_lower(concat_ws(chr(31), {key}))", settings.monitor.sample_rows
         [count] = _one(rows, "count(*)")
         drawn = rows.filter(f"{order} % {max(count // (2 * few), 1)} = 0").order(order).limit(few)
         return drawn.project(kept).to_arrow_table()
@@ -90,19 +90,19 @@ def plain(value: str, column: Column) -> str:
     return f"CASE WHEN isfinite({number}) THEN {number} END"
 
 
-def _profile(rows: duckdb.DuckDBPyRelation, name: str, given: Settings) -> Profile:
-    column = given.data.columns[name]
-    test = given.monitor.of(name, column.type).test
-    values = rows.project(f"{plain(quoted(name), column)} AS value, {_period(rows, given)} AS period")
+def _profile(rows: duckdb.DuckDBPyRelation, name: str, settings: Settings) -> Profile:
+    column = settings.data.columns[name]
+    test = settings.monitor.of(name, column.type).test
+    values = rows.project(f"{plain(quoted(name), column)} AS value, {_period(rows, settings)} AS period")
     total, known = _one(values, "count(*), count(value)")
     found: dict[str, Any] = {"test": test, "null_share": 1 - known / total}
     found["distances"] = _distances(values, test) if known else []
     return Profile(**found, values=_shares(values, known) if column.type == "category" else None)
 
 
-def _period(rows: duckdb.DuckDBPyRelation, given: Settings) -> str:
+def _period(rows: duckdb.DuckDBPyRelation, settings: Settings) -> str:
     """Write the number of the window that a row lies in, from the newest back; null beyond the last whole one."""
-    time, seconds = f"epoch({quoted(given.data.time)})", given.monitor.window_days * 86400
+    time, seconds = f"epoch({quoted(settings.data.time)})", settings.monitor.window_days * 86400
     oldest, newest = _one(rows, f"min({time}), max({time})")
     windows = max(math.floor((newest - oldest) / seconds + 1 - WHOLE), 1)
     return f"nullif(least(floor(({newest} - {time}) / {seconds}), {windows}), {windows})"

@@ -23,50 +23,52 @@ SAID = {
 }
 
 
-def nulls(asked: Asked) -> dict[str, float]:
+def nulls(window: Asked) -> dict[str, float]:
     """Return the share of nulls in each column, of the values that could be read."""
-    counted = asked.counts({name: asked.table[name].isnull() for name in asked.table.columns if name != ORDER})
-    return {name: rows / asked.rows for name, rows in counted.items()}
+    counted = window.counts({name: window.table[name].isnull() for name in window.table.columns if name != ORDER})
+    return {name: rows / window.rows for name, rows in counted.items()}
 
 
-def check(asked: Asked, learnt: Learnt, given: Settings, null_shares: dict[str, float]) -> Iterator[Finding]:
+def check(window: Asked, learnt: Learnt, settings: Settings, null_shares: dict[str, float]) -> Iterator[Finding]:
     """Say what is wrong with each column; a share of `max_odd_share` of the rows may be."""
-    for name in [name for name in asked.absent if name in learnt.columns]:
-        yield Finding(kind="odd", column=name, said=f"«{name}» has disappeared: no row has such a column")
-    columns = [name for name in given.data.features if name in asked.table.columns]
-    outside = asked.counts({name: beyond for name in columns if (beyond := _outside(asked, given, name)) is not None})
+    for name in [name for name in window.absent if name in learnt.columns]:
+        yield Finding(kind="odd", column=name, message=f"«{name}» has disappeared: no row has such a column")
+    columns = [name for name in settings.data.features if name in window.table.columns]
+    outside = window.counts(
+        {name: beyond for name in columns if (beyond := _outside(window, settings, name)) is not None}
+    )
     for name in columns:
-        column, most = given.data.columns[name], given.monitor.max_odd_share
-        unreadable = asked.unreadable.get(name, 0) / asked.rows
+        column, most = settings.data.columns[name], settings.monitor.max_odd_share
+        unreadable = window.unreadable.get(name, 0) / window.rows
         if null_shares[name] == 1 and not unreadable:
-            yield Finding(kind="odd", column=name, said=f"«{name}» has no value in any row")
+            yield Finding(kind="odd", column=name, message=f"«{name}» has no value in any row")
             continue
         then = learnt.columns[name].null_share if name in learnt.columns else 0.0
         shares = {
             "null": null_shares[name] - unreadable,
             "unreadable": unreadable,
-            "new": _new(asked, learnt, given, name) / asked.rows,
-            "outside": outside.get(name, 0) / asked.rows,
+            "new": _new(window, learnt, settings, name) / window.rows,
+            "outside": outside.get(name, 0) / window.rows,
         }
         limits = {"null": max(then, column.max_null_share) + most}
         for kind, share in shares.items():
             if share > limits.get(kind, most):
                 told = {"type": column.type, "low": column.min, "high": column.max, "now": percent(share)}
                 told |= {"then": percent(then), "allowed": percent(column.max_null_share)}
-                yield Finding(kind="odd", column=name, said=f"«{name}» {SAID[kind].format(**told)}")
+                yield Finding(kind="odd", column=name, message=f"«{name}» {SAID[kind].format(**told)}")
 
 
-def _new(asked: Asked, learnt: Learnt, given: Settings, name: str) -> int:
+def _new(window: Asked, learnt: Learnt, settings: Settings, name: str) -> int:
     """Count the rows with a category that was not there in training."""
     known = learnt.columns[name].values if name in learnt.columns else None
-    if known is None or given.data.columns[name].type != "category":
+    if known is None or settings.data.columns[name].type != "category":
         return 0
-    return asked.others(name, list(known))
+    return window.others(name, list(known))
 
 
-def _outside(asked: Asked, given: Settings, name: str) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
+def _outside(window: Asked, settings: Settings, name: str) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
     """Return an expression of the window's table that is true of a value beyond its limits; None if it has none."""
-    column, value = given.data.columns[name], asked.table[name]
+    column, value = settings.data.columns[name], window.table[name]
     if column.type not in {"number", "integer"}:
         return None
     beyond = [value < column.min] if column.min is not None else []

@@ -81,39 +81,39 @@ class Reference:
 
 
 def keep(
-    client: MlflowClient, run_id: str, given: Settings, taken: Snapshot, recorded: Recorded, fresh: pd.DataFrame
+    client: MlflowClient, run_id: str, settings: Settings, snapshot: Snapshot, recorded: Recorded, fresh: pd.DataFrame
 ) -> None:
     """Log what a candidate learnt to its MLflow run.
 
     Args:
         client: of MLflow.
         run_id: the candidate's run.
-        given: the settings.
-        taken: the snapshot that it was trained on.
+        settings: the settings.
+        snapshot: the snapshot that it was trained on.
         recorded: what it says of the fresh rows.
         fresh: these rows, in the same order.
     """
-    truth, times = fresh[given.data.target], fresh[given.data.time]
-    windows = _windows(times, given.monitor.window_days)
-    worth = performance.measured(recorded, truth, times, windows, given.compare)
+    truth, times = fresh[settings.data.target], fresh[settings.data.time]
+    windows = _windows(times, settings.monitor.window_days)
+    worth = performance.measured(recorded, truth, times, windows, settings.compare)
     learnt = Learnt(
-        rows=taken.train.rows,
-        since=taken.since,
-        until=taken.fresh_since,
-        judged_until=taken.until,
-        window_days=given.monitor.window_days,
-        columns=profile.profiles(taken.train.path, given),
+        rows=snapshot.train.rows,
+        since=snapshot.since,
+        until=snapshot.fresh_since,
+        judged_until=snapshot.until,
+        window_days=settings.monitor.window_days,
+        columns=profile.profiles(snapshot.train.path, settings),
         prediction=Profile(test="wasserstein", null_share=0, distances=[]),
         classes=[_scalar(one) for one in recorded.classes_] if isinstance(recorded, RecordedClassifier) else None,
         measured=worth,
     )
-    said = learnt.recorded_as(np.asarray(recorded.answers))
-    learnt = learnt.model_copy(update={"prediction": _profile(said, windows, learnt)})
-    few = said.sample(min(len(said), given.monitor.sample_rows), random_state=0)
+    message = learnt.recorded_as(np.asarray(recorded.answers))
+    learnt = learnt.model_copy(update={"prediction": _profile(message, windows, learnt)})
+    few = message.sample(min(len(message), settings.monitor.sample_rows), random_state=0)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         (folder / FILE).write_text(learnt.model_dump_json(), encoding="utf-8")
-        pq.write_table(profile.sample(taken.train.path, given), folder / ROWS)
+        pq.write_table(profile.sample(snapshot.train.path, settings), folder / ROWS)
         few.to_frame(PREDICTION).to_parquet(folder / PREDICTIONS, index=False)
         client.log_artifacts(run_id, made, FOLDER)
 
@@ -146,11 +146,11 @@ def _windows(times: pd.Series[Any], days: float) -> list[NDArray[np.intp]]:
     return [rows for rows in found if len(rows) >= profile.LEAST_ROWS]
 
 
-def _profile(said: pd.Series[Any], windows: list[NDArray[np.intp]], learnt: Learnt) -> Profile:
+def _profile(message: pd.Series[Any], windows: list[NDArray[np.intp]], learnt: Learnt) -> Profile:
     """Profile the predictions by the windows of the fresh rows."""
     test: distances.Test = "jensenshannon" if learnt.predicts == "class" else "wasserstein"
     return Profile(
-        test=test, null_share=0, distances=[distances.between(test, said, said.iloc[rows]) for rows in windows]
+        test=test, null_share=0, distances=[distances.between(test, message, message.iloc[rows]) for rows in windows]
     )
 
 

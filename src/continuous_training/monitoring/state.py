@@ -33,7 +33,7 @@ class State(Remembered):
 
     over: dict[str, int] = Field(default_factory=dict)
     pinged: datetime | None = None
-    said: str | None = None
+    message: str | None = None
     evidence: str | None = None
 
     def write(self, client: MlflowClient, version: Version) -> None:

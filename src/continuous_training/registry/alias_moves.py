@@ -5,6 +5,7 @@ Each is written down before it is made, and can be settled by whoever finds it: 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import Value
@@ -13,7 +14,14 @@ from continuous_training.registry import model_versions, runs
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.registry.promotion import Standing
+
+@dataclass(frozen=True)
+class Aliases:
+    """The versions that a model's aliases name; None where there is no such alias."""
+
+    model: str
+    champion: str | None
+    previous: str | None
 
 
 class Promotion(Value):
@@ -39,7 +47,7 @@ class Promotion(Value):
             client.set_model_version_tag(model, self.version, model_versions.REPLACED, self.champion)
         client.set_registered_model_alias(model, model_versions.CHAMPION, self.version)
 
-    def settle(self, client: MlflowClient, now: Standing) -> str | None:
+    def settle(self, client: MlflowClient, now: Aliases) -> str | None:
         """Keep the version if it is proven, else put back what was moved and say so; what a person moved stays."""
         if self.proven:
             runs.set_outcome(client, self.run_id, runs.DEPLOYED)
@@ -68,7 +76,7 @@ class Withdrawal(Value):
     champion: str
     previous: str | None
 
-    def settle(self, client: MlflowClient, now: Standing) -> str:
+    def settle(self, client: MlflowClient, now: Aliases) -> str:
         """Say on the version why it is rolled back, and give the place that it holds to the one before it."""
         runs.set_outcome(client, self.run_id, runs.ROLLED_BACK)
         if model_versions.by_number(client, now.model, self.version):

@@ -44,8 +44,8 @@ def open_client() -> MlflowClient:
     try:
         client.search_experiments(max_results=1)
     except Exception as error:
-        said = str(error).strip().splitlines()[0]
-        raise UserError(without_password(f"MLflow at {uri} cannot be used: {said}")) from error
+        message = str(error).strip().splitlines()[0]
+        raise UserError(without_password(f"MLflow at {uri} cannot be used: {message}")) from error
     return client
 
 

@@ -75,9 +75,9 @@ def identity(client: MlflowClient, model: str) -> str | None:
     return identity_of(found) if found else None
 
 
-def identity_of(found: RegisteredModel) -> str:
+def identity_of(model: RegisteredModel) -> str:
     """Return the same of a registered model that was asked for already."""
-    return f"{found.name}@{found.creation_timestamp}"
+    return f"{model.name}@{model.creation_timestamp}"
 
 
 def by_run(client: MlflowClient, model: str, run_id: str) -> Version | None:

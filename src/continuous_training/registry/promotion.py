@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from continuous_training.documents import Value, first
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
-from continuous_training.registry.alias_moves import Promotion, Withdrawal
+from continuous_training.registry.alias_moves import Aliases, Promotion, Withdrawal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,12 +65,9 @@ class Announcement(Value):
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A model's aliases and announcements, as one look at the registry finds them."""
+class AliasState(Aliases):
+    """A model's aliases, and the announcements of those that move them, as one look at the registry finds them."""
 
-    model: str
-    champion: str | None
-    previous: str | None
     announced: dict[str, Announcement]
 
 
@@ -113,8 +110,8 @@ class Turn:
                 )
             time.sleep(PAUSE_SECONDS)
         for key, dead in others.items():
-            said = _settle(self._client, self._model, key) or "nothing was to be put back"
-            log.warning("Run %s was cut off while it was %s: %s", dead.build_tag, dead.what, said)
+            message = _settle(self._client, self._model, key) or "nothing was to be put back"
+            log.warning("Run %s was cut off while it was %s: %s", dead.build_tag, dead.what, message)
 
     def announce(self, move: Promotion | Withdrawal) -> None:
         """Write down what is about to be moved.
@@ -211,7 +208,7 @@ def recover(client: MlflowClient, model: str, build_tag: str) -> None:
             pass  # whoever takes a turn settles what is dead before anything else
 
 
-def look(client: MlflowClient, model: str) -> Standing:
+def look(client: MlflowClient, model: str) -> AliasState:
     """Return the model's aliases and announcements.
 
     Raises:
@@ -219,7 +216,7 @@ def look(client: MlflowClient, model: str) -> Standing:
     """
     found = model_versions.registered_model(client, model)
     if found is None:
-        return Standing(model, None, None, {})
+        return AliasState(model, None, None, {})
     announced = {}
     for key, value in found.tags.items():
         if key.startswith(TURN):
@@ -231,7 +228,7 @@ def look(client: MlflowClient, model: str) -> Standing:
         str(found.aliases[alias]) if alias in found.aliases else None
         for alias in (model_versions.CHAMPION, model_versions.PREVIOUS)
     )
-    return Standing(model, champion, previous, announced)
+    return AliasState(model, champion, previous, announced)
 
 
 def refuse_rolled_back(version: Version, *, force: bool) -> None:
@@ -253,9 +250,9 @@ def _settle(client: MlflowClient, model: str, key: str) -> str | None:
     announcement = now.announced.get(key)
     if announcement is None:
         return None
-    said = announcement.move.settle(client, now) if announcement.move else None
+    message = announcement.move.settle(client, now) if announcement.move else None
     client.delete_registered_model_tag(model, key)
-    return said
+    return message
 
 
 @cache

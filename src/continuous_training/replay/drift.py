@@ -10,13 +10,13 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training import settings
 from continuous_training.errors import UserError
 from continuous_training.jenkins import ping
 from continuous_training.monitoring.examination import Examiner
 from continuous_training.registry import connection
 from continuous_training.replay import stages, webhook, workspace
 from continuous_training.replay.months import Week, following
+from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,13 +67,13 @@ def reigns(first: Model, since: datetime, weeks: Sequence[Week]) -> list[tuple[d
 def _look(model: str, end: datetime, jenkins: str, step: Step) -> Week:
     """Examine the week before a moment, as the monitor would then have done, and run what it asks for."""
     name = f"{end:%Y-%m-%d}"
-    client, given = connection.open_client(), settings.load(model)
+    client, settings = connection.open_client(), load_settings(model)
     with step("look for drift"):
-        examiner = Examiner(client, model, given, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
+        examiner = Examiner(client, model, settings, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
         found = examiner.examine(jenkins, end.isoformat())
     if found.faults:
         raise UserError(f"the monitor could not look at the week before {name}: {'; '.join(found.faults)}")
     made = None
     if found.asking and found.asking.jobs:
         made = stages.run(end, step, name=name, reason=found.asking.ping.reason)
-    return Week(end=end, verdict=found.decision.verdict, said=found.decision.said, made=made)
+    return Week(end=end, verdict=found.decision.verdict, message=found.decision.message, made=made)

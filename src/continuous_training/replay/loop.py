@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from continuous_training import progress, settings
+from continuous_training import progress
 from continuous_training.data import warehouse
 from continuous_training.errors import UsageError, UserError
 from continuous_training.replay import drift, stages, words, workspace
 from continuous_training.replay.judging import judge, judge_changing
 from continuous_training.replay.months import PATTERN, Month, OnDrift, between, following
 from continuous_training.replay.policies import compare, lines
+from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,9 +42,9 @@ def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False, 
     """
     if last < first:
         raise UsageError(f"--from {first:{PATTERN}} is after --to {last:{PATTERN}}")
-    given = settings.load(model)
-    _see_rows(given, last)
-    url = workspace.absolute(given.warehouse_url)
+    settings = load_settings(model)
+    _see_rows(settings, last)
+    url = workspace.absolute(settings.warehouse_url)
     name = workspace.identity(model, first, url)
     moments = list(between(first, last))
     with workspace.entered(model, name, url, fresh=fresh) as folder:
@@ -56,16 +57,16 @@ def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False, 
             called = f"{moment:{PATTERN}}"
             steps = _Steps(called, len(months) * STEPS, len(moments) * STEPS)
             made = stages.run(moment, steps.step, name=called, reason=f"replay of {called}")
-            judged = judge(given, [*(month.made for month in months), made])  # shows bars of its own
+            judged = judge(settings, [*(month.made for month in months), made])  # shows bars of its own
             months.append(Month(made=made, judged=judged))
             workspace.keep(months[-1])
-            log.info("%s", words.told(lines(months, given.compare)[-1]))
+            log.info("%s", words.told(lines(months, settings.compare)[-1]))
         if on_drift:
-            months = retrained_on_drift(given, model, url, months)
-    return compare(model, months, given.compare)
+            months = retrained_on_drift(settings, model, url, months)
+    return compare(model, months, settings.compare)
 
 
-def retrained_on_drift(given: Settings, model: str, url: str, months: Sequence[Month]) -> list[Month]:
+def retrained_on_drift(settings: Settings, model: str, url: str, months: Sequence[Month]) -> list[Month]:
     """Live through the same months with the policy that retrains on drift, from the first champion on."""
     found = [month for month in months if month.judged is None]
     lived = months[len(found) :]
@@ -86,7 +87,7 @@ def retrained_on_drift(given: Settings, model: str, url: str, months: Sequence[M
             steps = {end: _Steps(f"{end:%Y-%m-%d}", done, total, each=0).step for done, end in looks}
             then, database = drift.live(model, url, before, steps)
             reigns = drift.reigns(first, begins, [*weeks, *then])
-            score, draws = judge_changing(given, month.made.begins, champions[str(month.made.champion)], reigns)
+            score, draws = judge_changing(settings, month.made.begins, champions[str(month.made.champion)], reigns)
             found.append(month.model_copy(update={"drifted": OnDrift(weeks=then, score=score, draws=draws)}))
             workspace.keep(found[-1], drift.KEPT, database)
             log.info("%s", words.told_of_drift(found[-1]))
@@ -108,14 +109,14 @@ class _Steps:
         self._done += self._each
 
 
-def _see_rows(given: Settings, last: datetime) -> None:
+def _see_rows(settings: Settings, last: datetime) -> None:
     """See that the last month is over and has rows, before an hour's work finds out that it cannot be judged."""
     end = following(last)
-    delay = timedelta(days=given.data.label_delay_days)
+    delay = timedelta(days=settings.data.label_delay_days)
     if end + delay > datetime.now(UTC).replace(tzinfo=None):
         raise UsageError(f"{last:{PATTERN}} cannot be judged before {end + delay:%Y-%m-%d}: choose an earlier --to")
-    source = warehouse.connect(given)
-    found = warehouse.rows(source, given.data.query, last, end).count().to_pyarrow().as_py()
+    source = warehouse.connect(settings)
+    found = warehouse.rows(source, settings.data.query, last, end).count().to_pyarrow().as_py()
     source.disconnect()
     if not found:
         raise UserError(f"there are no rows of {last:{PATTERN}} to judge its model by: choose an earlier --to")

@@ -49,7 +49,7 @@ class Made(Value):
 
     month: str
     decision: Literal["promoted", "rejected", "none"]
-    said: str
+    message: str
     candidate: Model | None = None
     champion: str | None = None
     fresh: Difference | None = None
@@ -77,7 +77,7 @@ class Week(Value):
 
     end: datetime
     verdict: str
-    said: str
+    message: str
     made: Made | None = None
 
 

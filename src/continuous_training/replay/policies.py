@@ -146,7 +146,7 @@ def compare(model: str, months: Sequence[Month], limits: Compare) -> Result:
     told = lines(months, limits)
     scored = [line.scores for line in told if line.scores]
     if not scored:
-        raise UserError(f"no month had a champion to judge, for {told[-1].made.said}")
+        raise UserError(f"no month had a champion to judge, for {told[-1].made.message}")
     columns = {policy: [getattr(one, policy) for one in scored] for policy in Scores.model_fields}
     means = Scores(**{policy: float(np.mean(column)) for policy, column in columns.items() if None not in column})
     over = {policy: _over(policy, months, means, limits) for policy in ("never", "always")}

@@ -58,7 +58,7 @@ def run(as_of: datetime, step: Step, *, name: str, reason: str) -> Made:
     log = Path("logs", f"{name}.log").resolve()
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
-    said = ""
+    message = ""
     for stage, words in STAGES.items():
         if not _is_due(stage):
             continue
@@ -69,9 +69,9 @@ def run(as_of: datetime, step: Step, *, name: str, reason: str) -> Made:
         if code and stage not in REFUSING:
             raise UserError(f"{stage} of {name} failed: {_last_words(log)} (log: {log})")
         if code:
-            said = _why(stage, log)
+            message = _why(stage, log)
             break
-    return _made(f"{as_of:{PATTERN}}", said, log)
+    return _made(f"{as_of:{PATTERN}}", message, log)
 
 
 def _is_due(stage: str) -> bool:
@@ -99,7 +99,7 @@ def _start(stage: str, as_of: datetime, log: Path, named: dict[str, str]) -> int
 def _why(stage: str, log: Path) -> str:
     """Say why a stage failed: the checks of the data that did, or else its last line; and where all it said is."""
     found = DataCheck.find() if stage == "check_data" else None
-    failed = [f"{check.name}: {check.said}" for check in found.failures] if found else []
+    failed = [f"{check.name}: {check.message}" for check in found.failures] if found else []
     return f"{stage.replace('_', ' ')} failed: {'; '.join(failed) or _last_words(log)} (log: {log})"
 
 
@@ -114,11 +114,11 @@ def _made(month: str, refused: str, log: Path) -> Made:
     planned, candidate, verdict = Plan.find(), Candidate.find(), Verdict.find()
     client = connection.open_client()
     champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
-    said = refused or (verdict.said if verdict else planned.reason if planned else "")
+    message = refused or (verdict.message if verdict else planned.reason if planned else "")
     return Made(
         month=month,
         decision=("promoted" if Deployment.find() else "rejected") if candidate else "none",
-        said=said,
+        message=message,
         candidate=Model(run_id=candidate.run_id, uri=_files(client, candidate)) if candidate else None,
         champion=champion.run_id if champion else None,
         fresh=_fresh(verdict.metrics[0]) if verdict and verdict.metrics else None,

@@ -46,7 +46,7 @@ def told(line: Line) -> str:
     """Tell a month in one line: what was decided on the fresh rows, and what the month then said of it."""
     made = line.made
     fresh = f", fresh {difference(made.fresh)}" if made.fresh else ""
-    why = f", {made.said}" if made.decision == "none" else ""
+    why = f", {made.message}" if made.decision == "none" else ""
     decided = DECIDED[made.decision]
     if line.scores is None:
         return f"{made.month}: {decided}{fresh}{why}; no champion to judge"
@@ -67,7 +67,7 @@ def runs(weeks: Sequence[Week]) -> list[str]:
     """Say when a training was asked for, and what became of it."""
     return [
         f"{week.end:%Y-%m-%d} {DECIDED[week.made.decision]}"
-        + (f" ({week.made.said})" if week.made.decision == "none" else "")
+        + (f" ({week.made.message})" if week.made.decision == "none" else "")
         for week in weeks
         if week.made
     ]
@@ -97,8 +97,8 @@ def _over(result: Result, found: Difference, policy: str) -> str:
     on = f"on average over {months} months" if months > 1 else "in one month"
     if found.found == "equal":
         return f"The gate {BEATS['equal']} {policy}: it scored the same in every month."
-    said = f"The gate {BEATS[found.found]} {policy}: {difference(found)} {result.metric} {on}"
-    return f"{said}, with {result.confidence:.0%} confidence."
+    message = f"The gate {BEATS[found.found]} {policy}: {difference(found)} {result.metric} {on}"
+    return f"{message}, with {result.confidence:.0%} confidence."
 
 
 def _on_drift(result: Result) -> list[str]:
@@ -113,12 +113,14 @@ def _on_drift(result: Result) -> list[str]:
 
 def _decisions(result: Result) -> list[str]:
     """Count what the decisions against a champion gained or cost."""
-    said = []
+    message = []
     for decision, noun in (("promoted", "promotion"), ("rejected", "rejection")):
         gains = [line.gain for line in result.lines if line.gain and line.made.decision == decision]
         if gains:
-            said.append(f"Of {counted(len(gains), noun)} against a champion, {_listed(gain.found for gain in gains)}.")
-    return said
+            message.append(
+                f"Of {counted(len(gains), noun)} against a champion, {_listed(gain.found for gain in gains)}."
+            )
+    return message
 
 
 def _listed(found: Iterable[str]) -> str:

@@ -17,23 +17,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from continuous_training import settings
 from continuous_training.data.warehouse import DUCKDB
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
 from continuous_training.replay.months import PATTERN, Month
+from continuous_training.settings import STATE
 from jenkinsfile.processes import end_marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-FOLDER = settings.STATE / "replay"
+FOLDER = STATE / "replay"
 LINKED = ("src", "scripts", "tests", "MLproject", "pyproject.toml", "requirements.lock")
 LEARNT_FROM = ("src/continuous_training", "scripts", "MLproject", "requirements.lock")
 COOKIE = "CT_REPLAY"
 MONTHS = Path("months")
-DATABASE = settings.STATE / "mlflow.db"
+DATABASE = STATE / "mlflow.db"
 OF_OTHERS = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "BRANCH_NAME", "BUILD_URL", "GIT_COMMIT"}
 
 
@@ -122,7 +122,7 @@ def restore(last: str | None) -> None:
 
 def put_back(state: Path | str) -> None:
     """Put MLflow back to a state that was kept."""
-    settings.STATE.mkdir(exist_ok=True)
+    STATE.mkdir(exist_ok=True)
     _copy(state, DATABASE)
 
 

@@ -37,41 +37,41 @@ class Outcome:
 
     tone: Literal["good", "calm", "held", "bad"]
     word: str
-    said: str
+    message: str
     meaning: str
 
     @property
     def headline(self) -> str:
         """The word and the few more, in one line."""
-        return f"{self.word}: {self.said}" if self.said else self.word
+        return f"{self.word}: {self.message}" if self.message else self.word
 
 
-def outcome(found: Found) -> Outcome:
+def outcome(documents: Found) -> Outcome:
     """Say what became of the run, from the last thing that it did."""
-    if found.rollback:
-        return _rolled_back(found.rollback)
-    if found.deployment:
-        return _promoted(found.deployment)
-    if found.verdict and found.verdict.decision == "reject":
-        return _rejected(found.verdict)
-    if found.verdict or found.registration:
-        return _held(found) or _stopped(found)
-    if found.candidate:
-        return _stopped(found)
-    if found.plan and found.plan.decision in IDLE:
-        word, meaning = IDLE[found.plan.decision]
-        why = found.plan.reason
+    if documents.rollback:
+        return _rolled_back(documents.rollback)
+    if documents.deployment:
+        return _promoted(documents.deployment)
+    if documents.verdict and documents.verdict.decision == "reject":
+        return _rejected(documents.verdict)
+    if documents.verdict or documents.registration:
+        return _held(documents) or _stopped(documents)
+    if documents.candidate:
+        return _stopped(documents)
+    if documents.plan and documents.plan.decision in IDLE:
+        word, meaning = IDLE[documents.plan.decision]
+        why = documents.plan.reason
         return Outcome("calm", word, "", f"{why[:1].upper()}{why[1:]}. {meaning}")
-    if failures := _failures(found):
-        said = f"{listed(failures)} failed, nothing was trained"
-        return Outcome("bad", "Stopped", said, f"What to mend is below. {STILL}")
-    return _checked(found) or _stopped(found)
+    if failures := _failures(documents):
+        message = f"{listed(failures)} failed, nothing was trained"
+        return Outcome("bad", "Stopped", message, f"What to mend is below. {STILL}")
+    return _checked(documents) or _stopped(documents)
 
 
 def _rolled_back(done: Rollback) -> Outcome:
-    said = f"version {done.model_version} answers again, in place of version {done.rolled_back}"
+    message = f"version {done.model_version} answers again, in place of version {done.rolled_back}"
     meaning = f"Because {done.reason}. Version {done.rolled_back} is not promoted again without FORCE."
-    return Outcome("held", "Rolled back", said, meaning)
+    return Outcome("held", "Rolled back", message, meaning)
 
 
 def _promoted(deployed: Deployment) -> Outcome:
@@ -83,52 +83,52 @@ def _promoted(deployed: Deployment) -> Outcome:
 
 def _rejected(verdict: Verdict) -> Outcome:
     stays = f"the champion, version {verdict.champion}, stays" if verdict.champion else "there is still no champion"
-    return Outcome("held", "Rejected", stays, f"Because {verdict.said}.")
+    return Outcome("held", "Rejected", stays, f"Because {verdict.message}.")
 
 
-def _held(found: Found) -> Outcome | None:
+def _held(documents: Found) -> Outcome | None:
     """Say who held a candidate back that has won, if anybody did."""
-    asked = found.run.promote if found.run else None
-    if asked == "never" and found.registration:
-        said = f"version {found.registration.model_version} is registered, but not deployed"
-        return Outcome("held", "Held", said, f"PROMOTE=never: this run puts nothing into production. {STILL}")
-    if asked == "ask" and not found.registration:
+    asked = documents.run.promote if documents.run else None
+    if asked == "never" and documents.registration:
+        message = f"version {documents.registration.model_version} is registered, but not deployed"
+        return Outcome("held", "Held", message, f"PROMOTE=never: this run puts nothing into production. {STILL}")
+    if asked == "ask" and not documents.registration:
         meaning = f"PROMOTE=ask: the run ended without a yes, or before Register. {STILL} {AGAIN}"
         return Outcome("held", "Held", "the candidate won, but was not approved", meaning)
     return None
 
 
-def _checked(found: Found) -> Outcome | None:
+def _checked(documents: Found) -> Outcome | None:
     """Say that a run has done all it was to do on a branch that does not train."""
-    ended = found.lint and found.tests and not found.snapshot
-    if not (ended and found.run and found.run.branch not in {"", BRANCH}):
+    ended = documents.lint and documents.tests and not documents.snapshot
+    if not (ended and documents.run and documents.run.branch not in {"", BRANCH}):
         return None
-    said = f"{found.run.branch} passes Lint and Test"
-    return Outcome("good", "Checked", said, f"Only {BRANCH} trains, so the run ends here. {STILL}")
+    message = f"{documents.run.branch} passes Lint and Test"
+    return Outcome("good", "Checked", message, f"Only {BRANCH} trains, so the run ends here. {STILL}")
 
 
-def _stopped(found: Found) -> Outcome:
+def _stopped(documents: Found) -> Outcome:
     """Name the stage after the last one that left a document."""
-    reached = [*found.documents]
-    if not reached and not found.problems:
+    reached = [*documents.documents]
+    if not reached and not documents.problems:
         return Outcome("calm", "No run", "there is nothing to report", "No run has left a document in build/.")
-    titles = [*found.stages]
+    titles = [*documents.stages]
     at = titles[titles.index(reached[-1]) + 1] if reached else titles[0]
-    if at == "Snapshot" and not found.lint:
+    if at == "Snapshot" and not documents.lint:
         at = "Lint"
-    if at in found.problems or not reached:
-        said = f"what {at} left in build/ is broken or of another run"
-        return Outcome("bad", "Unclear", said, "What is left out is named below. The console says what happened.")
-    both = at == "Lint" and not found.tests
-    said, meaning = STOPPED.get(at, ("nothing was trained", STILL))
-    return Outcome("bad", f"Stopped at {'Lint and Test' if both else at}", said, f"{meaning} The console says why.")
+    if at in documents.problems or not reached:
+        message = f"what {at} left in build/ is broken or of another run"
+        return Outcome("bad", "Unclear", message, "What is left out is named below. The console says what happened.")
+    both = at == "Lint" and not documents.tests
+    message, meaning = STOPPED.get(at, ("nothing was trained", STILL))
+    return Outcome("bad", f"Stopped at {'Lint and Test' if both else at}", message, f"{meaning} The console says why.")
 
 
-def _failures(found: Found) -> list[str]:
+def _failures(documents: Found) -> list[str]:
     """Name what failed before the training."""
-    failures = [tool.name for tool in found.lint.tools if not tool.passed] if found.lint else []
-    if found.tests and found.tests.failed:
-        failures.append(counted(found.tests.failed, "test"))
-    if found.data_check and found.data_check.failures:
-        failures.append(counted(len(found.data_check.failures), "data check"))
+    failures = [tool.name for tool in documents.lint.tools if not tool.passed] if documents.lint else []
+    if documents.tests and documents.tests.failed:
+        failures.append(counted(documents.tests.failed, "test"))
+    if documents.data_check and documents.data_check.failures:
+        failures.append(counted(len(documents.data_check.failures), "data check"))
     return failures

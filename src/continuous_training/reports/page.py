@@ -49,19 +49,19 @@ def write() -> Path:
     return PAGE
 
 
-def render(found: Found) -> str:
+def render(documents: Found) -> str:
     """Return the whole page."""
-    metrics = found.verdict.metrics if found.verdict else []
+    metrics = documents.verdict.metrics if documents.verdict else []
     return template(TEMPLATE, *FILTERS).render(
-        found=found,
-        outcome=outcome(found),
-        stages=found.stages,
+        found=documents,
+        outcome=outcome(documents),
+        stages=documents.stages,
         starters=STARTERS,
         measures=[measure(metric) for metric in metrics],
         interval=plots.interval(metrics[0]) if metrics else None,
-        plots=plots.plots(found.verdict.curves) if found.verdict else [],
-        windows=plots.windows(found.run, found.snapshot) if found.run and found.snapshot else None,
-        bars=plots.waterfall([*found.documents.values()]),
+        plots=plots.plots(documents.verdict.curves) if documents.verdict else [],
+        windows=plots.windows(documents.run, documents.snapshot) if documents.run and documents.snapshot else None,
+        bars=plots.waterfall([*documents.documents.values()]),
     )
 
 

@@ -124,10 +124,12 @@ class Windows:
     fresh: Bar
 
 
-def windows(run: Run, taken: Snapshot) -> Windows:
+def windows(run: Run, snapshot: Snapshot) -> Windows:
     """Draw the training rows, the fresh rows, and what is left out before AS_OF, for its labels are not sure yet."""
-    axis = Axis(taken.since.timestamp(), max(run.as_of.timestamp(), taken.until.timestamp()))
-    since, fresh, until = (axis.at(moment.timestamp()) for moment in (taken.since, taken.fresh_since, taken.until))
+    axis = Axis(snapshot.since.timestamp(), max(run.as_of.timestamp(), snapshot.until.timestamp()))
+    since, fresh, until = (
+        axis.at(moment.timestamp()) for moment in (snapshot.since, snapshot.fresh_since, snapshot.until)
+    )
     return Windows(Bar(since, round(fresh - since, 2)), Bar(fresh, round(max(until - fresh, SLIVER), 2)))
 
 

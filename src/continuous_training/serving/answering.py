@@ -90,18 +90,18 @@ class Answering:
             raise
         return await self._ask(beside.served, role, request_id, rows)
 
-    async def _ask(self, served: Served, role: str, request_id: str, rows: Rows) -> Answers:
+    async def _ask(self, model: Served, role: str, request_id: str, rows: Rows) -> Answers:
         began = time.perf_counter()
         outcome = "error"
         try:
-            answers = await self._batches.answer(served, role, request_id, rows)
+            answers = await self._batches.answer(model, role, request_id, rows)
             outcome = "ok"
         except Refused as error:
             outcome = "busy" if error.status == BUSY else "error"
             raise
         finally:
             seconds = None if outcome == "busy" else time.perf_counter() - began
-            self._metrics.answered(served.number, role, outcome, seconds)
+            self._metrics.answered(model.number, role, outcome, seconds)
         return answers
 
     def _later(self, work: Any) -> None:  # noqa: ANN401 - a coroutine

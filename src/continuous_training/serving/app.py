@@ -64,16 +64,16 @@ class Face:
         """Answer in MLflow's formats; the header X-Model-Version names the version that did."""
         content_type = request.headers.get("content-type", protocol.JSON)
 
-        def read(body: bytes, served: Served) -> Rows:
-            return protocol.read(body, content_type, served.signature)
+        def read(body: bytes, model: Served) -> Rows:
+            return protocol.read(body, content_type, model.signature)
 
         return await self._answer(request, read, lambda _served, _name, answers: protocol.write(answers))
 
     async def predict(self, request: Request) -> Response:
         """Answer typed rows, with the probability of each class where the champion has them."""
 
-        def write(served: Served, request_id: str, answers: Answers) -> bytes:
-            return served.typed.write(served.number, request_id, answers)
+        def write(model: Served, request_id: str, answers: Answers) -> bytes:
+            return model.typed.write(model.number, request_id, answers)
 
         return await self._answer(request, lambda body, served: served.typed.read(body), write)
 
@@ -90,8 +90,8 @@ class Face:
         try:
             body = await self._body(request)
 
-            async def rows(served: Served) -> Rows:
-                return await asyncio.to_thread(read, body, served) if len(body) > LARGE else read(body, served)
+            async def rows(model: Served) -> Rows:
+                return await asyncio.to_thread(read, body, model) if len(body) > LARGE else read(body, model)
 
             served, answers = await self._answering.answer(request_id, rows)
             headers["X-Model-Version"] = served.number
@@ -202,8 +202,10 @@ def create(face: Face, closing: Callable[[], None] = lambda: None) -> FastAPI:
 async def _elsewhere(_: Request, error: Exception) -> Response:
     """Answer what no endpoint answers in the form of all other refusals."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    said = error.detail if isinstance(error, HTTPException) else "internal error"
-    return Response(_refusal("ENDPOINT_NOT_FOUND", said), status, getattr(error, "headers", None), "application/json")
+    message = error.detail if isinstance(error, HTTPException) else "internal error"
+    return Response(
+        _refusal("ENDPOINT_NOT_FOUND", message), status, getattr(error, "headers", None), "application/json"
+    )
 
 
 def _request_id(request: Request) -> str:

@@ -73,7 +73,7 @@ class Batches:
         self._running = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    async def answer(self, served: Served, role: str, request_id: str, rows: Rows) -> Answers:
+    async def answer(self, model: Served, role: str, request_id: str, rows: Rows) -> Answers:
         """Return a version's answers to the rows of a request.
 
         Raises:
@@ -82,7 +82,7 @@ class Batches:
         if len(self._queue) >= self._most_waiting or (self._queue and self._rows + rows.count > WAITING_ROWS):
             raise Refused(503, "RESOURCE_EXHAUSTED", "too many requests wait for an answer: ask again in a second")
         loop = asyncio.get_running_loop()
-        waiting = Waiting(served, role, request_id, rows, loop.create_future())
+        waiting = Waiting(model, role, request_id, rows, loop.create_future())
         self._queue.append(waiting)
         self._rows += rows.count
         if not self._running:
@@ -176,8 +176,8 @@ def _failed(error: Exception) -> Refused:
     """Say why a version does not answer: its golden rows were answered, so it is these rows that it cannot."""
     if isinstance(error, Refused):
         return error
-    said = str(error).strip().partition("\n")[0]
-    return Refused(400, "BAD_REQUEST", f"the model cannot answer these rows: {said[:200]}")
+    message = str(error).strip().partition("\n")[0]
+    return Refused(400, "BAD_REQUEST", f"the model cannot answer these rows: {message[:200]}")
 
 
 def _batch(taken: list[Taken], columns: dict[str, np.ndarray[Any, Any]], answers: Answers) -> Batch:

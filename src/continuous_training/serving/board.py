@@ -23,9 +23,9 @@ class Board:
         self._own = folder / f"{os.getpid()}.json"
         self.workers = workers
 
-    def post(self, said: dict[str, Any]) -> None:
+    def post(self, message: dict[str, Any]) -> None:
         """Say something of this worker, in place of what it said before."""
-        write_atomically(self._own, json.dumps({"pid": os.getpid()} | said) + "\n")
+        write_atomically(self._own, json.dumps({"pid": os.getpid()} | message) + "\n")
 
     def clear(self) -> list[int]:
         """Remove what dead workers said, and return their process ids."""
@@ -36,14 +36,14 @@ class Board:
 
     def read(self) -> list[dict[str, Any]]:
         """Return what the living workers say."""
-        said = []
+        message = []
         for pid in sorted(self._pids()):
             if psutil.pid_exists(pid):
                 try:
-                    said.append(json.loads((self._folder / f"{pid}.json").read_text(encoding="utf-8")))
+                    message.append(json.loads((self._folder / f"{pid}.json").read_text(encoding="utf-8")))
                 except FileNotFoundError:
                     continue
-        return said
+        return message
 
     def _pids(self) -> list[int]:
         return [int(path.stem) for path in self._folder.glob("*.json")]

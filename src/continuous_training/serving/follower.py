@@ -95,8 +95,8 @@ class Follower:
         if beside is not None:
             self._cache.fetch(beside)
 
-    def _copy(self, found: RegisteredModel, number: str, known: Copy | None) -> Copy:
-        identity = model_versions.identity_of(found)
+    def _copy(self, model: RegisteredModel, number: str, known: Copy | None) -> Copy:
+        identity = model_versions.identity_of(model)
         if known is not None and (known.number, known.identity) == (number, identity):
             return known
         version = model_versions.by_number(self._client, self._model, number) if self._client else None
@@ -111,10 +111,10 @@ class Follower:
                 self.step()
             except Exception as error:
                 pause = min(2 * pause, PATIENCE_SECONDS)
-                said = str(error).strip().partition("\n")[0] or type(error).__name__
-                log.warning("Not followed, trying again in %.0f s: %s", pause, said)
+                message = str(error).strip().partition("\n")[0] or type(error).__name__
+                log.warning("Not followed, trying again in %.0f s: %s", pause, message)
                 with suppress(OSError):  # the disk is full: that is in the log
-                    self._fail(said)
+                    self._fail(message)
             else:
                 pause = EVERY_SECONDS
             self._stop.wait(pause)

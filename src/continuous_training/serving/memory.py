@@ -48,7 +48,7 @@ class Memory:
         cache: Cache,
         trusted: Sequence[str],
         keys: Sequence[str],
-        said: Callable[[dict[str, Any]], None],
+        message: Callable[[dict[str, Any]], None],
     ) -> None:
         """Begin with nothing.
 
@@ -57,7 +57,7 @@ class Memory:
             cache: has the copies.
             trusted: the types that skops may load.
             keys: columns that name a row, which requests may have beside the model's.
-            said: told the status of this worker whenever it changes, from the loading thread.
+            message: told the status of this worker whenever it changes, from the loading thread.
         """
         self.served: Served | None = None
         self.beside: Beside | None = None
@@ -65,7 +65,7 @@ class Memory:
         self._folder = folder
         self._cache = cache
         self._trusted, self._keys = trusted, keys
-        self._said = said
+        self._said = message
         self._status: dict[str, Any] | None = None
         self._wanted = Wanted()
         self._failure: str | None = None

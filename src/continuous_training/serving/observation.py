@@ -134,7 +134,7 @@ def since(now: Look, before: Look) -> Look:
     return now if any(numbers.fell for numbers in done.values()) else now | done
 
 
-def broken(found: Numbers, given: Serving, *, over: bool) -> str | None:
+def broken(found: Numbers, serving: Serving, *, over: bool) -> str | None:
     """Say which limit a version breaks, and by which number; None if it breaks none, or too little was seen of it.
 
     Before its time is over, chance must not explain it: whoever looks again and again at a version that keeps its
@@ -143,30 +143,30 @@ def broken(found: Numbers, given: Serving, *, over: bool) -> str | None:
 
     Args:
         found: what it did.
-        given: the limits.
+        serving: the limits.
         over: whether no more will be seen of it.
     """
-    if found.requests >= given.min_requests:
-        for limit in _limits(found, given):
+    if found.requests >= serving.min_requests:
+        for limit in _limits(found, serving):
             if limit.broken and (over or limit.chance < LUCK):
-                return limit.said
-    if over and found.rows >= given.min_requests and found.agreement < given.min_agreement:
+                return limit.message
+    if over and found.rows >= serving.min_requests and found.agreement < serving.min_agreement:
         return (
             f"it agrees with the champion on {percent(found.agreement)} of {found.rows:,} rows, and "
-            f"serving.min_agreement is {percent(given.min_agreement)}"
+            f"serving.min_agreement is {percent(serving.min_agreement)}"
         )
     return None
 
 
-def kept(found: Numbers, given: Serving) -> Deployment.Observed:
+def kept(found: Numbers, serving: Serving) -> Deployment.Observed:
     """Return what the deployment keeps of the numbers: those that there were enough of to judge by."""
-    judged = found.requests >= given.min_requests
+    judged = found.requests >= serving.min_requests
     return Deployment.Observed(
         requests=found.requests,
         error_share=found.error_share if judged else None,
         milliseconds=found.percentile(1 - SLOWEST) if judged else None,
         rows=found.rows,
-        agreement=found.agreement if found.rows >= given.min_requests else None,
+        agreement=found.agreement if found.rows >= serving.min_requests else None,
     )
 
 
@@ -178,7 +178,7 @@ class _Limit:
     of: int
     allowed: float
     broken: bool
-    said: str
+    message: str
 
     @property
     def chance(self) -> float:
@@ -186,24 +186,24 @@ class _Limit:
         return float(bdtrc(self.bad - 1, self.of, self.allowed))
 
 
-def _limits(found: Numbers, given: Serving) -> list[_Limit]:
+def _limits(found: Numbers, serving: Serving) -> list[_Limit]:
     timed, slow = sum(found.times.values()), found.percentile(1 - SLOWEST)
     return [
         _Limit(
             found.failed,
             found.requests,
-            given.max_error_share,
-            found.error_share > given.max_error_share,
+            serving.max_error_share,
+            found.error_share > serving.max_error_share,
             f"{percent(found.error_share)} of {found.requests:,} requests failed, and serving.max_error_share is "
-            f"{percent(given.max_error_share)}",
+            f"{percent(serving.max_error_share)}",
         ),
         _Limit(
-            found.slower(given.max_milliseconds),
+            found.slower(serving.max_milliseconds),
             timed,
             SLOWEST,
-            slow > given.max_milliseconds,
+            slow > serving.max_milliseconds,
             f"{percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or longer, and serving.max_milliseconds is "
-            f"{given.max_milliseconds:g}",
+            f"{serving.max_milliseconds:g}",
         ),
     ]
 

@@ -62,7 +62,7 @@ def describe(app: FastAPI, served: Served | None) -> dict[str, Any]:
     return described
 
 
-def _operation(name: str, said: str, bodies: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:
+def _operation(name: str, message: str, bodies: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:
     refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
     responses: dict[str, Any] = {
         str(status): {"description": why, "content": refusal} for status, why in REFUSED.items()
@@ -70,7 +70,7 @@ def _operation(name: str, said: str, bodies: dict[str, Any], answered: dict[str,
     responses["200"] = {"description": "the answers", "content": {"application/json": {"schema": answered}}}
     return {
         "operationId": name,
-        "summary": said,
+        "summary": message,
         "requestBody": {"required": True, "content": bodies},
         "responses": dict(sorted(responses.items())),
     }

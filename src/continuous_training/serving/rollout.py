@@ -37,14 +37,14 @@ PAUSE_SECONDS = 1.0  # between two looks at the servers' numbers
 SLACK_SECONDS = 60  # that a server's clock may be ahead
 
 
-def longest(servers: int, given: Serving) -> float:
+def longest(servers: int, serving: Serving) -> float:
     """Return the most seconds that a deployment to so many servers can take, from its rehearsals to its last look.
 
     A question that is never answered ends after twice its time, once for the connection and once for the answer.
     """
-    rehearsals = [exposed for exposed in (given.shadow, given.canary) if exposed]
+    rehearsals = [exposed for exposed in (serving.shadow, serving.canary) if exposed]
     waiting = FOLLOW_SECONDS * (servers + len(rehearsals))
-    watching = given.watch_seconds + sum(exposed.seconds for exposed in rehearsals)
+    watching = serving.watch_seconds + sum(exposed.seconds for exposed in rehearsals)
     following = 1 + TIMES  # questions to each server: the last one while it is waited for, and the golden rows
     observing = 1 + 1 + 2 * 2  # the same; a first look; and two rounds around the end, of golden rows and a look
     asked = servers * (following + observing * (1 + len(rehearsals)))
@@ -58,7 +58,7 @@ def rehearse(
     role: Role,
     exposed: Exposed,
     servers: list[str],
-    given: Serving,
+    serving: Serving,
 ) -> Deployment.Observed:
     """Have a version stand beside the champion on all servers for a while, and judge it by what they count of it.
 
@@ -71,7 +71,7 @@ def rehearse(
         role: what it does there.
         exposed: for how long, and for which share of the requests.
         servers: their addresses.
-        given: the limits.
+        serving: the limits.
 
     Raises:
         UserError: a server does not take it up, or it breaks a limit.
@@ -88,7 +88,7 @@ def rehearse(
             _wait(
                 url, lambda told: told["model_version"] and _have_beside(told, beside), what, deadline, FAILING_SECONDS
             )
-        return _observe(servers, number, role, exposed.seconds, given)
+        return _observe(servers, number, role, exposed.seconds, serving)
     finally:
         exposure.end(client, model)
 
@@ -105,7 +105,7 @@ def follow(url: str, number: str, rows: dict[str, Any], answers: list[Any]) -> N
 
 
 def watch(
-    servers: list[str], number: str, given: Serving, rows: dict[str, Any], answers: list[Any]
+    servers: list[str], number: str, serving: Serving, rows: dict[str, Any], answers: list[Any]
 ) -> Deployment.Observed:
     """Watch the new champion on all servers for a while, and judge it by what they count of it.
 
@@ -120,8 +120,8 @@ def watch(
             check_golden(url, number, rows, answers)
         return len(servers)
 
-    log.info("Watching version %s as champion for %g s", number, given.watch_seconds)
-    return _observe(servers, number, "champion", given.watch_seconds, given, ask)
+    log.info("Watching version %s as champion for %g s", number, serving.watch_seconds)
+    return _observe(servers, number, "champion", serving.watch_seconds, serving, ask)
 
 
 def wait(url: str, number: str) -> None:
@@ -186,7 +186,7 @@ def _have_beside(told: dict[str, Any], beside: dict[str, str] | None) -> bool:
 
 
 def _observe(
-    servers: list[str], number: str, role: str, seconds: float, given: Serving, ask: Callable[[], int] = lambda: 0
+    servers: list[str], number: str, role: str, seconds: float, serving: Serving, ask: Callable[[], int] = lambda: 0
 ) -> Deployment.Observed:
     """Add up what the servers count of a version in a role, and judge it again and again.
 
@@ -195,7 +195,7 @@ def _observe(
         number: the version.
         role: what it does.
         seconds: for how long.
-        given: the limits.
+        serving: the limits.
         ask: asks the servers something in every round, and says how many requests of the version's those were: they are
             no client's.
 
@@ -219,8 +219,8 @@ def _observe(
             counted += observation.since(now, before[url]).get((number, role), Numbers())
             before[url] = now
         found = replace(counted, answered=max(0, counted.answered - own))
-        if said := observation.broken(found, given, over=over):
-            raise UserError(f"version {number} is refused as {role}: {said}")
-    kept = observation.kept(found, given)
+        if message := observation.broken(found, serving, over=over):
+            raise UserError(f"version {number} is refused as {role}: {message}")
+    kept = observation.kept(found, serving)
     log.info("Version %s as %s: %s", number, role, kept.in_words)
     return kept

@@ -47,7 +47,7 @@ class Rows:
 class Kind:
     """What a column of one of MLflow's types takes as JSON, and the array that the model is given."""
 
-    said: str
+    message: str
     takes: frozenset[type]
     dtype: Any
     nullable: bool
@@ -107,7 +107,7 @@ class Column:
 
     def _refuse(self, cells: list[Any], takes: Any) -> None:  # noqa: ANN401
         row, cell = next((row, cell) for row, cell in enumerate(cells) if not takes(cell))
-        raise malformed(f"column «{self.name}», row {row}: {_shown(cell)} is not {self.kind.said}")
+        raise malformed(f"column «{self.name}», row {row}: {_shown(cell)} is not {self.kind.message}")
 
 
 class Signature:

@@ -109,8 +109,8 @@ def _annotation(column: Column) -> Any:  # noqa: ANN401 - a type made of types
 def _cell(kind: Kind) -> Any:  # noqa: ANN401
     if kind is KINDS["datetime"]:
         form: Any = {"pattern": f"^{TIME}$"}
-        said, examples = "ISO 8601, without a zone", ["2013-04-01T12:00:00"]
-        return Annotated[str, Field(description=said, examples=examples, json_schema_extra=form)]
+        message, examples = "ISO 8601, without a zone", ["2013-04-01T12:00:00"]
+        return Annotated[str, Field(description=message, examples=examples, json_schema_extra=form)]
     if kind is KINDS["string"]:
         return str
     if kind is KINDS["boolean"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from continuous_training import settings
 from continuous_training.serving import app, metrics
 from continuous_training.serving.batches import Batches
 from continuous_training.serving.board import Board
@@ -13,6 +12,7 @@ from continuous_training.serving.cache import Cache
 from continuous_training.serving.guard import EVERYBODY, Guard, RateLimit, Tokens
 from continuous_training.serving.memory import Memory
 from continuous_training.serving.predictions import PredictionsLog
+from continuous_training.settings import STATE, Serving, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from continuous_training.serving.workers import Options
+    from continuous_training.serving.options import Options
 
 ADDRESS = "CT_PREDICTIONS"  # a folder or s3://bucket/prefix; `none` keeps nothing
 
@@ -35,7 +35,7 @@ def application(options: Options, shared: Path) -> ASGIApp:
     Raises:
         UserError: training.yaml or the environment is wrong.
     """
-    given = settings.load(options.model)
+    settings = load_settings(options.model)
     tokens = Tokens.from_environment()
     rate = None
     if options.rate is not None:
@@ -44,12 +44,12 @@ def application(options: Options, shared: Path) -> ASGIApp:
     board = Board(shared / "board", options.workers)
     metrics.forget(board.clear())
 
-    def said(status: dict[str, Any]) -> None:
+    def message(status: dict[str, Any]) -> None:
         board.post(status)
         counted.serves(status["model_version"], well=status["failure"] is None)
 
-    memory = Memory(shared, Cache(options.model), given.model.trusted_types, given.data.key, said)
-    log = _log(options.model, given.serving, counted)
+    memory = Memory(shared, Cache(options.model), settings.model.trusted_types, settings.data.key, message)
+    log = _log(options.model, settings.serving, counted)
     batches = Batches(counted, log.append if log else None, options.waiting)
 
     def closing() -> None:
@@ -63,15 +63,15 @@ def application(options: Options, shared: Path) -> ASGIApp:
     return Guard(app.create(face, closing), tokens, rate, lambda status: counted.requested("refused", status, 0.0))
 
 
-def _log(model: str, given: settings.Serving, counted: metrics.Metrics) -> PredictionsLog | None:
-    address = os.environ.get(ADDRESS) or str(settings.STATE / "predictions")
+def _log(model: str, serving: Serving, counted: metrics.Metrics) -> PredictionsLog | None:
+    address = os.environ.get(ADDRESS) or str(STATE / "predictions")
     if address == "none":
         return None
     return PredictionsLog(
         address,
         model,
-        state=settings.STATE / "serving" / "journal",
-        share=given.log_share,
-        redacted=frozenset(given.redacted),
+        state=STATE / "serving" / "journal",
+        share=serving.log_share,
+        redacted=frozenset(serving.redacted),
         count=counted.logged,
     )

@@ -13,7 +13,6 @@ import socket
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,27 +31,14 @@ from continuous_training.serving.guard import Tokens
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from continuous_training.serving.options import Options
+
 log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005  # between Python's threads: a request should not wait 5 ms for the model's thread
 CHECK_SECONDS = 10  # that a worker may be silent before it is taken for hung
 MEMORY = Path("/dev/shm")  # noqa: S108 - of this machine: metrics are mapped files, and a full disk would be a SIGBUS
 SHUTDOWN_SECONDS = 8  # for requests under way when the server ends
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `ct serve` was told."""
-
-    model: str
-    host: str
-    port: int
-    workers: int
-    waiting: int
-    megabytes: float
-    rate: float | None
-    burst: float
-    debug: bool
 
 
 class Listener:

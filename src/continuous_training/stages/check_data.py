@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from continuous_training.comparison import rules, slices
+from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Check
-from continuous_training.stages import snapshot
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -28,29 +28,29 @@ DTYPES = {
 }
 
 
-def check(run: Run, given: Settings, taken: Snapshot, champion: dict[str, str] | None) -> list[Check]:
+def check(run: Run, settings: Settings, snapshot: Snapshot, champion: dict[str, str] | None) -> list[Check]:
     """Check the snapshot against training.yaml, and its volume against the champion's.
 
     Args:
         run: whose AS_OF freshness counts from.
-        given: the columns and their limits.
-        taken: the snapshot.
+        settings: the columns and their limits.
+        snapshot: the snapshot.
         champion: the tags of the champion's MLflow run, or None if there is no champion.
 
     Returns:
         Every check, those passed and those failed.
     """
-    parts = [snapshot.read(part.path, given.data) for part in (taken.train, taken.fresh)]
+    parts = [read_snapshot(part.path, settings.data) for part in (snapshot.train, snapshot.fresh)]
     frame = pd.concat(parts, ignore_index=True)
     return [
-        *columns(frame, given.data),
-        *values(frame, given.data, len(parts[0])),
-        unique(frame, given.data),
-        fresh_enough(run, given, taken),
-        *enough(given, taken),
-        *cases(parts[1], given),
-        volume(given, taken, champion),
-        *no_answer_among_the_features(frame, given),
+        *columns(frame, settings.data),
+        *values(frame, settings.data, len(parts[0])),
+        unique(frame, settings.data),
+        fresh_enough(run, settings, snapshot),
+        *enough(settings, snapshot),
+        *cases(parts[1], settings),
+        volume(settings, snapshot, champion),
+        *no_answer_among_the_features(frame, settings),
     ]
 
 
@@ -99,61 +99,61 @@ def unique(frame: pd.DataFrame, data: Data) -> Check:
     """No two rows have the same key."""
     key = [name for name in data.key if name in frame]
     again = frame.duplicated(key, keep=False)
-    said = f"{again.sum():,} rows share their key ({', '.join(key)})" if again.any() else "every key is there once"
-    return Check(name="duplicates", passed=not again.any(), said=said, rows=_examples(frame[again], key))
+    message = f"{again.sum():,} rows share their key ({', '.join(key)})" if again.any() else "every key is there once"
+    return Check(name="duplicates", passed=not again.any(), message=message, rows=_examples(frame[again], key))
 
 
-def fresh_enough(run: Run, given: Settings, taken: Snapshot) -> Check:
+def fresh_enough(run: Run, settings: Settings, snapshot: Snapshot) -> Check:
     """The newest row is not too old for AS_OF."""
-    age = run.as_of - taken.newest
-    limit = timedelta(days=given.checks.max_age_days)
+    age = run.as_of - snapshot.newest
+    limit = timedelta(days=settings.checks.max_age_days)
     days = age / timedelta(days=1)
-    said = f"the newest row is {days:.1f} days before AS_OF, at most {given.checks.max_age_days:g} may be"
-    return Check(name="freshness", column=given.data.time, passed=age <= limit, said=said)
+    message = f"the newest row is {days:.1f} days before AS_OF, at most {settings.checks.max_age_days:g} may be"
+    return Check(name="freshness", column=settings.data.time, passed=age <= limit, message=message)
 
 
-def enough(given: Settings, taken: Snapshot) -> list[Check]:
+def enough(settings: Settings, snapshot: Snapshot) -> list[Check]:
     """There are enough rows to train on, and enough to judge by."""
-    limits = given.checks
+    limits = settings.checks
     return [
-        Check(name=name, passed=rows >= least, said=f"{rows:,} rows; at least {least:,} are needed")
+        Check(name=name, passed=rows >= least, message=f"{rows:,} rows; at least {least:,} are needed")
         for name, rows, least in (
-            ("rows to train on", taken.train.rows, limits.min_train_rows),
-            ("rows to judge by", taken.fresh.rows, limits.min_fresh_rows),
+            ("rows to train on", snapshot.train.rows, limits.min_train_rows),
+            ("rows to judge by", snapshot.fresh.rows, limits.min_fresh_rows),
         )
     ]
 
 
-def cases(fresh: pd.DataFrame, given: Settings) -> list[Check]:
+def cases(fresh: pd.DataFrame, settings: Settings) -> list[Check]:
     """The fresh rows can tell models apart with the confidence that the comparison asks for."""
-    data = given.data
+    data = settings.data
     if data.target not in fresh or data.time not in fresh:
         return []
-    classes = fresh[data.target] if given.model.task == "classification" else None
-    groups = slices.together(fresh[data.time], given.compare.resample_by)
-    rule = rules.enough(classes, groups, len(fresh), given.compare)
-    return [Check(name=rule.name, column=data.target, passed=rule.passed, said=rule.said)]
+    classes = fresh[data.target] if settings.model.task == "classification" else None
+    groups = slices.together(fresh[data.time], settings.compare.resample_by)
+    rule = rules.enough(classes, groups, len(fresh), settings.compare)
+    return [Check(name=rule.name, column=data.target, passed=rule.passed, message=rule.message)]
 
 
-def volume(given: Settings, taken: Snapshot, champion: dict[str, str] | None) -> Check:
+def volume(settings: Settings, snapshot: Snapshot, champion: dict[str, str] | None) -> Check:
     """The fresh rows a day are about as many as in the champion's snapshot."""
     before = float((champion or {}).get("ct.fresh_rows_per_day", 0))
-    now = taken.fresh_rows_per_day
+    now = snapshot.fresh_rows_per_day
     if not before:
-        return Check(name="volume", passed=True, said=f"{now:,.0f} rows a day; there is no champion to compare with")
-    low, high = given.checks.volume
-    said = (
+        return Check(name="volume", passed=True, message=f"{now:,.0f} rows a day; there is no champion to compare with")
+    low, high = settings.checks.volume
+    message = (
         f"{now:,.0f} rows a day, {now / before:.2f} times the champion's {before:,.0f}; {low:g} to {high:g} are allowed"
     )
-    return Check(name="volume", passed=low <= now / before <= high, said=said)
+    return Check(name="volume", passed=low <= now / before <= high, message=message)
 
 
-def no_answer_among_the_features(frame: pd.DataFrame, given: Settings) -> list[Check]:
+def no_answer_among_the_features(frame: pd.DataFrame, settings: Settings) -> list[Check]:
     """No single numeric feature ranks the target so well that it must have been made from it."""
-    data = given.data
-    if given.model.task != "classification" or data.target not in frame or frame[data.target].nunique() != 2:
+    data = settings.data
+    if settings.model.task != "classification" or data.target not in frame or frame[data.target].nunique() != 2:
         return []
-    limit = given.checks.max_single_feature_auc
+    limit = settings.checks.max_single_feature_auc
     found = {}
     for name in data.features_of("number"):
         if name not in frame or not pd.api.types.is_numeric_dtype(frame[name]):
@@ -165,8 +165,10 @@ def no_answer_among_the_features(frame: pd.DataFrame, given: Settings) -> list[C
     if not found:
         return []
     best = max(found, key=lambda name: found[name])
-    said = f"«{best}» alone ranks the target with AUC {found[best]:.2f}; above {limit:g} it must have been made from it"
-    return [Check(name="leaks", column=best, passed=found[best] <= limit, said=said)]
+    message = (
+        f"«{best}» alone ranks the target with AUC {found[best]:.2f}; above {limit:g} it must have been made from it"
+    )
+    return [Check(name="leaks", column=best, passed=found[best] <= limit, message=message)]
 
 
 def _auc(values: pd.Series[Any], positive: pd.Series[bool]) -> float:
@@ -205,22 +207,24 @@ def _of_column(
 ) -> Check:
     """Say what pandera found of one column, or what it is like if nothing was found."""
     if failures.empty:
-        return Check(name="values", column=name, passed=True, said=_like(frame[name]))
-    said = []
+        return Check(name="values", column=name, passed=True, message=_like(frame[name]))
+    message = []
     for asked, cases in failures.groupby("check", sort=False):
         found = _plain(cases["failure_case"].iloc[0])
         if str(asked).startswith("dtype"):
-            said.append(f"is {found}, should be {column.type}")
+            message.append(f"is {found}, should be {column.type}")
         elif asked == "nulls":
             nulls = frame[name].isna()
             shares = f"{nulls[:train].mean():.1%} of the training rows and {nulls[train:].mean():.1%} of the fresh ones"
-            said.append(f"is null in {shares}; {column.max_null_share:.0%} are allowed")
+            message.append(f"is null in {shares}; {column.max_null_share:.0%} are allowed")
         else:
-            said.append(f"fails {asked} in {len(cases):,} rows, with {found!r} for one")
+            message.append(f"fails {asked} in {len(cases):,} rows, with {found!r} for one")
     rows = frame.loc[failures["index"].dropna().astype(int).unique()]
     if rows.empty:
         rows = frame[frame[name].isna()]
-    return Check(name="values", column=name, passed=False, said="; ".join(said), rows=_examples(rows, [*key, name]))
+    return Check(
+        name="values", column=name, passed=False, message="; ".join(message), rows=_examples(rows, [*key, name])
+    )
 
 
 def _like(values: pd.Series[Any]) -> str:
@@ -250,4 +254,4 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - a cell of any column
 
 def _named(name: str, found: list[str], well: str, ill: str) -> Check:
     listed = ", ".join(f"«{column}»" for column in found)
-    return Check(name=name, passed=not found, said=ill.format(listed) if found else well)
+    return Check(name=name, passed=not found, message=ill.format(listed) if found else well)

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import BUILD, Candidate, Check, ModelCheck, Run, Snapshot, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import connection
 from continuous_training.settings import BEHAVIOUR
-from continuous_training.stages import snapshot, test
+from continuous_training.stages import test
 from continuous_training.versions import loading
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ ANSWERED = {0, 1}  # pytest's exit codes when it could ask: all tests passed, or
 NO_TEST = 5
 
 
-def check(run: Run, given: Settings, taken: Snapshot, candidate: Candidate, timer: Stopwatch) -> ModelCheck:
+def check(run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate, timer: Stopwatch) -> ModelCheck:
     """Run the model's behaviour tests on the candidate; a model without any has no checks.
 
     Raises:
@@ -47,9 +48,11 @@ def check(run: Run, given: Settings, taken: Snapshot, candidate: Candidate, time
         log.warning("No behaviour of the candidate is tested: write %s", tests)
         return ModelCheck(checks=[], **timer.stop())
     connection.open_client()
-    loading.examine(candidate.model_uri, given.model.trusted_types)
+    loading.examine(candidate.model_uri, settings.model.trusted_types)
     with tempfile.TemporaryDirectory() as folder:
-        code = _ask(tests, candidate, spread(snapshot.read(taken.fresh.path, given.data), given.data), Path(folder))
+        code = _ask(
+            tests, candidate, spread(read_snapshot(snapshot.fresh.path, settings.data), settings.data), Path(folder)
+        )
     if code == NO_TEST:
         raise UserError(f"{tests} holds no test: write one, or remove the file")
     if code not in ANSWERED:
@@ -74,7 +77,7 @@ def checks(tests: Path) -> list[Check]:
     asked = [case for case in cases if case.outcome != "skipped"]
     for case in asked:
         if case.outcome == "error":
-            raise UserError(f"{tests} cannot ask {case.name}: {_first_line(case.said)}")
+            raise UserError(f"{tests} cannot ask {case.name}: {_first_line(case.message)}")
     skipped = [case.name for case in cases if case.outcome == "skipped"]
     if skipped:
         log.warning("Not asked, for they are skipped: %s", ", ".join(map(_in_words, skipped)))
@@ -82,7 +85,7 @@ def checks(tests: Path) -> list[Check]:
         raise UserError(f"{tests} skips all its tests: nothing is known of the candidate")
     found = [(case, case.outcome == "passed") for case in asked]
     return [
-        Check(name=_in_words(case.name), passed=passed, said="holds" if passed else _first_line(case.said))
+        Check(name=_in_words(case.name), passed=passed, message="holds" if passed else _first_line(case.message))
         for case, passed in found
     ]
 
@@ -108,5 +111,5 @@ def _in_words(name: str) -> str:
     return behaviour.replace("_", " ") + (f" [{parameters}" if bracket else "")
 
 
-def _first_line(said: str) -> str:
-    return said.removeprefix("AssertionError: ").partition("\n")[0].strip()
+def _first_line(message: str) -> str:
+    return message.removeprefix("AssertionError: ").partition("\n")[0].strip()

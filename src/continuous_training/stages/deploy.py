@@ -32,9 +32,9 @@ START_SECONDS = 90
 def deploy(
     client: MlflowClient,
     run: Run,
-    given: Settings,
+    settings: Settings,
     candidate: Candidate,
-    registered: Registration,
+    registration: Registration,
     verdict: Verdict,
     timer: Stopwatch,
 ) -> Deployment:
@@ -48,28 +48,28 @@ def deploy(
     """
     if verdict.decision != "promote" or run.promote == "never":
         why = "PROMOTE=never" if run.promote == "never" else f"its verdict is {verdict.decision}"
-        raise UserError(f"version {registered.model_version} is not deployed: {why}")
-    number = registered.model_version
+        raise UserError(f"version {registration.model_version} is not deployed: {why}")
+    number = registration.model_version
     expected = model_versions.identity(client, run.model)
     servers = questions.servers()
     for url in servers:
         _ensure(url, run.model, expected)
     rows, answers = golden_predictions.kept(candidate.run_id)
-    what, longest = f"promoting version {number}", rollout.longest(len(servers), given.serving)
+    what, longest = f"promoting version {number}", rollout.longest(len(servers), settings.serving)
     with promotion.turn(client, run.model, run.build_tag, what, longest) as turn:
         exposure.end(client, run.model)  # a run that was killed may have left one, which would answer in our place
-        shadow = _rehearse(client, run, verdict, number, "shadow", servers, given.serving)
-        canary = _rehearse(client, run, verdict, number, "canary", servers, given.serving)
+        shadow = _rehearse(client, run, verdict, number, "shadow", servers, settings.serving)
+        canary = _rehearse(client, run, verdict, number, "canary", servers, settings.serving)
         promoted = turn.promote(number, verdict.champion, force=run.force)
         for url in servers:
             rollout.follow(url, number, rows, answers)
             log.info("%s answers with version %s, as it did offline", url, number)
         watched = None
-        if given.serving.watch_seconds:
-            watched = rollout.watch(servers, number, given.serving, rows, answers)
+        if settings.serving.watch_seconds:
+            watched = rollout.watch(servers, number, settings.serving, rows, answers)
         turn.prove(promoted)
     return Deployment(
-        name=registered.name,
+        name=registration.name,
         model_version=number,
         previous=promoted.kept,
         servers=servers,
@@ -82,14 +82,14 @@ def deploy(
 
 
 def _rehearse(
-    client: MlflowClient, run: Run, verdict: Verdict, number: str, role: Role, servers: list[str], given: Serving
+    client: MlflowClient, run: Run, verdict: Verdict, number: str, role: Role, servers: list[str], serving: Serving
 ) -> Deployment.Observed | None:
     """Have the version stand beside the champion, if training.yaml says so and it may be promoted afterwards.
 
     Raises:
         UserError: it was rolled back, breaks a limit, or is not taken up by a server.
     """
-    exposed = given.shadow if role == "shadow" else given.canary
+    exposed = serving.shadow if role == "shadow" else serving.canary
     if exposed is None:
         return None
     champion = promotion.look(client, run.model).champion
@@ -100,7 +100,7 @@ def _rehearse(
     if version is None or champion == number or champion != verdict.champion:
         return None  # it stands there already, or promoting it will say why it cannot
     promotion.refuse_rolled_back(version, force=run.force)
-    return rollout.rehearse(client, run.model, number, role, exposed, servers, given)
+    return rollout.rehearse(client, run.model, number, role, exposed, servers, serving)
 
 
 def _ensure(url: str, model: str, expected: str | None) -> None:

@@ -17,11 +17,12 @@ import mlflow.sklearn
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from continuous_training import compute, settings
+from continuous_training import compute
 from continuous_training.comparison import evaluation
+from continuous_training.data.snapshots import read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
-from continuous_training.stages import snapshot
+from continuous_training.settings import Model, Settings, load_settings
 from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
@@ -52,74 +53,74 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         UserError: the package has no `build`, the rows cannot be split for the validation, or the stored model does not
             predict what the fitted one does.
     """
-    given = settings.load(model)
-    chosen = given.model.parameters | parameters
-    train, fresh = (snapshot.read(folder / name, given.data) for name in ("train.parquet", "fresh.parquet"))
-    features, target = given.data.features, given.data.target
-    estimator = _build(model, given, chosen)
+    settings = load_settings(model)
+    chosen = settings.model.parameters | parameters
+    train, fresh = (read_snapshot(folder / name, settings.data) for name in ("train.parquet", "fresh.parquet"))
+    features, target = settings.data.features, settings.data.target
+    estimator = _build(model, settings, chosen)
     client = connection.open_client()
     with mlflow.start_run(experiment_id=runs.experiment(client, model)) as run:
-        mlflow.log_params({"task": given.model.task, "features": len(features), **chosen})
-        if given.model.grid:
-            score = _validate(_build(model, given, chosen), train, given)
-            mlflow.log_metric(f"{compute.VALIDATION}{given.compare.metric}", score)
+        mlflow.log_params({"task": settings.model.task, "features": len(features), **chosen})
+        if settings.model.grid:
+            score = _validate(_build(model, settings, chosen), train, settings)
+            mlflow.log_metric(f"{compute.VALIDATION}{settings.compare.metric}", score)
         log.info("Fitting %s on %s rows of %d features", type(estimator).__name__, f"{len(train):,}", len(features))
         began = time.monotonic()
         estimator.fit(train[features], train[target])
         mlflow.log_metric("fit_seconds", time.monotonic() - began)
-        on_fresh = evaluation.predict(estimator, fresh[features], given.model.task)
-        on_train = evaluation.predict(estimator, train[features], given.model.task)
-        mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in given.compare.metrics})
-        primary = evaluation.score(given.compare.metric, on_train, train[target])
-        mlflow.log_metric(f"train_{given.compare.metric}", primary)
+        on_fresh = evaluation.predict(estimator, fresh[features], settings.model.task)
+        on_train = evaluation.predict(estimator, train[features], settings.model.task)
+        mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in settings.compare.metrics})
+        primary = evaluation.score(settings.compare.metric, on_train, train[target])
+        mlflow.log_metric(f"train_{settings.compare.metric}", primary)
         answers = on_fresh.answers
-        logged = _log_model(estimator, given.model, fresh[features], answers)
+        logged = _log_model(estimator, settings.model, fresh[features], answers)
         golden_predictions.keep(logged.model_uri, fresh[features], answers)
     return str(run.info.run_id)
 
 
-def _build(model: str, given: settings.Settings, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - any estimator
+def _build(model: str, settings: Settings, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - any estimator
     try:
         build = importlib.import_module(f"{model}.model").build
     except (ImportError, AttributeError) as error:
         raise UserError(f"src/{model}/model.py has no function build: {error}") from error
-    parts = {kind: given.data.features_of(kind) for kind in ("category", "number")}
+    parts = {kind: settings.data.features_of(kind) for kind in ("category", "number")}
     return build(categories=parts["category"], numbers=parts["number"], **parameters)
 
 
-def _validate(estimator: Any, train: pd.DataFrame, given: settings.Settings) -> float:  # noqa: ANN401
+def _validate(estimator: Any, train: pd.DataFrame, settings: Settings) -> float:  # noqa: ANN401
     """Fit on all but the newest `fresh_days` of the training rows and score on those: what Compare does, once before.
 
     Raises:
         UserError: there are no rows before those days, or either part is of one class.
     """
-    data = given.data
+    data = settings.data
     days = f"the last {data.fresh_days} days of the training rows"
     newest = train[data.time] > train[data.time].max() - timedelta(days=data.fresh_days)
     parts = {f"before {days}": train[~newest], f"on {days}": train[newest]}
     for where, rows in parts.items():
         seen = rows[data.target].nunique()
-        if rows.empty or (given.model.task == "classification" and seen < 2):
-            said = "there are no rows" if rows.empty else "all rows are of one class"
-            raise UserError(f"the grid cannot be validated: {said} {where}; give more train_days, or no model.grid")
+        if rows.empty or (settings.model.task == "classification" and seen < 2):
+            message = "there are no rows" if rows.empty else "all rows are of one class"
+            raise UserError(f"the grid cannot be validated: {message} {where}; give more train_days, or no model.grid")
     before, last = parts.values()
     log.info("Validating on %s rows after %s", f"{len(last):,}", f"{len(before):,}")
     estimator.fit(before[data.features], before[data.target])
-    answers = evaluation.predict(estimator, last[data.features], given.model.task)
-    return evaluation.score(given.compare.metric, answers, last[data.target])
+    answers = evaluation.predict(estimator, last[data.features], settings.model.task)
+    return evaluation.score(settings.compare.metric, answers, last[data.target])
 
 
-def _log_model(estimator: Any, given: settings.Model, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> ModelInfo:  # noqa: ANN401
+def _log_model(estimator: Any, model_settings: Model, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> ModelInfo:  # noqa: ANN401
     """Store the model with skops, which refuses every type that it is not told to trust."""
     try:
         logged: ModelInfo = mlflow.sklearn.log_model(
             estimator,
             name="model",
             serialization_format="skops",
-            skops_trusted_types=list(given.trusted_types),
+            skops_trusted_types=list(model_settings.trusted_types),
             signature=infer_signature(rows, answers),
             input_example=rows.head(3),
-            pyfunc_predict_fn="predict_proba" if given.task == "classification" else "predict",
+            pyfunc_predict_fn="predict_proba" if model_settings.task == "classification" else "predict",
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
     except MlflowException as error:

@@ -21,5 +21,5 @@ def lint() -> list[Tool]:
 
 def _run(name: str, arguments: list[str]) -> Tool:
     done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
-    said = (done.stdout + done.stderr).strip()
-    return Tool(name=name, command=" ".join(arguments), passed=done.returncode == 0, said=said)
+    message = (done.stdout + done.stderr).strip()
+    return Tool(name=name, command=" ".join(arguments), passed=done.returncode == 0, message=message)

@@ -12,10 +12,10 @@ import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from continuous_training import settings
 from continuous_training.documents import Drifted, Plan, Run, Snapshot, Stopwatch
 from continuous_training.monitoring.state import State
 from continuous_training.registry import model_versions, promotion, runs
+from continuous_training.settings import source_hash, terms_hash
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 PINGS = {"drift", "data"}  # the triggers that are programs
 
 
-def _learnt_with(given: Settings) -> str:
+def _learnt_with(settings: Settings) -> str:
     """Return all of training.yaml that a model depends on: its section, and which columns are what; no limits."""
-    data = given.data
+    data = settings.data
     features = [(name, data.columns[name].type) for name in data.features]
-    chosen_by = given.compare.metric if given.model.grid else None
-    return json.dumps([given.model.model_dump(), chosen_by, data.target, data.time, data.key, features], default=str)
+    chosen_by = settings.compare.metric if settings.model.grid else None
+    return json.dumps([settings.model.model_dump(), chosen_by, data.target, data.time, data.key, features], default=str)
 
 
 def _answered(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
@@ -46,21 +46,21 @@ def _drifted(client: MlflowClient, run: Run) -> Drifted | None:
     if champion is None:
         return None
     known = State.of(champion)
-    if known.pinged is None or known.said is None or known.evidence is None:
+    if known.pinged is None or known.message is None or known.evidence is None:
         return None
-    return Drifted(model_version=champion.number, at=known.pinged, said=known.said, evidence=known.evidence)
+    return Drifted(model_version=champion.number, at=known.pinged, message=known.message, evidence=known.evidence)
 
 
-def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer: Stopwatch) -> Plan:
+def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, timer: Stopwatch) -> Plan:
     """Decide whether to train, from the fingerprint and what became of it before.
 
     A promotion that was cut off is undone first: the candidate is then judged against a champion that was proven.
     """
     promotion.recover(client, run.model, run.build_tag)
     parts = {
-        "snapshot": taken.hash,
-        "source": settings.source_hash(run.model),
-        "parameters": hashlib.sha256(_learnt_with(given).encode()).hexdigest(),
+        "snapshot": snapshot.hash,
+        "source": source_hash(run.model),
+        "parameters": hashlib.sha256(_learnt_with(settings).encode()).hexdigest(),
         "lock": run.lock,
     }
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -69,7 +69,7 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
     decision: Literal["train", "nothing", "answered"] = "train"
     resumes = None
     if before is None:
-        hours = given.triggers.cool_down_hours
+        hours = settings.triggers.cool_down_hours
         if answer := _answered(client, run, timer.started - timedelta(hours=hours)):
             decision = "answered"
             reason = f"run {answer.info.run_name} was asked for in the same words less than {hours:g} hours ago"
@@ -81,7 +81,7 @@ def make(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, timer
         outcome = before.data.tags.get(runs.OUTCOME)
         done = {runs.DEPLOYED, runs.ROLLED_BACK}
         champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
-        terms = settings.terms_hash(run.model, given.compare, champion.number if champion else None)
+        terms = terms_hash(run.model, settings.compare, champion.number if champion else None)
         if before.data.tags.get(runs.TERMS) == terms:  # by other terms it may be judged otherwise
             done.add(runs.REJECTED)
         if run.promote == "never":

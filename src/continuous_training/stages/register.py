@@ -20,13 +20,13 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
             FORCE is not set.
     """
     if verdict.decision != "promote":
-        raise UserError(f"the candidate was rejected ({verdict.said}): it is not registered")
+        raise UserError(f"the candidate was rejected ({verdict.message}): it is not registered")
     approved_by = _approval(run)
     if made := model_versions.by_run(client, run.model, candidate.run_id):
         promotion.refuse_rolled_back(made, force=run.force)
     tags = {
         "ct.verdict": verdict.decision,
-        "ct.said": verdict.said,
+        "ct.said": verdict.message,
         "ct.rules": verdict.in_words,
         "ct.build_tag": run.build_tag,
     } | approved_by

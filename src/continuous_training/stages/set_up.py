@@ -11,10 +11,10 @@ import time
 
 from pydantic import ValidationError
 
-from continuous_training import settings
 from continuous_training.compute.ec2 import place
 from continuous_training.documents import BUILD, Run, Stopwatch, first
 from continuous_training.errors import UserError
+from continuous_training.settings import BRANCH, Settings, load_settings, lock_hash, parse_as_of
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +39,18 @@ def begin() -> Run:
         }.items()
     }
     rolls_back = given["rollback"].lower() == "true"  # which must work whatever is wrong with training.yaml
-    chosen = None if rolls_back else settings.load(given["model"])
+    chosen = None if rolls_back else load_settings(given["model"])
     try:
         run = Run.model_validate(
             timer.stop()
             | given
             | {
-                "as_of": settings.as_of(os.environ.get("AS_OF", ""), chosen.data.clock if chosen else None),
+                "as_of": parse_as_of(os.environ.get("AS_OF", ""), chosen.data.clock if chosen else None),
                 "reason": os.environ.get("REASON", ""),
                 "branch": os.environ.get("BRANCH_NAME", ""),
                 "commit": os.environ.get("GIT_COMMIT") or _commit(),
                 "build_url": os.environ.get("BUILD_URL", ""),
-                "lock": settings.lock_hash(),
+                "lock": lock_hash(),
                 "python": platform.python_version(),
             }
         )
@@ -60,8 +60,8 @@ def begin() -> Run:
         _refuse_nowhere(chosen)
     if run.rollback and not run.reason.strip():
         raise UserError("ROLLBACK=true needs a reason: say why in REASON")
-    if run.rollback and run.branch not in {"", settings.BRANCH}:
-        raise UserError(f"ROLLBACK=true does nothing on branch {run.branch}: start it on {settings.BRANCH}")
+    if run.rollback and run.branch not in {"", BRANCH}:
+        raise UserError(f"ROLLBACK=true does nothing on branch {run.branch}: start it on {BRANCH}")
     if chosen:
         _refuse_unknown(chosen.compare.scorers)
     asked = f", because {run.reason}" if run.reason else ""
@@ -69,9 +69,9 @@ def begin() -> Run:
     return run
 
 
-def _refuse_nowhere(given: settings.Settings) -> None:
+def _refuse_nowhere(settings: Settings) -> None:
     """Refuse EC2 where it is not set up, before anything is spent on the way to Train."""
-    _ = given.on_ec2
+    _ = settings.on_ec2
     place.Place.find()
     place.tracking_uri()
 

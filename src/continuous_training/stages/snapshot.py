@@ -13,20 +13,19 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from continuous_training import progress, settings
+from continuous_training import progress
 from continuous_training.data import warehouse
+from continuous_training.data.snapshots import content_hash, is_whole
 from continuous_training.documents import Part, Run, Snapshot, Stopwatch
 from continuous_training.errors import UserError
+from continuous_training.settings import STATE, time_windows
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pandas as pd
 
     from continuous_training.settings import Data, Settings
 
@@ -34,30 +33,29 @@ log = logging.getLogger(__name__)
 
 TYPES = {
     "category": (pa.string(), pa.types.is_string),
-    "number": (pa.float64(), lambda kind: pa.types.is_floating(kind) or _is_whole(kind) or pa.types.is_decimal(kind)),
-    "integer": (pa.int64(), lambda kind: _is_whole(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)),
+    "number": (pa.float64(), lambda kind: pa.types.is_floating(kind) or is_whole(kind) or pa.types.is_decimal(kind)),
+    "integer": (pa.int64(), lambda kind: is_whole(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)),
     "boolean": (pa.bool_(), pa.types.is_boolean),
     "timestamp": (pa.timestamp("us"), lambda kind: pa.types.is_timestamp(kind) or pa.types.is_date(kind)),
 }
-EXACT = 2**53  # up to here each whole number is a double
 PAUSES = (1, 5, 25)  # seconds before a warehouse that went away is asked again
 
 
-def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
+def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
     """Run the query for this run's windows and keep what it returns.
 
     Raises:
         UserError: the warehouse or the query fails, there are no rows, or no row trains, or none judges.
     """
-    data = given.data
-    since, fresh_since, until = settings.windows(data, run.as_of)
-    folder = settings.STATE / "snapshots" / ".unfinished"
+    data = settings.data
+    since, fresh_since, until = time_windows(data, run.as_of)
+    folder = STATE / "snapshots" / ".unfinished"
     try:
-        _fetch(given, since, fresh_since, until, folder)
+        _fetch(settings, since, fresh_since, until, folder)
         counts = {name: pq.read_metadata(folder / name).num_rows for name in ("train.parquet", "fresh.parquet")}
         total = sum(counts.values())
         if not total:
-            raise UserError(_nothing(given, run.as_of, since, until))
+            raise UserError(_nothing(settings, run.as_of, since, until))
         if not counts["train.parquet"]:
             before = f"before {fresh_since:%Y-%m-%d}, to train on"
             raise UserError(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none {before}")
@@ -70,7 +68,7 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
             )
         hashes = {name: content_hash(folder / name) for name in counts}
         whole = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
-        kept = _keep(folder, settings.STATE / "snapshots" / whole[:16])
+        kept = _keep(folder, STATE / "snapshots" / whole[:16])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     train, fresh = (
@@ -90,70 +88,21 @@ def take(run: Run, given: Settings, timer: Stopwatch) -> Snapshot:
     )
 
 
-def read(path: Path, data: Data) -> pd.DataFrame:
-    """Read one file of a snapshot, its rows in the order of their key: the same on every machine.
-
-    Raises:
-        UserError: the file is gone.
-    """
-    if not path.exists():
-        raise UserError(f"the snapshot {path} is gone: run scripts/ct snapshot again")
-    frame: pd.DataFrame = pq.read_table(path).to_pandas()
-    return frame.sort_values([name for name in data.key if name in frame], ignore_index=True, kind="stable")
-
-
-def content_hash(path: Path) -> str:
-    """Hash the rows of a Parquet file: the same for the same rows, in whatever order, files or types of number.
-
-    A row is the text of its columns in the order of their names; the hash covers the columns' names, the number of
-    rows, and the exclusive or and the sums of the rows' MD5 (the sums notice a row that is there twice).
-    """
-    schema = pq.read_schema(path)
-    columns = sorted(schema.names)
-    texts = ", ".join(
-        f"COALESCE(CAST({_canonical(name, schema.field(name).type)} AS VARCHAR), '∅')" for name in columns
-    )
-    row = f"concat_ws(chr(31), {texts})"
-    # a shared connection would answer from its cache of a file of the same name
-    with duckdb.connect(config={**warehouse.SPARING}) as connection:
-        table = connection.read_parquet(str(path))
-        found = table.aggregate(
-            f"count(*), bit_xor(md5_number({row})), sum(md5_number_upper({row})), sum(md5_number_lower({row}))"
-        ).fetchone()
-    return hashlib.sha256(repr((columns, found)).encode()).hexdigest()
-
-
-def _canonical(name: str, kind: pa.DataType) -> str:
-    """Return what stands for a value: one text for each, whatever the types that warehouses have for it."""
-    quoted = '"' + name.replace('"', '""') + '"'
-    if pa.types.is_timestamp(kind):
-        return f"epoch_us({quoted})"
-    double = f"(CAST({quoted} AS DOUBLE) + 0.0)"  # -0.0 is 0.0
-    if pa.types.is_floating(kind):
-        return double
-    if _is_whole(kind) or pa.types.is_decimal(kind):
-        small = f"{quoted} BETWEEN -{EXACT} AND {EXACT}"
-        return f"CASE WHEN {small} THEN CAST({double} AS VARCHAR) ELSE CAST({quoted} AS VARCHAR) END"
-    if pa.types.is_string(kind):  # what this text of columns has a meaning for is written otherwise in a value
-        return f"replace(replace(replace({quoted}, '\\', '\\\\'), chr(31), '\\31'), '∅', '\\0')"
-    return quoted
-
-
-def _fetch(given: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> None:
+def _fetch(settings: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> None:
     """Ask the warehouse, and write what it answers; should it go away meanwhile, ask for all rows anew, a few times."""
     pauses, answered = iter(PAUSES), False
     while True:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            source = warehouse.connect(given)
+            source = warehouse.connect(settings)
             answered = True
-            table = warehouse.rows(source, given.data.query, since, until)
-            if given.data.time not in table.columns or not table[given.data.time].type().is_temporal():
+            table = warehouse.rows(source, settings.data.query, since, until)
+            if settings.data.time not in table.columns or not table[settings.data.time].type().is_temporal():
                 raise UserError(
-                    f"the query does not return its time column «{given.data.time}» as a date or a timestamp"
+                    f"the query does not return its time column «{settings.data.time}» as a date or a timestamp"
                 )
-            _write(warehouse.stream(table), given.data, fresh_since, folder)
+            _write(warehouse.stream(table), settings.data, fresh_since, folder)
         except warehouse.ConnectionLostError as problem:
             pause = next(pauses, None)
             if pause is None or not answered:
@@ -207,10 +156,6 @@ def _as(field: pa.Field, values: pa.Array) -> pa.Array:
     return values
 
 
-def _is_whole(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind))
-
-
 def _keep(folder: Path, final: Path) -> Path:
     """Move a finished snapshot to its place; a snapshot that is there already is the same one."""
     try:
@@ -226,12 +171,12 @@ def _newest(path: Path, column: str) -> datetime | None:
     return newest
 
 
-def _nothing(given: Settings, moment: datetime, since: datetime, until: datetime) -> str:
+def _nothing(settings: Settings, moment: datetime, since: datetime, until: datetime) -> str:
     """Say why there are no rows: AS_OF lies before the data, long after it, or there is no data."""
     window = f"the query returned no rows from {since:%Y-%m-%d} to {until:%Y-%m-%d}"
-    source = warehouse.connect(given)
-    everything = warehouse.rows(source, given.data.query, datetime(1700, 1, 1), datetime(2200, 1, 1))
-    times = everything[given.data.time]
+    source = warehouse.connect(settings)
+    everything = warehouse.rows(source, settings.data.query, datetime(1700, 1, 1), datetime(2200, 1, 1))
+    times = everything[settings.data.time]
     found = everything.aggregate(oldest=times.min(), newest=times.max()).to_pyarrow().to_pylist()[0]
     if found["oldest"] is None:
         return f"{window}, nor at any other time"

@@ -34,7 +34,7 @@ class Case(NamedTuple):
     module: str
     name: str
     outcome: Literal["passed", "failure", "error", "skipped"]
-    said: str
+    message: str
 
 
 def command(junit: Path, *arguments: str) -> list[str]:

@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _on_ec2(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
+def _on_ec2(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
     from continuous_training.compute.ec2 import training  # half a second for boto3 that others do not pay
 
-    training.train(run, taken, trials)
+    training.train(run, snapshot, trials)
 
 
 COMPUTE: dict[str, Callable[[Run, Snapshot, Sequence[Trial]], None]] = {"local": local.train, "ec2": _on_ec2}
 
 
 def train(
-    client: MlflowClient, run: Run, given: Settings, taken: Snapshot, planned: Plan, timer: Stopwatch
+    client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, plan: Plan, timer: Stopwatch
 ) -> Candidate:
     """Train the candidate, or take up the one that an interrupted run has trained already.
 
     Raises:
         UserError: training failed; with a grid, that of any trial.
     """
-    run_id = planned.resumes
+    run_id = plan.resumes
     if run_id is None:
-        trials = _start(client, run, given, taken, planned)
+        trials = _start(client, run, settings, snapshot, plan)
         try:
-            COMPUTE[run.compute](run, taken, trials)
+            COMPUTE[run.compute](run, snapshot, trials)
         except BaseException:
-            _abandon(client, run, planned)
+            _abandon(client, run, plan)
             raise
         run_id = trials[0].run_id
-        if given.model.grid:
-            run_id = _best(client, trials, given.compare.metric).run_id
-            client.set_tag(run_id, runs.FINGERPRINT, planned.fingerprint)
+        if settings.model.grid:
+            run_id = _best(client, trials, settings.compare.metric).run_id
+            client.set_tag(run_id, runs.FINGERPRINT, plan.fingerprint)
     else:
         log.info("The candidate of MLflow run %s is taken up again", run_id)
     trained = client.get_run(run_id)
@@ -62,22 +62,22 @@ def train(
     return Candidate(
         run_id=run_id,
         model_uri=models[0].model_uri,
-        fingerprint=planned.fingerprint,
+        fingerprint=plan.fingerprint,
         metrics=trained.data.metrics,
         **timer.stop(),
     )
 
 
-def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, planned: Plan) -> list[Trial]:
+def _start(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, plan: Plan) -> list[Trial]:
     """Open each trial's MLflow run and write down where its model comes from, before anything can fail.
 
     What a killed run left open of the same fingerprint is closed. A trial of a grid bears the fingerprint as its own
     only once it is chosen: until then nothing takes it for a candidate.
     """
     lineage = {
-        runs.TRIAL_OF if given.model.grid else runs.FINGERPRINT: planned.fingerprint,
-        "ct.snapshot": taken.hash,
-        "ct.source": planned.parts["source"],
+        runs.TRIAL_OF if settings.model.grid else runs.FINGERPRINT: plan.fingerprint,
+        "ct.snapshot": snapshot.hash,
+        "ct.source": plan.parts["source"],
         "ct.lock": run.lock,
         "ct.commit": run.commit,
         "ct.build_tag": run.build_tag,
@@ -85,34 +85,36 @@ def _start(client: MlflowClient, run: Run, given: Settings, taken: Snapshot, pla
         "ct.branch": run.branch,
         runs.TRIGGER: run.trigger,
         runs.REASON: connection.clip(run.reason),
-        **({runs.EVIDENCE: planned.drifted.evidence} if planned.drifted else {}),
+        **({runs.EVIDENCE: plan.drifted.evidence} if plan.drifted else {}),
         runs.AS_OF: run.as_of.isoformat(),
-        runs.TRAINED_UNTIL: taken.fresh_since.isoformat(),
-        "ct.train_rows": str(taken.train.rows),
-        "ct.fresh_rows": str(taken.fresh.rows),
-        "ct.fresh_rows_per_day": f"{taken.fresh_rows_per_day:.1f}",
+        runs.TRAINED_UNTIL: snapshot.fresh_since.isoformat(),
+        "ct.train_rows": str(snapshot.train.rows),
+        "ct.fresh_rows": str(snapshot.fresh.rows),
+        "ct.fresh_rows_per_day": f"{snapshot.fresh_rows_per_day:.1f}",
     }
     from continuous_training.monitoring.new_data import (
         kept,  # a second for Ibis that a candidate taken up again does not pay
     )
 
-    runs.close_interrupted(client, run.model, planned.fingerprint)
+    runs.close_interrupted(client, run.model, plan.fingerprint)
     experiment = runs.experiment(client, run.model)
-    watermark = kept.of(taken, given.data)
+    watermark = kept.of(snapshot, settings.data)
     trials = []
-    for number, parameters in enumerate(given.model.trials, start=1):
-        name = f"{run.build_tag}-{number}" if given.model.grid else run.build_tag
+    for number, parameters in enumerate(settings.model.trials, start=1):
+        name = f"{run.build_tag}-{number}" if settings.model.grid else run.build_tag
         opened = client.create_run(experiment, run_name=name, tags=lineage)
-        client.log_text(opened.info.run_id, json.dumps(json.loads(taken.model_dump_json()), indent=2), "snapshot.json")
+        client.log_text(
+            opened.info.run_id, json.dumps(json.loads(snapshot.model_dump_json()), indent=2), "snapshot.json"
+        )
         kept.keep(client, opened.info.run_id, watermark)
         trials.append(Trial(str(opened.info.run_id), parameters))
     return trials
 
 
-def _abandon(client: MlflowClient, run: Run, planned: Plan) -> None:
+def _abandon(client: MlflowClient, run: Run, plan: Plan) -> None:
     """Close the MLflow runs of trials that were not begun."""
     try:
-        runs.close_interrupted(client, run.model, planned.fingerprint)
+        runs.close_interrupted(client, run.model, plan.fingerprint)
     except Exception as error:
         log.warning("MLflow runs of this training may be open: %s", error)
 

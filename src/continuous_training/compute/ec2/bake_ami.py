@@ -43,27 +43,27 @@ class Baked(Value):
     removed: list[str]
 
 
-def bake(aws: Aws, run: Run, given: Settings, taken: Snapshot, source: str | None = None, keep: int = 3) -> Baked:
+def bake(aws: Aws, run: Run, settings: Settings, snapshot: Snapshot, source: str | None = None, keep: int = 3) -> Baked:
     """Make an image, and remove all of this project's but the newest.
 
     Args:
         aws: the account.
         run: whose commit and lock are baked.
-        given: compute.max_hours and max_cost_usd hold here too.
-        taken: a few of its rows are trained on.
+        settings: compute.max_hours and max_cost_usd hold here too.
+        snapshot: a few of its rows are trained on.
         source: the id of the image to start from; None is the newest stock one.
         keep: how many images stay, the new one among them.
 
     Raises:
         UserError: something failed; then there is no new image, and the instance is ended.
     """
-    place, limits = Place.find(), given.on_ec2
+    place, limits = Place.find(), settings.on_ec2
     launch.closed(aws, place)
     image = images.described(aws, source, "as --from says") if source else images.stock(aws)
     costs = {kind: prices.an_hour(aws, kind, limits) for kind in limits.instance_types}
     ground = Ground(place, limits, run, image, costs)
     log.info("Baking from %s, %s", image.id, image.made_from)
-    made = _make(aws, ground, _task(aws, ground, given, taken))
+    made = _make(aws, ground, _task(aws, ground, settings, snapshot))
     if place.ami:
         log.warning("Runs still start from %s, as CT_AMI says", place.ami)
     return Baked(id=made, lock=run.lock, removed=baking.prune(aws, keep, place.ami))
@@ -82,7 +82,7 @@ def _make(aws: Aws, ground: Ground, task: Task) -> str:
             time.sleep(ground.given.heartbeat_seconds / training.LOOKS)
         if ended.kind != "done":
             log.error("The last lines of its log:\n%s", "\n".join(watched.last()))
-            raise UserError(f"there is no new image: {ended.said}")
+            raise UserError(f"there is no new image: {ended.message}")
         made = baking.create(aws, machine.id, ground.run.lock, ground.run.commit)
         log.info("Baked %s in %.0f min, for about %.3f USD", made, machine.seconds / 60, machine.usd)
         return made
@@ -91,23 +91,26 @@ def _make(aws: Aws, ground: Ground, task: Task) -> str:
             ending.end_all(aws, launched, identity(ground.run.build_tag, ground.run.build_url))
 
 
-def _task(aws: Aws, ground: Ground, given: Settings, taken: Snapshot) -> Task:
+def _task(aws: Aws, ground: Ground, settings: Settings, snapshot: Snapshot) -> Task:
     """Return the task to train on a few rows, and to tell no tracking server of it: MLflow keeps it on the instance."""
     run = ground.run
     store.examine(aws, ground.place.bucket)
     with tempfile.TemporaryDirectory() as name, bundle.packed(run.commit) as code:
-        rows = [_few(taken.train, TRAIN_ROWS, given, Path(name)), _few(taken.fresh, FRESH_ROWS, given, Path(name))]
+        rows = [
+            _few(snapshot.train, TRAIN_ROWS, settings, Path(name)),
+            _few(snapshot.fresh, FRESH_ROWS, settings, Path(name)),
+        ]
         files = dict(zip(("code", "train_rows", "fresh_rows"), [code, *rows], strict=True))
         inputs = {what: store.keep(aws, ground.place.bucket, path) for what, path in files.items()}
-    command = training.entry_point(run, given.model.trials[0])
+    command = training.entry_point(run, settings.model.trials[0])
     return training.task(aws, ground, "", inputs, command, stays=True)
 
 
-def _few(part: Part, limit: int, given: Settings, folder: Path) -> Path:
+def _few(part: Part, limit: int, settings: Settings, folder: Path) -> Path:
     """Keep every n-th row in the order of time, of each class its own: no class is lost, and no part of the time."""
     step = math.ceil(part.rows / limit)
-    target, moment = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (given.data.target, given.data.time))
-    classes = f"PARTITION BY {target}" if given.model.task == "classification" else ""
+    target, moment = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (settings.data.target, settings.data.time))
+    classes = f"PARTITION BY {target}" if settings.model.task == "classification" else ""
     every = f"(row_number() OVER ({classes} ORDER BY {moment}) - 1) % {step} = 0"
     with duckdb.connect() as connection:
         found = connection.execute(f"SELECT * FROM read_parquet(?) QUALIFY {every}", [str(part.path)])  # noqa: S608

@@ -79,8 +79,8 @@ def _finished(aws: Aws, name: str) -> str:
         if image["State"] == "available":
             return str(image["ImageId"])
         if image["State"] != "pending":
-            said = image.get("StateReason", {}).get("Message", "no reason is given")
-            raise UserError(f"AWS made no image, it is {image['State']}: {said}")
+            message = image.get("StateReason", {}).get("Message", "no reason is given")
+            raise UserError(f"AWS made no image, it is {image['State']}: {message}")
         if now - told >= TOLD_EVERY:
             told = now
             log.info("The image %s has been in the making for %.0f min", name, (now - began) / 60)

@@ -21,8 +21,8 @@ class Budget:
     The money is that for machines; disks, addresses and traffic, a few per cent of it, are not counted.
     """
 
-    def __init__(self, given: Compute, trials: int) -> None:
-        self._given, self._trials = given, trials
+    def __init__(self, compute: Compute, trials: int) -> None:
+        self._given, self._trials = compute, trials
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.usd: defaultdict[str, float] = defaultdict(float)
 

@@ -37,8 +37,8 @@ def _git(*arguments: str) -> str:
     try:
         asked = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        message = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise UserError(
-            f"git {arguments[0]} failed, and COMPUTE=ec2 trains a commit: {said[0] if said else error}"
+            f"git {arguments[0]} failed, and COMPUTE=ec2 trains a commit: {message[0] if message else error}"
         ) from error
     return asked.stdout

@@ -67,9 +67,9 @@ def end(aws: Aws, instances: Iterable[str]) -> None:
     Raises:
         UserError: one could not be ended; its own deadline still stands.
     """
-    stubborn = {instance: said for instance in instances if (said := _end(aws, instance))}
+    stubborn = {instance: message for instance in instances if (message := _end(aws, instance))}
     if stubborn:
-        told = "; ".join(f"{instance}: {said}" for instance, said in stubborn.items())
+        told = "; ".join(f"{instance}: {message}" for instance, message in stubborn.items())
         raise UserError(f"not ended, end it by hand (its own deadline stands): {told}")
 
 
@@ -90,19 +90,19 @@ def _end(aws: Aws, instance: str) -> str | None:
 
     One that EC2 does not find may have been launched a moment ago: it is gone only if it is never found.
     """
-    said = ""
+    message = ""
     for wait in (*WAITS, None):
         try:
             with saying(f"end {instance}"):
                 aws.ec2.terminate_instances(InstanceIds=[instance])
         except UserError as problem:
-            said = str(problem)
+            message = str(problem)
         else:
             return None
         if wait is not None:
-            log.warning("%s; once more in %d s", said, wait)
+            log.warning("%s; once more in %d s", message, wait)
             time.sleep(wait)
-    return None if NOT_FOUND in said else said
+    return None if NOT_FOUND in message else message
 
 
 def delete_volumes(aws: Aws, run: str | None = None) -> list[str]:

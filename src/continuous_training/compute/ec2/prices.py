@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from continuous_training.settings import Compute
 
 
-def an_hour(aws: Aws, kind: str, given: Compute) -> float:
+def an_hour(aws: Aws, kind: str, compute: Compute) -> float:
     """Return what an instance type costs in USD an hour on demand: training.yaml's word, or the Pricing API's.
 
     A spot instance never costs more than that, so the limit holds for it too.
@@ -20,7 +20,7 @@ def an_hour(aws: Aws, kind: str, given: Compute) -> float:
     Raises:
         UserError: neither knows.
     """
-    if (price := given.prices.get(kind)) is not None:
+    if (price := compute.prices.get(kind)) is not None:
         return price
     wanted = {
         "instanceType": kind,

@@ -9,7 +9,6 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuous_training import settings
 from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.budget import Budget
@@ -20,6 +19,7 @@ from continuous_training.compute.ec2.user_data import Task
 from continuous_training.compute.ec2.watch import Watched
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
+from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,19 +33,19 @@ log = logging.getLogger(__name__)
 LOOKS = 3  # in the time of a heartbeat
 
 
-def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
+def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
     """Run MLproject's entry point `train` for each trial on an instance, logging to the trial's MLflow run.
 
     Raises:
         UserError: one of them failed; its sentence says how, and no instance is alive then either.
     """
-    given = settings.load(run.model).on_ec2
+    settings = load_settings(run.model).on_ec2
     aws, place, to = Aws(), Place.find(), tracking_uri()
     launch.closed(aws, place)
-    costs = {kind: prices.an_hour(aws, kind, given) for kind in given.instance_types}
-    ground = Ground(place, given, run, images.choose(aws, place, run.lock), costs)
+    costs = {kind: prices.an_hour(aws, kind, settings) for kind in settings.instance_types}
+    ground = Ground(place, settings, run, images.choose(aws, place, run.lock), costs)
     log.info("Instances start from %s, %s", ground.image.id, ground.image.made_from)
-    inputs = send(aws, place.bucket, run, taken)
+    inputs = send(aws, place.bucket, run, snapshot)
     fleet = Fleet(
         aws,
         ground,
@@ -66,11 +66,11 @@ def train(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
     fleet.record()
 
 
-def send(aws: Aws, bucket: str, run: Run, taken: Snapshot) -> dict[str, str]:
+def send(aws: Aws, bucket: str, run: Run, snapshot: Snapshot) -> dict[str, str]:
     """Send code and rows to S3; return the SHA-256 of each."""
     store.examine(aws, bucket)
     with bundle.packed(run.commit) as code:
-        files = {"code": code, "train_rows": taken.train.path, "fresh_rows": taken.fresh.path}
+        files = {"code": code, "train_rows": snapshot.train.path, "fresh_rows": snapshot.fresh.path}
         return {name: store.keep(aws, bucket, path) for name, path in files.items()}
 
 
@@ -182,11 +182,11 @@ class Fleet:
         if ended.kind == "done":
             self._done.add(attempt.trial.run_id)
         elif ended.kind == "interrupted" and attempt.spot:
-            log.info("%s: trained once more, on demand", ended.said)
+            log.info("%s: trained once more, on demand", ended.message)
             self._waiting.appendleft((attempt.trial, attempt.number + 1, False))
         else:
             log.error("The last lines of its log:\n%s", "\n".join(attempt.watched.last()))
-            raise UserError(ended.said)
+            raise UserError(ended.message)
         ending.end(self._aws, [attempt.watched.machine.id])
         self._launched.remove(attempt.watched.machine.id)
         self._under_way.remove(attempt)

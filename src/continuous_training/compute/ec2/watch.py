@@ -31,14 +31,14 @@ class End:
     """What became of an attempt: `said` is a sentence for people."""
 
     kind: Literal["done", "failed", "interrupted", "deadline", "silent", "ended from outside", "no result"]
-    said: str
+    message: str
 
 
 class Watched:
     """An attempt that is under way. `label` is in front of each line of its log, where there are several."""
 
-    def __init__(self, aws: Aws, given: Compute, machine: Machine, folder: Folder, label: str = "") -> None:
-        self._aws, self._given, self._folder, self._label = aws, given, folder, label
+    def __init__(self, aws: Aws, compute: Compute, machine: Machine, folder: Folder, label: str = "") -> None:
+        self._aws, self._given, self._folder, self._label = aws, compute, folder, label
         self.machine = machine
         self._tail: deque[str] = deque(maxlen=LAST)
         self._rest = b""

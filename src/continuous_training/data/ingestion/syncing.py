@@ -56,7 +56,7 @@ class Answer(Value):
     problem: str | None = None
 
 
-def sync(name: str, given: Settings) -> Synced:
+def sync(name: str, settings: Settings) -> Synced:
     """Sync a source into the warehouse of training.yaml, or of CT_WAREHOUSE_URL.
 
     Raises:
@@ -67,28 +67,28 @@ def sync(name: str, given: Settings) -> Synced:
     secrets, masks = wanted.secrets, Secrets()
     for value in secrets.values():
         masks.add(value)
-    into = destination.of(given.warehouse_url, wanted.into)
+    into = destination.of(settings.warehouse_url, wanted.into)
     executable, python = wanted.executable, environments.python(source.FOLDER / environments.LOCK)
-    if given.sample and given.warehouse_url == given.warehouse:
-        warehouse.connect(given).disconnect()  # or its file would be there, and never be filled with the sample
-    shown = without_password(given.warehouse_url)
+    if settings.sample and settings.warehouse_url == settings.warehouse:
+        warehouse.connect(settings).disconnect()  # or its file would be there, and never be filled with the sample
+    shown = without_password(settings.warehouse_url)
     with _alone(name) as (folder, turn):
         order = {
             "source": name,
             "executable": str(executable),
             "config": source.filled(wanted.config, secrets),
-            "streams": {stream: said.model_dump() for stream, said in wanted.streams.items()},
+            "streams": {stream: message.model_dump() for stream, message in wanted.streams.items()},
             "cache": into.cache,
             "arguments": into.arguments,
             "folder": str(folder.absolute()),
         }
         log.info("Syncing %s from %s into %s", ", ".join(wanted.streams), wanted.connector, shown)
-        with (folder / "log").open("wb") as said:
+        with (folder / "log").open("wb") as message:
             done = subprocess.run(
                 [python, PROGRAM],
                 input=json.dumps(order).encode(),
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=message,
                 env={**os.environ, **into.environment},
                 pass_fds=[turn],
                 check=False,

@@ -44,7 +44,7 @@ class Asked(Remembered):
         return None
 
 
-def ask(client: MlflowClient, champion: Version, message: Ping, found: News, jenkins: str) -> Asking:
+def ask(client: MlflowClient, champion: Version, message: Ping, new_data: News, jenkins: str) -> Asking:
     """Ask Jenkins for a training, unless another check does or did; only what was delivered is remembered.
 
     A claim is made in a turn, which one process at a time can have. The turn ends before Jenkins is asked: a promotion
@@ -56,14 +56,14 @@ def ask(client: MlflowClient, champion: Version, message: Ping, found: News, jen
         name = os.environ.get("BUILD_TAG") or f"by-hand-{claimed.timestamp():.0f}"
         with promotion.turn(client, champion.name, name, "asking for a training"):
             known = _known(client, champion)
-            said = known.hinders(found.digest, claimed)
-            if said is None and jenkins != ping.NOWHERE:
+            message = known.hinders(new_data.digest, claimed)
+            if message is None and jenkins != ping.NOWHERE:
                 known.model_copy(update={"claimed": claimed}).write(client, champion)
-        return said
+        return message
 
     asking = ping.ask(client, champion, message, jenkins, claim)
     if asking.jobs:
-        Asked(at=claimed, rows=found.rows, newest=found.newest, digest=found.digest).write(client, champion)
+        Asked(at=claimed, rows=new_data.rows, newest=new_data.newest, digest=new_data.digest).write(client, champion)
     elif asking.fault:
         _known(client, champion).model_copy(update={"claimed": None}).write(client, champion)
     return asking

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from continuous_training import settings
 from continuous_training.data import warehouse
 from continuous_training.documents import Value
 from continuous_training.jenkins.ping import Asking, Ping
@@ -19,6 +18,7 @@ from continuous_training.monitoring.new_data.news import News, news
 from continuous_training.registry import model_versions
 from continuous_training.registry.connection import clip
 from continuous_training.reports.words import day, moment
+from continuous_training.settings import lies_ahead, load_settings, parse_as_of, time_windows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +38,7 @@ class Checked(Value):
     as_of: datetime
     model_version: str | None = None
     verdict: Verdict
-    said: str
+    message: str
     notes: list[str] = Field(default_factory=list)
     news: News | None = None
     asking: Asking | None = None
@@ -46,7 +46,7 @@ class Checked(Value):
     @property
     def in_words(self) -> str:
         """What a person reads on the console."""
-        lines = [f"{self.verdict}: {self.said}", *(f"· {note}" for note in self.notes)]
+        lines = [f"{self.verdict}: {self.message}", *(f"· {note}" for note in self.notes)]
         return "\n".join([*lines, self.asking.in_words] if self.asking else lines)
 
 
@@ -66,44 +66,44 @@ def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", becau
     Raises:
         UserError: training.yaml, MLflow, what is kept there, the warehouse or its tables are not as they should be.
     """
-    given = settings.load(model)
-    stands = settings.as_of(as_of, given.data.clock)
-    window, _, until = settings.windows(given.data, stands)
-    blank = Checked(model=model, as_of=stands, verdict="cannot tell", said="")
+    settings = load_settings(model)
+    stands = parse_as_of(as_of, settings.data.clock)
+    window, _, until = time_windows(settings.data, stands)
+    blank = Checked(model=model, as_of=stands, verdict="cannot tell", message="")
     champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
     if champion is None:
-        said = f"{model} has no champion: the first training is not asked for by new data"
-        return blank.model_copy(update={"said": said})
+        message = f"{model} has no champion: the first training is not asked for by new data"
+        return blank.model_copy(update={"message": message})
     blank = blank.model_copy(update={"model_version": champion.number})
     then = kept.kept(client, champion)
     if then is None:
-        said = f"no watermark is kept with version {champion.number}: whatever Train makes from now on has one"
-        return blank.model_copy(update={"said": said})
+        message = f"no watermark is kept with version {champion.number}: whatever Train makes from now on has one"
+        return blank.model_copy(update={"message": message})
     if until < then.until:
-        said = f"AS_OF={stands:%Y-%m-%d} lies before the champion's: its rows end with {day(then.until)}"
-        return blank.model_copy(update={"said": said})
-    rows = warehouse.rows(warehouse.connect(given), given.data.query, then.since, until)
-    now = counted(rows, given.data, then.until)
-    by = kept.counted_by(given.data)
+        message = f"AS_OF={stands:%Y-%m-%d} lies before the champion's: its rows end with {day(then.until)}"
+        return blank.model_copy(update={"message": message})
+    rows = warehouse.rows(warehouse.connect(settings), settings.data.query, then.since, until)
+    now = counted(rows, settings.data, then.until)
+    by = kept.counted_by(settings.data)
     found = news(then, now, by, window)
     notes = [
-        settings.lies_ahead(stands, datetime.now(UTC)),
+        lies_ahead(stands, datetime.now(UTC)),
         f"{now.timeless:,} rows have no time and do not count" if now.timeless else None,
         None if by == then.by else "the query or its columns have changed since: late and corrected rows are not told",
         f"{found.gone:,} rows that the champion has learnt from are gone" if found.gone else None,
     ]
-    verdict, said = decide(then, found, Asked.of(champion), given.triggers, stands)
+    verdict, message = decide(then, found, Asked.of(champion), settings.triggers, stands)
     asking = None
     if verdict == "enough":
-        message = Ping(
+        request = Ping(
             trigger="data",
             reason=": ".join(filter(None, [because, found.in_words])),
             as_of=as_of.strip() or None,
             model=model,
             model_version=champion.number,
         )
-        asking = asked.ask(client, champion, message, found, jenkins)
-    told = {"verdict": verdict, "said": said, "notes": [*filter(None, notes)], "news": found, "asking": asking}
+        asking = asked.ask(client, champion, request, found, jenkins)
+    told = {"verdict": verdict, "message": message, "notes": [*filter(None, notes)], "news": found, "asking": asking}
     return blank.model_copy(update=told)
 
 
@@ -115,19 +115,19 @@ def synced(connection: str, rows: int | None) -> str:
     return f"Airbyte synced {name}" if rows is None else f"Airbyte synced {rows:,} rows of {name}"
 
 
-def decide(then: Watermark, found: News, before: Asked, limits: Triggers, as_of: datetime) -> tuple[Verdict, str]:
+def decide(then: Watermark, new_data: News, before: Asked, limits: Triggers, as_of: datetime) -> tuple[Verdict, str]:
     """Decide whether so much has come beyond what a training was asked for already, and say why."""
-    if not found.rows:
-        return "nothing new", found.in_words
-    if before.at and before.digest == found.digest:
-        return "asked for", f"{found.in_words}; a training on these rows was asked for on {moment(before.at)}"
-    more = max(0, found.rows - before.rows)
+    if not new_data.rows:
+        return "nothing new", new_data.in_words
+    if before.at and before.digest == new_data.digest:
+        return "asked for", f"{new_data.in_words}; a training on these rows was asked for on {moment(before.at)}"
+    more = max(0, new_data.rows - before.rows)
     beyond = f"; {more:,} more than when a training was asked for on {moment(before.at)}" if before.at else ""
     needed = max(limits.min_new_rows, math.ceil(limits.min_new_share * then.rows))
     if more >= needed:
-        return "enough", f"{found.in_words}{beyond}; {needed:,} are needed"
+        return "enough", f"{new_data.in_words}{beyond}; {needed:,} are needed"
     age = (as_of - (before.newest or then.newest)) / timedelta(days=1)
-    newer = before.newest is None or found.newest > before.newest  # late rows that trickle in ask for no second one
+    newer = before.newest is None or new_data.newest > before.newest  # late rows that trickle in ask for no second one
     if limits.max_age is not None and age > limits.max_age and newer:
-        return "enough", f"{found.in_words}{beyond}; the newest row that was learnt from is {age:.1f} days old"
-    return "not enough", f"{found.in_words}{beyond}; {needed:,} are needed"
+        return "enough", f"{new_data.in_words}{beyond}; the newest row that was learnt from is {age:.1f} days old"
+    return "not enough", f"{new_data.in_words}{beyond}; {needed:,} are needed"

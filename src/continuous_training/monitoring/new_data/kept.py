@@ -41,14 +41,16 @@ class Watermark(Value):
         return sum(day.rows for day in self.days.values())
 
 
-def of(taken: Snapshot, data: Data) -> Watermark:
+def of(snapshot: Snapshot, data: Data) -> Watermark:
     """Count the rows of a snapshot, train and fresh ones."""
     database = ibis.duckdb.connect()
     try:
-        found = counted(database.read_parquet([taken.train.path, taken.fresh.path]), data, taken.until)
+        found = counted(database.read_parquet([snapshot.train.path, snapshot.fresh.path]), data, snapshot.until)
     finally:
         database.disconnect()
-    return Watermark(by=counted_by(data), since=taken.since, until=taken.until, newest=taken.newest, days=found.before)
+    return Watermark(
+        by=counted_by(data), since=snapshot.since, until=snapshot.until, newest=snapshot.newest, days=found.before
+    )
 
 
 def counted_by(data: Data) -> str:

@@ -45,11 +45,11 @@ class News(Value):
         """What has come, as the reason of a run says it."""
         share = f" ({self.new / self.known:+.1%})" if self.new else ""
         many = f"{self.new:,}" if self.new else "no"
-        said = [f"{many} new row{'' if self.new == 1 else 's'} since {self.since:%Y-%m-%d}{share}"]
-        said += [f"{self.late:,} late"] if self.late else []
-        said += [counted(self.corrected_days, "corrected day")] if self.corrected_days else []
-        said += [f"{self.gone:,} gone"] if self.gone else []
-        return ", ".join(said)
+        message = [f"{many} new row{'' if self.new == 1 else 's'} since {self.since:%Y-%m-%d}{share}"]
+        message += [f"{self.late:,} late"] if self.late else []
+        message += [counted(self.corrected_days, "corrected day")] if self.corrected_days else []
+        message += [f"{self.gone:,} gone"] if self.gone else []
+        return ", ".join(message)
 
 
 def news(then: Watermark, now: Counted, by: str, window: datetime) -> News:

@@ -1,0 +1,20 @@
+"""The options of a prediction server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `ct serve`."""
+
+    model: str
+    host: str
+    port: int
+    workers: int
+    waiting: int
+    megabytes: float
+    rate: float | None
+    burst: float
+    debug: bool
