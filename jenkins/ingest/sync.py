@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airbyte import Source
     from airbyte.caches import CacheBase
+
+    from airbyte import Source
 
 STATE = "_airbyte_state"
 LOADED = "_01[0-9a-hjkmnp-tv-z]{7}"  # after a table's name: what PyAirbyte loads into, and drops if it is not killed
@@ -74,9 +75,10 @@ def sync(given: dict[str, Any]) -> dict[str, int]:
     Raises:
         Refusal: the warehouse, the connector or its rows cannot be had or used.
     """
-    import airbyte  # ten seconds
     from airbyte.exceptions import PyAirbyteError
     from loading import CACHES
+
+    import airbyte  # ten seconds
 
     try:
         cache = CACHES[given["cache"]](cache_dir=Path(given["folder"]), **given["arguments"])

@@ -18,7 +18,7 @@ from continuous_training.errors import UserError
 
 SOURCES = Path("src")
 BRANCH = "main"  # the one that trains; the Jenkinsfile ends a run of any other after Lint and Test
-BEHAVIOUR = Path("tests", "model")
+BEHAVIOUR = Path("tests")
 STATE = Path(".ct")
 BEYOND = 5  # resamples that must lie beyond each end of an interval, or that end is luck
 

@@ -17,7 +17,7 @@ from toy import MODEL, TRAINING, events, store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow: tests call nothing outside
 os.environ["OMP_NUM_THREADS"] = "1"  # models of a few rows: threads would only wait for each other

@@ -6,10 +6,10 @@ import json
 from dataclasses import fields
 
 import pytest
-from symbols import REFERENCE, symbols
 
 from jenkinsfile import catalogue
 from jenkinsfile.model import Pipeline, Stage
+from symbols import REFERENCE, symbols
 
 OLDER_NAMES = {("password", "defaultValue")}  # documented, and accepted beside the name that the controller lists
 OF_THE_STRUCTURE = {  # options that are no properties of a job: wrappers, and those of the declarative plugin

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from local_build import ROOT, pipeline
 
 from jenkinsfile.model import JenkinsfileError
 from jenkinsfile.parser import parse
 from jenkinsfile.strings import content
+from local_build import ROOT, pipeline
 
-SAMPLES = sorted((Path(__file__).parent / "jenkinsfiles").glob("*.Jenkinsfile"))
+SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.Jenkinsfile"))
 
 
 def steps(text: str):
@@ -40,7 +40,7 @@ def test_the_projects_own_jenkinsfile_is_read():
 
 
 def test_sections_end_up_where_they_belong():
-    everything = parse((Path(__file__).parent / "jenkinsfiles/everything.Jenkinsfile").read_text())
+    everything = parse((Path(__file__).parent / "samples/everything.Jenkinsfile").read_text())
     assert everything.agent.kind == "kubernetes"
     assert [variable.name for variable in everything.environment] == ["PLAIN", "JOINED", "SECRET", "ASKED"]
     assert [call.name for call in everything.parameters] == ["string", "text", "booleanParam", "choice", "password"]

@@ -10,6 +10,7 @@ import time
 
 import psutil
 import pytest
+
 from local_build import build, ct_run, pipeline
 
 # A child, a grandchild in a session of its own, and a daemon that opts out as on Jenkins.

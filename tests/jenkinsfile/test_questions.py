@@ -8,6 +8,7 @@ import os
 import pty
 
 import pytest
+
 from local_build import at_terminal, build, pipeline
 
 STEP = "stage('A') {\nsteps {\ninput message: 'Go on?', ok: 'Ship'\necho 'went on'\n}\n}"

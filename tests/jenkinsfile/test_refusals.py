@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from local_build import ROOT, pipeline
 
 from jenkinsfile.parser import parse
 from jenkinsfile.refusals import examine
+from local_build import ROOT, pipeline
 
 
 def refusals(text: str, machine: dict[str, str] | None = None) -> list[str]:
@@ -110,7 +110,7 @@ def test_what_cannot_run_here_is_refused(text, message):
 
 
 def test_all_reasons_are_given_in_the_order_of_the_file():
-    sample = (Path(__file__).parent / "jenkinsfiles/everything.Jenkinsfile").read_text()
+    sample = (Path(__file__).parent / "samples/everything.Jenkinsfile").read_text()
     found = refusals(sample)
     lines = [int(one.split(":")[1]) for one in found]
     assert lines == sorted(lines)

@@ -7,10 +7,10 @@ import io
 import json
 
 import pytest
-from local_build import build, pipeline
 
 from jenkinsfile.parameters import ParameterError
 from jenkinsfile.runner import OrderError
+from local_build import build, pipeline
 
 PASSED = '<testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase></testsuite>'
 FAILED = '<testsuite><testcase name="a"/><testcase name="b"><failure>no</failure></testcase></testsuite>'

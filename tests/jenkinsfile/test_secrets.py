@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from local_build import build, pipeline
 
 from jenkinsfile.console import Console, Output
 from jenkinsfile.masking import Secrets
+from local_build import build, pipeline
 
 MACHINE = {"MY_TOKEN": "s3cr'et", "REGISTRY": "joe:pa55word", "KEY": "first line\n}\nsecond line"}
 STEPS = """

@@ -46,7 +46,7 @@ def absolute(url: str) -> str:
 def identity(model: str, first: datetime, warehouse_url: str) -> str:
     """Hash all that a month's result depends on, so that no month is kept for other code than made it."""
     digest = hashlib.sha256(f"{model}\0{first:{PATTERN}}\0{warehouse_url}".encode())
-    for part in (Path("src", model), Path("tests/model", model), *map(Path, LEARNT_FROM)):
+    for part in (Path("src", model), Path("tests", model), *map(Path, LEARNT_FROM)):
         for path in sorted([part, *part.rglob("*")]):
             if path.is_file() and "__pycache__" not in path.parts:
                 digest.update(f"\0{path.as_posix()}\0{path.stat().st_size}\0".encode())

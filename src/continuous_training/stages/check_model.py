@@ -1,4 +1,4 @@
-"""Check model: hold the candidate against the behaviour that tests/model/<model>/test_behaviour.py asks of it.
+"""Check model: hold the candidate against the behaviour that tests/<model>/test_behaviour.py asks of it.
 
 Two variables tell these tests what they are about: CT_CANDIDATE, the folder of the stored model, and CT_FRESH_ROWS, a
 Parquet file of features. So they need neither a registry nor a warehouse, and nothing of this project.

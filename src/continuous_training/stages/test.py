@@ -17,13 +17,13 @@ JUNIT = BUILD / "junit" / "tests.xml"
 QUICK = ("-m", "not integration")
 APART = (  # what integration tests want, each apart
     *("jenkins/airflow", "jenkins/ingest", "jenkins/ingest/source-faker"),
-    *("tests/bigquery", "tests/snowflake"),
+    *("tests/continuous_training/bigquery", "tests/continuous_training/snowflake"),
 )
 # Each process gets the next file, the longest first, when it has done one: what its tests share is made once
 AT_ONCE = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
 # One after the other, each line when it is true, and no traceback with what a call was given
 ON_JENKINS = (
-    *("tests/controller/test_controller.py", "-n0", "--tb=short", "--override-ini=log_cli=true"),
+    *("tests/continuous_training/controller/test_controller.py", "-n0", "--tb=short", "--override-ini=log_cli=true"),
     *("--log-cli-level=INFO", "--log-cli-format=%(asctime)s %(message)s", "--log-cli-date-format=%H:%M:%S"),
 )
 

@@ -1,4 +1,4 @@
-"""Start the test cloud by hand: `python tests/cloud`."""
+"""Start the test cloud by hand: `python tests/continuous_training/cloud`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLE = """
 Instances that are launched here execute their user data with bash on this machine, with the packages of .venv; shutdown
 ends them as it would on EC2. What it takes to use it is printed once it is ready, and Ctrl-C ends all of it:
 
-  $ .venv/bin/python tests/cloud > cloud.env &   # and when it says that it is ready:
+  $ .venv/bin/python tests/continuous_training/cloud > cloud.env &   # and when it says that it is ready:
   $ source cloud.env
   $ scripts/ct run -P COMPUTE=ec2
 """
@@ -27,7 +27,7 @@ ends them as it would on EC2. What it takes to use it is printed once it is read
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python tests/cloud",
+        prog="python tests/continuous_training/cloud",
         description="AWS (moto), EC2 machines and an MLflow server on this machine, until Ctrl-C.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

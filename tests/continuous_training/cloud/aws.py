@@ -25,7 +25,7 @@ BUCKET = "continuous-training"
 ROLE = "continuous-training"  # of the instances, and the name of its profile
 USER = "jenkins"
 
-POLICIES = Path(__file__).parents[2] / "jenkins"
+POLICIES = Path(__file__).parents[3] / "jenkins"
 OF_USER, OF_ROLE = POLICIES / "iam-policy.json", POLICIES / "iam-policy-instance.json"
 
 settings.ENABLE_AMI_VALIDATION = True

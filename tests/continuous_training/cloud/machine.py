@@ -21,7 +21,7 @@ import psutil
 from cloud.aws import Aws
 from cloud.metadata import POWER, Metadata
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 MARK = "TEST_MACHINE"  # in the environment of every process of a machine, wherever it went
 USUAL = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -283,7 +283,7 @@ def on_the_command_line(tmp_path: Path, *arguments: str, **environment: str) -> 
 
 
 def test_the_stand_ins_first_run_ends_as_the_projects_own_does(enter: Enter) -> None:
-    """tests/integration/test_loop.py sees the same of the real one."""
+    """tests/continuous_training/stages/test_loop.py sees the same of the real one."""
     ended = {stage.name: stage.result for stage in enter(built=True).stages(1)}
     assert [name for name, result in ended.items() if result != "SUCCESS"] == ["Roll back", "Approve"]
     assert {ended["Roll back"], ended["Approve"]} == {"NOT_BUILT"}

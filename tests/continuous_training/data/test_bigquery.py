@@ -51,7 +51,13 @@ def ports(python_of: Callable[[str], Path]) -> Iterator[tuple[int, int]]:
     """Start what stands for BigQuery: REST and gRPC."""
     rest, grpc = free_port(), free_port()
     where = ("--rest-port", str(rest), "--grpc-port", str(grpc), "--log-level", "error")
-    with served(python_of("tests/bigquery"), "tests/bigquery/server.py", "start", *where, port=rest):
+    with served(
+        python_of("tests/continuous_training/bigquery"),
+        "tests/continuous_training/bigquery/server.py",
+        "start",
+        *where,
+        port=rest,
+    ):
         yield rest, grpc
 
 

@@ -1,7 +1,7 @@
 """Snowflake: its real connector asks fakesnow over HTTP, which answers from DuckDB as it takes Snowflake to answer.
 
 None of this was ever run against the real service. fakesnow cannot tell which columns a query has, looks at no password
-and no role, forgets that a time is null, and sends all rows at once; tests/snowflake/server.py makes up for that, but
+and no role, forgets that a time is null, and sends all rows at once; snowflake/server.py makes up for that, but
 for the role. So what is not seen here: Snowflake's own arithmetic (it divides exact numbers to a few digits more than
 they have, so a query that is to give the same everywhere divides doubles), what a role may not do, and key pairs and
 other ways to log in.
@@ -50,7 +50,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def there(python_of: Callable[[str], Path]) -> Iterator[str]:
     """Start what stands for Snowflake."""
     port = free_port()
-    with served(python_of("tests/snowflake"), "tests/snowflake/server.py", str(port), PASSWORD, port=port):
+    with served(
+        python_of("tests/continuous_training/snowflake"),
+        "tests/continuous_training/snowflake/server.py",
+        str(port),
+        PASSWORD,
+        port=port,
+    ):
         yield f"127.0.0.1:{port}"
 
 

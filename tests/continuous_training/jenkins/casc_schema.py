@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WHOLE = ROOT.parent / "shared/jenkins/casc-schema.json"
-CUT = ROOT / "tests/jenkins/reference/casc-schema.json"
+CUT = ROOT / "tests/continuous_training/jenkins/reference/casc-schema.json"
 
 ROOTS = ("appearance", "jenkins", "security", "unclassified")  # it is wrong about two more: credentials and jobs
 

@@ -63,7 +63,7 @@ class Airflow:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [python, ROOT / "tests" / "airflow_runs.py"],
+                [python, ROOT / "tests/continuous_training/airflow_runs.py"],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import casc_schema
 import pytest
 import yaml
 
+import casc_schema
 from conftest import ROOT
 from jenkinsfile.credentials import variable
 from jenkinsfile.parser import parse

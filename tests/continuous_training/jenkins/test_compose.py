@@ -30,7 +30,9 @@ from server import free_port
 
 FILE = ROOT / "jenkins/compose.yaml"
 STACK = yaml.safe_load(FILE.read_text())
-SCHEMA = jsonschema_rs.validator_for(json.loads((ROOT / "tests/jenkins/reference/compose-schema.json").read_text()))
+SCHEMA = jsonschema_rs.validator_for(
+    json.loads((ROOT / "tests/continuous_training/jenkins/reference/compose-schema.json").read_text())
+)
 SERVICES: dict[str, dict[str, Any]] = STACK["services"]
 BUILT = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
 EACH = pytest.mark.parametrize("name", list(SERVICES))

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from update_center import CUT
 
 from conftest import ROOT
 from dockerfile import Stage, all_of, copied, environment, sent, stages
 from listening import Heard, listening
+from update_center import CUT
 
 DOCKERFILE = ROOT / "Dockerfile.jenkins"
 CONTROLLER, AGENT = stages(DOCKERFILE)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from local_build import Finished, at_terminal, build
 
 from conftest import ROOT
 from jenkinsfile.credentials import passes_on
@@ -19,6 +18,7 @@ from jenkinsfile.expressions import evaluate, uses
 from jenkinsfile.given import UNITS
 from jenkinsfile.parser import parse
 from jenkinsfile.refusals import examine
+from local_build import Finished, at_terminal, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import update_center
-from symbols import symbols
-from update_center import CUT, OTHERS, PINS, WHOLE, ordered, pins, read
 
+import update_center
 from conftest import ROOT
 from jenkinsfile.expressions import uses
 from jenkinsfile.model import Call, Expression, Pipeline, PostCondition, Stage
 from jenkinsfile.parser import parse
+from symbols import symbols
+from update_center import CUT, OTHERS, PINS, WHOLE, ordered, pins, read
 
 CENTER = read(WHOLE if WHOLE.exists() else CUT)
 PINNED = pins(PINS.read_text())

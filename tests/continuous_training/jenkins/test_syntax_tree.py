@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from jsonschema_rs import Draft4Validator
-from syntax_tree import Node, syntax_tree
 
 from conftest import ROOT
 from jenkinsfile.parser import parse
+from syntax_tree import Node, syntax_tree
 
 FILES = [
     ROOT / "Jenkinsfile",
     *sorted((ROOT / "jenkins").glob("*.Jenkinsfile")),
-    *sorted((ROOT / "tests/jenkins/jenkinsfiles").glob("*.Jenkinsfile")),
+    *sorted((ROOT / "tests/jenkinsfile/samples").glob("*.Jenkinsfile")),
 ]
 SMALL = """pipeline {
     agent any
@@ -35,7 +35,9 @@ SMALL = """pipeline {
 
 @pytest.fixture(scope="module")
 def schema() -> Draft4Validator:
-    return Draft4Validator(json.loads((ROOT / "tests/jenkins/reference/declarative-ast-schema.json").read_text()))
+    return Draft4Validator(
+        json.loads((ROOT / "tests/continuous_training/jenkins/reference/declarative-ast-schema.json").read_text())
+    )
 
 
 def tree(text: str) -> Node:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WHOLE = ROOT.parent / "shared/jenkins/update-center.json"
-CUT = ROOT / "tests/jenkins/reference/update-center.json"
+CUT = ROOT / "tests/continuous_training/jenkins/reference/update-center.json"
 PINS = ROOT / "jenkins/plugins.txt"
 OTHERS = "# What these need."  # all above this line is the project's own choice
 

@@ -27,7 +27,7 @@ from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import change
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LIMITS = Compare(metric="roc_auc", resamples=2000, first={"roc_auc": 0.6})
 
 

@@ -36,7 +36,7 @@ from continuous_training.documents import Tests as Counts
 from continuous_training.reports import page as report
 from continuous_training.reports import words
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&"
 
 

@@ -87,7 +87,13 @@ class TestWhatGoesIn:
             *(".git/config", ".ct/mlflow.db", ".venv/bin/python", ".env", "build/run.json"),
             *("key.pem", "jenkins/key.pem", "jenkins/iam-policy.json"),
             *("src/.env", "src/flight_delays/.env", "src/flight_delays/__pycache__/model.pyc", "src/x/.git/config"),
-            *("tests/conftest.py", "scripts/train.py", "scripts/ct", "README.md", "requirements.lock"),
+            *(
+                "tests/continuous_training/conftest.py",
+                "scripts/train.py",
+                "scripts/ct",
+                "README.md",
+                "requirements.lock",
+            ),
         ],
     )
     def test_all_else_stays_out(self, tmp_path: Path, stray: str) -> None:

@@ -73,7 +73,7 @@ def trained(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
 @pytest.fixture
 def write(trained: Pipeline) -> Iterator[Write]:
     """Write the behaviour tests of one test, and remove them after it."""
-    folder = Path("tests/model", trained.run.model).resolve()
+    folder = Path("tests", trained.run.model).resolve()
     folder.mkdir(parents=True)
     yield (folder / "test_behaviour.py").write_text
     shutil.rmtree(folder)
@@ -102,7 +102,7 @@ def test_a_model_without_behaviour_tests_is_told_which_file_to_write(
     trained: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert checks(trained) == []
-    assert "write tests/model/toy/test_behaviour.py" in caplog.text
+    assert "write tests/toy/test_behaviour.py" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 def april(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[Pipeline]:
     """Train on the flights before April 2013 in a workspace of its own."""
     folder = tmp_path_factory.mktemp("flights")
-    for part in ("src/flight_delays", "tests/model"):
+    for part in ("src/flight_delays", "tests"):
         shutil.copytree(ROOT / part, folder / part)
     shutil.copy(ROOT / "requirements.lock", folder)
     (folder / ".ct").mkdir()

@@ -46,7 +46,7 @@ class TestPlan:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
         rejected = Pipeline(monkeypatch)
         rejected.compare()
-        behaviour = tracked / "tests/model/toy/test_behaviour.py"
+        behaviour = tracked / "tests/toy/test_behaviour.py"
         behaviour.parent.mkdir(parents=True)
         behaviour.write_text("def test_it_answers(): ...")
         assert Pipeline(monkeypatch).plan().resumes == rejected.candidate.run_id

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
+sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
 ROOT = Path(__file__).parents[2]
 MOVED = {"normal_1": 0.3, "waiting_1": 0.2, "place": 0.25, "even_1": 0.04}  # the last one less than any limit

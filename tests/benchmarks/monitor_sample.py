@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
+sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
 import duckdb
 import numpy as np

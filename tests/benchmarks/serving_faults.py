@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
+sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
 import faults
 from conftest import OF_A_RUN, aligned, enter

@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
+sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 500  # MB
