@@ -24,6 +24,4 @@ def main(_: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    command.start(
-        main, command.parser(str(__doc__), "ct deploy", "env SERVING_URLS=http://a:8000,http://b:8000 ct deploy")
-    )
+    command.start(main, command.parser(str(__doc__), "ct deploy", "SERVING_URLS=http://a:8000,http://b:8000 ct deploy"))

@@ -20,8 +20,8 @@ if __name__ == "__main__":
     parser = command.parser(
         str(__doc__),
         "ct serve --host 0.0.0.0 --port 8080 --workers 4",
-        "env SERVING_TOKENS=shop:$SHOP_TOKEN ct serve --rate 200",
-        "env CT_PREDICTIONS=s3://bucket/predictions ct serve",
+        "SERVING_TOKENS=shop:$SHOP_TOKEN ct serve --rate 200",
+        "CT_PREDICTIONS=s3://bucket/predictions ct serve",
     )
     command.add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")

@@ -12,4 +12,4 @@ def main(_: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    command.start(main, command.parser(str(__doc__), "ct setup", "env AS_OF=2013-05-01 scripts/ct setup"))
+    command.start(main, command.parser(str(__doc__), "ct setup", "AS_OF=2013-05-01 ct setup"))

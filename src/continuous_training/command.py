@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -21,16 +22,26 @@ ENDED_FROM_OUTSIDE = {128 + number for number in (signal.SIGHUP, signal.SIGINT, 
 
 
 def parser(description: str, *examples: str) -> argparse.ArgumentParser:
-    """Make the argument parser of one script: named as `ct` calls it, its examples at the end of `--help`."""
-    program = f"ct {Path(sys.argv[0]).stem.rstrip('_').replace('_', '-')}"
-    made = argparse.ArgumentParser(
-        prog=program,
+    """Make the argument parser of one script.
+
+    Args:
+        description: what the script does.
+        *examples: command lines at the end of `--help`, such as `ct run` or `AS_OF=2013-05-01 ct setup`; `ct` is
+            printed with its folder, so that a line works as written at the root of the repository.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"ct {Path(sys.argv[0]).stem.rstrip('_').replace('_', '-')}",
         description=description,
-        epilog="\n".join(["examples:", *(f"  scripts/{example}" for example in examples)]) if examples else None,
+        epilog="\n".join(["examples:", *(f"  {_command_line(example)}" for example in examples)]) if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--debug", action="store_true", help="log more, and show the traceback of an error")
-    return made
+    parser.add_argument("--debug", action="store_true", help="log more, and show the traceback of an error")
+    return parser
+
+
+def _command_line(example: str) -> str:
+    """Put the folder of `ct` before it, after variables of the environment such as `AS_OF=2013-05-01`."""
+    return re.sub(r"^((?:[A-Z_]+=\S+ )*)ct\b", r"\1scripts/ct", example)
 
 
 def add_model(arguments: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py"))
+EXAMPLE = re.compile(r"([A-Z_]+=\S+ )*scripts/ct (?P<verb>[a-z-]+)\b.*")
 
 
 def ct(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -24,10 +26,14 @@ def verb_of(script: Path) -> str:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_help_shows_an_example(script: Path) -> None:
-    shown = ct(sys.executable, str(script), "--help")
-    assert shown.returncode == 0
-    assert f"scripts/ct {verb_of(script)}" in shown.stdout
+def test_help_ends_with_examples_that_can_be_copied_to_a_shell(script: Path) -> None:
+    help_text = ct(sys.executable, str(script), "--help")
+    assert help_text.returncode == 0
+    lines = [line.strip() for line in help_text.stdout.partition("examples:\n")[2].splitlines()]
+    examples = [EXAMPLE.fullmatch(line) for line in lines]
+    assert examples
+    assert all(examples), lines
+    assert {example["verb"] for example in examples if example} == {verb_of(script)}
 
 
 def test_an_error_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
