@@ -4,7 +4,7 @@ import argparse
 import os
 
 from continuous_training import command
-from continuous_training.serving import workers
+from continuous_training.serving import supervisor as workers
 from continuous_training.serving.options import Options
 from continuous_training.settings import load_settings
 

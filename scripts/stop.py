@@ -3,7 +3,7 @@
 import argparse
 
 from continuous_training import command
-from continuous_training.serving import daemon
+from continuous_training.serving import local_server as daemon
 
 
 def main(_: argparse.Namespace) -> None:

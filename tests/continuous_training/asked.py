@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from continuous_training.serving.predictions import Batch, PredictionsLog
+from continuous_training.serving.predictions_log.writer import Batch, PredictionsLog
 from toy import events
 
 INPUTS = ["shade", "x", "y"]

@@ -30,8 +30,8 @@ from cloud.tracking import Tracking
 from conftest import wait_until
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
-from continuous_training.serving import daemon
-from continuous_training.serving.workers import listen
+from continuous_training.serving import local_server as daemon
+from continuous_training.serving.supervisor import listen
 from continuous_training.versions import golden_predictions, loading
 from load import Counts, Load
 from pipeline import Pipeline

@@ -19,15 +19,15 @@ import requests
 from application import Application
 from conftest import ROOT
 from continuous_training.registry import connection
-from continuous_training.serving import app
-from continuous_training.serving.batches import Batches
-from continuous_training.serving.board import Board
-from continuous_training.serving.cache import Cache
-from continuous_training.serving.follower import Follower
-from continuous_training.serving.guard import Guard, Tokens
-from continuous_training.serving.memory import Memory
+from continuous_training.serving.following.assignment import Wanted
+from continuous_training.serving.following.cache import Cache
+from continuous_training.serving.following.follower import Follower
+from continuous_training.serving.following.loader import Memory
+from continuous_training.serving.following.worker_status import Board
+from continuous_training.serving.http import app
+from continuous_training.serving.http.authentication import Guard, Tokens
 from continuous_training.serving.metrics import Metrics
-from continuous_training.serving.wanted import Wanted
+from continuous_training.serving.prediction.batching import Batches
 
 
 def free_port() -> int:

@@ -23,8 +23,8 @@ from continuous_training.monitoring import asked
 from continuous_training.monitoring.asked import PREDICTION, Asked
 from continuous_training.monitoring.finding import Finding
 from continuous_training.monitoring.profile import plain, quoted
-from continuous_training.serving import journal
-from continuous_training.serving.questions import OWN
+from continuous_training.serving.predictions_log import journal
+from continuous_training.serving.rollout.client import OWN
 from continuous_training.settings import STATE
 
 if TYPE_CHECKING:

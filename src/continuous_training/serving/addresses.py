@@ -8,7 +8,7 @@ from pathlib import Path
 import requests
 
 from continuous_training.errors import UserError
-from continuous_training.serving import questions
+from continuous_training.serving.rollout import client as questions
 from continuous_training.settings import STATE
 from continuous_training.urls import without_password
 

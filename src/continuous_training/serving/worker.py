@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from continuous_training.serving import app, metrics
-from continuous_training.serving.batches import Batches
-from continuous_training.serving.board import Board
-from continuous_training.serving.cache import Cache
-from continuous_training.serving.guard import EVERYBODY, Guard, RateLimit, Tokens
-from continuous_training.serving.memory import Memory
-from continuous_training.serving.predictions import PredictionsLog
+from continuous_training.serving import metrics
+from continuous_training.serving.following.cache import Cache
+from continuous_training.serving.following.loader import Memory
+from continuous_training.serving.following.worker_status import Board
+from continuous_training.serving.http import app
+from continuous_training.serving.http.authentication import EVERYBODY, Guard, RateLimit, Tokens
+from continuous_training.serving.prediction.batching import Batches
+from continuous_training.serving.predictions_log.writer import PredictionsLog
 from continuous_training.settings import STATE, Serving, load_settings
 
 if TYPE_CHECKING:

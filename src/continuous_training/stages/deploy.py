@@ -15,13 +15,16 @@ import requests
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Stopwatch, Verdict
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions, promotion
-from continuous_training.serving import daemon, exposure, questions, rollout
+from continuous_training.serving import exposure
+from continuous_training.serving import local_server as daemon
+from continuous_training.serving.rollout import client as questions
+from continuous_training.serving.rollout import rollout
 from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.serving.rollout import Role
+    from continuous_training.serving.rollout.rollout import Role
     from continuous_training.settings import Serving, Settings
 
 log = logging.getLogger(__name__)

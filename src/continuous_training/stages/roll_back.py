@@ -11,7 +11,9 @@ from continuous_training.documents import Rollback, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions, promotion
 from continuous_training.registry.alias_moves import Withdrawal
-from continuous_training.serving import exposure, questions, rollout
+from continuous_training.serving import exposure
+from continuous_training.serving.rollout import client as questions
+from continuous_training.serving.rollout import rollout
 from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import yaml
 
 from conftest import ROOT, wait_until
 from continuous_training.jenkins import env_file, stack_secrets
-from continuous_training.serving import guard
+from continuous_training.serving.http import authentication as guard
 from dockerfile import Stage, all_of, environment, stages
 from listening import Heard, listening
 from server import free_port

@@ -19,8 +19,9 @@ from continuous_training import http_client
 from continuous_training.monitoring import examination, history, page, reference, state
 from continuous_training.monitoring.examination import Examination, Examiner
 from continuous_training.registry import model_versions
-from continuous_training.serving import journal, questions
-from continuous_training.serving.predictions import PredictionsLog
+from continuous_training.serving.predictions_log import journal
+from continuous_training.serving.predictions_log.writer import PredictionsLog
+from continuous_training.serving.rollout import client as questions
 from continuous_training.settings import STATE, Column, load_settings
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline

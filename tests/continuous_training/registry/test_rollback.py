@@ -16,7 +16,7 @@ from conftest import ROOT
 from continuous_training.documents import Rollback, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions, promotion
-from continuous_training.serving import rollout
+from continuous_training.serving.rollout import rollout
 from continuous_training.stages import roll_back
 from continuous_training.versions import golden_predictions
 from pipeline import Pipeline

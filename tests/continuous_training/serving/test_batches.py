@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continuous_training.serving import batches
-from continuous_training.serving.batches import FEWEST_ROWS, FIRST_ROWS, MORE_ROWS, WAITING_ROWS, Batches
 from continuous_training.serving.metrics import Metrics
-from continuous_training.serving.predictions import Batch
-from continuous_training.serving.signature import Refused, Rows, Signature
+from continuous_training.serving.prediction import batching as batches
+from continuous_training.serving.prediction.batching import FEWEST_ROWS, FIRST_ROWS, MORE_ROWS, WAITING_ROWS, Batches
+from continuous_training.serving.predictions_log.writer import Batch
+from continuous_training.serving.protocols.signature import Refused, Rows, Signature
 
 UNFIT = -1.0  # the model cannot answer a call with such a row
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from application import Application
 from continuous_training.errors import UserError
-from continuous_training.serving.guard import EVERYBODY, Guard, RateLimit, Tokens
+from continuous_training.serving.http.authentication import EVERYBODY, Guard, RateLimit, Tokens
 
 ALICE, BOB = "alices-token-0123456789", "bobs-token-0123456789"
 BOTH = f"alice:{ALICE},bob:{BOB}"
@@ -180,7 +180,7 @@ uptimes = st.floats(0, 1e6)
 TAKE = """
 import json, sys, time
 from pathlib import Path
-from continuous_training.serving.guard import RateLimit
+from continuous_training.serving.http.authentication import RateLimit
 
 seen = []
 limit = RateLimit(Path(sys.argv[1]), ["alice", "bob"], 100, 20, clock=lambda: seen.append(time.monotonic()) or seen[-1])
@@ -196,7 +196,7 @@ print(json.dumps(taken))
 HANG = """
 import sys, time
 from pathlib import Path
-from continuous_training.serving.guard import RateLimit
+from continuous_training.serving.http.authentication import RateLimit
 
 def hang():
     print("in the middle", flush=True)

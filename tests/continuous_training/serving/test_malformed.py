@@ -30,7 +30,14 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from continuous_training.serving import answering, app, batches, memory, protocol, served, signature, typed
+from continuous_training.serving.following import loaded_version as served
+from continuous_training.serving.following import loader as memory
+from continuous_training.serving.http import app
+from continuous_training.serving.prediction import batching as batches
+from continuous_training.serving.prediction import routing as answering
+from continuous_training.serving.protocols import mlflow_protocol as protocol
+from continuous_training.serving.protocols import signature
+from continuous_training.serving.protocols import typed_protocol as typed
 from continuous_training.versions import loading
 from pipeline import Pipeline
 from server import Server

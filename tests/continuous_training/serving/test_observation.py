@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from continuous_training.errors import UserError
-from continuous_training.serving import observation
 from continuous_training.serving.metrics import SECONDS, Metrics
-from continuous_training.serving.observation import Look, Numbers
+from continuous_training.serving.rollout import observation
+from continuous_training.serving.rollout.observation import Look, Numbers
 from continuous_training.settings import Serving
 
 BOUNDS = (*SECONDS, math.inf)

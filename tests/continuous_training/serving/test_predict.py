@@ -21,11 +21,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from continuous_training.serving import app
-from continuous_training.serving.served import Served
-from continuous_training.serving.signature import Refused, Signature
-from continuous_training.serving.typed import Typed
-from continuous_training.serving.wanted import Copy
+from continuous_training.serving.following.assignment import Copy
+from continuous_training.serving.following.loaded_version import Served
+from continuous_training.serving.http import app
+from continuous_training.serving.protocols.signature import Refused, Signature
+from continuous_training.serving.protocols.typed_protocol import Typed
 from continuous_training.versions import loading
 from pipeline import Pipeline
 from server import Server

@@ -27,8 +27,9 @@ from moto.server import ThreadedMotoServer
 
 from conftest import ROOT, wait_until
 from continuous_training.errors import UserError
-from continuous_training.serving import journal, predictions
-from continuous_training.serving.predictions import Batch, PredictionsLog
+from continuous_training.serving.predictions_log import journal
+from continuous_training.serving.predictions_log import writer as predictions
+from continuous_training.serving.predictions_log.writer import Batch, PredictionsLog
 
 NOON = datetime(2013, 4, 1, 12, 0, 0, 250, tzinfo=UTC)
 
@@ -37,7 +38,7 @@ import json, signal, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 import numpy as np
-from continuous_training.serving.predictions import Batch, PredictionsLog
+from continuous_training.serving.predictions_log.writer import Batch, PredictionsLog
 
 folder, name, kwargs = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 counts = {"logged": 0, "dropped": 0}

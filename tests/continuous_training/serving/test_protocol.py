@@ -21,8 +21,8 @@ from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
 
 from continuous_training.errors import UserError
-from continuous_training.serving import protocol
-from continuous_training.serving.signature import Refused, Rows, Signature, part
+from continuous_training.serving.protocols import mlflow_protocol as protocol
+from continuous_training.serving.protocols.signature import Refused, Rows, Signature, part
 
 FORMATS = ["dataframe_split", "dataframe_records", "instances", "inputs"]
 JSON, CSV = "application/json", "text/csv"

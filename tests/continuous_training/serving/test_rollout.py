@@ -22,9 +22,12 @@ from conftest import wait_until
 from continuous_training.documents import Deployment, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
-from continuous_training.serving import daemon, exposure, questions, rollout
+from continuous_training.serving import exposure
+from continuous_training.serving import local_server as daemon
 from continuous_training.serving.exposure import Exposure
-from continuous_training.serving.guard import Tokens
+from continuous_training.serving.http.authentication import Tokens
+from continuous_training.serving.rollout import client as questions
+from continuous_training.serving.rollout import rollout
 from continuous_training.settings import Exposed, Serving, load_settings
 from continuous_training.stages import roll_back
 from continuous_training.versions import golden_predictions

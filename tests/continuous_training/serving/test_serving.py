@@ -19,9 +19,10 @@ import pytest
 from cloud.tracking import Tracking
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions
-from continuous_training.serving import daemon, rollout
-from continuous_training.serving.cache import Cache
-from continuous_training.serving.wanted import Copy
+from continuous_training.serving import local_server as daemon
+from continuous_training.serving.following.assignment import Copy
+from continuous_training.serving.following.cache import Cache
+from continuous_training.serving.rollout import rollout
 from continuous_training.stages import deploy
 from continuous_training.versions import golden_predictions, loading
 from pipeline import Pipeline

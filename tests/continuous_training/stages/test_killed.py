@@ -19,7 +19,7 @@ import pytest
 
 import doomed
 from continuous_training.registry import model_versions, promotion
-from continuous_training.serving import follower
+from continuous_training.serving.following import follower
 from continuous_training.versions import golden_predictions, loading
 from pipeline import Pipeline
 from server import Server

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from continuous_training.serving.guard import OPEN
-from continuous_training.serving.typed import Refusal
+from continuous_training.serving.http.authentication import OPEN
+from continuous_training.serving.protocols.typed_protocol import Refusal
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from continuous_training.serving.served import Served
+    from continuous_training.serving.following.loaded_version import Served
 
 REFUSED = {
     400: "the request is wrong in itself",

@@ -9,17 +9,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.serving import wanted
-from continuous_training.serving.served import Served
-from continuous_training.serving.wanted import Wanted
+from continuous_training.serving.following import assignment as wanted
+from continuous_training.serving.following.assignment import Wanted
+from continuous_training.serving.following.loaded_version import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from continuous_training.serving.cache import Cache
     from continuous_training.serving.exposure import Exposure
-    from continuous_training.serving.wanted import Copy
+    from continuous_training.serving.following.assignment import Copy
+    from continuous_training.serving.following.cache import Cache
 
 log = logging.getLogger(__name__)
 

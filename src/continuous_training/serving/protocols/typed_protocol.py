@@ -9,13 +9,13 @@ import orjson
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from continuous_training.serving import protocol
-from continuous_training.serving.signature import KINDS, TIME, Refused, Rows, clipped, malformed
+from continuous_training.serving.protocols import mlflow_protocol as protocol
+from continuous_training.serving.protocols.signature import KINDS, TIME, Refused, Rows, clipped, malformed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from continuous_training.serving.signature import Column, Kind, Signature
+    from continuous_training.serving.protocols.signature import Column, Kind, Signature
 
 SAID = 5  # errors of one row that are told
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

@@ -24,9 +24,9 @@ from uvicorn.supervisors import Multiprocess
 from continuous_training.errors import UserError
 from continuous_training.registry import connection
 from continuous_training.serving import logs
-from continuous_training.serving.cache import Cache
-from continuous_training.serving.follower import Follower
-from continuous_training.serving.guard import Tokens
+from continuous_training.serving.following.cache import Cache
+from continuous_training.serving.following.follower import Follower
+from continuous_training.serving.http.authentication import Tokens
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from continuous_training.serving.signature import Refused, Rows, Signature, clipped, malformed
+from continuous_training.serving.protocols.signature import Refused, Rows, Signature, clipped, malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from continuous_training.serving.signature import Kind
+    from continuous_training.serving.protocols.signature import Kind
 
 JSON, CSV = "application/json", "text/csv"
 SERIALIZED = {np.dtype(name) for name in ("float64", "float32", "int64", "int32", "bool")}  # by orjson itself

@@ -15,15 +15,15 @@ import skops.io
 import yaml
 
 from continuous_training.errors import UserError
-from continuous_training.serving.signature import Refused, Signature
-from continuous_training.serving.typed import Typed
+from continuous_training.serving.protocols.signature import Refused, Signature
+from continuous_training.serving.protocols.typed_protocol import Typed
 from continuous_training.versions import golden_predictions, loading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from continuous_training.serving.wanted import Copy
+    from continuous_training.serving.following.assignment import Copy
 
 
 class Served:

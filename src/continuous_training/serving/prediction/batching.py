@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from continuous_training.serving.predictions import Batch
-from continuous_training.serving.signature import Refused, Rows, part
+from continuous_training.serving.predictions_log.writer import Batch
+from continuous_training.serving.protocols.signature import Refused, Rows, part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from continuous_training.serving.following.loaded_version import Served
     from continuous_training.serving.metrics import Metrics
-    from continuous_training.serving.served import Served
 
 CALL_SECONDS = 0.05  # the longest that one call of the model should take
 FIRST_ROWS = 1024

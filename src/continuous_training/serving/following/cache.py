@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from continuous_training.documents import write_atomically
 from continuous_training.registry import connection
-from continuous_training.serving.wanted import Copy
+from continuous_training.serving.following.assignment import Copy
 from continuous_training.settings import STATE
 from continuous_training.versions import golden_predictions
 

@@ -13,7 +13,7 @@ from scipy.special import bdtrc
 
 from continuous_training.documents import Deployment, percent
 from continuous_training.errors import UserError
-from continuous_training.serving import questions
+from continuous_training.serving.rollout import client as questions
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample

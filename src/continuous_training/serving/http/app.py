@@ -16,18 +16,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from continuous_training.serving import SERVICE, metrics, openapi, protocol
-from continuous_training.serving.answering import Answering
-from continuous_training.serving.signature import Refused
+from continuous_training.serving import SERVICE, metrics
+from continuous_training.serving.http import openapi
+from continuous_training.serving.prediction.routing import Answering
+from continuous_training.serving.protocols import mlflow_protocol as protocol
+from continuous_training.serving.protocols.signature import Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from continuous_training.serving.batches import Answers, Batches
-    from continuous_training.serving.board import Board
-    from continuous_training.serving.memory import Memory
-    from continuous_training.serving.served import Served
-    from continuous_training.serving.signature import Rows
+    from continuous_training.serving.following.loaded_version import Served
+    from continuous_training.serving.following.loader import Memory
+    from continuous_training.serving.following.worker_status import Board
+    from continuous_training.serving.prediction.batching import Answers, Batches
+    from continuous_training.serving.protocols.signature import Rows
 
 log = logging.getLogger(__name__)
 

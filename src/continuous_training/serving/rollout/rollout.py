@@ -13,9 +13,11 @@ import numpy as np
 import requests
 
 from continuous_training.errors import UserError
-from continuous_training.serving import exposure, observation, questions
+from continuous_training.serving import exposure
 from continuous_training.serving.exposure import Exposure
-from continuous_training.serving.observation import Numbers
+from continuous_training.serving.rollout import client as questions
+from continuous_training.serving.rollout import observation
+from continuous_training.serving.rollout.observation import Numbers
 from continuous_training.versions.golden_predictions import TOLERANCE
 
 if TYPE_CHECKING:

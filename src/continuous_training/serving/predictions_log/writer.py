@@ -28,7 +28,7 @@ import pandas as pd
 import pyarrow as pa
 
 from continuous_training.errors import UserError
-from continuous_training.serving.journal import Journals, Mover, Trouble, place
+from continuous_training.serving.predictions_log.journal import Journals, Mover, Trouble, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

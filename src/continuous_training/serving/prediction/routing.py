@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from continuous_training.serving.signature import Refused
+from continuous_training.serving.protocols.signature import Refused
 
 if TYPE_CHECKING:
-    from continuous_training.serving.batches import Answers, Batches
-    from continuous_training.serving.memory import Beside, Memory
+    from continuous_training.serving.following.loaded_version import Served
+    from continuous_training.serving.following.loader import Beside, Memory
     from continuous_training.serving.metrics import Metrics
-    from continuous_training.serving.served import Served
-    from continuous_training.serving.signature import Rows
+    from continuous_training.serving.prediction.batching import Answers, Batches
+    from continuous_training.serving.protocols.signature import Rows
 
 Read = Callable[["Served"], Awaitable["Rows"]]  # a request's body, as a version's signature has it
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
 from continuous_training.serving import exposure
-from continuous_training.serving.wanted import Copy, Wanted
+from continuous_training.serving.following.assignment import Copy, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import RegisteredModel
 
-    from continuous_training.serving.cache import Cache
+    from continuous_training.serving.following.cache import Cache
 
 log = logging.getLogger(__name__)
 

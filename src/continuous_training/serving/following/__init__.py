@@ -1,0 +1,1 @@
+"""How a server follows the registry: `follower` writes the assignment, each worker's `loader` loads it."""

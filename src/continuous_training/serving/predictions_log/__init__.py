@@ -1,0 +1,1 @@
+"""The predictions log: `writer` queues predictions, `journal` keeps them on disk and moves them to their storage."""
