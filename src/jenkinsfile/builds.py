@@ -46,6 +46,7 @@ class Record:
     state: str = "running"
     result: str | None = None
     seconds: float = 0.0
+    commit: str | None = None
     description: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     stages: list[StageRecord] = field(default_factory=list)
@@ -85,6 +86,14 @@ class Builds:
             record = self._read(number)
             if number < before and record and record.get("state") == "finished" and record.get("result"):
                 return Result[record["result"]]
+        return None
+
+    def last_commit(self, before: int) -> str | None:
+        """Give the commit of the last build before a number."""
+        for number in sorted(self._numbers(), reverse=True):
+            record = self._read(number)
+            if number < before and record and record.get("commit"):
+                return str(record["commit"])
         return None
 
     def end_the_dead(self, say: Callable[[str], None]) -> None:

@@ -102,6 +102,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "branch": ("pattern", "comparator"),
     "buildingTag": (),
     "changeRequest": ("id", "target", "branch", "fork", "url", "title", "author", "authorEmail", "comparator"),
+    "changeset": ("pattern", "caseSensitive", "comparator"),
     "environment": ("name", "value"),
     "equals": ("expected", "actual"),
     "expression": (),

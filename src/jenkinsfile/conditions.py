@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jenkinsfile import patterns
 from jenkinsfile.catalogue import CONDITIONS
+from jenkinsfile.changes import changed_files
 from jenkinsfile.operators import equal
 from jenkinsfile.steps import LOCAL_CAUSE, evaluate
 from jenkinsfile.values import Value, text, truth
@@ -14,7 +15,7 @@ from jenkinsfile.values import Value, text, truth
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jenkinsfile.context import Context
+    from jenkinsfile.context import Build, Context
     from jenkinsfile.model import Call, When
 
 CHANGE_REQUEST = {"id": "ID", "authorEmail": "AUTHOR_EMAIL"}  # other attributes are their own names in upper case
@@ -41,7 +42,19 @@ def holds(context: Context, call: Call) -> bool:
         argument.name or name: evaluate(context, argument.value)
         for argument, name in zip(call.arguments, CONDITIONS[call.name], strict=False)
     }
+    if call.name == "changeset":
+        return _changed(context.build, given)
     return _holds(context.environment, call.name, given, restarted=context.build.restarted)
+
+
+def _changed(build: Build, given: dict[str, Value]) -> bool:
+    """Tell whether a file that changed since the previous build fits the pattern; upper and lower case are the same."""
+    fold = str if given.get("caseSensitive") is True else str.lower
+    folded = given | {"pattern": fold(text(given["pattern"]))}
+    return any(
+        _compare(folded, folded["pattern"], fold(path))
+        for path in changed_files(build.workspace, build.previous_commit)
+    )
 
 
 def _holds(environment: Mapping[str, str], name: str, given: dict[str, Value], *, restarted: bool) -> bool:

@@ -28,6 +28,7 @@ class Build:
     workspace: Path
     parameters: Mapping[str, Any]
     previous: Result | None
+    previous_commit: str | None
     restarted: bool
     credentials: Mapping[str, str]
     interruption: Interruption = field(default_factory=Interruption)  # a signal ends the stages by it

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 AGENTS = frozenset({"any", "none", "label", "node"})
-NEEDED = {"branch": 1, "environment": 2, "equals": 2, "triggeredBy": 1}  # arguments of a condition
+NEEDED = {"branch": 1, "changeset": 1, "environment": 2, "equals": 2, "triggeredBy": 1}  # arguments of a condition
 
 
 @dataclass(frozen=True)

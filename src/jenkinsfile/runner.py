@@ -20,7 +20,7 @@ from jenkinsfile.processes import BUILD_COOKIE, end_marked
 from jenkinsfile.results import Result
 from jenkinsfile.stages import Rules, options, run_stages
 from jenkinsfile.steps import Symbol
-from jenkinsfile.variables import of_build, with_declared
+from jenkinsfile.variables import commit, of_build, with_declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -72,10 +72,12 @@ def run(pipeline: Pipeline, findings: Findings, order: Order, machine: Mapping[s
             workspace=order.workspace,
             parameters=chosen,
             previous=builds.last_result(record.number),
+            previous_commit=builds.last_commit(record.number),
             restarted=order.start is not None,
             credentials=machine,
         )
         build.plan(pipeline.stages)
+        record.commit = commit(order.workspace)
         build.save()
         console.log_to(folder / "log")
         own = {name for identifier, _ in findings.credentials for name in credentials.sources(identifier)}

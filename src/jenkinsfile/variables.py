@@ -26,7 +26,7 @@ def of_build(build: Build, branch: str, machine: Mapping[str, str], *, terminal:
     number = str(build.record.number)
     return {
         **machine,
-        **_git(build.workspace, branch),
+        **({"GIT_COMMIT": build.record.commit, "GIT_BRANCH": branch} if build.record.commit else {}),
         "BRANCH_NAME": branch,
         "BUILD_DISPLAY_NAME": f"#{number}",
         "BUILD_ID": number,
@@ -60,7 +60,8 @@ def with_declared(context: Context, variables: Iterable[Variable]) -> Context:
     return context
 
 
-def _git(workspace: Path, branch: str) -> dict[str, str]:
+def commit(workspace: Path) -> str | None:
+    """Give the commit that is checked out; None outside a repository."""
     try:
         asked = subprocess.run(
             ["git", "rev-parse", "--verify", "HEAD"],
@@ -71,5 +72,5 @@ def _git(workspace: Path, branch: str) -> dict[str, str]:
             timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"GIT_COMMIT": asked.stdout.strip(), "GIT_BRANCH": branch}
+        return None
+    return asked.stdout.strip()

@@ -63,8 +63,8 @@ LATER = "is not supported by ct run; a Jenkins controller can run it"
             f"Jenkinsfile:5: the agent «docker» {LATER}",
         ),
         (
-            pipeline("stage('A') {\nwhen { changeset '*.js' }\nsteps { echo 'a' }\n}"),
-            f"Jenkinsfile:5: the when condition «changeset» {LATER}",
+            pipeline("stage('A') {\nwhen { changelog 'fix' }\nsteps { echo 'a' }\n}"),
+            f"Jenkinsfile:5: the when condition «changelog» {LATER}",
         ),
         (
             pipeline("stage('A') {\nwhen { environment name: 'X' }\nsteps { echo 'a' }\n}"),

@@ -1,0 +1,90 @@
+"""`changeset`: what changed since the previous build, committed or not; a first build has no changes."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from jenkinsfile.changes import changed_files
+from local_build import build, pipeline
+
+
+def git(folder, *arguments):
+    person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    return subprocess.run(["git", *person, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def commit(folder):
+    git(folder, "add", "--all")
+    git(folder, "commit", "--message", "change", "--allow-empty")
+
+
+@pytest.fixture
+def repository(tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / ".gitignore").write_text(".ct/\n")
+    (tmp_path / "src/a").mkdir(parents=True)
+    (tmp_path / "src/a/one.py").write_text("1")
+    (tmp_path / "README.md").write_text("text")
+    commit(tmp_path)
+    return tmp_path
+
+
+def run(folder, condition="changeset 'src/**'"):
+    return build(folder, pipeline(f"stage('A') {{\nwhen {{ {condition} }}\nsteps {{ echo 'a' }}\n}}")).stages["A"]
+
+
+def test_a_build_without_changes_skips_the_stage_as_does_the_first(repository):
+    assert [run(repository), run(repository)] == ["NOT_BUILT", "NOT_BUILT"]
+
+
+@pytest.mark.parametrize("is_committed", [True, False], ids=["committed", "uncommitted"])
+def test_a_changed_a_new_and_a_removed_file_run_it(repository, is_committed):
+    run(repository)
+    for change in (
+        lambda: (repository / "src/a/one.py").write_text("2"),
+        lambda: (repository / "src/a/two.py").write_text("3"),
+        lambda: (repository / "src/a/one.py").unlink(),
+    ):
+        change()
+        if is_committed:
+            commit(repository)
+        assert run(repository) == "SUCCESS"
+        commit(repository)
+        run(repository)
+        assert run(repository) == "NOT_BUILT"
+
+
+def test_a_change_elsewhere_does_not(repository):
+    run(repository)
+    (repository / "README.md").write_text("more")
+    commit(repository)
+    assert run(repository) == "NOT_BUILT"
+
+
+@pytest.mark.parametrize(
+    ("condition", "result"),
+    [
+        ("changeset 'SRC/**/*.PY'", "SUCCESS"),
+        ("changeset pattern: 'SRC/**', caseSensitive: true", "NOT_BUILT"),
+        ("changeset pattern: 'src/a/o.*', comparator: 'REGEXP'", "SUCCESS"),
+        ("changeset 'src/*'", "NOT_BUILT"),
+        ("anyOf { changeset 'docs/**'; changeset 'src/**' }", "SUCCESS"),
+    ],
+)
+def test_the_pattern_is_compared_as_on_jenkins(repository, condition, result):
+    run(repository)
+    (repository / "src/a/one.py").write_text("2")
+    commit(repository)
+    assert run(repository, condition) == result
+
+
+def test_a_workspace_without_git_has_no_changes(tmp_path):
+    assert changed_files(tmp_path, None) == []
+    assert changed_files(tmp_path, "0" * 40) == []
+
+
+def test_a_commit_that_git_no_longer_has_leaves_what_is_not_committed(repository):
+    (repository / "README.md").write_text("more")
+    assert changed_files(repository, "0" * 40) == ["README.md"]
