@@ -7,7 +7,7 @@ from pathlib import Path
 
 from continuous_training import command
 from continuous_training.errors import UsageError
-from jenkinsfile.parser import parse
+from jenkinsfile.syntax.parser import parse
 
 EXIT_CODES = """\
 exit codes:
@@ -30,8 +30,8 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     # What a run needs takes longer to import than --list and --help should take
     from continuous_training.serving.addresses import addresses
-    from jenkinsfile.refusals import examine
-    from jenkinsfile.runner import Order, run
+    from jenkinsfile.execution.runner import Order, run
+    from jenkinsfile.validation import examine
 
     findings = examine(pipeline, os.environ, file.name)
     if findings.refusals:

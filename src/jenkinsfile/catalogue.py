@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jenkinsfile import credentials, files, flow, questions, reports, shell
+from jenkinsfile.steps import control_flow as flow
+from jenkinsfile.steps import credentials, files, reports, shell
+from jenkinsfile.steps import input as questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jenkinsfile.context import Body, Context
-    from jenkinsfile.given import Given
+    from jenkinsfile.builds.context import Body, Context
+    from jenkinsfile.steps.arguments import Given
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jenkinsfile import parameters
-from jenkinsfile.masking import MASK
-from jenkinsfile.strings import content
-from jenkinsfile.values import text
+from jenkinsfile.builds.masking import MASK
+from jenkinsfile.expressions.values import text
+from jenkinsfile.syntax.string_literals import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from jenkinsfile.model import Argument, Call, Pipeline, PostCondition, Stage
+    from jenkinsfile.syntax.model import Argument, Call, Pipeline, PostCondition, Stage
 
 WIDTH = 110
 

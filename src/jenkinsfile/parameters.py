@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jenkinsfile import expressions
 from jenkinsfile.errors import UsageError
-from jenkinsfile.model import Call, JenkinsfileError
-from jenkinsfile.values import EvaluationError, Value, text
+from jenkinsfile.expressions import evaluator as expressions
+from jenkinsfile.expressions.values import EvaluationError, Value, text
+from jenkinsfile.syntax.model import Call, JenkinsfileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

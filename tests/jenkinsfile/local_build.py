@@ -12,9 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jenkinsfile.parser import parse
-from jenkinsfile.refusals import examine
-from jenkinsfile.runner import Order, run
+from jenkinsfile.execution.runner import Order, run
+from jenkinsfile.syntax.parser import parse
+from jenkinsfile.validation import examine
 
 ROOT = Path(__file__).parents[2]
 

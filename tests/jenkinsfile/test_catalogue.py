@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from jenkinsfile import catalogue
-from jenkinsfile.model import Pipeline, Stage
+from jenkinsfile.syntax.model import Pipeline, Stage
 from symbols import REFERENCE, symbols
 
 OLDER_NAMES = {("password", "defaultValue")}  # documented, and accepted beside the name that the controller lists

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from jenkinsfile.changes import changed_files
+from jenkinsfile.builds.changes import changed_files
 from local_build import build, pipeline
 
 

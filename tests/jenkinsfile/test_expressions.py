@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jenkinsfile import expressions
-from jenkinsfile.model import Expression, JenkinsfileError, Position
-from jenkinsfile.values import EvaluationError
+from jenkinsfile.expressions import evaluator as expressions
+from jenkinsfile.expressions.values import EvaluationError
+from jenkinsfile.syntax.model import Expression, JenkinsfileError, Position
 
 
 class Scope:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jenkinsfile.model import JenkinsfileError
-from jenkinsfile.parser import parse
-from jenkinsfile.strings import content
+from jenkinsfile.syntax.model import JenkinsfileError
+from jenkinsfile.syntax.parser import parse
+from jenkinsfile.syntax.string_literals import content
 from local_build import ROOT, pipeline
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.Jenkinsfile"))

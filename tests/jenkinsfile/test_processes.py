@@ -80,7 +80,7 @@ def test_a_second_signal_ends_post_too(tmp_path):
 
 
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("jenkinsfile.processes.end.__defaults__", (0.2,))
+    monkeypatch.setattr("jenkinsfile.builds.processes.end.__defaults__", (0.2,))
     steps = "timeout(time: 300, unit: 'MILLISECONDS') { sh 'trap \"\" TERM; while :; do sleep 0.1; done' }"
     assert build(tmp_path, pipeline(steps)).result == "ABORTED"
 

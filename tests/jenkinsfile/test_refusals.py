@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jenkinsfile.parser import parse
-from jenkinsfile.refusals import examine
+from jenkinsfile.syntax.parser import parse
+from jenkinsfile.validation import examine
 from local_build import ROOT, pipeline
 
 

@@ -8,8 +8,8 @@ import json
 
 import pytest
 
+from jenkinsfile.execution.runner import OrderError
 from jenkinsfile.parameters import ParameterError
-from jenkinsfile.runner import OrderError
 from local_build import build, pipeline
 
 PASSED = '<testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase></testsuite>'

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jenkinsfile.console import Console, Output
-from jenkinsfile.masking import Secrets
+from jenkinsfile.builds.console import Console, Output
+from jenkinsfile.builds.masking import Secrets
 from local_build import build, pipeline
 
 MACHINE = {"MY_TOKEN": "s3cr'et", "REGISTRY": "joe:pa55word", "KEY": "first line\n}\nsecond line"}

@@ -22,7 +22,7 @@ from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
 from continuous_training.replay.months import PATTERN, Month
 from continuous_training.settings import STATE
-from jenkinsfile.processes import end_marked
+from jenkinsfile.builds.processes import end_marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

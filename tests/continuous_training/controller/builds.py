@@ -16,15 +16,15 @@ from conftest import ROOT
 from continuous_training.settings import BRANCH
 from controller import project
 from controller.here import without_addresses
-from jenkinsfile.model import JenkinsfileError
+from jenkinsfile.expressions.values import text
 from jenkinsfile.parameters import declared
-from jenkinsfile.parser import parse
-from jenkinsfile.values import text
+from jenkinsfile.syntax.model import JenkinsfileError
+from jenkinsfile.syntax.parser import parse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jenkinsfile.model import Pipeline
+    from jenkinsfile.syntax.model import Pipeline
 
 NOBODY_ANSWERS = {"SERVING_URLS": "http://127.0.0.1:9"}  # a local run looks for a server at its end
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from jenkinsfile.results import Result
+from jenkinsfile.builds.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jenkinsfile.builds import StageRecord
+    from jenkinsfile.builds.records import StageRecord
 
 ABOVE = " » "
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
 from environment import lend
-from jenkinsfile.builds import StageRecord
+from jenkinsfile.builds.records import StageRecord
 from server import free_port
 
 if TYPE_CHECKING:

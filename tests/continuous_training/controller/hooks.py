@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from continuous_training.settings import BRANCH
 from controller.jenkins import NAME
-from jenkinsfile.expressions import evaluate
+from jenkinsfile.expressions.evaluator import evaluate
 
 if TYPE_CHECKING:
-    from jenkinsfile.model import Pipeline
+    from jenkinsfile.syntax.model import Pipeline
 
 NO_JOBS = "Did not find any jobs with GenericTrigger configured!\n"
 

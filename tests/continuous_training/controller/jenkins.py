@@ -18,8 +18,8 @@ from urllib3.util import Retry
 from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
 from controller.access import Access, Secret
-from jenkinsfile.builds import StageRecord
-from jenkinsfile.results import Result
+from jenkinsfile.builds.records import StageRecord
+from jenkinsfile.builds.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable

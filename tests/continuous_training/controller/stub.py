@@ -22,9 +22,9 @@ from controller.access import Secret
 from controller.builds import Builds, Item, Ran, validated
 from controller.jenkins import FOLDER, JOB
 from controller.tree import pruned
-from jenkinsfile.builds import StageRecord
+from jenkinsfile.builds.records import StageRecord
+from jenkinsfile.builds.results import Result
 from jenkinsfile.parameters import declared
-from jenkinsfile.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable

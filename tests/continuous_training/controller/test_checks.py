@@ -22,7 +22,7 @@ from controller.comparison import differences
 from controller.here import Here
 from controller.jenkins import Build, Controller
 from controller.stub import GITHUB, PASSWORD, RIGHT, SOURCE, TOKEN, USER, WEBHOOK, Stub, Wrong
-from jenkinsfile.builds import StageRecord
+from jenkinsfile.builds.records import StageRecord
 
 AS_OF = "2013-04-01"
 ACCESS = Access(USER, TOKEN, WEBHOOK, GITHUB)

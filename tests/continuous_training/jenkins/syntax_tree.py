@@ -11,8 +11,8 @@ from typing import Any
 
 from lark import Token, Tree
 
-from jenkinsfile.expressions import evaluate, read
-from jenkinsfile.model import (
+from jenkinsfile.expressions.evaluator import evaluate, read
+from jenkinsfile.syntax.model import (
     Agent,
     Argument,
     Axis,

@@ -13,8 +13,8 @@ import yaml
 
 import casc_schema
 from conftest import ROOT
-from jenkinsfile.credentials import variable
-from jenkinsfile.parser import parse
+from jenkinsfile.steps.credentials import variable
+from jenkinsfile.syntax.parser import parse
 
 CASC = yaml.safe_load((ROOT / "casc.yaml").read_text())
 KNOWN = casc_schema.read(casc_schema.CUT)

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import ROOT
 from controller import hooks
-from jenkinsfile.parser import parse
+from jenkinsfile.syntax.parser import parse
 
 PIPELINE = parse((ROOT / "jenkins/data-check.Jenkinsfile").read_text(), "data-check.Jenkinsfile")
 TRIGGER = hooks.Trigger(PIPELINE)

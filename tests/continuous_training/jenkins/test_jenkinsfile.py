@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import ROOT
-from jenkinsfile.credentials import passes_on
-from jenkinsfile.expressions import evaluate, uses
-from jenkinsfile.given import UNITS
-from jenkinsfile.parser import parse
-from jenkinsfile.refusals import examine
+from jenkinsfile.expressions.evaluator import evaluate, uses
+from jenkinsfile.steps.arguments import UNITS
+from jenkinsfile.steps.credentials import passes_on
+from jenkinsfile.syntax.parser import parse
+from jenkinsfile.validation import examine
 from local_build import Finished, at_terminal, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from jenkinsfile.model import Call, Expression, Pipeline, Stage
-    from jenkinsfile.values import Value
+    from jenkinsfile.expressions.values import Value
+    from jenkinsfile.syntax.model import Call, Expression, Pipeline, Stage
 
 STAGES = [
     *("Set up", "Roll back", "Lint and test", "Snapshot", "Check data", "Plan"),

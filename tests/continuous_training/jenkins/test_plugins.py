@@ -11,9 +11,9 @@ import pytest
 
 import update_center
 from conftest import ROOT
-from jenkinsfile.expressions import uses
-from jenkinsfile.model import Call, Expression, Pipeline, PostCondition, Stage
-from jenkinsfile.parser import parse
+from jenkinsfile.expressions.evaluator import uses
+from jenkinsfile.syntax.model import Call, Expression, Pipeline, PostCondition, Stage
+from jenkinsfile.syntax.parser import parse
 from symbols import symbols
 from update_center import CUT, OTHERS, PINS, WHOLE, ordered, pins, read
 

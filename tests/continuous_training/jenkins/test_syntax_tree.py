@@ -9,7 +9,7 @@ import pytest
 from jsonschema_rs import Draft4Validator
 
 from conftest import ROOT
-from jenkinsfile.parser import parse
+from jenkinsfile.syntax.parser import parse
 from syntax_tree import Node, syntax_tree
 
 FILES = [

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT
 from continuous_training.replay.workspace import COOKIE
-from jenkinsfile.processes import marked
+from jenkinsfile.builds.processes import marked
 from toy import events, store
 
 pytestmark = pytest.mark.integration(seconds=300)

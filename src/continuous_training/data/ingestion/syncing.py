@@ -20,7 +20,7 @@ from continuous_training.documents import Value
 from continuous_training.errors import UserError
 from continuous_training.settings import STATE
 from continuous_training.urls import without_password
-from jenkinsfile.masking import Secrets
+from jenkinsfile.builds.masking import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from jenkinsfile import credentials
-from jenkinsfile.given import Given
-from jenkinsfile.interruption import Interruption
-from jenkinsfile.results import InterruptedRunError, Result, StepError
-from jenkinsfile.values import EvaluationError, text
+from jenkinsfile.builds.interruption import Interruption
+from jenkinsfile.builds.results import InterruptedRunError, Result, StepError
+from jenkinsfile.expressions.values import EvaluationError, text
+from jenkinsfile.steps import credentials
+from jenkinsfile.steps.arguments import Given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jenkinsfile.context import Body, Context
+    from jenkinsfile.builds.context import Body, Context
 
 T = TypeVar("T")
 FAILURES = (StepError, EvaluationError, InterruptedRunError)

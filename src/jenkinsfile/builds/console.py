@@ -13,14 +13,14 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 from rich.text import Text
 
-from jenkinsfile.results import Result
+from jenkinsfile.builds.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from jenkinsfile.builds import StageRecord
-    from jenkinsfile.masking import Secrets
+    from jenkinsfile.builds.masking import Secrets
+    from jenkinsfile.builds.records import StageRecord
 
 CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
 COLOURS = {"SUCCESS": "green", "UNSTABLE": "yellow", "FAILURE": "red", "ABORTED": "magenta", "NOT_BUILT": "dim"}

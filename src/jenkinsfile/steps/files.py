@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from jenkinsfile import patterns
-from jenkinsfile.results import StepError
+from jenkinsfile.builds.results import StepError
+from jenkinsfile.steps import file_patterns as patterns
 
 if TYPE_CHECKING:
-    from jenkinsfile.context import Body, Context
-    from jenkinsfile.given import Given
+    from jenkinsfile.builds.context import Body, Context
+    from jenkinsfile.steps.arguments import Given
 
 
 def file_exists(context: Context, given: Given, _body: Body) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedInput, VisitError
 
-from jenkinsfile.model import (
+from jenkinsfile.syntax.model import (
     Agent,
     Argument,
     Axis,
@@ -25,8 +25,8 @@ from jenkinsfile.model import (
     Variable,
     When,
 )
-from jenkinsfile.strings import content
-from jenkinsfile.unexpected import complaint
+from jenkinsfile.syntax.string_literals import content
+from jenkinsfile.syntax.syntax_errors import complaint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

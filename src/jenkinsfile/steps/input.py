@@ -9,12 +9,12 @@ import sys
 import termios
 from typing import TYPE_CHECKING
 
-from jenkinsfile.interruption import POLL
-from jenkinsfile.results import InterruptedRunError
+from jenkinsfile.builds.interruption import POLL
+from jenkinsfile.builds.results import InterruptedRunError
 
 if TYPE_CHECKING:
-    from jenkinsfile.context import Body, Context
-    from jenkinsfile.given import Given
+    from jenkinsfile.builds.context import Body, Context
+    from jenkinsfile.steps.arguments import Given
 
 YES = frozenset({"y", "yes"})
 

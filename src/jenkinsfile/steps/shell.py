@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jenkinsfile.console import Output
-from jenkinsfile.processes import run_script
-from jenkinsfile.results import StepError
+from jenkinsfile.builds.console import Output
+from jenkinsfile.builds.processes import run_script
+from jenkinsfile.builds.results import StepError
 
 if TYPE_CHECKING:
-    from jenkinsfile.context import Body, Context
-    from jenkinsfile.given import Given
+    from jenkinsfile.builds.context import Body, Context
+    from jenkinsfile.steps.arguments import Given
 
 
 def sh(context: Context, given: Given, _body: Body) -> int | str | None:

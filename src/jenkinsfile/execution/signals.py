@@ -6,13 +6,13 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jenkinsfile.results import InterruptedRunError
+from jenkinsfile.builds.results import InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from jenkinsfile.context import Build
+    from jenkinsfile.builds.context import Build
 
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

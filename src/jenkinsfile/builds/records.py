@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from jenkinsfile.processes import BUILD_COOKIE, end_marked
-from jenkinsfile.results import Result
+from jenkinsfile.builds.processes import BUILD_COOKIE, end_marked
+from jenkinsfile.builds.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

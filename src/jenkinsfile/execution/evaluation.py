@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jenkinsfile import expressions
+from jenkinsfile.builds.results import Result
 from jenkinsfile.catalogue import STEPS, SYMBOLS
-from jenkinsfile.given import Given
-from jenkinsfile.questions import person
-from jenkinsfile.results import Result
-from jenkinsfile.values import EvaluationError, Value
+from jenkinsfile.expressions import evaluator as expressions
+from jenkinsfile.expressions.values import EvaluationError, Value
+from jenkinsfile.steps.arguments import Given
+from jenkinsfile.steps.input import person
 
 if TYPE_CHECKING:
-    from jenkinsfile.context import Context
-    from jenkinsfile.model import Call, Expression
+    from jenkinsfile.builds.context import Context
+    from jenkinsfile.syntax.model import Call, Expression
 
 SCM = "scm"
 LOCAL_CAUSE = "UserIdCause"  # somebody started this run by hand

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from jenkinsfile.builds import Record, StageRecord, save
-from jenkinsfile.interruption import Interruption
-from jenkinsfile.results import Result
+from jenkinsfile.builds.interruption import Interruption
+from jenkinsfile.builds.records import Record, StageRecord, save
+from jenkinsfile.builds.results import Result
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jenkinsfile.console import Console
-    from jenkinsfile.model import Position, Stage
+    from jenkinsfile.builds.console import Console
+    from jenkinsfile.syntax.model import Position, Stage
 
 
 @dataclass

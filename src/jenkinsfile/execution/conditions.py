@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from jenkinsfile import patterns
+from jenkinsfile.builds.changes import changed_files
 from jenkinsfile.catalogue import CONDITIONS
-from jenkinsfile.changes import changed_files
-from jenkinsfile.operators import equal
-from jenkinsfile.steps import LOCAL_CAUSE, evaluate
-from jenkinsfile.values import Value, text, truth
+from jenkinsfile.execution.evaluation import LOCAL_CAUSE, evaluate
+from jenkinsfile.expressions.operators import equal
+from jenkinsfile.expressions.values import Value, text, truth
+from jenkinsfile.steps import file_patterns as patterns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jenkinsfile.context import Build, Context
-    from jenkinsfile.model import Call, When
+    from jenkinsfile.builds.context import Build, Context
+    from jenkinsfile.syntax.model import Call, When
 
 CHANGE_REQUEST = {"id": "ID", "authorEmail": "AUTHOR_EMAIL"}  # other attributes are their own names in upper case
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jenkinsfile.results import Result, StepError
-from jenkinsfile.values import Value, kind, text
+from jenkinsfile.builds.results import Result, StepError
+from jenkinsfile.expressions.values import Value, kind, text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jenkinsfile.context import Context
+    from jenkinsfile.builds.context import Context
 
 UNITS = {
     "NANOSECONDS": 1e-9,

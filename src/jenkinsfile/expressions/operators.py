@@ -6,7 +6,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 
-from jenkinsfile.values import EvaluationError, Value, kind, text
+from jenkinsfile.expressions.values import EvaluationError, Value, kind, text
 
 
 def equal(left: Value, right: Value) -> bool:

@@ -13,11 +13,11 @@ from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
 from lark.visitors import Interpreter
 
-from jenkinsfile import methods, operators
-from jenkinsfile.model import Expression, JenkinsfileError, Position
-from jenkinsfile.strings import content, unescape
-from jenkinsfile.unexpected import offset, word_at
-from jenkinsfile.values import EvaluationError, Value, kind, member_of, text, truth
+from jenkinsfile.expressions import methods, operators
+from jenkinsfile.expressions.values import EvaluationError, Value, kind, member_of, text, truth
+from jenkinsfile.syntax.model import Expression, JenkinsfileError, Position
+from jenkinsfile.syntax.string_literals import content, unescape
+from jenkinsfile.syntax.syntax_errors import offset, word_at
 
 GRAMMAR = Path(__file__).with_name("expressions.lark")
 

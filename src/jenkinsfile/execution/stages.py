@@ -7,21 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jenkinsfile import conditions
+from jenkinsfile.builds.context import Context, StageState
+from jenkinsfile.builds.interruption import Interruption
+from jenkinsfile.builds.results import InterruptedRunError, Result, StepError
 from jenkinsfile.catalogue import OPTIONS
-from jenkinsfile.context import Context, StageState
-from jenkinsfile.flow import FAILURES, repeat, result_of, told
-from jenkinsfile.given import Given
-from jenkinsfile.interruption import Interruption
-from jenkinsfile.post import run_post
-from jenkinsfile.results import InterruptedRunError, Result, StepError
-from jenkinsfile.steps import evaluate, execute, named, perform
-from jenkinsfile.variables import with_declared
+from jenkinsfile.execution import conditions
+from jenkinsfile.execution.environment import with_declared
+from jenkinsfile.execution.evaluation import evaluate, execute, named, perform
+from jenkinsfile.execution.post import run_post
+from jenkinsfile.steps.arguments import Given
+from jenkinsfile.steps.control_flow import FAILURES, repeat, result_of, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from jenkinsfile.model import Call, Input, Stage
+    from jenkinsfile.syntax.model import Call, Input, Stage
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jenkinsfile import credentials
 from jenkinsfile.catalogue import (
     CONDITIONS,
     CONDITIONS_OF_CONDITIONS,
@@ -16,10 +15,11 @@ from jenkinsfile.catalogue import (
     STEPS,
     SYMBOLS,
 )
-from jenkinsfile.credentials import BINDINGS, PAIRS
-from jenkinsfile.expressions import Use, read, uses
-from jenkinsfile.methods import KNOWN
-from jenkinsfile.model import (
+from jenkinsfile.expressions.evaluator import Use, read, uses
+from jenkinsfile.expressions.methods import KNOWN
+from jenkinsfile.steps import credentials
+from jenkinsfile.steps.credentials import BINDINGS, PAIRS
+from jenkinsfile.syntax.model import (
     Agent,
     Call,
     Expression,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from jenkinsfile.results import StepError
+from jenkinsfile.builds.results import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jenkinsfile.given import Given
-    from jenkinsfile.masking import Secrets
+    from jenkinsfile.builds.masking import Secrets
+    from jenkinsfile.steps.arguments import Given
 
 BINDINGS = {
     "string": ("credentialsId", "variable"),

@@ -7,29 +7,31 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jenkinsfile import credentials, parameters, signals
-from jenkinsfile.builds import Builds
-from jenkinsfile.console import Console
-from jenkinsfile.context import Build, Context, StageState
+from jenkinsfile import parameters
+from jenkinsfile.builds.console import Console
+from jenkinsfile.builds.context import Build, Context, StageState
+from jenkinsfile.builds.interruption import Interruption
+from jenkinsfile.builds.masking import MASK, Secrets
+from jenkinsfile.builds.processes import BUILD_COOKIE, end_marked
+from jenkinsfile.builds.records import Builds
+from jenkinsfile.builds.results import Result
 from jenkinsfile.errors import UsageError
-from jenkinsfile.flow import FAILURES, repeat, result_of, told
-from jenkinsfile.interruption import Interruption
-from jenkinsfile.masking import MASK, Secrets
-from jenkinsfile.post import run_post
-from jenkinsfile.processes import BUILD_COOKIE, end_marked
-from jenkinsfile.results import Result
-from jenkinsfile.stages import Rules, options, run_stages
-from jenkinsfile.steps import Symbol
-from jenkinsfile.variables import commit, of_build, with_declared
+from jenkinsfile.execution import signals
+from jenkinsfile.execution.environment import commit, of_build, with_declared
+from jenkinsfile.execution.evaluation import Symbol
+from jenkinsfile.execution.post import run_post
+from jenkinsfile.execution.stages import Rules, options, run_stages
+from jenkinsfile.steps import credentials
+from jenkinsfile.steps.control_flow import FAILURES, repeat, result_of, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from jenkinsfile.given import Given
-    from jenkinsfile.model import Pipeline, Stage
     from jenkinsfile.parameters import Parameter
-    from jenkinsfile.refusals import Findings
+    from jenkinsfile.steps.arguments import Given
+    from jenkinsfile.syntax.model import Pipeline, Stage
+    from jenkinsfile.validation import Findings
 
 
 @dataclass(frozen=True)

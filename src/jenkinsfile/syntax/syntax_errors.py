@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lark.exceptions import UnexpectedInput, UnexpectedToken
 from lark.lexer import PatternStr
 
-from jenkinsfile.model import Position
+from jenkinsfile.syntax.model import Position
 
 if TYPE_CHECKING:
     from lark import Lark

@@ -7,15 +7,15 @@ import shutil
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from jenkinsfile import patterns
-from jenkinsfile.given import Given
-from jenkinsfile.results import Result, StepError
+from jenkinsfile.builds.results import Result, StepError
+from jenkinsfile.steps import file_patterns as patterns
+from jenkinsfile.steps.arguments import Given
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jenkinsfile.context import Body, Context
-    from jenkinsfile.values import Value
+    from jenkinsfile.builds.context import Body, Context
+    from jenkinsfile.expressions.values import Value
 
 
 def junit(context: Context, given: Given, _body: Body) -> dict[str, Value]:

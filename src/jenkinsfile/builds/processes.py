@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from jenkinsfile.interruption import POLL, Interruption
-from jenkinsfile.results import StepError
+from jenkinsfile.builds.interruption import POLL, Interruption
+from jenkinsfile.builds.results import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -5,18 +5,18 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from jenkinsfile import credentials
-from jenkinsfile.processes import BUILD_COOKIE
-from jenkinsfile.results import StepError
-from jenkinsfile.steps import Symbol, evaluate
-from jenkinsfile.values import text
+from jenkinsfile.builds.processes import BUILD_COOKIE
+from jenkinsfile.builds.results import StepError
+from jenkinsfile.execution.evaluation import Symbol, evaluate
+from jenkinsfile.expressions.values import text
+from jenkinsfile.steps import credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from jenkinsfile.context import Build, Context
-    from jenkinsfile.model import Variable
+    from jenkinsfile.builds.context import Build, Context
+    from jenkinsfile.syntax.model import Variable
 
 JOB = "ct"
 

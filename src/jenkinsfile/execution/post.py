@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jenkinsfile.builds.interruption import Interruption
+from jenkinsfile.builds.results import Result
 from jenkinsfile.catalogue import POST
-from jenkinsfile.flow import FAILURES, result_of
-from jenkinsfile.interruption import Interruption
-from jenkinsfile.results import Result
-from jenkinsfile.steps import execute
+from jenkinsfile.execution.evaluation import execute
+from jenkinsfile.steps.control_flow import FAILURES, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jenkinsfile.context import Context
-    from jenkinsfile.model import PostCondition
+    from jenkinsfile.builds.context import Context
+    from jenkinsfile.syntax.model import PostCondition
 
 FIXED_FROM = frozenset({Result.FAILURE, Result.UNSTABLE})
 REGRESSED_TO = frozenset({Result.FAILURE, Result.UNSTABLE, Result.ABORTED})

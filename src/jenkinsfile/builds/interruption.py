@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from jenkinsfile.results import InterruptedRunError
+from jenkinsfile.builds.results import InterruptedRunError
 
 POLL = 0.05  # seconds between two looks
 

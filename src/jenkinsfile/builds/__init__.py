@@ -1,0 +1,1 @@
+"""What belongs to one build: its record, its context, its console, its secrets and its processes."""

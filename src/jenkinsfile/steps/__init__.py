@@ -1,0 +1,1 @@
+"""The steps that a local run supports, by subject."""

@@ -1,0 +1,1 @@
+"""The Jenkinsfile as a file: its grammar, its parser, and the model that the parser makes."""
