@@ -66,8 +66,9 @@ def add_jenkins(arguments: argparse.ArgumentParser) -> None:
 def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.ArgumentParser) -> NoReturn:
     """Parse the command line, run `body` and leave with its exit code (None is 0).
 
-    Results belong on standard output, so the log goes to standard error. A UserError ends as one line and its own
-    exit code; any other exception does too, with 1, but names its type, for it is an error in this program.
+    Results belong on standard output, so the log goes to standard error. A UserError ends as one line, or one for each
+    of its mistakes, and its own exit code; any other exception ends as one line that names its type, and with 1, for it
+    is an error in this program.
     """
     given = arguments.parse_args()
     logging.basicConfig(level=logging.DEBUG if given.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -91,9 +92,9 @@ def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.
     except Exception as error:
         if given.debug:
             raise
-        message = (
-            str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error} (--debug shows where)"
-        )
-        print(f"{arguments.prog}: error: {' '.join(message.split())}", file=sys.stderr)
-        code = error.exit_code if isinstance(error, UserError) else FAILURE
+        if isinstance(error, UserError):
+            message, code = str(error), error.exit_code
+        else:
+            message, code = " ".join(f"{type(error).__name__}: {error} (--debug shows where)".split()), FAILURE
+        print(f"{arguments.prog}: error: {message}", file=sys.stderr)
     sys.exit(code)

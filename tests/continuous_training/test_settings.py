@@ -10,29 +10,35 @@ from continuous_training.settings import load_settings, parse_as_of, source_hash
 from continuous_training.stages import set_up
 from toy import change
 
+LINES = ("targt", "soon", "shade: {", "min_train")
+
 
 @pytest.mark.usefixtures("workspace")
 class TestTrainingYaml:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("checks:", "chekcs:", "chekcs: Extra inputs are not permitted"),
+            ("checks:", "chekcs:", "training.yaml:19: chekcs: unknown key; did you mean checks?"),
             ("  query:", "  query: [", "is not YAML"),
-            ("resamples: 200", "resamples: few", "compare.resamples"),
-            ("resamples: 200", "guardrails: {roc_auc: 0.1}", "it cannot be a guardrail too"),
-            ("resamples: 200", "slices: {weather: 0.1}", "weather», which is not among the columns"),
+            ("resamples: 200", "resamples: few", "compare.resamples: must be a whole number, not 'few'"),
+            ("resamples: 200", "guardrails: {roc_auc: 0.1}", "cannot be a guardrail too"),
+            ("resamples: 200", "slices: {weather: 0.1}", "compare.slices: 'weather' is not among the columns"),
             ("resamples: 200", "resamples: 150", "needs at least 200 resamples"),
             ("resamples: 200", "min_improvement: 0.1\n  non_inferior: 0.1", "exclude each other"),
             (
                 "serving: {",
                 "monitor: {columns: {z: {test: wasserstein}}}\nserving: {",
-                "z», which is not among the columns",
+                "monitor.columns: 'z' is not among the columns",
             ),
-            ("serving: {", "monitor: {categories: {test: wasserstein}}\nserving: {", "«shade» as a number, which is a"),
-            ("time: seen", "time: when", "the time column «when» is not among the columns"),
-            ("time: seen", "time: id", "not of type timestamp"),
-            ("late: {type: boolean, feature: false}", "late: {type: boolean}", "must say feature: false"),
-            ("train_days: 60", "train_days: 0", "data.train_days"),
+            (
+                "serving: {",
+                "monitor: {categories: {test: wasserstein}}\nserving: {",
+                "monitor.categories: 'shade' is a category",
+            ),
+            ("time: seen", "time: when", "data.time: the time column 'when' is not among the columns"),
+            ("time: seen", "time: id", "must be of type timestamp"),
+            ("late: {type: boolean, feature: false}", "late: {type: boolean}", "must have feature: false"),
+            ("train_days: 60", "train_days: 0", "data.train_days: must be greater than 0, not 0"),
         ],
     )
     def test_a_mistake_is_named_in_one_line(self, old: str, new: str, message: str) -> None:
@@ -40,6 +46,42 @@ class TestTrainingYaml:
         with pytest.raises(UserError) as problem:
             load_settings("toy")
         assert message in str(problem.value)
+
+    def test_all_mistakes_are_listed_by_line(self) -> None:
+        path = Path("src/toy/training.yaml")
+        text = path.read_text()
+        for old, new in (
+            ("  target: late", "  targt: late"),
+            ("train_days: 60", "train_days: soon"),
+            ("shade: {type: category,", "shade: {type: text, feature: maybe,"),
+            ("  task: classification", "  task: classification\n  min_train_rows: 5"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+        with pytest.raises(UserError) as problem:
+            load_settings("toy")
+        types = "'category', 'number', 'integer', 'boolean' or 'timestamp'"
+        first, *details = str(problem.value).splitlines()
+        lines = {new: number for number, line in enumerate(text.splitlines(), 1) for new in LINES if new in line}
+        assert first == f"{path} has 5 mistakes:"
+        assert [line.strip() for line in details] == [
+            f"{path}:{lines['targt']}: data.targt: unknown key; did you mean target?",
+            f"{path}:{lines['soon']}: data.train_days: must be a whole number, not 'soon'",
+            f"{path}:{lines['shade: {']}: data.columns.shade.feature: must be true or false, not 'maybe'",
+            f"{path}:{lines['shade: {']}: data.columns.shade.type: must be {types}, not 'text'",
+            f"{path}:{lines['min_train']}: model.min_train_rows: unknown key; did you mean checks.min_train_rows?",
+        ]
+
+    @pytest.mark.parametrize("text", ["", "- a\n- b\n", "model\n"])
+    def test_a_file_without_keys_is_refused(self, text: str) -> None:
+        Path("src/toy/training.yaml").write_text(text)
+        with pytest.raises(UserError, match="must be a section with keys and values"):
+            load_settings("toy")
+
+    def test_the_older_name_of_a_key_is_read(self) -> None:
+        change("serving: {", "monitor: {shown: 7}\nserving: {")
+        assert load_settings("toy").monitor.history_length == 7
 
     def test_an_unknown_model_is_told_which_there_are(self) -> None:
         with pytest.raises(UserError, match="the models here are: toy"):

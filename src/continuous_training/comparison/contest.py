@@ -128,7 +128,7 @@ class Contest:
         divided = [
             (part, allowed)
             for column, allowed in self.limits.slices.items()
-            for part in slices.divide(self.fresh[column], self.classes, self.together, self.limits.cases)
+            for part in slices.divide(self.fresh[column], self.classes, self.together, self.limits.min_cases)
         ]
         for part, allowed in divided:
             found = bootstrap.differences(

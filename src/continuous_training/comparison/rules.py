@@ -52,11 +52,15 @@ def enough(classes: pd.Series | None, groups: NDArray[Any] | None, rows: int, li
     """
     found, of_rows = slices.cases(classes, groups, rows), slices.cases(classes, None, rows)
     what = f"{limits.resample_by}s" if found < of_rows else "rows" if classes is None else "rows of the rarest class"
-    message = f"{found:,} {what} to judge by; {100 * limits.confidence:g}% confidence needs {limits.cases}"
+    message = f"{found:,} {what} to judge by; {100 * limits.confidence:g}% confidence needs {limits.min_cases}"
     if not found:
         message = "the fresh rows are all of one class: nothing can be judged by them"
     return Rule(
-        name="cases to judge by", passed=found >= limits.cases, observed=found, limit=limits.cases, message=message
+        name="cases to judge by",
+        passed=found >= limits.min_cases,
+        observed=found,
+        limit=limits.min_cases,
+        message=message,
     )
 
 

@@ -100,8 +100,10 @@ def _profiles(reference: Reference, window: pd.DataFrame, settings: Settings) ->
         known = reference.predictions if predicted else reference.sample.get(name)
         if profile is None or known is None or name not in window or not known.count() or not window[name].count():
             continue
-        if not predicted and (test := settings.monitor.of(name, settings.data.columns[name].type).test) != profile.test:
-            profile = profile.model_copy(update={"test": test, "distances": []})
+        if not predicted:
+            test = settings.monitor.measure_of(name, settings.data.columns[name].type).test
+            if test != profile.test:
+                profile = profile.model_copy(update={"test": test, "distances": []})
         found[name] = profile
     return found
 
@@ -121,7 +123,7 @@ def _limits(
 
 
 def _threshold(name: str, settings: Settings) -> float:
-    return settings.monitor.of(name, settings.data.columns[name].type).threshold
+    return settings.monitor.measure_of(name, settings.data.columns[name].type).threshold
 
 
 def _texts(values: pd.Series[Any]) -> pd.Series[Any]:

@@ -23,7 +23,7 @@ from continuous_training.monitoring.performance import Measured
 from continuous_training.monitoring.state import State
 from continuous_training.registry import connection, model_versions
 from continuous_training.reports.words import moment
-from continuous_training.settings import lies_ahead, load_settings, parse_as_of
+from continuous_training.settings import future_warning, load_settings, parse_as_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,7 +91,7 @@ class Examiner:
 
         A fault is a finding like any other, so that a page and a document say it too; whoever calls makes it an error.
         """
-        if message := lies_ahead(self.as_of, self.now):
+        if message := future_warning(self.as_of, self.now):
             self._find("odd", message)
         version = model_versions.by_alias(self.client, self.model, model_versions.CHAMPION)
         found = self._look(version)

@@ -68,7 +68,7 @@ def measured(
     """
     classes = truth if isinstance(recorded, evaluation.RecordedClassifier) else None
     together = slices.together(times, limits.resample_by)
-    if slices.cases(classes, together, len(truth)) < limits.cases:
+    if slices.cases(classes, together, len(truth)) < limits.min_cases:
         return None
     known = truth.to_numpy()
     score = counted(limits.metric, recorded, known)

@@ -92,7 +92,7 @@ def plain(value: str, column: Column) -> str:
 
 def _profile(rows: duckdb.DuckDBPyRelation, name: str, settings: Settings) -> Profile:
     column = settings.data.columns[name]
-    test = settings.monitor.of(name, column.type).test
+    test = settings.monitor.measure_of(name, column.type).test
     values = rows.project(f"{plain(quoted(name), column)} AS value, {_period(rows, settings)} AS period")
     total, known = _one(values, "count(*), count(value)")
     found: dict[str, Any] = {"test": test, "null_share": 1 - known / total}

@@ -20,7 +20,7 @@ from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import BUILD, Candidate, Check, ModelCheck, Run, Snapshot, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import connection
-from continuous_training.settings import BEHAVIOUR
+from continuous_training.settings import TESTS
 from continuous_training.stages import test
 from continuous_training.versions import loading
 
@@ -43,7 +43,7 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate
     Raises:
         UserError: the candidate is not to be trusted, or the tests cannot be run.
     """
-    tests = BEHAVIOUR / run.model / "test_behaviour.py"
+    tests = TESTS / run.model / "test_behaviour.py"
     if not tests.exists():
         log.warning("No behaviour of the candidate is tested: write %s", tests)
         return ModelCheck(checks=[], **timer.stop())

@@ -71,7 +71,7 @@ def begin() -> Run:
 
 def _refuse_nowhere(settings: Settings) -> None:
     """Refuse EC2 where it is not set up, before anything is spent on the way to Train."""
-    _ = settings.on_ec2
+    _ = settings.ec2
     place.Place.find()
     place.tracking_uri()
 

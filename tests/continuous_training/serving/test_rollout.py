@@ -28,7 +28,7 @@ from continuous_training.serving.exposure import Exposure
 from continuous_training.serving.http.authentication import Tokens
 from continuous_training.serving.rollout import client as questions
 from continuous_training.serving.rollout import rollout
-from continuous_training.settings import Exposed, Serving, load_settings
+from continuous_training.settings import RolloutPhase, Serving, load_settings
 from continuous_training.stages import roll_back
 from continuous_training.versions import golden_predictions
 from listening import Heard, listening
@@ -247,7 +247,7 @@ class TestRehearse:
         assert exposure.TAG not in model_versions.registered_model(run.client, "toy").tags
 
     def test_a_turn_lasts_as_long_as_all_that_is_to_be_seen_in_it(self) -> None:
-        hour = Exposed(share=0.1, seconds=3600)
+        hour = RolloutPhase(share=0.1, seconds=3600)
         short, long = Serving(watch_seconds=0), Serving(watch_seconds=7200, shadow=hour, canary=hour)
         assert rollout.longest(2, long) >= rollout.longest(2, short) + 7200 + 3600 + 3600
         assert rollout.longest(3, long) > rollout.longest(2, long)
@@ -275,7 +275,7 @@ class TestKilled:
         monkeypatch.setattr(rollout, "FOLLOW_SECONDS", 5)
         monkeypatch.setattr(rollout, "SLACK_SECONDS", 0)
         monkeypatch.setattr(exposure, "end", lambda *_: None)  # as in a process that is not there any more
-        exposed, given = Exposed(share=1, seconds=0.1), load_settings("toy").serving
+        exposed, given = RolloutPhase(share=1, seconds=0.1), load_settings("toy").serving
         rollout.rehearse(run.client, "toy", number_of(run), "canary", exposed, [server.url], given)
         assert exposure.TAG in model_versions.registered_model(run.client, "toy").tags
         wait_until(lambda: server.get("/version").json()["beside"] is None, "the canary is gone")

@@ -57,7 +57,7 @@ def bake(aws: Aws, run: Run, settings: Settings, snapshot: Snapshot, source: str
     Raises:
         UserError: something failed; then there is no new image, and the instance is ended.
     """
-    place, limits = Place.find(), settings.on_ec2
+    place, limits = Place.find(), settings.ec2
     launch.closed(aws, place)
     image = images.described(aws, source, "as --from says") if source else images.stock(aws)
     costs = {kind: prices.an_hour(aws, kind, limits) for kind in limits.instance_types}

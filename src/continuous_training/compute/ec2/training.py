@@ -39,7 +39,7 @@ def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
     Raises:
         UserError: one of them failed; its sentence says how, and no instance is alive then either.
     """
-    settings = load_settings(run.model).on_ec2
+    settings = load_settings(run.model).ec2
     aws, place, to = Aws(), Place.find(), tracking_uri()
     launch.closed(aws, place)
     costs = {kind: prices.an_hour(aws, kind, settings) for kind in settings.instance_types}

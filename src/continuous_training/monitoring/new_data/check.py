@@ -18,7 +18,7 @@ from continuous_training.monitoring.new_data.news import News, news
 from continuous_training.registry import model_versions
 from continuous_training.registry.connection import clip
 from continuous_training.reports.words import day, moment
-from continuous_training.settings import lies_ahead, load_settings, parse_as_of, time_windows
+from continuous_training.settings import future_warning, load_settings, parse_as_of, time_windows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,7 +87,7 @@ def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", becau
     by = kept.counted_by(settings.data)
     found = news(then, now, by, window)
     notes = [
-        lies_ahead(stands, datetime.now(UTC)),
+        future_warning(stands, datetime.now(UTC)),
         f"{now.timeless:,} rows have no time and do not count" if now.timeless else None,
         None if by == then.by else "the query or its columns have changed since: late and corrected rows are not told",
         f"{found.gone:,} rows that the champion has learnt from are gone" if found.gone else None,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.documents import Deployment
-    from continuous_training.settings import Exposed, Serving
+    from continuous_training.settings import RolloutPhase, Serving
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def rehearse(
     model: str,
     number: str,
     role: Role,
-    exposed: Exposed,
+    exposed: RolloutPhase,
     servers: list[str],
     serving: Serving,
 ) -> Deployment.Observed:

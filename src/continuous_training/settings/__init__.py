@@ -1,0 +1,46 @@
+"""training.yaml: its sections, how it is read, and what follows from it.
+
+Each section is a class in a module of its own subject; `training_yaml` reads the file, `mistakes` describes what is
+wrong in it, and `reference` makes the documentation of its keys.
+"""
+
+from pathlib import Path
+
+from continuous_training.settings.comparison import Compare
+from continuous_training.settings.data import Checks, Column, Data
+from continuous_training.settings.hashes import TESTS, lock_hash, source_hash, terms_hash
+from continuous_training.settings.moments import future_warning, parse_as_of, time_windows
+from continuous_training.settings.production import Measure, Monitor, RolloutPhase, Serving, Triggers
+from continuous_training.settings.training import Compute, Model
+from continuous_training.settings.training_yaml import SOURCES, Settings, list_models, load_settings, parse_settings
+
+BRANCH = "main"  # the one that trains; the Jenkinsfile ends a run of any other after Lint and Test
+STATE = Path(".ct")
+
+__all__ = [
+    "BRANCH",
+    "SOURCES",
+    "STATE",
+    "TESTS",
+    "Checks",
+    "Column",
+    "Compare",
+    "Compute",
+    "Data",
+    "Measure",
+    "Model",
+    "Monitor",
+    "RolloutPhase",
+    "Serving",
+    "Settings",
+    "Triggers",
+    "future_warning",
+    "list_models",
+    "load_settings",
+    "lock_hash",
+    "parse_as_of",
+    "parse_settings",
+    "source_hash",
+    "terms_hash",
+    "time_windows",
+]

@@ -1,0 +1,123 @@
+"""The rows: where they come from, what they hold, which of them are used, and what is checked."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from continuous_training.documents import Scalar
+from continuous_training.settings.section import Mistake, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Column(Section):
+    """One column: its type, whether it is a feature, and its limits."""
+
+    type: Literal["category", "number", "integer", "boolean", "timestamp"]
+    """What the values are. `category` is text. `number` may have nulls, which the model receives as NaN. `integer` and
+    `boolean` may not. `timestamp` is in UTC."""
+
+    feature: bool = True
+    """Whether the model receives the column. The target, the time and the parts of the key usually are no features."""
+
+    max_null_share: float = Field(default=0.0, ge=0, le=1)
+    """The largest share of nulls, from 0 to 1, in the training rows and in the fresh rows; a larger one ends the run at
+    Check data."""
+
+    min: float | None = Field(default=None, examples=[0])
+    """The smallest value, in the column's unit; a smaller one ends the run at Check data."""
+
+    max: float | None = Field(default=None, examples=[100])
+    """The largest value, in the column's unit; a larger one ends the run at Check data."""
+
+    values: list[Scalar] | None = Field(default=None, examples=[["EWR", "JFK", "LGA"]])
+    """All values that the column may have; any other one ends the run at Check data. Leave it out if new values are
+    normal."""
+
+
+class Data(Section):
+    """The query, its columns, and the windows of time that it is run for."""
+
+    query: str = Field(examples=["SELECT * FROM orders WHERE placed >= $since AND placed < $until"])
+    """A SELECT in DuckDB's SQL, which is translated for every other warehouse. It must use `$since` and `$until`, which
+    are bound to the window's begin and end, in UTC. It may use only what was known at each row's time, except for the
+    target: a feature that becomes known later leaks the answer."""
+
+    time: str = Field(examples=["placed"])
+    """The column that holds each row's moment, of type timestamp. Rows are cut into windows by it."""
+
+    target: str = Field(examples=["returned"])
+    """The column that the model predicts. It must have `feature: false`."""
+
+    key: list[str] = Field(min_length=1, examples=[["order_id"]])
+    """The columns that together identify a row. A key that occurs twice ends the run at Check data."""
+
+    clock: date | None = Field(default=None, examples=["2013-04-01"])
+    """The date on which a run without `AS_OF` stands, for data that have ended. Leave it out for live data: a run then
+    stands on today's date (UTC)."""
+
+    label_delay_days: int = Field(default=0, ge=0, examples=[2])
+    """After how many days a row's target is certainly known. Younger rows are not used: those whose target is known
+    early are not like the others."""
+
+    train_days: int = Field(gt=0, examples=[365])
+    """The length of the training window in days. It ends where the fresh rows begin."""
+
+    fresh_days: int = Field(gt=0, examples=[28])
+    """The length in days of the window of fresh rows, on which candidate and champion are compared. It ends
+    `label_delay_days` before the run's date."""
+
+    known_afterwards: tuple[str, ...] = Field(default=(), examples=[["returned_on", "refund"]])
+    """Names of columns that become known only after a row's time. The run ends at Check data if the query returns
+    one of them."""
+
+    columns: dict[str, Column] = Field(
+        examples=[{"order_id": {"type": "integer", "feature": False}, "price": {"type": "number", "min": 0}}]
+    )
+    """Every column of the query's result by its name, and no other one."""
+
+    def find_mistakes(self) -> Iterator[Mistake]:
+        """Yield roles of columns that do not exist or are of another type."""
+        for role, name in [("time", self.time), ("target", self.target), *(("key", name) for name in self.key)]:
+            if name not in self.columns:
+                yield role, f"the {role} column '{name}' is not among the columns"
+        time, target = self.columns.get(self.time), self.columns.get(self.target)
+        if time and time.type != "timestamp":
+            yield f"columns.{self.time}.type", f"the time column '{self.time}' must be of type timestamp"
+        if target and target.feature:
+            yield f"columns.{self.target}", f"the target '{self.target}' must have feature: false"
+        if not self.features:
+            yield "columns", "no column is a feature"
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the columns that the model receives, in the order of the file."""
+        return [name for name, column in self.columns.items() if column.feature]
+
+    def features_of(self, kind: Literal["category", "number"]) -> list[str]:
+        """Return the features that are categories, or those that are not."""
+        return [name for name in self.features if (self.columns[name].type == "category") == (kind == "category")]
+
+
+class Checks(Section):
+    """The limits of the data check that belong to no single column."""
+
+    min_train_rows: int = Field(default=1000, gt=0)
+    """How many training rows there must be at least."""
+
+    min_fresh_rows: int = Field(default=500, gt=0)
+    """How many fresh rows there must be at least."""
+
+    max_age_days: float = Field(default=7, gt=0)
+    """How old the newest row may be, in days before the end of the fresh rows."""
+
+    volume: tuple[float, float] = Field(default=(0.5, 2.0))
+    """The smallest and the largest number of rows per day, as multiples of the champion's number."""
+
+    max_single_feature_auc: float = Field(default=0.9, gt=0.5, le=1)
+    """How well a single feature may rank the target, as an area under the ROC curve from 0.5 to 1. A feature above it
+    probably contains the answer."""

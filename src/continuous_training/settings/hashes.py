@@ -1,0 +1,38 @@
+"""Hashes of the code and the rules that a model depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from continuous_training.settings.training_yaml import SOURCES
+
+if TYPE_CHECKING:
+    from continuous_training.settings.comparison import Compare
+
+TESTS = Path("tests")
+
+
+def source_hash(model: str) -> str:
+    """Hash the model package's code: every Python file below src/<model>, by name and content."""
+    return _code_hash(SOURCES, model)
+
+
+def terms_hash(model: str, limits: Compare, champion: str | None) -> str:
+    """Hash what a candidate is compared by: the limits, the behaviour tests, and the champion's version."""
+    terms = (limits.model_dump_json(), _code_hash(TESTS, model), champion)
+    return hashlib.sha256(repr(terms).encode()).hexdigest()
+
+
+def lock_hash() -> str:
+    """Hash the dependency lock."""
+    return hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+
+
+def _code_hash(folder: Path, model: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted((folder / model).rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

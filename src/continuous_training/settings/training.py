@@ -1,0 +1,66 @@
+"""What is trained, and on which machines."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue
+
+from continuous_training.settings.section import Section
+
+
+class Model(Section):
+    """The task, and the parameters of the estimator that `build` in the package's model.py returns."""
+
+    task: Literal["classification", "regression"]
+    """`classification` for two or more classes, whose probabilities the model predicts; `regression` for a number."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict, examples=[{"learning_rate": 0.05, "random_state": 0}])
+    """Keyword arguments of `build`, by name."""
+
+    grid: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(
+        default_factory=dict, examples=[{"learning_rate": [0.03, 0.1], "max_leaf_nodes": [15, 31]}]
+    )
+    """Lists of values that are tried instead of those in `parameters`, one trial for each combination. The newest
+    `fresh_days` of the training rows decide which trial becomes the candidate."""
+
+    trusted_types: tuple[str, ...] = Field(default=(), examples=[["numpy.dtype"]])
+    """Types that a stored model may contain in addition to those that skops trusts by default. An error at Train names
+    those that are missing here."""
+
+    @property
+    def trials(self) -> list[dict[str, JsonValue]]:
+        """Every combination of the grid's values, to override `parameters`; without a grid, one that overrides none."""
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+
+
+class Compute(Section):
+    """The machines that a run with `COMPUTE=ec2` may start. It needs this section."""
+
+    instance_types: tuple[str, ...] = Field(min_length=1, examples=[["c7i.xlarge", "m6i.xlarge"]])
+    """EC2 instance types in the order of preference."""
+
+    spot: bool = True
+    """Whether to use spot capacity. On demand instances are used where there is none."""
+
+    max_hours: float = Field(gt=0, le=168, examples=[1])
+    """After how many hours each trial ends at the latest; its instance then ends itself."""
+
+    max_cost_usd: float = Field(gt=0, examples=[0.5])
+    """What all trials of a run may cost together, in US dollars. A trial that has used its share ends."""
+
+    disk_gb: int = Field(default=30, ge=8, le=16384)
+    """The size of each instance's disk in GB."""
+
+    at_once: int = Field(default=4, ge=1)
+    """How many instances may run at the same time."""
+
+    prices: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict, examples=[{"c7i.xlarge": 0.2}])
+    """Prices on demand in US dollars an hour, by instance type, for accounts that may not use AWS' Pricing API."""
+
+    boot_minutes: float = Field(default=10, gt=0)
+    """How many minutes after its launch an instance must have sent its first heartbeat."""
+
+    heartbeat_seconds: float = Field(default=15, gt=0)
+    """How often an instance sends a heartbeat, in seconds."""

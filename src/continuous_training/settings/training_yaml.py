@@ -1,0 +1,134 @@
+"""The file src/<model>/training.yaml: the whole of it, where it is, and how it is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from continuous_training.errors import UserError
+from continuous_training.settings.comparison import Compare
+from continuous_training.settings.data import Checks, Data
+from continuous_training.settings.mistakes import describe
+from continuous_training.settings.production import Monitor, Serving, Triggers
+from continuous_training.settings.section import Mistake, Section
+from continuous_training.settings.training import Compute, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCES = Path("src")
+
+
+class Settings(Section):
+    """The whole of training.yaml: what a data scientist decides about one model."""
+
+    warehouse: str = Field(examples=["duckdb://.ct/warehouse.duckdb", "postgres://reader@db.example.com/sales"])
+    """The warehouse's address: `duckdb://`, `postgres://`, `redshift://`, `snowflake://` or `bigquery://`. The
+    environment variable `CT_WAREHOUSE_URL` overrides it, and is the place for one with a password."""
+
+    sample: str | None = Field(default=None, examples=["flight_delays.sample:load"])
+    """A function, as `package.module:function`, that fills the warehouse above with sample data if its file is missing.
+    It receives an Ibis connection. A model on real data needs none."""
+
+    data: Data
+
+    checks: Checks = Checks()
+
+    triggers: Triggers = Triggers()
+
+    model: Model
+
+    compute: Compute | None = None
+
+    compare: Compare
+
+    serving: Serving = Serving()
+
+    monitor: Monitor = Monitor()
+
+    def find_mistakes(self) -> Iterator[Mistake]:
+        """Yield columns that other sections name and the data do not have, or have as another type."""
+        columns = self.data.columns
+        for path, names in (
+            ("compare.slices", self.compare.slices),
+            ("serving.redacted", self.serving.redacted),
+            ("monitor.columns", self.monitor.columns),
+        ):
+            for name in sorted(set(names) - set(columns)):
+                yield path, f"'{name}' is not among the columns"
+        for name in self.data.features_of("category"):
+            if self.monitor.measure_of(name, "category").test == "wasserstein":
+                path = f"monitor.columns.{name}" if name in self.monitor.columns else "monitor.categories"
+                yield path, f"'{name}' is a category and cannot be measured as a number: use jensenshannon"
+
+    @field_validator("sample")
+    @classmethod
+    def _names_a_function(cls, sample: str | None) -> str | None:
+        if sample is not None and sample.count(":") != 1:
+            raise ValueError("write it as package.module:function")
+        return sample
+
+    @property
+    def ec2(self) -> Compute:
+        """The section `compute`, which COMPUTE=ec2 requires.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.compute is None:
+            raise UserError("COMPUTE=ec2 needs a section compute in training.yaml")
+        return self.compute
+
+    @property
+    def warehouse_url(self) -> str:
+        """The warehouse's address: CT_WAREHOUSE_URL, or the default of training.yaml."""
+        return os.environ.get("CT_WAREHOUSE_URL") or self.warehouse
+
+
+def load_settings(model: str) -> Settings:
+    """Read src/<model>/training.yaml.
+
+    Raises:
+        UserError: there is no such package or file, or the file has mistakes, of which all are listed.
+    """
+    path = SOURCES / model / "training.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"MODEL={model}: there is no {path}; the models here are: {', '.join(list_models()) or 'none'}"
+        ) from None
+    return parse_settings(text, path)
+
+
+def parse_settings(text: str, path: Path) -> Settings:
+    """Read the text of a training.yaml.
+
+    Args:
+        text: the file's content.
+        path: the file, for error messages.
+
+    Raises:
+        UserError: the text is not YAML, or has mistakes, of which all are listed.
+    """
+    try:
+        return Settings.model_validate(yaml.safe_load(text))
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: is not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        mistakes = [f"{path}:{line}: {message}" for line, message in describe(error, text, Settings)]
+        if len(mistakes) == 1:
+            raise UserError(mistakes[0]) from error
+        raise UserError(f"{path} has {len(mistakes)} mistakes:", *mistakes) from error
+
+
+def list_models() -> list[str]:
+    """Return the names of the packages below src/ that have a training.yaml."""
+    return sorted(path.parent.name for path in SOURCES.glob("*/training.yaml"))
