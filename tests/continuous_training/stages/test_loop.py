@@ -59,19 +59,16 @@ class Clone:
 
     @property
     def environment(self) -> dict[str, str]:
-        return (
-            os.environ
-            | {
-                "PYTHONPATH": str(self.folder / "src"),
-                "SERVING_URLS": self.url,
-                "PYTEST_ADDOPTS": "tests/continuous_training/test_documents.py",  # the others run in this session
-                "PYTEST_XDIST_AUTO_NUM_WORKERS": "0",
-                "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
-                "RUFF_CACHE_DIR": str(ROOT / ".ruff_cache"),
-                "OMP_NUM_THREADS": "1",  # threads that wait for each other burn the cores that other tests need
-                **self._elsewhere,
-            }
-        )
+        return os.environ | {
+            "PYTHONPATH": str(self.folder / "src"),
+            "SERVING_URLS": self.url,
+            "PYTEST_ADDOPTS": "tests/continuous_training/test_documents.py",  # the others run in this session
+            "PYTEST_XDIST_AUTO_NUM_WORKERS": "0",
+            "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
+            "RUFF_CACHE_DIR": str(ROOT / ".ruff_cache"),
+            "OMP_NUM_THREADS": "1",  # threads that wait for each other burn the cores that other tests need
+            **self._elsewhere,
+        }
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = ["scripts/ct", "run", *arguments]
