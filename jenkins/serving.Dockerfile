@@ -3,8 +3,8 @@
 #   docker build -f jenkins/serving.Dockerfile -t serving .
 #   docker run -p 8000:8000 -e MLFLOW_TRACKING_URI -e SERVING_TOKENS -v serving:/app/.ct serving --workers 2
 #
-# What follows the image's name are arguments of `ct serve`. Addresses and secrets come with `docker run`; none is in a
-# layer. The volume keeps the models that it has served, so that it starts without its registry too.
+# What follows the image's name are arguments of `ct serve`; where src/ has several models, add -e MODEL=NAME. Addresses
+# and secrets come with `docker run`; none is in a layer. The volume keeps the models that it has served, so that it starts without its registry too.
 
 FROM python:3.11-slim-bookworm AS packages
 COPY jenkins/serving.lock /serving.lock
@@ -35,4 +35,5 @@ asked = HTTPConnection('127.0.0.1', 8000, timeout=4); \
 asked.request('GET', '/health'); \
 raise SystemExit(asked.getresponse().status != 200)"]
 ENTRYPOINT ["python", "scripts/serve.py", "--host", "0.0.0.0"]
-CMD ["--model", "flight_delays"]
+# No model by default: the only one under src/, or the one that MODEL names.
+CMD []

@@ -32,7 +32,7 @@ if __name__ == "__main__":
         f"{__doc__}\n\n{OTHER}",
         "ct data-check",
         "ct data-check --jenkins none --json",
-        "ct data-check --jenkins https://jenkins.example.com --connection flights --rows 20000",
+        "ct data-check --jenkins https://jenkins.example.com --connection orders --rows 20000",
     )
     command.add_model(parser)
     command.add_jenkins(parser)

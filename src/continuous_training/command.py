@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from continuous_training.errors import UserError
+from continuous_training.errors import UsageError, UserError
+from continuous_training.model_packages import default_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +49,17 @@ def add_model(arguments: argparse.ArgumentParser) -> None:
     """Add --model, which is the package under src/, and what its versions are registered as."""
     arguments.add_argument(
         "--model",
-        default=os.environ.get("MODEL") or "flight_delays",
-        help="the model, a package under src/ (default: MODEL, else flight_delays)",
+        type=_model,
+        default="",
+        help="the model, a package under src/ (default: MODEL, else the only model there is)",
     )
+
+
+def _model(name: str) -> str:
+    try:
+        return name or default_model()
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_jenkins(arguments: argparse.ArgumentParser) -> None:

@@ -4,7 +4,8 @@ What a run does stays in the Jenkinsfile; here is only when. Both DAGs are pause
 
 - `continuous_training`, every day: `ct ingest`, then `ct data-check` until it would ping, then the run. It is here only
   where `CT_CHECKOUT` names a clone of the project; `CT_SOURCE` is what to ingest, and without it others bring the data.
-- `continuous_training_on_data`: the run, whenever the asset `warehouse/flights` is updated, by any DAG's task or by a
+  `MODEL` names the model, where the checkout has several.
+- `continuous_training_on_data`: the run, whenever the asset `warehouse/data` is updated, by any DAG's task or by a
   POST to `/api/v2/assets/events`. Its `extra` may have a `reason` and an `as_of`.
 
 A yellow run, whose candidate was rejected, is a result; red, aborted and cancelled ones fail the task. Whoever stops a
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 CHECKOUT, SOURCE = os.environ.get("CT_CHECKOUT"), os.environ.get("CT_SOURCE")
 CONNECTION, JOB = "jenkins_default", "model/main"
-MODEL = "flight_delays"
-DATA, VERDICT = Asset("warehouse/flights"), Asset(f"verdict/{MODEL}")
+MODEL = os.environ.get("MODEL", "")  # none: the only one of the checkout
+DATA, VERDICT = Asset("warehouse/data"), Asset(f"verdict/{MODEL}" if MODEL else "verdict")
 
 RESULTS = {"SUCCESS", "UNSTABLE"}  # yellow is what the Jenkinsfile makes of a rejected candidate
 PATIENCE = 30  # seconds for an answer of Jenkins; its client would wait for ever
@@ -88,7 +89,7 @@ def wait(params: dict[str, Any]) -> PokeReturnValue:
     another the next day.
     """
     said = subprocess.run(
-        ["scripts/ct", "data-check", "--model", MODEL, "--jenkins", "none", "--json"],
+        ["scripts/ct", "data-check", "--jenkins", "none", "--json"],
         cwd=CHECKOUT,
         env=os.environ | {"AS_OF": params["as_of"]},
         stdout=subprocess.PIPE,

@@ -12,14 +12,13 @@ from continuous_training.settings.hashes import TESTS, lock_hash, source_hash, t
 from continuous_training.settings.moments import future_warning, parse_as_of, time_windows
 from continuous_training.settings.production import Measure, Monitor, RolloutPhase, Serving, Triggers
 from continuous_training.settings.training import Compute, Model
-from continuous_training.settings.training_yaml import SOURCES, Settings, list_models, load_settings, parse_settings
+from continuous_training.settings.training_yaml import Settings, load_settings, parse_settings
 
 BRANCH = "main"  # the one that trains; the Jenkinsfile ends a run of any other after Lint and Test
 STATE = Path(".ct")
 
 __all__ = [
     "BRANCH",
-    "SOURCES",
     "STATE",
     "TESTS",
     "Checks",
@@ -35,7 +34,6 @@ __all__ = [
     "Settings",
     "Triggers",
     "future_warning",
-    "list_models",
     "load_settings",
     "lock_hash",
     "parse_as_of",

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training.settings.training_yaml import SOURCES
+from continuous_training.model_packages import SOURCES
 
 if TYPE_CHECKING:
     from continuous_training.settings.comparison import Compare

@@ -1,15 +1,15 @@
-"""The file src/<model>/training.yaml: the whole of it, where it is, and how it is read."""
+"""The file src/<model>/training.yaml: the whole of it, and how it is read."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from continuous_training.errors import UserError
+from continuous_training.model_packages import SETTINGS_FILE, SOURCES, list_models
 from continuous_training.settings.comparison import Compare
 from continuous_training.settings.data import Checks, Data
 from continuous_training.settings.mistakes import describe
@@ -19,8 +19,7 @@ from continuous_training.settings.training import Compute, Model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-SOURCES = Path("src")
+    from pathlib import Path
 
 
 class Settings(Section):
@@ -30,7 +29,7 @@ class Settings(Section):
     """The warehouse's address: `duckdb://`, `postgres://`, `redshift://`, `snowflake://` or `bigquery://`. The
     environment variable `CT_WAREHOUSE_URL` overrides it, and is the place for one with a password."""
 
-    sample: str | None = Field(default=None, examples=["flight_delays.sample:load"])
+    sample: str | None = Field(default=None, examples=["orders.sample:load"])
     """A function, as `package.module:function`, that fills the warehouse above with sample data if its file is missing.
     It receives an Ibis connection. A model on real data needs none."""
 
@@ -95,7 +94,7 @@ def load_settings(model: str) -> Settings:
     Raises:
         UserError: there is no such package or file, or the file has mistakes, of which all are listed.
     """
-    path = SOURCES / model / "training.yaml"
+    path = SOURCES / model / SETTINGS_FILE
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -127,8 +126,3 @@ def parse_settings(text: str, path: Path) -> Settings:
         if len(mistakes) == 1:
             raise UserError(mistakes[0]) from error
         raise UserError(f"{path} has {len(mistakes)} mistakes:", *mistakes) from error
-
-
-def list_models() -> list[str]:
-    """Return the names of the packages below src/ that have a training.yaml."""
-    return sorted(path.parent.name for path in SOURCES.glob("*/training.yaml"))

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from continuous_training.compute.ec2 import place
 from continuous_training.documents import BUILD, Run, Stopwatch, first
 from continuous_training.errors import UserError
+from continuous_training.model_packages import default_model
 from continuous_training.settings import BRANCH, Settings, load_settings, lock_hash, parse_as_of
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def begin() -> Run:
     given = {
         name.lower(): os.environ.get(name) or default
         for name, default in {
-            "MODEL": "flight_delays",
+            "MODEL": default_model(),
             "COMPUTE": "local",
             "FORCE": "false",
             "PROMOTE": "auto",

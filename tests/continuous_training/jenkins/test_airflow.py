@@ -29,7 +29,7 @@ PROMOTED = {
     "build/verdict.json": json.dumps({"decision": "promote"}),
 }
 REJECTED = {"build/outcome.txt": "rejected: no better\n", "build/verdict.json": json.dumps({"decision": "reject"})}
-PING = Ping(trigger="data", reason=NEWS, as_of="2013-05-01", model="flight_delays", model_version="1")
+PING = Ping(trigger="data", reason=NEWS, as_of="2013-05-01", model="toy", model_version="1")
 CHECKED = Checked(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", message="")
 ENOUGH, TOO_LITTLE = (
     CHECKED.model_copy(update={"verdict": "enough", "asking": Asking(ping=PING, address=NOWHERE)}).model_dump_json(),
@@ -60,6 +60,7 @@ class Airflow:
             "AIRFLOW_CONN_JENKINS_DEFAULT": connection(jenkins),
             "CT_CHECKOUT": str(self.checkout),
             "CT_SOURCE": "flights",
+            "MODEL": "toy",
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -158,7 +159,7 @@ class TestDags:
         assert airflow.about["dags"][DAILY]["tasks"] == after
 
     def test_news_of_the_warehouse_start_the_other(self, airflow: Airflow) -> None:
-        assert airflow.about["dags"][ON_DATA]["assets"] == ["warehouse/flights"]
+        assert airflow.about["dags"][ON_DATA]["assets"] == ["warehouse/data"]
         assert airflow.about["dags"][DAILY]["assets"] == []
 
     @pytest.mark.parametrize("dag", [DAILY, ON_DATA])
@@ -173,10 +174,10 @@ class TestDaily:
         assert states(done) == dict.fromkeys(("ingest", "wait", "start", "watch", "record"), "success")
         assert airflow.called() == [
             " ingest --source flights",
-            "2013-05-01 data-check --model flight_delays --jenkins none --json",
+            "2013-05-01 data-check --jenkins none --json",
         ]
         (build,) = jenkins.builds
-        assert build.parameters == {"TRIGGER": "data", "REASON": NEWS, "AS_OF": "2013-05-01", "MODEL": "flight_delays"}
+        assert build.parameters == {"TRIGGER": "data", "REASON": NEWS, "AS_OF": "2013-05-01", "MODEL": "toy"}
         verdict = {
             "url": f"{jenkins.url}/job/model/job/main/1/",
             "result": "SUCCESS",
@@ -184,7 +185,7 @@ class TestDaily:
             "decision": "promote",
         }
         assert done["returned"]["record"] == verdict
-        assert done["events"] == {"verdict/flight_delays": verdict}
+        assert done["events"] == {"verdict/toy": verdict}
 
     def test_an_ingest_that_fails_starts_nothing(self, airflow: Airflow, jenkins: Jenkins) -> None:
         airflow.exits(1)
@@ -212,7 +213,7 @@ class TestOnData:
         assert done["state"] == "success"
         assert (done["returned"]["record"]["result"], done["returned"]["record"]["decision"]) == ("UNSTABLE", "reject")
         (build,) = jenkins.builds
-        assert (build.parameters["TRIGGER"], build.parameters["REASON"]) == ("data", "warehouse/flights was updated")
+        assert (build.parameters["TRIGGER"], build.parameters["REASON"]) == ("data", "warehouse/data was updated")
 
     def test_a_run_that_had_nothing_to_learn_is_one_without_a_verdict(self, airflow: Airflow, jenkins: Jenkins) -> None:
         jenkins.artifacts = {"build/outcome.txt": "nothing new\n"}

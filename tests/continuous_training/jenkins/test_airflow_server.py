@@ -122,7 +122,7 @@ def test_whoever_has_the_password_can_say_that_data_are_new_and_jenkins_trains_o
     assert (server.token(server.password).status_code, server.token("another").status_code) == (201, 401)
     assert requests.get(f"{server.url}/api/v2/dags", timeout=30).status_code == 401
 
-    named = "assets?name_pattern=warehouse/flights"
+    named = "assets?name_pattern=warehouse/data"
     wait_until(lambda: server.ask(named)["assets"], "the DAGs are read", 300)
     (asset,) = server.ask(named)["assets"]
     server.ask("assets/events", asset_id=asset["id"], extra={"reason": "20,000 new flights", "as_of": "2013-05-01"})
