@@ -4,7 +4,7 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.documents import IN_WORDS, Candidate, ModelCheck, Run, Snapshot, Verdict, write_atomically
+from continuous_training.documents import VERDICT_TEXT, Candidate, ModelCheck, Run, Snapshot, Verdict, write_atomically
 from continuous_training.registry import connection
 from continuous_training.settings import load_settings
 
@@ -17,12 +17,12 @@ def main(_: argparse.Namespace) -> None:
 
     run = Run.read()
     snapshot, candidate, model_check, timer = Snapshot.read(), Candidate.read(), ModelCheck.read(), Verdict.begin(run)
-    verdict = compare.judge(
+    verdict = compare.compare(
         connection.open_client(), run, load_settings(run.model), snapshot, candidate, model_check, timer
     )
-    write_atomically(IN_WORDS, verdict.in_words + "\n")
+    write_atomically(VERDICT_TEXT, verdict.summary + "\n")
     verdict.write()
-    log.info("%s", verdict.in_words)
+    log.info("%s", verdict.summary)
 
 
 if __name__ == "__main__":

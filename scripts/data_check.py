@@ -20,7 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     found = check.check(
         connection.open_client(), arguments.model, arguments.jenkins, os.environ.get("AS_OF", ""), because
     )
-    print(found.model_dump_json(indent=2) if arguments.json else found.in_words)
+    print(found.model_dump_json(indent=2) if arguments.json else found.summary)
     if found.asking and found.asking.shown and not arguments.json:
         print(found.asking.shown)
     if found.asking and found.asking.fault:

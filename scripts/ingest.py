@@ -10,7 +10,7 @@ from continuous_training.settings import load_settings
 def main(arguments: argparse.Namespace) -> None:
     """Sync it, and print how many rows were read; the last line is their number alone."""
     synced = syncing.sync(arguments.source, load_settings(arguments.model))
-    print(synced.model_dump_json() if arguments.json else synced.in_words)
+    print(synced.model_dump_json() if arguments.json else synced.summary)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     examiner = examination.of(client, arguments.model, arguments.source, as_of)
     found = examiner.examine(arguments.jenkins, as_of.strip() or None)
     log.info("%s", page.write(client, found, examiner.given.monitor.history_length).resolve().as_uri())
-    print(found.model_dump_json(indent=2) if arguments.json else found.in_words)
+    print(found.model_dump_json(indent=2) if arguments.json else found.summary)
     if found.asking and found.asking.shown and not arguments.json:
         print(found.asking.shown)
     if found.faults:

@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if _is_part_of(build_tag):
         made.write()
-    told = f"version {made.model_version} of {made.name} is champion again, version {made.rolled_back} is not"
+    told = f"version {made.model_version} of {made.name} is champion again, version {made.rolled_back_version} is not"
     print(made.model_dump_json(indent=2) if arguments.json else told)
     logging.getLogger(__name__).info("A twin may win again: set PROMOTE=ask or never until the cause is found")
     if silent:

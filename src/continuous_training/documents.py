@@ -1,7 +1,7 @@
-"""The JSON documents that the stages of a run leave for one another in build/.
+"""The JSON documents in build/ that pass from stage to stage.
 
-Each stage reads the documents of the stages before it and writes its own, whole or not at all. Nothing else passes
-between stages, so any of them can be run again by hand.
+Each stage reads the documents of earlier stages and writes its own atomically. Nothing else passes between stages, so
+any stage can be run again by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from continuous_training.errors import UserError
 
 BUILD = Path("build")
-IN_WORDS = BUILD / "verdict.txt"
+VERDICT_TEXT = BUILD / "verdict.txt"
 APPROVED_BY = BUILD / "approved_by.txt"
 
 Trigger = Literal["push", "cron", "drift", "data", "manual"]
@@ -31,11 +31,11 @@ class Value(BaseModel):
 
 
 class Document(Value):
-    """What one stage found out: `verb` is the stage's script, and `noun` names the file, build/<noun>.json."""
+    """The result of one stage: `scripts/ct <command>` writes it to build/<stem>.json."""
 
-    noun: ClassVar[str]
-    verb: ClassVar[str]
-    beside: ClassVar[tuple[Path, ...]] = ()  # files of the same stage that are not documents
+    stem: ClassVar[str]
+    command: ClassVar[str]
+    other_files: ClassVar[tuple[Path, ...]] = ()  # that the same stage writes
 
     version: Literal[1] = 1
     build_tag: str
@@ -44,24 +44,24 @@ class Document(Value):
 
     @classmethod
     def path(cls) -> Path:
-        """Where the document lies, relative to the workspace."""
-        return BUILD / f"{cls.noun}.json"
+        """Return the path of the document, relative to the workspace."""
+        return BUILD / f"{cls.stem}.json"
 
     @classmethod
     def read(cls) -> Self:
-        """Read the document that this run's stage wrote; which run this is, build/run.json says.
+        """Read the document of the run in build/run.json.
 
         Raises:
-            UserError: it is missing, is no such document, or belongs to another run.
+            UserError: the document is missing, malformed, or belongs to another run.
         """
-        found = cls.find()
-        if found is None:
-            raise UserError(f"{cls.path()} is missing: run scripts/ct {cls.verb} first")
-        return found
+        document = cls.find()
+        if document is None:
+            raise UserError(f"{cls.path()} is missing: run scripts/ct {cls.command} first")
+        return document
 
     @classmethod
     def find(cls) -> Self | None:
-        """Read the document if this run's stage wrote one; raises as `read` does if it is broken or foreign."""
+        """Read the document if there is one; raises as `read` does if it is malformed or belongs to another run."""
         try:
             text = cls.path().read_bytes()
         except FileNotFoundError:
@@ -69,44 +69,46 @@ class Document(Value):
         try:
             document = cls.model_validate_json(text)
         except ValidationError as error:
-            raise UserError(f"{cls.path()} is not a {cls.noun} document of this version: {first(error)}") from error
+            raise UserError(
+                f"{cls.path()} is not a {cls.stem} document of this version: {first_error(error)}"
+            ) from error
         if not isinstance(document, Run) and document.build_tag != (current := Run.read()).build_tag:
             raise UserError(
-                f"{cls.path()} is of run {document.build_tag}, not {current.build_tag}: run the stage again"
+                f"{cls.path()} belongs to run {document.build_tag}, not {current.build_tag}: run the stage again"
             )
         return document
 
     @classmethod
     def begin(cls, run: Run) -> Stopwatch:
-        """Time the stage that writes this, and forget what it and those after it have left before.
+        """Start the stage's stopwatch, and delete what this stage and later ones wrote before.
 
-        So no verdict outlives its candidate, and no registration its verdict, whatever is run again from where.
+        So no verdict outlives its candidate, and no registration its verdict, whichever stage is run again.
         """
-        for kind in SPENDING[SPENDING.index(cls) :]:
-            for path in (kind.path(), *kind.beside):
+        for kind in COSTLY_STAGES[COSTLY_STAGES.index(cls) :]:
+            for path in (kind.path(), *kind.other_files):
                 path.unlink(missing_ok=True)
         return Stopwatch(run.build_tag)
 
     def write(self) -> None:
-        """Write the document so that a reader sees the whole of it or nothing."""
+        """Write the document atomically."""
         write_atomically(self.path(), self.model_dump_json(indent=2) + "\n")
 
 
-def first(error: ValidationError) -> str:
-    """Say the first thing that pydantic found wrong, in one line: where, and what."""
+def first_error(error: ValidationError) -> str:
+    """Return the first error that pydantic reports as one line: the location and the message."""
     detail = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in detail["loc"]) or "the whole"
+    where = ".".join(str(part) for part in detail["loc"]) or "the document"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{where}: {detail['msg']}{more}"
 
 
-def percent(share: float) -> str:
-    """Write a share for people."""
+def format_percent(share: float) -> str:
+    """Format a share as a percentage."""
     return f"{100 * share:.3g}%"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file by way of a temporary neighbour and a rename."""
+    """Write a text file atomically: to a temporary file beside it, then by a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
@@ -114,24 +116,24 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 class Stopwatch:
-    """Times a stage from its first line to the writing of its document."""
+    """Measures a stage from its start to the writing of its document."""
 
     def __init__(self, build_tag: str) -> None:
         self.build_tag = build_tag
         self.started = datetime.now(UTC)
-        self._from = time.monotonic()
+        self._start = time.monotonic()
 
     def stop(self) -> dict[str, Any]:
-        """Return the fields that every document starts with."""
-        seconds = round(time.monotonic() - self._from, 3)
+        """Return the fields that all documents have in common."""
+        seconds = round(time.monotonic() - self._start, 3)
         return {"build_tag": self.build_tag, "started": self.started, "seconds": seconds}
 
 
 class Run(Document):
-    """Set up: what this run is, who asked for it and with which parameters."""
+    """Set up: the identity of the run, its trigger and its parameters."""
 
-    noun: ClassVar[str] = "run"
-    verb: ClassVar[str] = "setup"
+    stem: ClassVar[str] = "run"
+    command: ClassVar[str] = "setup"
 
     model: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     as_of: datetime
@@ -149,29 +151,29 @@ class Run(Document):
 
 
 class Tool(Value):
-    """One program that looked at the code, and what it said."""
+    """One linter, and its output."""
 
     name: str
     command: str
     passed: bool
-    message: str
+    output: str
 
 
 class Lint(Document):
-    """Lint: what the linters and the type checker said."""
+    """Lint: the results of the linters and the type checker."""
 
-    noun: ClassVar[str] = "lint"
-    verb: ClassVar[str] = "lint"
+    stem: ClassVar[str] = "lint"
+    command: ClassVar[str] = "lint"
 
     tools: list[Tool]
 
 
 class Tests(Document):
-    """Test: how many tests ran, and which failed."""
+    """Test: the number of tests, and the names of those that failed."""
 
-    noun: ClassVar[str] = "tests"
-    verb: ClassVar[str] = "test"
-    __test__: ClassVar[bool] = False  # pytest: this is no class of tests
+    stem: ClassVar[str] = "tests"
+    command: ClassVar[str] = "test"
+    __test__: ClassVar[bool] = False  # pytest: not a class of tests
 
     passed: int
     failed: int
@@ -179,7 +181,7 @@ class Tests(Document):
     failures: list[str]
 
 
-class Part(Value):
+class SnapshotFile(Value):
     """One immutable Parquet file of a snapshot."""
 
     path: Path
@@ -188,14 +190,14 @@ class Part(Value):
 
 
 class Snapshot(Document):
-    """Snapshot: the rows that the warehouse query returned, split in time into what trains and what judges."""
+    """Snapshot: the rows of this run, split in time into training rows and fresh rows."""
 
-    noun: ClassVar[str] = "snapshot"
-    verb: ClassVar[str] = "snapshot"
+    stem: ClassVar[str] = "snapshot"
+    command: ClassVar[str] = "snapshot"
 
     hash: str
-    train: Part
-    fresh: Part
+    train: SnapshotFile
+    fresh: SnapshotFile
     since: datetime
     fresh_since: datetime
     until: datetime
@@ -204,17 +206,17 @@ class Snapshot(Document):
 
     @property
     def rows(self) -> int:
-        """All rows, those that train and those that judge."""
+        """The number of all rows."""
         return self.train.rows + self.fresh.rows
 
     @property
     def fresh_rows_per_day(self) -> float:
-        """How many fresh rows there are for each day of their window."""
+        """The number of fresh rows per day of their window."""
         return self.fresh.rows / ((self.until - self.fresh_since) / timedelta(days=1))
 
 
 class Check(Value):
-    """One check of the data: what was asked, what was found, and examples of the rows that failed it."""
+    """One check: its name, its result, and examples of the rows that failed it."""
 
     name: str
     column: str | None = None
@@ -224,10 +226,10 @@ class Check(Value):
 
 
 class DataCheck(Document):
-    """Check data: every check of the snapshot, those passed and those failed."""
+    """Check data: every check of the snapshot, passed or failed."""
 
-    noun: ClassVar[str] = "data_check"
-    verb: ClassVar[str] = "check-data"
+    stem: ClassVar[str] = "data_check"
+    command: ClassVar[str] = "check-data"
 
     checks: list[Check]
 
@@ -237,8 +239,8 @@ class DataCheck(Document):
         return [check for check in self.checks if not check.passed]
 
 
-class Drifted(Value):
-    """What the monitor said of the champion when it asked for this run, and where its evidence is."""
+class DriftEvidence(Value):
+    """The drift that the monitor detected when it triggered this run, and where its evidence is."""
 
     model_version: str
     at: datetime
@@ -247,27 +249,28 @@ class Drifted(Value):
 
 
 class Plan(Document):
-    """Plan: whether there is anything to learn, and the fingerprint of what would be learnt.
+    """Plan: whether to train, and the fingerprint of what would be trained.
 
-    A run that drift has started has what had `drifted`.
+    `resumed_run_id` is the MLflow run of a candidate that an interrupted run has trained already. `drift` is set if the
+    monitor triggered the run.
     """
 
-    noun: ClassVar[str] = "plan"
-    verb: ClassVar[str] = "plan"
+    stem: ClassVar[str] = "plan"
+    command: ClassVar[str] = "plan"
 
-    decision: Literal["train", "nothing", "answered"]
+    decision: Literal["train", "nothing", "duplicate"]
     reason: str
     fingerprint: str
     parts: dict[str, str]
-    resumes: str | None = None
-    drifted: Drifted | None = None
+    resumed_run_id: str | None = None
+    drift: DriftEvidence | None = None
 
 
 class Candidate(Document):
     """Train: the MLflow run that holds the candidate."""
 
-    noun: ClassVar[str] = "candidate"
-    verb: ClassVar[str] = "train"
+    stem: ClassVar[str] = "candidate"
+    command: ClassVar[str] = "train"
 
     run_id: str
     model_uri: str
@@ -276,28 +279,29 @@ class Candidate(Document):
 
 
 class ModelCheck(Document):
-    """Check model: what the behaviour tests said of the candidate, one check for each test."""
+    """Check model: the behaviour tests of the candidate, one check per test."""
 
-    noun: ClassVar[str] = "model_check"
-    verb: ClassVar[str] = "check-model"
+    stem: ClassVar[str] = "model_check"
+    command: ClassVar[str] = "check-model"
 
     checks: list[Check]
 
 
 class Rule(Value):
-    """One rule of the comparison: what was observed, what was allowed, and whether it held."""
+    """One rule of the comparison: the value, its limit, and whether the rule holds."""
 
     name: str
     passed: bool
-    observed: float | None
+    value: float | None
     limit: float | None
     message: str
 
 
 class Metric(Value):
-    """One scorer's value of both models on the fresh rows; more is better.
+    """One metric of both models on the fresh rows; higher is better.
 
-    A metric that decides has an interval of the difference, candidate less champion, and the margin that it must clear.
+    The deciding metric has a confidence interval of the difference, candidate minus champion, and the margin that the
+    interval must clear.
     """
 
     name: str
@@ -308,7 +312,7 @@ class Metric(Value):
 
 
 class Curve(Value):
-    """Points of a plot of one model on the fresh rows."""
+    """The points of one model's curve on the fresh rows."""
 
     kind: Literal["roc", "calibration"]
     model: Literal["candidate", "champion"]
@@ -317,11 +321,11 @@ class Curve(Value):
 
 
 class Verdict(Document):
-    """Compare: `promote` or `reject`, with every number that led to it."""
+    """Compare: `promote` or `reject`, with every number behind the decision."""
 
-    noun: ClassVar[str] = "verdict"
-    verb: ClassVar[str] = "compare"
-    beside: ClassVar[tuple[Path, ...]] = (IN_WORDS, APPROVED_BY)
+    stem: ClassVar[str] = "verdict"
+    command: ClassVar[str] = "compare"
+    other_files: ClassVar[tuple[Path, ...]] = (VERDICT_TEXT, APPROVED_BY)
 
     decision: Literal["promote", "reject"]
     message: str
@@ -333,8 +337,8 @@ class Verdict(Document):
     curves: list[Curve]
 
     @property
-    def in_words(self) -> str:
-        """What a person is told before a yes or a no, a line for each number."""
+    def summary(self) -> str:
+        """The verdict as text for the approver and the console, one line per number."""
         lines = [f"Verdict: {self.decision}"]
         for metric in self.metrics:
             champion = "" if metric.champion is None else f"   champion {metric.champion:.4f}"
@@ -344,27 +348,27 @@ class Verdict(Document):
 
 
 class Registration(Document):
-    """Register: the model version that the candidate became."""
+    """Register: the model version made from the candidate."""
 
-    noun: ClassVar[str] = "registration"
-    verb: ClassVar[str] = "register"
+    stem: ClassVar[str] = "registration"
+    command: ClassVar[str] = "register"
 
     name: str
     model_version: str
 
 
 class Deployment(Document):
-    """Deploy: which version the servers now answer with, which they answered with before, and what was seen of it.
+    """Deploy: the version in production, the version before it, and the traffic observed during the rollout.
 
-    As `shadow` and as `canary` it stood beside the champion, if training.yaml says so and there was one; `watch` is of
-    its first seconds as champion. The numbers are those of all servers together.
+    `shadow` and `canary` are observed while the version runs beside the champion, if training.yaml asks for it and
+    there is a champion; `watch` covers its first seconds as champion. All numbers are totals over all servers.
     """
 
-    class Observed(Value):
-        """What a version did in one role: its requests, the share that failed, and the 99th percentile of their times.
+    class Observation(Value):
+        """The traffic of a version in one role: requests, error share, and the 99th percentile of latency.
 
-        Beside the champion its rows are compared, and `agreement` is the share on which both say the same. What there
-        were too few to judge by is None.
+        `agreement` is the share of compared rows on which the version and the champion agree. A value is None if there
+        were too few requests or rows.
         """
 
         requests: int = Field(ge=0)
@@ -374,45 +378,46 @@ class Deployment(Document):
         agreement: float | None = None
 
         @property
-        def in_words(self) -> str:
-            """What was seen, in a line."""
+        def summary(self) -> str:
+            """The observation as one line."""
             if self.error_share is None or self.milliseconds is None:
-                message = f"{self.requests:,} requests, too few to judge by"
+                message = f"{self.requests:,} requests, too few to evaluate"
             else:
-                failed, slow = percent(self.error_share), f"99% within {self.milliseconds:.3g} ms"
-                message = f"{self.requests:,} requests, {failed} failed, {slow}"
+                errors, latency = format_percent(self.error_share), f"99% within {self.milliseconds:.3g} ms"
+                message = f"{self.requests:,} requests, {errors} failed, {latency}"
             if self.agreement is not None:
-                return f"{message}; it agrees with the champion on {percent(self.agreement)} of {self.rows:,} rows"
-            return f"{message}; {self.rows:,} rows compared, too few to judge by" if self.rows else message
+                share = format_percent(self.agreement)
+                return f"{message}; it agrees with the champion on {share} of {self.rows:,} rows"
+            return f"{message}; {self.rows:,} rows compared, too few to evaluate" if self.rows else message
 
-    noun: ClassVar[str] = "deployment"
-    verb: ClassVar[str] = "deploy"
+    stem: ClassVar[str] = "deployment"
+    command: ClassVar[str] = "deploy"
 
     name: str
     model_version: str
-    previous: str | None
+    previous_version: str | None
     servers: list[str]
-    golden: int
-    shadow: Observed | None = None
-    canary: Observed | None = None
-    watch: Observed | None = None
+    golden_predictions: int
+    shadow: Observation | None = None
+    canary: Observation | None = None
+    watch: Observation | None = None
 
 
 class Rollback(Document):
-    """Roll back: which version answers again, which was taken back, and why."""
+    """Roll back: the version in production again, the version rolled back, and the reason."""
 
-    noun: ClassVar[str] = "rollback"
-    verb: ClassVar[str] = "rollback"
+    stem: ClassVar[str] = "rollback"
+    command: ClassVar[str] = "rollback"
 
     name: str
     model_version: str
-    rolled_back: str
+    rolled_back_version: str
     reason: str
     servers: list[str]
 
 
-# What the stages from the first that costs money leave, in their order.
-SPENDING: tuple[type[Document], ...] = (
+# The documents of the stages that cost money, in the order of the stages
+COSTLY_STAGES: tuple[type[Document], ...] = (
     *(Snapshot, DataCheck, Plan, Candidate, ModelCheck),
     *(Verdict, Registration, Deployment),
 )

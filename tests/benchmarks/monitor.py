@@ -219,7 +219,7 @@ def _promotion(laps: Laps) -> dict[str, float]:
         client = connection.open_client()
     with laps.part(KEEPING):
         taken = Snapshot.model_validate_json(Path("snapshot.json").read_bytes())
-        run_id = client.create_run(runs.experiment(client, wide.MODEL)).info.run_id
+        run_id = client.create_run(runs.experiment_id(client, wide.MODEL)).info.run_id
         wide.keep(client, run_id, load_settings(wide.MODEL), taken)
     return {}
 

@@ -125,7 +125,7 @@ def _print(
     columns["differ"] = columns["all"] != columns["sample"]
     sizes = pd.cut(columns["size"], [-1, *SIZES])
     rows: list[list[str]] = [["known drift, in thresholds", "columns", "moved by all", "by the sample", "differ"]]
-    for size, found in columns.groupby(sizes, observed=True):
+    for size, found in columns.groupby(sizes, value=True):
         message = "none" if size.right == 0 else f"{max(size.left, 0):g} to {size.right:g}"
         rows.append([message, f"{len(found)}", *(f"{found[name].mean():.1%}" for name in ("all", "sample", "differ"))])
     rows.append(["all", f"{len(columns)}", *(f"{columns[name].mean():.1%}" for name in ("all", "sample", "differ"))])

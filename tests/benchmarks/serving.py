@@ -76,7 +76,7 @@ def main() -> None:
     champion = model_versions.by_alias(client, options.model, model_versions.CHAMPION)
     if champion is None:
         raise UserError("there is no champion to serve: do scripts/ct run first")
-    rows, _ = golden_predictions.kept(champion.run_id)
+    rows, _ = golden_predictions.read_golden_predictions(champion.run_id)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as up:
         bodies = {count: _body(Path(folder), rows, count) for count in CONNECTIONS}
         starts, servers = {}, {}

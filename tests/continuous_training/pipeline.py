@@ -67,7 +67,9 @@ class Pipeline:
     def compare(self, *checks: Check) -> Verdict:
         self.train()
         checked = ModelCheck(checks=[*checks], **self.timer.stop())
-        self.verdict = compare.judge(self.client, self.run, self.given, self.taken, self.candidate, checked, self.timer)
+        self.verdict = compare.compare(
+            self.client, self.run, self.given, self.taken, self.candidate, checked, self.timer
+        )
         return self.verdict
 
     def win(self) -> Verdict:
@@ -99,8 +101,8 @@ class Pipeline:
 
     def promote_registered(self) -> model_versions.Version:
         number = self.registered.model_version
-        with promotion.turn(self.client, self.run.model, self.run.build_tag, "promoting") as turn:
-            turn.prove(turn.promote(number, self.verdict.champion, force=False))
+        with promotion.lock(self.client, self.run.model, self.run.build_tag, "promoting") as lock:
+            lock.confirm(lock.promote(number, self.verdict.champion, force=False))
         version = model_versions.by_number(self.client, self.run.model, number)
         assert version is not None
         return version

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from continuous_training.documents import APPROVED_BY, SPENDING, Plan, Stopwatch, Verdict
+from continuous_training.documents import APPROVED_BY, COSTLY_STAGES, Plan, Stopwatch, Verdict
 from continuous_training.errors import UserError
 from toy import a_run
 
@@ -63,7 +63,7 @@ def test_the_jenkinsfile_can_find_the_decision_in_the_text() -> None:
 
 def test_a_stage_that_begins_again_forgets_what_it_and_those_after_it_have_left() -> None:
     run = a_run()
-    for path in [*(kind.path() for kind in SPENDING), APPROVED_BY, Path("build/run.json")]:
+    for path in [*(kind.path() for kind in COSTLY_STAGES), APPROVED_BY, Path("build/run.json")]:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     Verdict.begin(run)

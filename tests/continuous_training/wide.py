@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from continuous_training.comparison.evaluation import RecordedClassifier
-from continuous_training.documents import Part, Snapshot, Stopwatch
+from continuous_training.documents import Snapshot, SnapshotFile, Stopwatch
 from continuous_training.monitoring import distances, reference
 from continuous_training.registry import model_versions, runs
 
@@ -107,7 +107,7 @@ def snapshot(folder: Path, count: int) -> Snapshot:
                 f"COPY (SELECT i AS id, {seen} AS seen, {late} AS late, * EXCLUDE (i) FROM ({rows(size, seed)}))"
                 f" TO '{path}' (FORMAT parquet)"
             )
-        parts[name] = Part(path=path, sha256="", rows=size)
+        parts[name] = SnapshotFile(path=path, sha256="", rows=size)
     fresh_since = SINCE + timedelta(days=DAYS)
     return Snapshot(
         hash="",
@@ -123,7 +123,7 @@ def snapshot(folder: Path, count: int) -> Snapshot:
 
 def champion(client: MlflowClient, given: Settings, taken: Snapshot) -> Version:
     """Register a champion that has learnt a snapshot, as far as the monitor looks at one."""
-    run_id = client.create_run(runs.experiment(client, MODEL)).info.run_id
+    run_id = client.create_run(runs.experiment_id(client, MODEL)).info.run_id
     keep(client, run_id, given, taken)
     client.create_registered_model(MODEL)
     number = client.create_model_version(MODEL, f"runs:/{run_id}/model", run_id).version

@@ -1,7 +1,7 @@
 """The rules that a candidate is held to. Each says in words what it found, with its number and its limit.
 
 A metric of all fresh rows bears the burden of proof: it must surely be better than asked, or surely not worse than
-allowed. A slice is smaller and could seldom prove that, so there the harm must be proven.
+allowed. A slice is smaller and could seldom prove that, so there the harm must be confirmed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def behaves(checks: Iterable[Check]) -> list[Rule]:
         Rule(
             name=f"behaviour: {check.name}",
             passed=check.passed,
-            observed=None,
+            value=None,
             limit=None,
             message=check.name if check.passed else f"{check.name}: {check.message}",
         )
@@ -58,7 +58,7 @@ def enough(classes: pd.Series | None, groups: NDArray[Any] | None, rows: int, li
     return Rule(
         name="cases to judge by",
         passed=found >= limits.min_cases,
-        observed=found,
+        value=found,
         limit=limits.min_cases,
         message=message,
     )
@@ -71,7 +71,7 @@ def unseen(trained_until: datetime | None, fresh_since: datetime) -> Rule:
     message = f"the champion was trained on rows before {until}, the fresh start on {fresh_since:%Y-%m-%d}"
     if not passed:
         message += ", so it may have seen some of them: choose a later AS_OF"
-    return Rule(name="fresh rows are unseen", passed=passed, observed=None, limit=None, message=message)
+    return Rule(name="fresh rows are unseen", passed=passed, value=None, limit=None, message=message)
 
 
 def answerable(champion_asks: Iterable[str], returned: Collection[str]) -> Rule:
@@ -83,7 +83,7 @@ def answerable(champion_asks: Iterable[str], returned: Collection[str]) -> Rule:
             f"the champion asks for {', '.join(missing)}, which the query does not return any more: keep it in the "
             "query, with feature: false, until a champion without it serves"
         )
-    return Rule(name="champion can be asked", passed=not missing, observed=len(missing), limit=0, message=message)
+    return Rule(name="champion can be asked", passed=not missing, value=len(missing), limit=0, message=message)
 
 
 def accepts(candidate: Mapping[str, str], champion: Mapping[str, str], new_inputs: Collection[str]) -> Rule:
@@ -106,7 +106,7 @@ def accepts(candidate: Mapping[str, str], champion: Mapping[str, str], new_input
     elif changed:
         message = f"the candidate wants other types than servers are sent: {', '.join(changed)}"
     return Rule(
-        name="inputs agree", passed=not asked + changed, observed=len(asked) + len(changed), limit=0, message=message
+        name="inputs agree", passed=not asked + changed, value=len(asked) + len(changed), limit=0, message=message
     )
 
 
@@ -115,7 +115,7 @@ def answers_alike(candidate: list[str], champion: list[str]) -> Rule:
     message = f"both answer with {', '.join(candidate)}"
     if candidate != champion:
         message = f"the candidate answers with {', '.join(candidate)}, the champion with {', '.join(champion)}"
-    return Rule(name="outputs agree", passed=candidate == champion, observed=None, limit=None, message=message)
+    return Rule(name="outputs agree", passed=candidate == champion, value=None, limit=None, message=message)
 
 
 def reaches(metric: Metric, limit: float) -> Rule:
@@ -123,14 +123,14 @@ def reaches(metric: Metric, limit: float) -> Rule:
     message = f"{metric.name} is {metric.candidate:.4f}; a first model needs {limit:g}"
     passed = metric.candidate >= limit
     return Rule(
-        name=f"{metric.name} of a first model", passed=passed, observed=metric.candidate, limit=limit, message=message
+        name=f"{metric.name} of a first model", passed=passed, value=metric.candidate, limit=limit, message=message
     )
 
 
 def is_champion() -> Rule:
     """Let a candidate pass that is the champion: an interrupted run promoted it."""
     message = "the candidate is the champion already: an interrupted run promoted it"
-    return Rule(name="candidate is the champion", passed=True, observed=None, limit=None, message=message)
+    return Rule(name="candidate is the champion", passed=True, value=None, limit=None, message=message)
 
 
 def improves(metric: Metric, limits: Compare) -> Rule:
@@ -145,7 +145,7 @@ def improves(metric: Metric, limits: Compare) -> Rule:
     found = "is better" if low > 0 else ("is worse" if high < 0 else "is not surely better")
     message = f"the candidate's {metric.name} {found}: {_interval(metric.difference, limits.confidence)}"
     message += f", more than {limits.margin:+g} is asked"
-    return Rule(name=f"{metric.name} improves", passed=passed, observed=low, limit=limits.margin, message=message)
+    return Rule(name=f"{metric.name} improves", passed=passed, value=low, limit=limits.margin, message=message)
 
 
 def guards(metric: Metric, allowed: float, confidence: float) -> Rule:
@@ -157,7 +157,7 @@ def guards(metric: Metric, allowed: float, confidence: float) -> Rule:
     passed = low >= -allowed
     kept = "worsens by no more" if passed else "may worsen by more"
     message = f"{metric.name} {kept} than {allowed:g}: {_interval(metric.difference, confidence)}"
-    return Rule(name=name, passed=passed, observed=low, limit=-allowed, message=message)
+    return Rule(name=name, passed=passed, value=low, limit=-allowed, message=message)
 
 
 def spares(name: str, rows: int, found: NDArray[np.float64], allowed: float, tail: float) -> Rule:
@@ -174,14 +174,14 @@ def spares(name: str, rows: int, found: NDArray[np.float64], allowed: float, tai
     known = found[~np.isnan(found)]
     if len(known) < len(found) / 2:
         message = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
-        return Rule(name=name, passed=False, observed=None, limit=-allowed, message=message)
+        return Rule(name=name, passed=False, value=None, limit=-allowed, message=message)
     change, spread = float(known.mean()), float(known.std())
     best = change + NormalDist().inv_cdf(1 - tail) * spread  # ends this far out have too few resamples to be counted
     passed = best >= -allowed
     message = f"{name} ({rows:,} rows): {change:+.4f} ± {spread:.4f}"
     if not passed:
         message += f", surely worse by more than {allowed:g}"
-    return Rule(name=name, passed=passed, observed=best, limit=-allowed, message=message)
+    return Rule(name=name, passed=passed, value=best, limit=-allowed, message=message)
 
 
 def calibrated(candidate: float, champion: float | None, limit: float) -> Rule:
@@ -189,20 +189,20 @@ def calibrated(candidate: float, champion: float | None, limit: float) -> Rule:
     allowed = max(limit, champion or 0.0)
     beside = "" if champion is None else f" (the champion's by {champion:.4f})"
     message = f"predictions are off by {candidate:.4f} on average{beside}; {allowed:.4g} is allowed"
-    return Rule(name="calibration", passed=candidate <= allowed, observed=candidate, limit=allowed, message=message)
+    return Rule(name="calibration", passed=candidate <= allowed, value=candidate, limit=allowed, message=message)
 
 
 def quick(candidate: float, limit: float) -> Rule:
     """Hold the time of one answer, in milliseconds, to a limit."""
     message = f"one answer takes {candidate:.3g} ms; {limit:g} ms are allowed"
-    return Rule(name="time to answer", passed=candidate <= limit, observed=candidate, limit=limit, message=message)
+    return Rule(name="time to answer", passed=candidate <= limit, value=candidate, limit=limit, message=message)
 
 
 def keeps_pace(candidate: float, champion: float, limit: float) -> Rule:
     """Hold the time of one answer to a multiple of the champion's."""
     ratio = candidate / champion
     message = f"one answer takes {ratio:.2f} times the champion's {champion:.3g} ms; {limit:g} times is allowed"
-    return Rule(name="pace", passed=ratio <= limit, observed=ratio, limit=limit, message=message)
+    return Rule(name="pace", passed=ratio <= limit, value=ratio, limit=limit, message=message)
 
 
 def small(megabytes: float | None, limit: float) -> Rule:
@@ -210,7 +210,7 @@ def small(megabytes: float | None, limit: float) -> Rule:
     passed = megabytes is not None and megabytes <= limit
     takes = "an unknown number of" if megabytes is None else f"{megabytes:.2f}"
     message = f"the model takes {takes} MB; {limit:g} MB are allowed"
-    return Rule(name="size", passed=passed, observed=megabytes, limit=limit, message=message)
+    return Rule(name="size", passed=passed, value=megabytes, limit=limit, message=message)
 
 
 def _interval(ends: tuple[float, float], confidence: float) -> str:
@@ -219,4 +219,4 @@ def _interval(ends: tuple[float, float], confidence: float) -> str:
 
 def _undefined(name: str, metric: str, limit: float) -> Rule:
     message = f"{metric} is not defined on enough resamples of the fresh rows: too few of a class"
-    return Rule(name=name, passed=False, observed=None, limit=limit, message=message)
+    return Rule(name=name, passed=False, value=None, limit=limit, message=message)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PATH = "/generic-webhook-trigger/invoke"
 TOKEN = "WEBHOOK_TOKEN"  # noqa: S105 - the variable's name
-NOWHERE = "none"  # in place of Jenkins' address: the ping is shown, not sent
+NO_JENKINS = "none"  # in place of Jenkins' address: the ping is shown, not sent
 
 
 class Ping(Value):
@@ -50,7 +50,7 @@ class Ping(Value):
         return f"POST {address.rstrip('/')}{PATH}\n{json.dumps(self.body, indent=2, ensure_ascii=False)}"
 
 
-class Asking(Value):
+class PingResult(Value):
     """A ping, and what became of it: the jobs that it started, or why it was not sent or did not arrive."""
 
     ping: Ping
@@ -60,7 +60,7 @@ class Asking(Value):
     fault: str | None = None
 
     @property
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """What a person reads on the console."""
         if self.jobs:
             return f"Jenkins was asked for a training: {', '.join(self.jobs)}"
@@ -69,28 +69,28 @@ class Asking(Value):
     @property
     def shown(self) -> str | None:
         """The request, where there is nobody to send it to."""
-        return self.ping.request("$JENKINS_URL") if self.address == NOWHERE else None
+        return self.ping.request("$JENKINS_URL") if self.address == NO_JENKINS else None
 
 
 def ask(
     client: MlflowClient, champion: Version, ping: Ping, address: str, hindrance: Callable[[Version], str | None]
-) -> Asking:
+) -> PingResult:
     """Ask for a training that is to replace a champion, and say what became of that.
 
     Args:
         client: of the registry.
         champion: the version that was looked at; if it is champion no more, nobody is asked.
         ping: what is said.
-        address: Jenkins', or NOWHERE.
+        address: Jenkins', or NO_JENKINS.
         hindrance: says of the champion, as it is now, why there should be no ping; None if there should be one.
     """
-    asking = Asking(ping=ping, address=without_password(address))
+    asking = PingResult(ping=ping, address=without_password(address))
     now = model_versions.by_alias(client, champion.name, model_versions.CHAMPION)
     if now is None or now.number != champion.number:
         return asking.model_copy(update={"withheld": f"version {champion.number} is not champion any more"})
     if message := hindrance(now):
         return asking.model_copy(update={"withheld": message})
-    if address == NOWHERE:
+    if address == NO_JENKINS:
         return asking.model_copy(update={"withheld": "no Jenkins is named"})
     try:
         return asking.model_copy(update={"jobs": send(address, ping)})

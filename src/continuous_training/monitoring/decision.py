@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from continuous_training.documents import Value, percent
+from continuous_training.documents import Value, format_percent
 from continuous_training.monitoring.asked import listed
 from continuous_training.monitoring.drift import PREDICTIONS
 from continuous_training.reports.words import counted
@@ -77,7 +77,7 @@ def _of_columns(names: list[str], of: int, *, answers: bool) -> str:
 
 
 def _of_the_metric(then: Measured, now: Measured, fall: Fall, days: float, *, worse: bool) -> str:
-    sure = f"{percent(now.confidence)} interval {now.low:.4f} to {now.high:.4f}, from {now.rows:,} labels"
+    sure = f"{format_percent(now.confidence)} interval {now.low:.4f} to {now.high:.4f}, from {now.rows:,} labels"
     over = f" over {len(now.windows) * days:g} days" if now.windows else ""
     if not worse:
         was = f"is {now.value:.4f}{over} and was {then.value:.4f}"

@@ -14,7 +14,7 @@ from continuous_training.comparison.evaluation import RecordedClassifier, Record
 from continuous_training.documents import BUILD, Value, write_atomically
 from continuous_training.errors import UserError
 from continuous_training.jenkins import ping
-from continuous_training.jenkins.ping import Asking, Ping
+from continuous_training.jenkins.ping import Ping, PingResult
 from continuous_training.monitoring import decision, drift, history, live, log, newest, performance, quality, reference
 from continuous_training.monitoring.asked import PREDICTION
 from continuous_training.monitoring.decision import Decision
@@ -56,7 +56,7 @@ class Examination(Value):
     then: Measured | None = None
     now: Measured | None = None
     findings: list[Finding] = Field(default_factory=list)
-    asking: Asking | None = None
+    asking: PingResult | None = None
     evidence: str | None = None
 
     @property
@@ -65,12 +65,12 @@ class Examination(Value):
         return [one.message for one in self.findings if one.kind == "fault"]
 
     @property
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """What a person reads on the console."""
         lines = [f"{self.decision.verdict}: {self.decision.message}"]
         lines += [f"{SIGNS[one.kind]} {one.message}" for one in self.findings]
         if self.asking:
-            lines.append(self.asking.in_words)
+            lines.append(self.asking.summary)
         return "\n".join(lines)
 
 
@@ -227,7 +227,7 @@ class Examiner:
             self._find("note", f"labels are known of {len(rows):,} rows, too few for an interval")
         return found
 
-    def _ask(self, version: Version, decided: Decision, jenkins: str, as_of: str | None, evidence: str) -> Asking:
+    def _ask(self, version: Version, decided: Decision, jenkins: str, as_of: str | None, evidence: str) -> PingResult:
         """Ask for a training, unless that has been done. Only what was delivered is remembered."""
         message = Ping(
             trigger="drift",

@@ -76,4 +76,4 @@ def past(client: MlflowClient, model: str, most: int) -> list[Look]:
 
 
 def _experiment(client: MlflowClient, model: str) -> str:
-    return runs.experiment(client, f"{model}.monitor")
+    return runs.experiment_id(client, f"{model}.monitor")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training.documents import BUILD, percent, write_atomically
+from continuous_training.documents import BUILD, format_percent, write_atomically
 from continuous_training.monitoring import history
 from continuous_training.monitoring.examination import ACCOUNT, DOCUMENT
 from continuous_training.reports.plots import Axis
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from continuous_training.monitoring.history import Look
 
 TEMPLATE = Path(__file__).with_name("monitor.html.j2")
-FILTERS = (("moment", moment), ("number", number), ("percent", percent))
+FILTERS = (("moment", moment), ("number", number), ("percent", format_percent))
 PAGE = BUILD / "monitor.html"
 HEADLINES = {
     "none": ("good", "The champion is asked what it learnt"),

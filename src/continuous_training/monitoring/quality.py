@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.documents import percent
+from continuous_training.documents import format_percent
 from continuous_training.monitoring.asked import ORDER
 from continuous_training.monitoring.finding import Finding
 
@@ -53,8 +53,8 @@ def check(window: Asked, learnt: Learnt, settings: Settings, null_shares: dict[s
         limits = {"null": max(then, column.max_null_share) + most}
         for kind, share in shares.items():
             if share > limits.get(kind, most):
-                told = {"type": column.type, "low": column.min, "high": column.max, "now": percent(share)}
-                told |= {"then": percent(then), "allowed": percent(column.max_null_share)}
+                told = {"type": column.type, "low": column.min, "high": column.max, "now": format_percent(share)}
+                told |= {"then": format_percent(then), "allowed": format_percent(column.max_null_share)}
                 yield Finding(kind="odd", column=name, message=f"«{name}» {SAID[kind].format(**told)}")
 
 

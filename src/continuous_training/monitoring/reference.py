@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from continuous_training.comparison.evaluation import RecordedClassifier
-from continuous_training.documents import Scalar, Value, first
+from continuous_training.documents import Scalar, Value, first_error
 from continuous_training.errors import UserError
 from continuous_training.monitoring import distances, performance, profile
 from continuous_training.monitoring.asked import PREDICTION
@@ -124,7 +124,9 @@ def kept(client: MlflowClient, version: Version) -> Reference | None:
     Raises:
         UserError: it is there and cannot be read.
     """
-    found = connection.if_there(lambda: client.list_artifacts(version.run_id, FOLDER), f"MLflow run {version.run_id}")
+    found = connection.none_if_missing(
+        lambda: client.list_artifacts(version.run_id, FOLDER), f"MLflow run {version.run_id}"
+    )
     if not found:
         return None
     with tempfile.TemporaryDirectory() as made:
@@ -133,7 +135,9 @@ def kept(client: MlflowClient, version: Version) -> Reference | None:
             learnt = Learnt.model_validate_json((folder / FILE).read_bytes())
             sample, predictions = (pd.read_parquet(folder / name) for name in (ROWS, PREDICTIONS))
         except ValidationError as error:
-            raise UserError(f"the reference of version {version.number} is of another make: {first(error)}") from error
+            raise UserError(
+                f"the reference of version {version.number} is of another make: {first_error(error)}"
+            ) from error
         except Exception as error:
             raise UserError(f"the reference of version {version.number} cannot be read: {error}") from error
     return Reference(learnt, sample, predictions[PREDICTION])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from continuous_training.registry.version_state import Remembered
+from continuous_training.registry.version_state import VersionState
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,7 +23,7 @@ TAG = "ct.monitor"
 ROOM = 4000  # characters of a tag for the names of what has moved
 
 
-class State(Remembered):
+class State(VersionState):
     """What is remembered of a version: how often in a row each has been over its limit, and the last ping.
 
     Of the ping that is when and why a training was asked for, in the words of the decision, and where its evidence is.

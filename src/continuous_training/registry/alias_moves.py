@@ -1,12 +1,14 @@
-"""The two moves of a model's aliases: a version becomes champion, or is taken back.
+"""The two moves of a model's aliases: a version is promoted to champion, or rolled back.
 
-Each is written down before it is made, and can be settled by whoever finds it: made whole, or as if it had never been.
+Each move is written to the registry before it is made, so that any process can complete or revert it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pydantic import AliasChoices, Field
 
 from continuous_training.documents import Value
 from continuous_training.registry import model_versions, runs
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Aliases:
-    """The versions that a model's aliases name; None where there is no such alias."""
+    """The versions that a model's aliases name; None where the alias does not exist."""
 
     model: str
     champion: str | None
@@ -25,21 +27,21 @@ class Aliases:
 
 
 class Promotion(Value):
-    """A version on its way to champion, and both aliases as they were before: it is undone unless it is proven."""
+    """A version that is being promoted, and both aliases before the move. It is reverted unless it is confirmed."""
 
     version: str
     run_id: str
     champion: str | None
     previous: str | None
-    proven: bool = False
+    confirmed: bool = Field(default=False, validation_alias=AliasChoices("confirmed", "proven"))
 
     @property
-    def kept(self) -> str | None:
-        """The version that is `previous` once the move is made."""
+    def replaced_version(self) -> str | None:
+        """The version that `previous` names after the move."""
         return self.previous if self.champion == self.version else self.champion
 
-    def make(self, client: MlflowClient, model: str) -> None:
-        """Move the aliases, the champion's last; a version that is champion already keeps them."""
+    def apply(self, client: MlflowClient, model: str) -> None:
+        """Move the aliases, `champion` last. If the version is the champion already, do nothing."""
         if self.champion == self.version:
             return
         if self.champion is not None:
@@ -47,28 +49,31 @@ class Promotion(Value):
             client.set_model_version_tag(model, self.version, model_versions.REPLACED, self.champion)
         client.set_registered_model_alias(model, model_versions.CHAMPION, self.version)
 
-    def settle(self, client: MlflowClient, now: Aliases) -> str | None:
-        """Keep the version if it is proven, else put back what was moved and say so; what a person moved stays."""
-        if self.proven:
+    def resolve(self, client: MlflowClient, aliases: Aliases) -> str | None:
+        """Complete a confirmed promotion; revert any other and return what was reverted.
+
+        Aliases that a person has moved since stay as they are.
+        """
+        if self.confirmed:
             runs.set_outcome(client, self.run_id, runs.DEPLOYED)
-            version = model_versions.by_number(client, now.model, self.version)
-            if version and version.rolled_back is not None:
-                client.delete_model_version_tag(now.model, self.version, model_versions.ROLLED_BACK_BECAUSE)
+            version = model_versions.by_number(client, aliases.model, self.version)
+            if version and version.rollback_reason is not None:
+                client.delete_model_version_tag(aliases.model, self.version, model_versions.ROLLED_BACK_BECAUSE)
             return None
         if self.champion == self.version:
             return None
-        moved = now.champion == self.version
-        if moved:
-            _point(client, now.model, model_versions.CHAMPION, self.champion)
-        if self.champion is not None and now.previous == self.champion:
-            _point(client, now.model, model_versions.PREVIOUS, self.previous)
-        if not moved:
+        is_champion = aliases.champion == self.version
+        if is_champion:
+            _set_alias(client, aliases.model, model_versions.CHAMPION, self.champion)
+        if self.champion is not None and aliases.previous == self.champion:
+            _set_alias(client, aliases.model, model_versions.PREVIOUS, self.previous)
+        if not is_champion:
             return None
         return f"version {self.champion} is champion again" if self.champion else "there is no champion again"
 
 
 class Withdrawal(Value):
-    """A version that is rolled back, and both aliases as they will be after: it is always finished."""
+    """A version that is rolled back, and both aliases after the move. It is always completed."""
 
     version: str
     run_id: str
@@ -76,20 +81,20 @@ class Withdrawal(Value):
     champion: str
     previous: str | None
 
-    def settle(self, client: MlflowClient, now: Aliases) -> str:
-        """Say on the version why it is rolled back, and give the place that it holds to the one before it."""
+    def resolve(self, client: MlflowClient, aliases: Aliases) -> str:
+        """Write the reason on the version, and give its alias to the version before it."""
         runs.set_outcome(client, self.run_id, runs.ROLLED_BACK)
-        if model_versions.by_number(client, now.model, self.version):
-            client.set_model_version_tag(now.model, self.version, model_versions.ROLLED_BACK_BECAUSE, self.reason)
-        if now.champion == self.version:
-            _point(client, now.model, model_versions.CHAMPION, self.champion)
-        if now.previous in {self.version, self.champion}:
-            _point(client, now.model, model_versions.PREVIOUS, self.previous)
+        if model_versions.by_number(client, aliases.model, self.version):
+            client.set_model_version_tag(aliases.model, self.version, model_versions.ROLLED_BACK_BECAUSE, self.reason)
+        if aliases.champion == self.version:
+            _set_alias(client, aliases.model, model_versions.CHAMPION, self.champion)
+        if aliases.previous in {self.version, self.champion}:
+            _set_alias(client, aliases.model, model_versions.PREVIOUS, self.previous)
         return f"version {self.version} is rolled back"
 
 
-def _point(client: MlflowClient, model: str, alias: str, number: str | None) -> None:
-    """Let an alias name a version, or none if there is no such version any more."""
+def _set_alias(client: MlflowClient, model: str, alias: str, number: str | None) -> None:
+    """Point an alias at a version; delete the alias if that version no longer exists."""
     if number is None or model_versions.by_number(client, model, number) is None:
         client.delete_registered_model_alias(model, alias)
     else:

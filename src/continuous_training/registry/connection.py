@@ -1,4 +1,4 @@
-"""The connection to MLflow: where its tracking server is, and what its errors mean."""
+"""The connection to MLflow: the tracking server's address, the client, and errors that mean 'not found'."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Entity = TypeVar("Entity")
 
-TAG_LENGTH = 5000  # MLflow documents 100,000, but its column holds no more; PostgreSQL refuses what is longer
+TAG_LENGTH = 5000  # MLflow documents 100,000, but its column holds no more, and PostgreSQL refuses longer values
 
 
 def tracking_uri() -> str:
@@ -25,16 +25,16 @@ def tracking_uri() -> str:
 
 
 def open_client() -> MlflowClient:
-    """Point MLflow at the tracking server and return a client of it.
+    """Set MLflow's tracking server and return a client.
 
-    Requests end after 30 seconds and three tries, unless MLflow's own variables say otherwise.
+    A request times out after 30 seconds and is tried three times, unless MLflow's own variables say otherwise.
 
     Raises:
-        UserError: nothing answers there.
+        UserError: the server does not answer.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    import mlflow  # five seconds that only the stages which ask MLflow pay
+    import mlflow  # takes seconds, which only stages that use MLflow should pay
 
     uri = tracking_uri()
     if uri.startswith("sqlite"):
@@ -50,23 +50,23 @@ def open_client() -> MlflowClient:
 
 
 def clip(text: str, length: int = TAG_LENGTH) -> str:
-    """Shorten a text to what a tag holds."""
+    """Shorten a text to the length that a tag can hold."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def if_there(call: Callable[[], Entity], what: str) -> Entity | None:
-    """Call MLflow about something; return None if there is no such thing.
+def none_if_missing(call: Callable[[], Entity], what: str) -> Entity | None:
+    """Call MLflow and return its result, or None if the entity does not exist.
 
     Raises:
-        UserError: MLflow does not answer; that is not the same as there being no champion.
+        UserError: MLflow reports another error: an unreachable registry is not a missing champion.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-    absent = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+    not_found = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
     try:
         return call()
     except MlflowException as error:
-        if error.error_code in absent:
+        if error.error_code in not_found:
             return None
-        raise UserError(f"the registry does not tell {what}: {error.message.splitlines()[0]}") from error
+        raise UserError(f"the registry cannot read {what}: {error.message.splitlines()[0]}") from error

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.errors import UserError
-from continuous_training.registry.connection import clip, if_there
+from continuous_training.registry.connection import clip, none_if_missing
 from continuous_training.registry.runs import TRAINED_UNTIL
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
-REPLACED = "ct.replaced"  # on a version: the champion whose place it took
-ROLLED_BACK_BECAUSE = "ct.rolled_back"  # on a version: why it was rolled back
+REPLACED = "ct.replaced"  # on a version: the champion that it replaced
+ROLLED_BACK_BECAUSE = "ct.rolled_back"  # on a version: the reason of its rollback
 
 
 @dataclass(frozen=True)
@@ -36,60 +36,60 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """The address by which MLflow loads it."""
+        """The URI from which MLflow loads the version."""
         return f"models:/{self.name}/{self.number}"
 
     @property
-    def replaced(self) -> str | None:
-        """The number of the champion whose place it took."""
+    def replaced_version(self) -> str | None:
+        """The number of the champion that it replaced."""
         return self.tags.get(REPLACED)
 
     @property
-    def rolled_back(self) -> str | None:
-        """Why it was rolled back, if it was."""
+    def rollback_reason(self) -> str | None:
+        """Why it was rolled back; None if it was not."""
         return self.tags.get(ROLLED_BACK_BECAUSE)
 
 
 def by_alias(client: MlflowClient, model: str, alias: str) -> Version | None:
     """Return the version that an alias names, or None if there is none."""
-    return _version_if_there(
+    return _version_or_none(
         client, model, lambda: client.get_model_version_by_alias(model, alias), f"the {alias} of {model}"
     )
 
 
 def by_number(client: MlflowClient, model: str, number: str) -> Version | None:
-    """Return a version by its number, or None if it is not there any more."""
-    return _version_if_there(
+    """Return a version by its number, or None if it no longer exists."""
+    return _version_or_none(
         client, model, lambda: client.get_model_version(model, number), f"version {number} of {model}"
     )
 
 
 def registered_model(client: MlflowClient, model: str) -> RegisteredModel | None:
-    """Return the registered model, with its tags and aliases, or None if no version of it was ever registered."""
-    return if_there(lambda: client.get_registered_model(model), f"of the model {model}")
+    """Return the registered model, with its tags and aliases, or None if it has no version."""
+    return none_if_missing(lambda: client.get_registered_model(model), f"of the model {model}")
 
 
-def identity(client: MlflowClient, model: str) -> str | None:
-    """Return what tells one registry's model from another's of the same name, however the registry is reached."""
-    found = registered_model(client, model)
-    return identity_of(found) if found else None
+def registry_identity(client: MlflowClient, model: str) -> str | None:
+    """Return an identity that differs between registries with a model of the same name, whatever their addresses."""
+    registered = registered_model(client, model)
+    return identity_of(registered) if registered else None
 
 
 def identity_of(model: RegisteredModel) -> str:
-    """Return the same of a registered model that was asked for already."""
+    """Return the identity of a registered model."""
     return f"{model.name}@{model.creation_timestamp}"
 
 
 def by_run(client: MlflowClient, model: str, run_id: str) -> Version | None:
     """Return the version that was made from an MLflow run."""
     versions = client.search_model_versions(f"name = '{model}'")
-    return next((_version(found) for found in versions if found.run_id == run_id), None)
+    return next((_version(entity) for entity in versions if entity.run_id == run_id), None)
 
 
 def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags: dict[str, str]) -> Version:
-    """Return the version made from an MLflow run; make it if the run has none yet. It becomes the `candidate`.
+    """Return the version made from an MLflow run, which is created if needed. It becomes the `candidate`.
 
-    The tags are on it from its first moment; a version that an earlier run has made gets those that are new.
+    A new version is created with its tags; an existing one gets those that it lacks.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
@@ -102,7 +102,7 @@ def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags
     tags = {key: clip(value) for key, value in tags.items()}
     version = by_run(client, model, run_id)
     if version is None:
-        model_id = model_uri.removeprefix("models:/")  # a server takes no version without it, the embedded store does
+        model_id = model_uri.removeprefix("models:/")  # a server requires it, the embedded store does not
         version = _version(client.create_model_version(model, model_uri, run_id, tags=tags, model_id=model_id))
     for key, value in tags.items():
         if version.tags.get(key) != value:
@@ -112,27 +112,27 @@ def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags
 
 
 def trained_until(client: MlflowClient, version: Version) -> datetime | None:
-    """Return the moment before which all rows lie that a version was trained on; None if nothing tells."""
-    found = if_there(lambda: client.get_run(version.run_id), f"MLflow run {version.run_id}")
-    told = found.data.tags.get(TRAINED_UNTIL) if found else None
-    return datetime.fromisoformat(told) if told else None
+    """Return the time before which all training rows of a version lie; None if it is not recorded."""
+    run = none_if_missing(lambda: client.get_run(version.run_id), f"MLflow run {version.run_id}")
+    text = run.data.tags.get(TRAINED_UNTIL) if run else None
+    return datetime.fromisoformat(text) if text else None
 
 
-def _version_if_there(client: MlflowClient, model: str, call: Callable[[], Any], what: str) -> Version | None:
-    """Return a version of a model, or None if there is none.
+def _version_or_none(client: MlflowClient, model: str, call: Callable[[], Any], what: str) -> Version | None:
+    """Return a version of a model, or None if it does not exist.
 
-    A server with passwords does not say that there is no such model but forbids to ask for versions of it, so then the
-    model itself is asked for.
+    For a model that does not exist, a server with authentication answers 'permission denied' to a request for its
+    versions; a request for the model itself then tells.
     """
     try:
-        found = if_there(call, what)
-    except UserError as problem:
-        denied = getattr(problem.__cause__, "error_code", None) == "PERMISSION_DENIED"
-        if denied and registered_model(client, model) is None:
+        entity = none_if_missing(call, what)
+    except UserError as error:
+        is_denied = getattr(error.__cause__, "error_code", None) == "PERMISSION_DENIED"
+        if is_denied and registered_model(client, model) is None:
             return None
         raise
-    return _version(found) if found else None
+    return _version(entity) if entity else None
 
 
-def _version(found: Any) -> Version:  # noqa: ANN401 - two classes of MLflow's with these attributes
-    return Version(found.name, str(found.version), found.run_id or "", dict(found.tags))
+def _version(entity: Any) -> Version:  # noqa: ANN401 - MLflow has two classes with these attributes
+    return Version(entity.name, str(entity.version), entity.run_id or "", dict(entity.tags))

@@ -1,12 +1,12 @@
-"""Promotion: a model's aliases are moved in a turn, by one run at a time, and what a crash cuts off is put right.
+"""Promotion: one process at a time moves a model's aliases, and interrupted moves are completed or reverted.
 
-MLflow's registry cannot compare and swap, so a run announces itself in a tag of the registered model and then looks: of
-two runs at least one sees the other, and no two ever go on. The one with the lower key lets its announcement stand and
-waits, the other withdraws, so one of them does go on (the one-bit algorithm: Lamport, The Mutual Exclusion UserError,
-part II, 1986).
+MLflow's registry has no compare-and-swap. The lock is therefore built from tags of the registered model: a process
+writes a claim, then reads all claims. Of two processes at least one sees the other's claim, so never do both hold the
+lock. The one with the lower key keeps its claim and waits, the other withdraws its claim, so one of them proceeds (the
+one-bit algorithm: Lamport, The Mutual Exclusion Problem, part II, 1986).
 
-What a run is about to move it writes in its announcement first, with how things were before. Whoever takes the next
-turn finds the announcement of a run that has died, and undoes or finishes its move as that run would have done itself.
+A process writes the move that it is about to make into its claim, with the aliases before the move. The next holder of
+the lock finds the claim of a process that died, and completes or reverts its move.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
-from continuous_training.documents import Value, first
+from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
 from continuous_training.registry.alias_moves import Aliases, Promotion, Withdrawal
@@ -39,234 +39,237 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TURN = "ct.turn."  # how the names of the model's tags begin that are announcements
-PATIENCE_SECONDS = 30  # for another run's turn
+CLAIM = "ct.turn."  # the prefix of the model's tags that hold claims
+WAIT_SECONDS = 30  # for another process to release the lock
 PAUSE_SECONDS = 0.5
-CALLS_SECONDS = 120  # that the calls to the registry may take in a turn
-SKEW_SECONDS = 60  # that the clocks of two machines may differ by
-SAME_BIRTH_SECONDS = 60  # a clock that was set moves what psutil says of a process; no number returns as soon as that
+REGISTRY_SECONDS = 120  # for the calls to the registry while the lock is held
+CLOCK_SKEW_SECONDS = 60  # between two machines
+START_TIME_SECONDS = 60  # tolerance of a process's start time: setting the clock moves what psutil reports
 
 
-class Announcement(Value):
-    """Who has a turn, until when at the latest, and what is moved in it."""
+class LockClaim(Value):
+    """A claim to the lock: the process, what it does, when the claim expires, and the move that it makes."""
 
     build_tag: str
-    what: str
-    until: datetime
+    activity: str = Field(validation_alias=AliasChoices("activity", "what"))
+    expires: datetime = Field(validation_alias=AliasChoices("expires", "until"))
     host: str
     pid: int
-    born: float
+    process_started: float = Field(validation_alias=AliasChoices("process_started", "born"))
     move: Promotion | Withdrawal | None = None
 
     @property
-    def dead(self) -> bool:
-        """Whether its time is over, or its process was one of this machine's and is gone."""
-        return datetime.now(UTC) > self.until or (self.host == _host() and not _lives(self.pid, self.born))
+    def is_stale(self) -> bool:
+        """Whether the claim has expired, or its process ran on this machine and is gone."""
+        return datetime.now(UTC) > self.expires or (
+            self.host == _host() and not _is_running(self.pid, self.process_started)
+        )
 
 
 @dataclass(frozen=True)
 class AliasState(Aliases):
-    """A model's aliases, and the announcements of those that move them, as one look at the registry finds them."""
+    """A model's aliases and all claims to its lock, by their tags."""
 
-    announced: dict[str, Announcement]
+    claims: dict[str, LockClaim]
 
 
-class Turn:
-    """The right to move a model's aliases, while its announcement stands."""
+class AliasLock:
+    """The exclusive right to move a model's aliases."""
 
-    def __init__(self, client: MlflowClient, model: str, announcement: Announcement) -> None:
+    def __init__(self, client: MlflowClient, model: str, claim: LockClaim) -> None:
         self._client = client
         self._model = model
-        self._announcement = announcement
-        self._key = TURN + secrets.token_hex(8)
+        self._claim = claim
+        self._key = CLAIM + secrets.token_hex(8)
 
-    def begin(self) -> None:
-        """Wait for all others, then settle what dead ones have left.
+    def acquire(self) -> None:
+        """Wait for the other claims, then resolve the moves of stale ones.
 
         Raises:
-            UserError: another run's turn does not end.
+            UserError: another process does not release the lock.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        stands = False
+        deadline = time.monotonic() + WAIT_SECONDS
+        is_claimed = False
         while True:
-            announced = look(self._client, self._model).announced
-            others = {key: found for key, found in announced.items() if key != self._key}
-            living = {key: found for key, found in others.items() if not found.dead}
-            if any(key < self._key for key in living):
-                if stands:
+            claims = read_aliases(self._client, self._model).claims
+            others = {key: claim for key, claim in claims.items() if key != self._key}
+            active = {key: claim for key, claim in others.items() if not claim.is_stale}
+            if any(key < self._key for key in active):
+                if is_claimed:
                     self._client.delete_registered_model_tag(self._model, self._key)
-                stands = False
-            elif not stands:
-                self._write(self._announcement)
-                stands = True
+                is_claimed = False
+            elif not is_claimed:
+                self._write(self._claim)
+                is_claimed = True
                 continue
-            elif not living:
+            elif not active:
                 break
             if time.monotonic() > deadline:
-                other = next(iter(living.values()))
+                other = next(iter(active.values()))
                 raise UserError(
-                    f"another run, {other.build_tag}, is {other.what}: run again after it has ended; if it was killed "
-                    f"on another machine, after {other.until:%H:%M:%S} UTC"
+                    f"another run, {other.build_tag}, is {other.activity}: run again after it has ended; if it was "
+                    f"killed on another machine, after {other.expires:%H:%M:%S} UTC"
                 )
             time.sleep(PAUSE_SECONDS)
-        for key, dead in others.items():
-            message = _settle(self._client, self._model, key) or "nothing was to be put back"
-            log.warning("Run %s was cut off while it was %s: %s", dead.build_tag, dead.what, message)
+        for key, stale in others.items():
+            message = _resolve(self._client, self._model, key) or "nothing had to be reverted"
+            log.warning("Run %s was interrupted while it was %s: %s", stale.build_tag, stale.activity, message)
 
-    def announce(self, move: Promotion | Withdrawal) -> None:
-        """Write down what is about to be moved.
+    def write_move(self, move: Promotion | Withdrawal) -> None:
+        """Write the move into the claim, before it is made.
 
         Raises:
-            UserError: the time of this turn is over, so another run may take this one for dead.
+            UserError: the claim is about to expire, so another process may treat it as stale.
         """
-        if datetime.now(UTC) > self._announcement.until - timedelta(seconds=SKEW_SECONDS):
-            raise UserError(f"the registry or the servers were too slow while {self._announcement.what}: run again")
-        self._write(self._announcement.model_copy(update={"move": move}))
+        if datetime.now(UTC) > self._claim.expires - timedelta(seconds=CLOCK_SKEW_SECONDS):
+            raise UserError(f"the registry or the servers were too slow while {self._claim.activity}: run again")
+        self._write(self._claim.model_copy(update={"move": move}))
 
-    def promote(self, number: str, judged: str | None, *, force: bool) -> Promotion:
-        """Make a version the champion and keep the old one as `previous`; the end undoes it unless it is proven.
-
-        A champion that is promoted again stays as it is.
+    def promote(self, number: str, expected_champion: str | None, *, force: bool) -> Promotion:
+        """Make a version the champion and the old champion `previous`; `release` reverts it unless it is confirmed.
 
         Args:
             number: the version.
-            judged: the champion that its verdict compared it with.
-            force: promote it although it was rolled back.
+            expected_champion: the champion that the verdict compared the version with.
+            force: promote the version although it was rolled back.
 
         Raises:
-            UserError: it was rolled back, or the champion is another one than its verdict is about.
+            UserError: the version was rolled back, or the champion is not the one of its verdict.
         """
         version = model_versions.by_number(self._client, self._model, number)
         if version is None:
-            raise UserError(f"version {number} of {self._model} is not in the registry any more: register it again")
-        refuse_rolled_back(version, force=force)
-        now = look(self._client, self._model)
-        if now.champion not in {number, judged}:
-            found = f"version {now.champion} became champion" if now.champion else "the champion was taken away"
-            against = f"with version {judged}" if judged else "with no champion"
-            raise UserError(f"{found} meanwhile, but the verdict compared {against}: run again")
-        move = Promotion(version=number, run_id=version.run_id, champion=now.champion, previous=now.previous)
-        self.announce(move)
-        move.make(self._client, self._model)
+            raise UserError(f"version {number} of {self._model} is no longer in the registry: register it again")
+        require_not_rolled_back(version, force=force)
+        aliases = read_aliases(self._client, self._model)
+        if aliases.champion not in {number, expected_champion}:
+            change = f"version {aliases.champion} became champion" if aliases.champion else "the champion was removed"
+            compared = f"with version {expected_champion}" if expected_champion else "with no champion"
+            raise UserError(f"{change} meanwhile, but the verdict compared {compared}: run again")
+        move = Promotion(version=number, run_id=version.run_id, champion=aliases.champion, previous=aliases.previous)
+        self.write_move(move)
+        move.apply(self._client, self._model)
         return move
 
-    def prove(self, promotion: Promotion) -> None:
-        """Say that every server answers with the promoted version: from here on it stays."""
-        self.announce(promotion.model_copy(update={"proven": True}))
+    def confirm(self, promotion: Promotion) -> None:
+        """Make a promotion permanent: every server answers with the version."""
+        self.write_move(promotion.model_copy(update={"confirmed": True}))
 
-    def end(self) -> str | None:
-        """Settle what was moved, and leave; say what was put back."""
-        return _settle(self._client, self._model, self._key)
+    def release(self) -> str | None:
+        """Resolve the move and remove the claim; return what was reverted."""
+        return _resolve(self._client, self._model, self._key)
 
-    def _write(self, announcement: Announcement) -> None:
-        self._client.set_registered_model_tag(self._model, self._key, announcement.model_dump_json())
+    def _write(self, claim: LockClaim) -> None:
+        self._client.set_registered_model_tag(self._model, self._key, claim.model_dump_json())
 
 
 @contextmanager
-def turn(client: MlflowClient, model: str, build_tag: str, what: str, seconds: float = 0) -> Iterator[Turn]:
-    """Take a turn at the model's aliases; its end settles what was moved, whatever happens.
+def lock(client: MlflowClient, model: str, build_tag: str, activity: str, seconds: float = 0) -> Iterator[AliasLock]:
+    """Hold the lock of a model's aliases; its release resolves the move, whatever happens.
 
     Args:
-        client: of the registry.
+        client: the registry's client.
         model: a model with a registered version.
         build_tag: the run.
-        what: what it is doing, for those who wait.
+        activity: what it does, for the message to those who wait.
         seconds: how long that takes at most, without the calls to the registry.
 
     Raises:
-        UserError: another run's turn does not end; or the body failed and something was put back, which is said too.
+        UserError: another process does not release the lock; or the body failed and its move was reverted.
     """
     process = psutil.Process()
-    lasts = timedelta(seconds=PATIENCE_SECONDS + seconds + CALLS_SECONDS + SKEW_SECONDS)
-    announcement = Announcement(
+    duration = timedelta(seconds=WAIT_SECONDS + seconds + REGISTRY_SECONDS + CLOCK_SKEW_SECONDS)
+    claim = LockClaim(
         build_tag=build_tag,
-        what=what,
-        until=datetime.now(UTC) + lasts,
+        activity=activity,
+        expires=datetime.now(UTC) + duration,
         host=_host(),
         pid=process.pid,
-        born=process.create_time(),
+        process_started=process.create_time(),
     )
-    taken = Turn(client, model, announcement)
+    held_lock = AliasLock(client, model, claim)
     try:
-        taken.begin()
-        yield taken
-    except BaseException as error:  # an abort too must not leave a champion that nobody has seen answer
-        back = taken.end()
-        if back and isinstance(error, Exception):
-            raise UserError(f"{error}; {back}") from error
-        if back:
-            log.warning("%s", back)
+        held_lock.acquire()
+        yield held_lock
+    except BaseException as error:  # an abort too must not leave a champion that no server was checked for
+        reverted = held_lock.release()
+        if reverted and isinstance(error, Exception):
+            raise UserError(f"{error}; {reverted}") from error
+        if reverted:
+            log.warning("%s", reverted)
         raise
-    taken.end()
+    held_lock.release()
 
 
 def recover(client: MlflowClient, model: str, build_tag: str) -> None:
-    """Undo or finish what a run that died has left half moved; a run that lives is left alone."""
-    announced = look(client, model).announced.values()
-    if announced and all(found.dead for found in announced):
-        with turn(client, model, build_tag, "recovering"):
-            pass  # whoever takes a turn settles what is dead before anything else
+    """Resolve the move of a run that died. A running one is left alone."""
+    claims = read_aliases(client, model).claims.values()
+    if claims and all(claim.is_stale for claim in claims):
+        with lock(client, model, build_tag, "recovering"):
+            pass  # acquiring the lock resolves stale claims
 
 
-def look(client: MlflowClient, model: str) -> AliasState:
-    """Return the model's aliases and announcements.
+def read_aliases(client: MlflowClient, model: str) -> AliasState:
+    """Read the model's aliases and the claims to its lock.
 
     Raises:
-        UserError: the registry does not answer, or holds an announcement of another version of this program.
+        UserError: the registry does not answer, or a claim was written by another version of this program.
     """
-    found = model_versions.registered_model(client, model)
-    if found is None:
+    registered = model_versions.registered_model(client, model)
+    if registered is None:
         return AliasState(model, None, None, {})
-    announced = {}
-    for key, value in found.tags.items():
-        if key.startswith(TURN):
+    claims = {}
+    for key, value in registered.tags.items():
+        if key.startswith(CLAIM):
             try:
-                announced[key] = Announcement.model_validate_json(value)
+                claims[key] = LockClaim.model_validate_json(value)
             except ValidationError as error:
-                raise UserError(f"remove the tag {key} of {model}, which is no announcement: {first(error)}") from error
+                raise UserError(
+                    f"remove the tag {key} of {model}, which is not a claim: {first_error(error)}"
+                ) from error
     champion, previous = (
-        str(found.aliases[alias]) if alias in found.aliases else None
+        str(registered.aliases[alias]) if alias in registered.aliases else None
         for alias in (model_versions.CHAMPION, model_versions.PREVIOUS)
     )
-    return AliasState(model, champion, previous, announced)
+    return AliasState(model, champion, previous, claims)
 
 
-def refuse_rolled_back(version: Version, *, force: bool) -> None:
-    """Refuse a version that a person has rolled back, unless FORCE says otherwise.
+def require_not_rolled_back(version: Version, *, force: bool) -> None:
+    """Refuse a version that a person has rolled back, unless FORCE is set.
 
     Raises:
         UserError: it was rolled back.
     """
-    if version.rolled_back is not None and not force:
+    if version.rollback_reason is not None and not force:
         raise UserError(
-            f"version {version.number} of {version.name} was rolled back ({version.rolled_back}): it is promoted again "
-            f"only with FORCE=true"
+            f"version {version.number} of {version.name} was rolled back ({version.rollback_reason}): it is promoted "
+            f"again only with FORCE=true"
         )
 
 
-def _settle(client: MlflowClient, model: str, key: str) -> str | None:
-    """Settle what was moved under an announcement, which is removed last; do nothing if another run has done it."""
-    now = look(client, model)
-    announcement = now.announced.get(key)
-    if announcement is None:
+def _resolve(client: MlflowClient, model: str, key: str) -> str | None:
+    """Resolve the move of a claim, then remove the claim; do nothing if another process has done so."""
+    state = read_aliases(client, model)
+    claim = state.claims.get(key)
+    if claim is None:
         return None
-    message = announcement.move.settle(client, now) if announcement.move else None
+    message = claim.move.resolve(client, state) if claim.move else None
     client.delete_registered_model_tag(model, key)
     return message
 
 
 @cache
 def _host() -> str:
-    """Name this machine and, as containers can share its name, its table of processes."""
+    """Return the name of this machine and, as containers can share it, of its process table."""
     table = Path("/proc/self/ns/pid")
     return socket.gethostname() + (f" {table.readlink()}" if table.is_symlink() else "")
 
 
-def _lives(pid: int, born: float) -> bool:
-    """Tell whether a process of this machine still runs and is the one born then."""
+def _is_running(pid: int, started: float) -> bool:
+    """Whether the process of this number still runs and started at this time."""
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - born) < SAME_BIRTH_SECONDS
+        is_same = abs(process.create_time() - started) < START_TIME_SECONDS
+        return process.status() != psutil.STATUS_ZOMBIE and is_same
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

@@ -1,4 +1,4 @@
-"""What a program remembers of a version from one look at it to the next, in a tag of it: there is no other database."""
+"""State that a program keeps between two runs, as JSON in a tag of a model version: there is no other database."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from continuous_training.registry.model_versions import Version
 
 
-class Remembered(Value):
-    """What is remembered; `tag` names where."""
+class VersionState(Value):
+    """The state; `tag` is the name of the tag."""
 
     tag: ClassVar[str]
 
     @classmethod
     def of(cls, version: Version) -> Self:
-        """Read it from the version's tags; what cannot be read is forgotten."""
+        """Read the state from the version's tags; a malformed one counts as empty."""
         try:
             return cls.model_validate_json(version.tags.get(cls.tag, "{}"))
         except ValidationError:
             return cls()
 
     def write(self, client: MlflowClient, version: Version) -> None:
-        """Write it to the version."""
-        written = self.model_dump_json(exclude_none=True)
-        client.set_model_version_tag(version.name, version.number, self.tag, written)
+        """Write the state to the version."""
+        text = self.model_dump_json(exclude_none=True)
+        client.set_model_version_tag(version.name, version.number, self.tag, text)

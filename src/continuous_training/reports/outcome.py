@@ -69,8 +69,8 @@ def outcome(documents: Found) -> Outcome:
 
 
 def _rolled_back(done: Rollback) -> Outcome:
-    message = f"version {done.model_version} answers again, in place of version {done.rolled_back}"
-    meaning = f"Because {done.reason}. Version {done.rolled_back} is not promoted again without FORCE."
+    message = f"version {done.model_version} answers again, in place of version {done.rolled_back_version}"
+    meaning = f"Because {done.reason}. Version {done.rolled_back_version} is not promoted again without FORCE."
     return Outcome("held", "Rolled back", message, meaning)
 
 

@@ -143,10 +143,10 @@ def waterfall(stages: Sequence[Document]) -> dict[str, Bar]:
         started = stage.started.timestamp()
         left_out += max(0.0, started - busy_until)
         busy_until = max(busy_until, started + stage.seconds)
-        begun[stage.noun] = started - left_out
+        begun[stage.stem] = started - left_out
     axis = Axis(0, busy_until - left_out)
     bars = {}
     for stage in stages:
         width = min(100.0, max(SLIVER, axis.at(stage.seconds)))
-        bars[stage.noun] = Bar(min(axis.at(begun[stage.noun]), round(100 - width, 2)), width)
+        bars[stage.stem] = Bar(min(axis.at(begun[stage.stem]), round(100 - width, 2)), width)
     return bars

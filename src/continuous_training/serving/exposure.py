@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from continuous_training.documents import Value, first
+from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,5 +56,7 @@ def read(tags: Mapping[str, str]) -> Exposure | None:
     try:
         found = Exposure.model_validate_json(tags[TAG])
     except ValidationError as error:
-        raise UserError(f"remove the tag {TAG}, which tells of no canary and no shadow: {first(error)}") from error
+        raise UserError(
+            f"remove the tag {TAG}, which tells of no canary and no shadow: {first_error(error)}"
+        ) from error
     return None if found.over else found

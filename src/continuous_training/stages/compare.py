@@ -1,6 +1,7 @@
-"""Compare: whether the candidate deserves to replace the champion, from what both say of the same fresh rows.
+"""Compare: decide whether the candidate replaces the champion, from the predictions of both on the same fresh rows.
 
-Neither has trained on these rows. Without a champion the candidate must reach the absolute limits of training.yaml.
+Neither model was trained on these rows. Without a champion the candidate must reach the absolute limits of
+training.yaml.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
 
-def judge(
+def compare(
     client: MlflowClient,
     run: Run,
     settings: Settings,
@@ -33,38 +34,40 @@ def judge(
     model_check: ModelCheck,
     timer: Stopwatch,
 ) -> Verdict:
-    """Judge the candidate and write the verdict to its MLflow run; of one to be promoted the monitor gets a reference.
+    """Compare the candidate with the champion and log the verdict to the candidate's MLflow run.
+
+    A candidate that is promoted also gets the reference that the monitor compares live data with.
 
     Raises:
-        UserError: a model cannot be loaded or asked about the fresh rows, or a metric cannot be had.
+        UserError: a model cannot be loaded or cannot predict the fresh rows, or a metric cannot be computed.
     """
     fresh = read_snapshot(snapshot.fresh.path, settings.data)
     champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
     ours = Contender(candidate.model_uri, settings, fresh)
-    theirs = _standing(champion, settings, fresh) if champion else None
+    theirs = _champion_contender(champion, settings, fresh) if champion else None
     contest = Contest(settings, fresh, ours, theirs)
     conditions = contest.conditions()
     scorable = all(rule.passed for rule in conditions)
     metrics = contest.metrics() if scorable else []
-    scored: list[Rule] = []
+    metric_rules: list[Rule] = []
     if champion and theirs:
         conditions.append(rules.unseen(model_versions.trained_until(client, champion), snapshot.fresh_since))
         if champion.run_id == candidate.run_id:
-            scored = [rules.is_champion()]
+            metric_rules = [rules.is_champion()]
         elif scorable:
-            scored = [*contest.against(theirs, metrics)]
+            metric_rules = [*contest.against(theirs, metrics)]
     elif scorable:
-        scored = [*contest.alone(metrics)]
-    found = [*scored, *conditions, *rules.behaves(model_check.checks)]
-    failed = [rule for rule in found if not rule.passed]
+        metric_rules = [*contest.alone(metrics)]
+    all_rules = [*metric_rules, *conditions, *rules.behaves(model_check.checks)]
+    failed = [rule for rule in all_rules if not rule.passed]
     verdict = Verdict(
         decision="reject" if failed else "promote",
-        message="; ".join(rule.message for rule in failed or scored[:1]),
+        message="; ".join(rule.message for rule in failed or metric_rules[:1]),
         champion=champion.number if champion else None,
         fresh_rows=len(fresh),
         confidence=settings.compare.confidence,
         metrics=metrics,
-        rules=found,
+        rules=all_rules,
         curves=contest.curves() if scorable else [],
         **timer.stop(),
     )
@@ -74,7 +77,7 @@ def judge(
         reference.keep(client, candidate.run_id, settings, snapshot, ours.recorded, fresh)
     if failed:
         runs.set_outcome(client, candidate.run_id, runs.REJECTED)
-    elif run.promote == "ask":  # until a person has said yes and Deploy has overwritten it, this is a no
+    elif run.promote == "ask":  # until a person approves and Deploy sets the final outcome
         runs.set_outcome(client, candidate.run_id, runs.UNAPPROVED)
     else:
         runs.clear_outcome(client, candidate.run_id)
@@ -83,11 +86,11 @@ def judge(
     return verdict
 
 
-def _standing(champion: Version, settings: Settings, fresh: pd.DataFrame) -> Contender:
+def _champion_contender(champion: Version, settings: Settings, fresh: pd.DataFrame) -> Contender:
     try:
         return Contender(champion.uri, settings, fresh)
-    except UserError as problem:
+    except UserError as error:
         raise UserError(
-            f"{problem}; it is the champion: restore its files, or put back the version before it with "
+            f"{error}; it is the champion: restore its files, or go back to the version before it with "
             "scripts/ct rollback"
-        ) from problem
+        ) from error

@@ -1,7 +1,7 @@
-"""Deploy: move the champion's alias, wait until every server answers with it and answers well, or else move it back.
+"""Deploy: move the alias `champion`, wait until every server serves the version correctly, else move the alias back.
 
-If training.yaml says so, the version stands beside the champion first, as shadow, as canary, or as one after the other.
-Servers pull: nothing is ever sent to them but questions.
+If training.yaml asks for it, the version first runs beside the champion: as shadow, as canary, or as both in turn.
+Servers pull: they are sent nothing but requests.
 """
 
 from __future__ import annotations
@@ -44,75 +44,75 @@ def deploy(
     """Make the registered version the champion on every server of SERVING_URLS (comma-separated).
 
     Raises:
-        UserError: its verdict is not `promote`, or PROMOTE=never; it was rolled back; another run is promoting, or
-            has promoted since the verdict; a server cannot be had, does not follow, or answers otherwise than the
-            stored model did; or the version breaks a limit of the section `serving`, as shadow, canary or champion. The
-            aliases are then where they were before.
+        UserError: the verdict is not `promote`, or PROMOTE=never; the version was rolled back; another run is
+            promoting, or has promoted since the verdict; a server is missing, does not follow, or predicts other values
+            than the stored model; or the version exceeds a limit of the section `serving`. The aliases are then as
+            before.
     """
     if verdict.decision != "promote" or run.promote == "never":
         why = "PROMOTE=never" if run.promote == "never" else f"its verdict is {verdict.decision}"
         raise UserError(f"version {registration.model_version} is not deployed: {why}")
     number = registration.model_version
-    expected = model_versions.identity(client, run.model)
+    expected = model_versions.registry_identity(client, run.model)
     servers = questions.servers()
     for url in servers:
         _ensure(url, run.model, expected)
-    rows, answers = golden_predictions.kept(candidate.run_id)
-    what, longest = f"promoting version {number}", rollout.longest(len(servers), settings.serving)
-    with promotion.turn(client, run.model, run.build_tag, what, longest) as turn:
-        exposure.end(client, run.model)  # a run that was killed may have left one, which would answer in our place
-        shadow = _rehearse(client, run, verdict, number, "shadow", servers, settings.serving)
-        canary = _rehearse(client, run, verdict, number, "canary", servers, settings.serving)
-        promoted = turn.promote(number, verdict.champion, force=run.force)
+    rows, predictions = golden_predictions.read_golden_predictions(candidate.run_id)
+    activity, longest = f"promoting version {number}", rollout.longest(len(servers), settings.serving)
+    with promotion.lock(client, run.model, run.build_tag, activity, longest) as lock:
+        exposure.end(client, run.model)  # of a run that was killed: it would answer in place of the champion
+        shadow = _expose(client, run, verdict, number, "shadow", servers, settings.serving)
+        canary = _expose(client, run, verdict, number, "canary", servers, settings.serving)
+        move = lock.promote(number, verdict.champion, force=run.force)
         for url in servers:
-            rollout.follow(url, number, rows, answers)
-            log.info("%s answers with version %s, as it did offline", url, number)
-        watched = None
+            rollout.follow(url, number, rows, predictions)
+            log.info("%s serves version %s with the same predictions as offline", url, number)
+        observation = None
         if settings.serving.watch_seconds:
-            watched = rollout.watch(servers, number, settings.serving, rows, answers)
-        turn.prove(promoted)
+            observation = rollout.watch(servers, number, settings.serving, rows, predictions)
+        lock.confirm(move)
     return Deployment(
         name=registration.name,
         model_version=number,
-        previous=promoted.kept,
+        previous_version=move.replaced_version,
         servers=servers,
-        golden=len(answers),
+        golden_predictions=len(predictions),
         shadow=shadow,
         canary=canary,
-        watch=watched,
+        watch=observation,
         **timer.stop(),
     )
 
 
-def _rehearse(
+def _expose(
     client: MlflowClient, run: Run, verdict: Verdict, number: str, role: Role, servers: list[str], serving: Serving
-) -> Deployment.Observed | None:
-    """Have the version stand beside the champion, if training.yaml says so and it may be promoted afterwards.
+) -> Deployment.Observation | None:
+    """Run the version beside the champion, if training.yaml asks for it and the version may be promoted afterwards.
 
     Raises:
-        UserError: it was rolled back, breaks a limit, or is not taken up by a server.
+        UserError: it was rolled back, exceeds a limit, or a server does not load it.
     """
-    exposed = serving.shadow if role == "shadow" else serving.canary
-    if exposed is None:
+    exposure_settings = serving.shadow if role == "shadow" else serving.canary
+    if exposure_settings is None:
         return None
-    champion = promotion.look(client, run.model).champion
+    champion = promotion.read_aliases(client, run.model).champion
     if champion is None:
-        log.info("Version %s is no %s first: there is no champion to stand beside", number, role)
+        log.info("Version %s does not run as %s: there is no champion", number, role)
         return None
     version = model_versions.by_number(client, run.model, number)
     if version is None or champion == number or champion != verdict.champion:
-        return None  # it stands there already, or promoting it will say why it cannot
-    promotion.refuse_rolled_back(version, force=run.force)
-    return rollout.rehearse(client, run.model, number, role, exposed, servers, serving)
+        return None  # it is the champion already, or promoting it will raise the error
+    promotion.require_not_rolled_back(version, force=run.force)
+    return rollout.rehearse(client, run.model, number, role, exposure_settings, servers, serving)
 
 
 def _ensure(url: str, model: str, expected: str | None) -> None:
-    """See that a server of this project, with this model and registry, answers at the address; start one if need be."""
+    """Check that a server of this model and registry answers at the address; start one if needed."""
     deadline = time.monotonic() + START_SECONDS
     pid = None
     while True:
         try:
-            told = questions.told(url)
+            status = questions.told(url)
         except requests.ConnectionError as error:
             if pid is None and not daemon.can_start(url):
                 raise UserError(f"no server answers at {url}: check SERVING_URLS") from error
@@ -120,15 +120,15 @@ def _ensure(url: str, model: str, expected: str | None) -> None:
                 log.info("Starting a server at %s", url)
                 pid = daemon.start(url, model)
             elif not daemon.alive(pid):
-                raise UserError(f"the server at {url} ended at once: {daemon.last_words()}") from error
-            told = {}
-        if told.get("registry") == expected and told.get("model") == model:
+                raise UserError(f"the server at {url} exited immediately: {daemon.last_words()}") from error
+            status = {}
+        if status.get("registry") == expected and status.get("model") == model:
             return
-        if told and (told.get("model") != model or told.get("registry")):
+        if status and (status.get("model") != model or status.get("registry")):
             raise UserError(
-                f"{url} is taken by a server of another model or registry: stop it there (scripts/ct stop), or set "
+                f"{url} is in use by a server of another model or registry: stop that server (scripts/ct stop), or set "
                 f"SERVING_URLS to a free address such as http://127.0.0.1:8001"
             )
         if time.monotonic() > deadline:
-            raise UserError(f"the server at {url} did not come up in {START_SECONDS} s: {daemon.last_words()}")
+            raise UserError(f"the server at {url} did not start within {START_SECONDS} s: {daemon.last_words()}")
         time.sleep(0.5)

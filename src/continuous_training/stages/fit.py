@@ -1,6 +1,6 @@
-"""The training entry point: fit the model package's estimator on a snapshot and log it to MLflow.
+"""Fit: the training entry point fits the model package's estimator on a snapshot and logs it to MLflow.
 
-MLproject runs it, on this machine or on any other; it needs the code, the snapshot's folder and a tracking server.
+MLproject runs it, on this machine or another. It needs the code, the snapshot's folder and a tracking server.
 """
 
 from __future__ import annotations
@@ -40,42 +40,41 @@ REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
     """Fit, evaluate and log the model; return the id of its MLflow run (MLFLOW_RUN_ID, or a new one).
 
-    A model with a grid is validated first, on the newest of its training rows. Chosen by the fresh rows, the best of
-    several would owe a part of its lead to luck with these very rows, and Compare, which judges by them, would count
-    that luck as merit.
+    A model with a grid is validated first, on the newest of its training rows. If the best trial were chosen by the
+    fresh rows, a part of its lead would be luck with these rows, and Compare, which uses them too, would be biased.
 
     Args:
         model: the model package.
         folder: a snapshot's folder, with train.parquet and fresh.parquet.
-        parameters: what goes before the parameters of training.yaml.
+        parameters: override those of training.yaml.
 
     Raises:
-        UserError: the package has no `build`, the rows cannot be split for the validation, or the stored model does not
-            predict what the fitted one does.
+        UserError: the package has no `build`, the rows cannot be split for the validation, or the stored model's
+            predictions differ from the fitted one's.
     """
     settings = load_settings(model)
-    chosen = settings.model.parameters | parameters
+    parameters = settings.model.parameters | parameters
     train, fresh = (read_snapshot(folder / name, settings.data) for name in ("train.parquet", "fresh.parquet"))
     features, target = settings.data.features, settings.data.target
-    estimator = _build(model, settings, chosen)
+    estimator = _build(model, settings, parameters)
     client = connection.open_client()
-    with mlflow.start_run(experiment_id=runs.experiment(client, model)) as run:
-        mlflow.log_params({"task": settings.model.task, "features": len(features), **chosen})
+    with mlflow.start_run(experiment_id=runs.experiment_id(client, model)) as run:
+        mlflow.log_params({"task": settings.model.task, "features": len(features), **parameters})
         if settings.model.grid:
-            score = _validate(_build(model, settings, chosen), train, settings)
+            score = _validate(_build(model, settings, parameters), train, settings)
             mlflow.log_metric(f"{compute.VALIDATION}{settings.compare.metric}", score)
         log.info("Fitting %s on %s rows of %d features", type(estimator).__name__, f"{len(train):,}", len(features))
-        began = time.monotonic()
+        start = time.monotonic()
         estimator.fit(train[features], train[target])
-        mlflow.log_metric("fit_seconds", time.monotonic() - began)
+        mlflow.log_metric("fit_seconds", time.monotonic() - start)
         on_fresh = evaluation.predict(estimator, fresh[features], settings.model.task)
         on_train = evaluation.predict(estimator, train[features], settings.model.task)
         mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in settings.compare.metrics})
         primary = evaluation.score(settings.compare.metric, on_train, train[target])
         mlflow.log_metric(f"train_{settings.compare.metric}", primary)
-        answers = on_fresh.answers
-        logged = _log_model(estimator, settings.model, fresh[features], answers)
-        golden_predictions.keep(logged.model_uri, fresh[features], answers)
+        predictions = on_fresh.answers
+        model_info = _log_model(estimator, settings.model, fresh[features], predictions)
+        golden_predictions.log_golden_predictions(model_info.model_uri, fresh[features], predictions)
     return str(run.info.run_id)
 
 
@@ -89,46 +88,50 @@ def _build(model: str, settings: Settings, parameters: dict[str, Any]) -> Any:  
 
 
 def _validate(estimator: Any, train: pd.DataFrame, settings: Settings) -> float:  # noqa: ANN401
-    """Fit on all but the newest `fresh_days` of the training rows and score on those: what Compare does, once before.
+    """Fit on all but the newest `fresh_days` of the training rows, and score on those, as Compare does later.
 
     Raises:
-        UserError: there are no rows before those days, or either part is of one class.
+        UserError: there are no rows before those days, or a part has only one class.
     """
     data = settings.data
     days = f"the last {data.fresh_days} days of the training rows"
     newest = train[data.time] > train[data.time].max() - timedelta(days=data.fresh_days)
     parts = {f"before {days}": train[~newest], f"on {days}": train[newest]}
     for where, rows in parts.items():
-        seen = rows[data.target].nunique()
-        if rows.empty or (settings.model.task == "classification" and seen < 2):
-            message = "there are no rows" if rows.empty else "all rows are of one class"
-            raise UserError(f"the grid cannot be validated: {message} {where}; give more train_days, or no model.grid")
+        classes = rows[data.target].nunique()
+        if rows.empty or (settings.model.task == "classification" and classes < 2):
+            message = "there are no rows" if rows.empty else "all rows have the same class"
+            raise UserError(
+                f"the grid cannot be validated: {message} {where}; increase train_days, or remove model.grid"
+            )
     before, last = parts.values()
-    log.info("Validating on %s rows after %s", f"{len(last):,}", f"{len(before):,}")
+    log.info("Validating on %s rows after fitting on %s", f"{len(last):,}", f"{len(before):,}")
     estimator.fit(before[data.features], before[data.target])
-    answers = evaluation.predict(estimator, last[data.features], settings.model.task)
-    return evaluation.score(settings.compare.metric, answers, last[data.target])
+    predictions = evaluation.predict(estimator, last[data.features], settings.model.task)
+    return evaluation.score(settings.compare.metric, predictions, last[data.target])
 
 
-def _log_model(estimator: Any, model_settings: Model, rows: pd.DataFrame, answers: np.ndarray[Any, Any]) -> ModelInfo:  # noqa: ANN401
-    """Store the model with skops, which refuses every type that it is not told to trust."""
+def _log_model(
+    estimator: Any, model_settings: Model, rows: pd.DataFrame, predictions: np.ndarray[Any, Any]
+) -> ModelInfo:  # noqa: ANN401
+    """Store the model with skops, which refuses every type that is not trusted."""
     try:
-        logged: ModelInfo = mlflow.sklearn.log_model(
+        model_info: ModelInfo = mlflow.sklearn.log_model(
             estimator,
             name="model",
             serialization_format="skops",
             skops_trusted_types=list(model_settings.trusted_types),
-            signature=infer_signature(rows, answers),
+            signature=infer_signature(rows, predictions),
             input_example=rows.head(3),
             pyfunc_predict_fn="predict_proba" if model_settings.task == "classification" else "predict",
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
     except MlflowException as error:
-        _, unknown, types = error.message.partition("Untrusted types found in the file: ")
-        if not unknown:
+        _, untrusted, types = error.message.partition("Untrusted types found in the file: ")
+        if not untrusted:
             raise
-        listed = types.rstrip(".")
+        names = types.rstrip(".")
         raise UserError(
-            f"the model holds types that skops does not know: add {listed} to model.trusted_types"
+            f"the model needs types that skops does not trust: add {names} to model.trusted_types"
         ) from error
-    return logged
+    return model_info

@@ -22,4 +22,4 @@ def lint() -> list[Tool]:
 def _run(name: str, arguments: list[str]) -> Tool:
     done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
     message = (done.stdout + done.stderr).strip()
-    return Tool(name=name, command=" ".join(arguments), passed=done.returncode == 0, message=message)
+    return Tool(name=name, command=" ".join(arguments), passed=done.returncode == 0, output=message)

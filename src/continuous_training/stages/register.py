@@ -23,11 +23,11 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
         raise UserError(f"the candidate was rejected ({verdict.message}): it is not registered")
     approved_by = _approval(run)
     if made := model_versions.by_run(client, run.model, candidate.run_id):
-        promotion.refuse_rolled_back(made, force=run.force)
+        promotion.require_not_rolled_back(made, force=run.force)
     tags = {
         "ct.verdict": verdict.decision,
         "ct.said": verdict.message,
-        "ct.rules": verdict.in_words,
+        "ct.rules": verdict.summary,
         "ct.build_tag": run.build_tag,
     } | approved_by
     version = model_versions.register(client, run.model, candidate.run_id, candidate.model_uri, tags)

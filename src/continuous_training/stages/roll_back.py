@@ -1,4 +1,4 @@
-"""Roll back: the champion gives its place back to the version before it, and is not promoted again by itself."""
+"""Roll back: make the previous version the champion again. The other is not promoted again without FORCE."""
 
 from __future__ import annotations
 
@@ -23,83 +23,94 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REASON_LENGTH = 1000  # it shares a tag with the rest of an announcement
+REASON_LENGTH = 1000  # it shares a tag with the rest of the lock's claim
 
 
 def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -> tuple[Rollback, list[str]]:
-    """Make `previous` the champion, say on the version that was it why, and see the servers answer with the old one.
+    """Make `previous` the champion, write the reason on the old champion, and wait until the servers follow.
 
-    No server is started here. Those that do not answer are told in a line each, beside the document: the alias stays
-    where it was moved to, and they follow when they can.
+    No server is started. Servers that do not follow are returned beside the document, one line each: the alias stays
+    moved, and they follow when they can.
 
     Raises:
-        UserError: there is no champion, or none before it; or another run is promoting.
+        UserError: there is no champion, or no version before it; or another run is promoting.
     """
-    number = promotion.look(client, model).champion
-    bad = model_versions.by_number(client, model, number) if number else None
-    if bad is None:
+    number = promotion.read_aliases(client, model).champion
+    withdrawn = model_versions.by_number(client, model, number) if number else None
+    if withdrawn is None:
         raise UserError(f"{model} has no champion, so there is nothing to roll back")
-    with promotion.turn(client, model, timer.build_tag, f"rolling back version {bad.number}") as turn:
-        good = _before(client, model, bad)
-        older = model_versions.by_number(client, model, good.replaced) if good.replaced else None
-        exposure.end(client, model)  # a deployment that was killed may have left one, which would answer in its place
-        turn.announce(
+    with promotion.lock(client, model, timer.build_tag, f"rolling back version {withdrawn.number}") as lock:
+        restored = _before(client, model, withdrawn)
+        earlier = (
+            model_versions.by_number(client, model, restored.replaced_version) if restored.replaced_version else None
+        )
+        exposure.end(client, model)  # of a deployment that was killed: it would answer in place of the champion
+        lock.write_move(
             Withdrawal(
-                version=bad.number,
-                run_id=bad.run_id,
+                version=withdrawn.number,
+                run_id=withdrawn.run_id,
                 reason=connection.clip(reason, REASON_LENGTH),
-                champion=good.number,
-                previous=older.number if older and older.rolled_back is None and older.number != bad.number else None,
+                champion=restored.number,
+                previous=earlier.number
+                if earlier and earlier.rollback_reason is None and earlier.number != withdrawn.number
+                else None,
             )
         )
-    log.info("Version %s of %s is champion, in place of version %s: %s", good.number, model, bad.number, reason)
-    answering, silent = _follow(client, good, questions.servers())
-    made = Rollback(
-        name=model, model_version=good.number, rolled_back=bad.number, reason=reason, servers=answering, **timer.stop()
+    log.info(
+        "Version %s of %s is champion, in place of version %s: %s", restored.number, model, withdrawn.number, reason
     )
-    return made, silent
+    following, errors = _follow(client, restored, questions.servers())
+    rollback = Rollback(
+        name=model,
+        model_version=restored.number,
+        rolled_back_version=withdrawn.number,
+        reason=reason,
+        servers=following,
+        **timer.stop(),
+    )
+    return rollback, errors
 
 
-def _before(client: MlflowClient, model: str, bad: Version) -> Version:
-    """Return the version to go back to, in a turn: `previous`, or the champion if `bad` has lost its place meanwhile.
+def _before(client: MlflowClient, model: str, withdrawn: Version) -> Version:
+    """Return the version to go back to, while the lock is held.
 
-    That happens when the turn began with undoing the promotion of `bad`, which had been cut off.
+    It is `previous`, or the champion if acquiring the lock has reverted an interrupted promotion of `withdrawn`.
     """
-    now = promotion.look(client, model)
-    number = now.previous if now.champion == bad.number else now.champion
-    good = model_versions.by_number(client, model, number) if number else None
-    if good is None or good.number == bad.number:
+    aliases = promotion.read_aliases(client, model)
+    number = aliases.previous if aliases.champion == withdrawn.number else aliases.champion
+    restored = model_versions.by_number(client, model, number) if number else None
+    if restored is None or restored.number == withdrawn.number:
         raise UserError(
-            f"there is no version of {model} before version {bad.number}: train one, or set its aliases by hand"
+            f"there is no version of {model} before version {withdrawn.number}: train one, or set its aliases by hand"
         )
-    if good.rolled_back is not None:
+    if restored.rollback_reason is not None:
         raise UserError(
-            f"version {good.number} of {model}, the one before version {bad.number}, was rolled back itself "
-            f"({good.rolled_back}): set the alias champion by hand"
+            f"version {restored.number} of {model}, the one before version {withdrawn.number}, was rolled back itself "
+            f"({restored.rollback_reason}): set the alias champion by hand"
         )
-    return good
+    return restored
 
 
 def _follow(client: MlflowClient, version: Version, servers: list[str]) -> tuple[list[str], list[str]]:
-    """Wait for each server; return the addresses of those that answer with a version, and what is wrong with others."""
-    expected = model_versions.identity(client, version.name)
-    answering, wrong = [], []
+    """Wait for each server; return the addresses of those that serve the version, and an error for each other one."""
+    expected = model_versions.registry_identity(client, version.name)
+    following, errors = [], []
     for url in servers:
         try:
             _check(url, version, expected)
-        except Exception as error:  # whatever it is: the alias has moved, and the next server is waited for too
-            wrong.append(str(error) if isinstance(error, UserError) else f"{url} cannot be checked: {error}")
+        except Exception as error:  # of any kind: the alias has moved, and the other servers still have to be checked
+            errors.append(str(error) if isinstance(error, UserError) else f"{url} cannot be checked: {error}")
         else:
-            answering.append(url)
-            log.info("%s answers with version %s, as it did offline", url, version.number)
-    return answering, wrong
+            following.append(url)
+            log.info("%s serves version %s with the same predictions as offline", url, version.number)
+    return following, errors
 
 
 def _check(url: str, version: Version, expected: str | None) -> None:
     try:
-        told = questions.told(url)
+        status = questions.told(url)
     except requests.ConnectionError as error:
         raise UserError(f"no server answers at {url}") from error
-    if (told["model"], told["registry"]) != (version.name, expected):
+    if (status["model"], status["registry"]) != (version.name, expected):
         raise UserError(f"{url} is a server of another model or registry")
-    rollout.follow(url, version.number, *golden_predictions.kept(version.run_id))
+    rollout.follow(url, version.number, *golden_predictions.read_golden_predictions(version.run_id))

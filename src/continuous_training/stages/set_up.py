@@ -1,4 +1,4 @@
-"""Set up: a clean build folder, and the document that says what this run is."""
+"""Set up: an empty build folder, and the document that identifies the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from pydantic import ValidationError
 
 from continuous_training.compute.ec2 import place
-from continuous_training.documents import BUILD, Run, Stopwatch, first
+from continuous_training.documents import BUILD, Run, Stopwatch, first_error
 from continuous_training.errors import UserError
 from continuous_training.model_packages import default_model
 from continuous_training.settings import BRANCH, Settings, load_settings, lock_hash, parse_as_of
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def begin() -> Run:
-    """Clear build/ and return what this run is, from the environment that Jenkins or a person gives it.
+    """Clear build/ and read the run's parameters from the environment.
 
     Raises:
-        UserError: a parameter has a value that it may not have, or one that does not go with the others.
+        UserError: a parameter has an invalid value, or contradicts another.
     """
-    shutil.rmtree(BUILD, ignore_errors=True)  # first of all: a wrong parameter must not show another run's report
+    shutil.rmtree(BUILD, ignore_errors=True)  # first: an invalid parameter must not leave an earlier run's report
     timer = Stopwatch(os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}")
-    given = {
+    parameters = {
         name.lower(): os.environ.get(name) or default
         for name, default in {
             "MODEL": default_model(),
@@ -39,14 +39,14 @@ def begin() -> Run:
             "TRIGGER": "manual",
         }.items()
     }
-    rolls_back = given["rollback"].lower() == "true"  # which must work whatever is wrong with training.yaml
-    chosen = None if rolls_back else load_settings(given["model"])
+    is_rollback = parameters["rollback"].lower() == "true"  # must work even if training.yaml is invalid
+    settings = None if is_rollback else load_settings(parameters["model"])
     try:
         run = Run.model_validate(
             timer.stop()
-            | given
+            | parameters
             | {
-                "as_of": parse_as_of(os.environ.get("AS_OF", ""), chosen.data.clock if chosen else None),
+                "as_of": parse_as_of(os.environ.get("AS_OF", ""), settings.data.clock if settings else None),
                 "reason": os.environ.get("REASON", ""),
                 "branch": os.environ.get("BRANCH_NAME", ""),
                 "commit": os.environ.get("GIT_COMMIT") or _commit(),
@@ -56,36 +56,36 @@ def begin() -> Run:
             }
         )
     except ValidationError as error:
-        raise UserError(f"a parameter of this run is wrong: {first(error)}") from error
-    if chosen and run.compute == "ec2":
-        _refuse_nowhere(chosen)
+        raise UserError(f"a parameter of this run is invalid: {first_error(error)}") from error
+    if settings and run.compute == "ec2":
+        _check_ec2(settings)
     if run.rollback and not run.reason.strip():
-        raise UserError("ROLLBACK=true needs a reason: say why in REASON")
+        raise UserError("ROLLBACK=true needs a reason: set REASON")
     if run.rollback and run.branch not in {"", BRANCH}:
-        raise UserError(f"ROLLBACK=true does nothing on branch {run.branch}: start it on {BRANCH}")
-    if chosen:
-        _refuse_unknown(chosen.compare.scorers)
-    asked = f", because {run.reason}" if run.reason else ""
-    log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, asked)
+        raise UserError(f"ROLLBACK=true has no effect on branch {run.branch}: start it on {BRANCH}")
+    if settings:
+        _check_metrics(settings.compare.scorers)
+    reason = f": {run.reason}" if run.reason else ""
+    log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, reason)
     return run
 
 
-def _refuse_nowhere(settings: Settings) -> None:
-    """Refuse EC2 where it is not set up, before anything is spent on the way to Train."""
+def _check_ec2(settings: Settings) -> None:
+    """Check that EC2 is configured, before any time is spent on the stages before Train."""
     _ = settings.ec2
     place.Place.find()
     place.tracking_uri()
 
 
-def _refuse_unknown(scorers: set[str]) -> None:
-    """Refuse metrics that scikit-learn does not know, before anything is spent on a model that they cannot judge."""
-    from sklearn.metrics import get_scorer_names  # a second that a rollback does not pay
+def _check_metrics(scorers: set[str]) -> None:
+    """Check that scikit-learn has these metrics, before any time is spent on training."""
+    from sklearn.metrics import get_scorer_names  # takes a second to import
 
     if unknown := sorted(scorers - set(get_scorer_names())):
-        raise UserError(f"training.yaml: compare names the metric {unknown[0]}, which scikit-learn does not know")
+        raise UserError(f"training.yaml: compare names the metric {unknown[0]}, which scikit-learn does not have")
 
 
 def _commit() -> str:
-    """Return the commit of the work tree, or nothing outside a repository."""
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
-    return asked.stdout.strip()
+    """Return the commit of the work tree, or an empty string outside a repository."""
+    completed = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
+    return completed.stdout.strip()

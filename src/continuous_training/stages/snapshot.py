@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from continuous_training import progress
 from continuous_training.data import warehouse
 from continuous_training.data.snapshots import content_hash, is_whole
-from continuous_training.documents import Part, Run, Snapshot, Stopwatch
+from continuous_training.documents import Run, Snapshot, SnapshotFile, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.settings import STATE, time_windows
 
@@ -72,7 +72,8 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     train, fresh = (
-        Part(path=kept / name, sha256=hashes[name], rows=counts[name]) for name in ("train.parquet", "fresh.parquet")
+        SnapshotFile(path=kept / name, sha256=hashes[name], rows=counts[name])
+        for name in ("train.parquet", "fresh.parquet")
     )
     schema = pq.read_schema(fresh.path)
     return Snapshot(

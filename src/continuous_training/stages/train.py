@@ -1,6 +1,6 @@
-"""Train: an MLflow run with its whole lineage, filled by the training entry point on the chosen compute.
+"""Train: an MLflow run with its full lineage, which the training entry point fills on the selected compute.
 
-With a grid there is one for each trial, and the best by validation is the candidate.
+A grid has one MLflow run per trial, and the best trial by validation score is the candidate.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def _on_ec2(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
-    from continuous_training.compute.ec2 import training  # half a second for boto3 that others do not pay
+    from continuous_training.compute.ec2 import training  # boto3 takes half a second to import
 
     training.train(run, snapshot, trials)
 
@@ -36,43 +36,43 @@ COMPUTE: dict[str, Callable[[Run, Snapshot, Sequence[Trial]], None]] = {"local":
 def train(
     client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, plan: Plan, timer: Stopwatch
 ) -> Candidate:
-    """Train the candidate, or take up the one that an interrupted run has trained already.
+    """Train the candidate, or use the one that an interrupted run has trained already.
 
     Raises:
-        UserError: training failed; with a grid, that of any trial.
+        UserError: training failed; in a grid, that of any trial.
     """
-    run_id = plan.resumes
+    run_id = plan.resumed_run_id
     if run_id is None:
-        trials = _start(client, run, settings, snapshot, plan)
+        trials = _create_runs(client, run, settings, snapshot, plan)
         try:
             COMPUTE[run.compute](run, snapshot, trials)
         except BaseException:
-            _abandon(client, run, plan)
+            _close_runs(client, run, plan)
             raise
         run_id = trials[0].run_id
         if settings.model.grid:
-            run_id = _best(client, trials, settings.compare.metric).run_id
+            run_id = _best_trial(client, trials, settings.compare.metric).run_id
             client.set_tag(run_id, runs.FINGERPRINT, plan.fingerprint)
     else:
-        log.info("The candidate of MLflow run %s is taken up again", run_id)
-    trained = client.get_run(run_id)
-    models = client.search_logged_models([trained.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
+        log.info("Using the candidate of MLflow run %s, which an earlier run trained", run_id)
+    tracked_run = client.get_run(run_id)
+    models = client.search_logged_models([tracked_run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     if not models:
-        raise UserError(f"MLflow run {run_id} holds no model: run again with FORCE=true to train anew")
+        raise UserError(f"MLflow run {run_id} holds no model: run again with FORCE=true to train again")
     return Candidate(
         run_id=run_id,
         model_uri=models[0].model_uri,
         fingerprint=plan.fingerprint,
-        metrics=trained.data.metrics,
+        metrics=tracked_run.data.metrics,
         **timer.stop(),
     )
 
 
-def _start(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, plan: Plan) -> list[Trial]:
-    """Open each trial's MLflow run and write down where its model comes from, before anything can fail.
+def _create_runs(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, plan: Plan) -> list[Trial]:
+    """Create each trial's MLflow run with its lineage, before anything can fail.
 
-    What a killed run left open of the same fingerprint is closed. A trial of a grid bears the fingerprint as its own
-    only once it is chosen: until then nothing takes it for a candidate.
+    Open MLflow runs of the same fingerprint, left by a killed run, are closed. A trial of a grid gets the fingerprint
+    as its own only when it is selected: until then nothing uses it as a candidate.
     """
     lineage = {
         runs.TRIAL_OF if settings.model.grid else runs.FINGERPRINT: plan.fingerprint,
@@ -85,7 +85,7 @@ def _start(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapsho
         "ct.branch": run.branch,
         runs.TRIGGER: run.trigger,
         runs.REASON: connection.clip(run.reason),
-        **({runs.EVIDENCE: plan.drifted.evidence} if plan.drifted else {}),
+        **({runs.EVIDENCE: plan.drift.evidence} if plan.drift else {}),
         runs.AS_OF: run.as_of.isoformat(),
         runs.TRAINED_UNTIL: snapshot.fresh_since.isoformat(),
         "ct.train_rows": str(snapshot.train.rows),
@@ -93,33 +93,33 @@ def _start(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapsho
         "ct.fresh_rows_per_day": f"{snapshot.fresh_rows_per_day:.1f}",
     }
     from continuous_training.monitoring.new_data import (
-        kept,  # a second for Ibis that a candidate taken up again does not pay
+        kept,  # takes a second to import
     )
 
     runs.close_interrupted(client, run.model, plan.fingerprint)
-    experiment = runs.experiment(client, run.model)
+    experiment = runs.experiment_id(client, run.model)
     watermark = kept.of(snapshot, settings.data)
     trials = []
     for number, parameters in enumerate(settings.model.trials, start=1):
         name = f"{run.build_tag}-{number}" if settings.model.grid else run.build_tag
-        opened = client.create_run(experiment, run_name=name, tags=lineage)
+        tracked_run = client.create_run(experiment, run_name=name, tags=lineage)
         client.log_text(
-            opened.info.run_id, json.dumps(json.loads(snapshot.model_dump_json()), indent=2), "snapshot.json"
+            tracked_run.info.run_id, json.dumps(json.loads(snapshot.model_dump_json()), indent=2), "snapshot.json"
         )
-        kept.keep(client, opened.info.run_id, watermark)
-        trials.append(Trial(str(opened.info.run_id), parameters))
+        kept.keep(client, tracked_run.info.run_id, watermark)
+        trials.append(Trial(str(tracked_run.info.run_id), parameters))
     return trials
 
 
-def _abandon(client: MlflowClient, run: Run, plan: Plan) -> None:
-    """Close the MLflow runs of trials that were not begun."""
+def _close_runs(client: MlflowClient, run: Run, plan: Plan) -> None:
+    """Close the MLflow runs of trials that have not started."""
     try:
         runs.close_interrupted(client, run.model, plan.fingerprint)
     except Exception as error:
-        log.warning("MLflow runs of this training may be open: %s", error)
+        log.warning("MLflow runs of this training may still be open: %s", error)
 
 
-def _best(client: MlflowClient, trials: Sequence[Trial], metric: str) -> Trial:
+def _best_trial(client: MlflowClient, trials: Sequence[Trial], metric: str) -> Trial:
     """Return the trial with the highest score on the validation rows, the first of equals."""
     scores = [client.get_run(trial.run_id).data.metrics[f"{VALIDATION}{metric}"] for trial in trials]
     best = scores.index(max(scores))

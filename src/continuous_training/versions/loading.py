@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def examine(uri: str, trusted: tuple[str, ...]) -> None:
-    """See that a model was stored with skops and holds no types beyond those that training.yaml trusts.
+    """Check that a model was stored with skops and needs no types other than those that training.yaml trusts.
 
-    MLflow loads what the model itself asks for, so this must be asked before anything is loaded.
+    MLflow loads what the model's own metadata says, so this check must come before loading.
 
     Raises:
-        UserError: it was stored otherwise, asks for more, or is gone.
+        UserError: it was stored in another way, needs other types, or cannot be read.
     """
     from mlflow.models import Model
 
@@ -28,22 +28,22 @@ def examine(uri: str, trusted: tuple[str, ...]) -> None:
 
 
 def examine_flavor(flavor: Mapping[str, Any], trusted: Sequence[str], what: str) -> None:
-    """See the same by what MLmodel says of the flavor sklearn.
+    """Check the same in the flavor `sklearn` of an MLmodel file.
 
     Raises:
-        UserError: it was stored otherwise, or asks for more.
+        UserError: it was stored in another way, or needs other types.
     """
     if flavor.get("serialization_format") != "skops":
         raise UserError(f"{what} was not stored with skops: it is not loaded")
-    if strange := set(flavor.get("skops_trusted_types") or ()) - set(trusted):
-        raise UserError(f"{what} asks for types that training.yaml does not trust: {', '.join(sorted(strange))}")
+    if untrusted := set(flavor.get("skops_trusted_types") or ()) - set(trusted):
+        raise UserError(f"{what} needs types that training.yaml does not trust: {', '.join(sorted(untrusted))}")
 
 
-def load(uri: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever estimator the team's model package builds
+def load(uri: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - any estimator
     """Load a scikit-learn estimator, after examining it.
 
     Raises:
-        UserError: it is gone, is not to be trusted or cannot be read, which is not the same as not being there.
+        UserError: it is not trusted or cannot be read.
     """
     import mlflow.sklearn
 

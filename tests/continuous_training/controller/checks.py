@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 VALID = "Jenkinsfile successfully validated."
 ON_GITHUB = re.compile(r"(?:https://github\.com/|git@github\.com:)([^/]+)/([^/]+?)(?:\.git)?/?")
-NOWHERE = "0" * 40
+NO_JENKINS = "0" * 40
 
 
 class NotHere(Exception):  # noqa: N818 - a reason to skip a check, not an error
@@ -106,7 +106,7 @@ def starts_nothing(controller: Controller, token: Secret, body: str) -> None:
 
 def refuses_push(controller: Controller, secret: Secret | None) -> None:
     """Check that a push that GitHub has not signed is refused."""
-    status = controller.push(pushed(controller.last(), NOWHERE), secret).status_code
+    status = controller.push(pushed(controller.last(), NO_JENKINS), secret).status_code
     signed = "with a wrong signature" if secret else "that is not signed"
     assert 400 <= status < 500, f"a push {signed} is let in: Jenkins answers {status}"
 
@@ -114,7 +114,7 @@ def refuses_push(controller: Controller, secret: Secret | None) -> None:
 def takes_push(controller: Controller, secret: Secret) -> None:
     """Check that a push that GitHub has signed is taken; it is one of a branch that there is not."""
     branch = f"ct-test-{secrets.token_hex(4)}"
-    _is_taken(controller.push(pushed(controller.last(), NOWHERE, branch), secret).status_code)
+    _is_taken(controller.push(pushed(controller.last(), NO_JENKINS, branch), secret).status_code)
 
 
 def is_started_by_push(controller: Controller, secret: Secret) -> Build:
@@ -142,7 +142,7 @@ def pushed(last: Build, after: str, branch: str = BRANCH) -> dict[str, Any]:
     address = f"https://github.com/{owner}/{name}"
     return {
         "ref": f"refs/heads/{branch}",
-        "before": last.commit or NOWHERE,
+        "before": last.commit or NO_JENKINS,
         "after": after,
         "created": False,
         "deleted": False,

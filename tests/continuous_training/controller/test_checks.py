@@ -39,7 +39,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project.create(tmp_path_factory.mktemp("project") / "repository")
 
 
-class Remembered(Here):
+class VersionState(Here):
     """Makes each run once: this one's commands decide the same every time."""
 
     def __init__(self, repository: Path, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Remembered(Here):
 
 @pytest.fixture(scope="module")
 def here(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Here:
-    return Remembered(repository, tmp_path_factory.mktemp("here"))
+    return VersionState(repository, tmp_path_factory.mktemp("here"))
 
 
 @pytest.fixture(scope="module")

@@ -101,8 +101,8 @@ def test_a_source_is_synced_once_at_a_time(write: Write, monkeypatch: pytest.Mon
 
 def test_what_is_said_ends_with_the_number_of_rows() -> None:
     synced = syncing.Synced(source="shop", streams={"orders": 1200, "items": 34})
-    assert synced.in_words.splitlines() == ["shop: 1,200 rows of orders, 34 rows of items", "1234"]
-    assert syncing.Synced(source="shop", streams={"orders": 0}).in_words.splitlines() == ["shop: nothing new", "0"]
+    assert synced.summary.splitlines() == ["shop: 1,200 rows of orders, 34 rows of items", "1234"]
+    assert syncing.Synced(source="shop", streams={"orders": 0}).summary.splitlines() == ["shop: nothing new", "0"]
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_a_source_of_airbyte_s_own_brings_only_what_is_new() -> None:
     assert syncing.sync("faker", given).streams == {"users": 100, "products": 100}
     again = syncing.sync("faker", given)
     assert again.streams == {"users": 0, "products": 0}
-    assert again.in_words.splitlines()[-1] == "0"
+    assert again.summary.splitlines()[-1] == "0"
     assert warehouse.connect(given).table("users", database="faker").count().execute() == 100
 
 

@@ -82,7 +82,7 @@ class TestWhatFollows:
     def test_a_champion_that_is_asked_what_it_learnt_is_left_alone(self, champion: Pipeline) -> None:
         asked.log(asked.rows())
         found = examine(champion)
-        assert found.decision.verdict == "none", found.in_words
+        assert found.decision.verdict == "none", found.summary
         assert found.decision.message.startswith("no drift in 3 columns; the live roc_auc is 0.8")
         assert found.asking is None
         assert (found.rows, found.findings) == (1200, [])
@@ -165,7 +165,7 @@ class TestWhatFollows:
 class TestWarehouse:
     def test_the_champion_is_asked_about_the_newest_rows_itself(self, champion: Pipeline) -> None:
         found = examine(champion, "warehouse")
-        assert found.decision.verdict == "none", found.in_words
+        assert found.decision.verdict == "none", found.summary
         assert (found.rows, [one.name for one in found.drifts][-1]) == (280, "the predictions")
         assert found.now
         assert found.now.value > 0.75
@@ -240,7 +240,7 @@ class TestPing:
         asked.log(asked.rows(shift=2))
         found = examine(champion)
         assert found.asking
-        assert "no Jenkins is named" in found.in_words
+        assert "no Jenkins is named" in found.summary
         assert state.State.of(the(champion)).pinged is None
 
     def test_a_warning_sends_none(self, champion: Pipeline) -> None:

@@ -86,8 +86,8 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pyte
 
     second.planned.write()
     assert "What the monitor saw of version 1" in page.render(found.gather())
-    assert second.planned.drifted
-    assert second.planned.drifted.evidence == ping["evidence"]
+    assert second.planned.drift
+    assert second.planned.drift.evidence == ping["evidence"]
 
     assert "not enough data" in monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # of version 2
 

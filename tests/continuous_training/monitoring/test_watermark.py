@@ -85,13 +85,13 @@ def look(champion: Pipeline, url: str = "none", as_of: str = LATER, because: str
 class TestWhatHasCome:
     def test_nothing(self, champion: Pipeline) -> None:
         found = look(champion)
-        assert found.in_words == "nothing new: no new rows since 2020-02-29"
+        assert found.summary == "nothing new: no new rows since 2020-02-29"
         assert found.asking is None
 
     def test_new_rows_are_counted_against_those_of_the_champion(self, champion: Pipeline) -> None:
         insert(new(300))
         found = look(champion)
-        assert found.in_words.startswith("enough: 300 new rows since 2020-02-29 (+12.7%); 236 are needed\n")
+        assert found.summary.startswith("enough: 300 new rows since 2020-02-29 (+12.7%); 236 are needed\n")
 
     def test_rows_whose_labels_are_not_sure_yet_do_not_count(self, champion: Pipeline) -> None:
         insert(new(300))
@@ -145,7 +145,7 @@ class TestWhatHasCome:
         assert found.message.startswith(
             "300 new rows since 2020-02-29 (+12.7%), 12 late, 2 corrected days, 3 gone; 236 are needed"
         )
-        assert "· 3 rows that the champion has learnt from are gone" in found.in_words
+        assert "· 3 rows that the champion has learnt from are gone" in found.summary
 
     def test_rows_that_are_gone_are_no_reason_to_train(self, champion: Pipeline) -> None:
         run("DELETE FROM events WHERE id % 2 = 0")
@@ -198,7 +198,7 @@ class TestPing:
                 "model_version": "1",
             }
         ]
-        assert found.in_words.endswith("Jenkins was asked for a training: model/main")
+        assert found.summary.endswith("Jenkins was asked for a training: model/main")
 
     def test_the_same_rows_are_one_ping_and_more_rows_are_another(self, champion: Pipeline) -> None:
         insert(new(300))
@@ -238,7 +238,7 @@ class TestPing:
         killed = Asked(claimed=datetime.now().astimezone())
         killed.write(champion.client, the(champion))
         with jenkins() as there:
-            assert "another check is asking" in look(champion, there.url).in_words
+            assert "another check is asking" in look(champion, there.url).summary
             killed.model_copy(update={"claimed": killed.claimed - asked.CLAIM}).write(champion.client, the(champion))
             look(champion, there.url)
         assert len(there.pings) == 1
@@ -307,7 +307,7 @@ class TestBadInput:
 
     def test_a_moment_in_the_future(self, champion: Pipeline) -> None:
         insert(new(300))
-        assert "lies in the future: is a clock wrong?" in look(champion, as_of="2199-01-01").in_words
+        assert "lies in the future: is a clock wrong?" in look(champion, as_of="2199-01-01").summary
 
     def test_rows_of_the_future_do_not_count(self, champion: Pipeline) -> None:
         insert(new(300).assign(seen=datetime(2199, 1, 1)))
@@ -317,14 +317,14 @@ class TestBadInput:
         change("seen < $until", "seen < $until OR seen IS NULL")
         insert(new(300).assign(seen=pd.NaT))
         found = look(champion)
-        assert "· 300 rows have no time and do not count" in found.in_words
+        assert "· 300 rows have no time and do not count" in found.summary
         assert found.verdict == "nothing new"
 
     def test_an_empty_table(self, champion: Pipeline) -> None:
         run("DELETE FROM events")
         found = look(champion)
         assert found.verdict == "nothing new"
-        assert "2,360 rows that the champion has learnt from are gone" in found.in_words
+        assert "2,360 rows that the champion has learnt from are gone" in found.summary
 
     def test_a_table_that_is_gone(self, champion: Pipeline) -> None:
         run("DROP TABLE events")
@@ -335,7 +335,7 @@ class TestBadInput:
         change("seen < $until", "seen < $until AND x < 1")
         insert(new(300))
         found = look(champion)
-        assert "late and corrected rows are not told" in found.in_words
+        assert "late and corrected rows are not told" in found.summary
         assert found.news
         assert (found.news.corrected, found.news.gone) == (0, 0)
         assert 0 < found.news.new < 300

@@ -17,7 +17,7 @@ from continuous_training.documents import APPROVED_BY, write_atomically
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions, promotion, runs
 from continuous_training.registry.alias_moves import Promotion
-from continuous_training.registry.promotion import Announcement
+from continuous_training.registry.promotion import LockClaim
 from pipeline import Pipeline
 from toy import change
 
@@ -53,7 +53,7 @@ class TestRegister:
         run.register()
         tags = model_versions.by_number(run.client, "toy", "1").tags
         assert (tags["ct.verdict"], tags["ct.said"], tags["ct.build_tag"]) == ("promote", run.verdict.message, "ct-7")
-        assert tags["ct.rules"] == run.verdict.in_words
+        assert tags["ct.rules"] == run.verdict.summary
         assert all(f"✓ {rule.message}" in tags["ct.rules"] for rule in run.verdict.rules)
 
     def test_where_a_person_must_approve_nothing_is_registered_before_a_yes(
@@ -111,7 +111,7 @@ class TestRegister:
 def client() -> MlflowClient:
     """Return a client of a registry with three versions of `toy`, of which the first is champion."""
     client = connection.open_client()
-    experiment = runs.experiment(client, "toy")
+    experiment = runs.experiment_id(client, "toy")
     client.create_registered_model("toy")
     for _ in range(3):
         run_id = client.create_run(experiment).info.run_id
@@ -123,14 +123,14 @@ def client() -> MlflowClient:
 
 def standing(client: MlflowClient) -> tuple[str | None, str | None]:
     """Return champion and previous, of a model that nobody has a turn at."""
-    now = promotion.look(client, "toy")
+    now = promotion.read_aliases(client, "toy")
     assert now.announced == {}
     return now.champion, now.previous
 
 
 def promote(client: MlflowClient, number: str, judged: str | None = "1", force: bool = False) -> None:
-    with promotion.turn(client, "toy", "ct-1", f"promoting version {number}") as turn:
-        turn.prove(turn.promote(number, judged, force=force))
+    with promotion.lock(client, "toy", "ct-1", f"promoting version {number}") as lock:
+        lock.confirm(lock.promote(number, judged, force=force))
 
 
 def fail(
@@ -139,9 +139,9 @@ def fail(
     judged: str | None = "1",
     meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
-    """Promote version 2, and fail before it is proven."""
-    with promotion.turn(client, "toy", "ct-1", "promoting version 2") as turn:
-        turn.promote("2", judged, force=False)
+    """Promote version 2, and fail before it is confirmed."""
+    with promotion.lock(client, "toy", "ct-1", "promoting version 2") as lock:
+        lock.promote("2", judged, force=False)
         meanwhile()
         raise failure
 
@@ -151,7 +151,7 @@ class TestPromote:
         promote(client, "2")
         assert standing(client) == ("2", "1")
         promoted = model_versions.by_number(client, "toy", "2")
-        assert promoted.replaced == "1"
+        assert promoted.replaced_version == "1"
         assert client.get_run(promoted.run_id).data.tags["ct.outcome"] == "deployed"
 
     def test_promoting_the_champion_again_changes_nothing(self, client: MlflowClient) -> None:
@@ -240,7 +240,7 @@ def half_promoted(client: MlflowClient, pid: int, host: str, until: datetime) ->
     """Leave the registry as a run that was killed while it promoted version 2."""
     run_id = model_versions.by_number(client, "toy", "2").run_id
     move = Promotion(version="2", run_id=run_id, champion="1", previous="3")
-    announced = Announcement(
+    announced = LockClaim(
         build_tag="ct-1",
         what="promoting version 2",
         until=until,
@@ -260,7 +260,7 @@ class TestRecovery:
         with process() as kill:
             half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
             Pipeline(monkeypatch).plan()
-            assert promotion.look(client, "toy").champion == "2"
+            assert promotion.read_aliases(client, "toy").champion == "2"
             kill()
             Pipeline(monkeypatch).plan()
         assert standing(client) == ("1", "3")
@@ -273,7 +273,7 @@ class TestRecovery:
             half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC) + FROM_NOW)
             kill()
             Pipeline(monkeypatch).plan()
-            assert promotion.look(client, "toy").champion == "2"
+            assert promotion.read_aliases(client, "toy").champion == "2"
         with process() as kill:
             half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC))
             Pipeline(monkeypatch).plan()
@@ -295,9 +295,9 @@ class TestRecovery:
     ) -> None:
         with process() as kill:
             half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
-            left = promotion.look(client, "toy").announced[f"{promotion.TURN}0"]
-            proven = left.model_copy(update={"move": left.move.model_copy(update={"proven": True})})
-            client.set_registered_model_tag("toy", f"{promotion.TURN}0", proven.model_dump_json())
+            left = promotion.read_aliases(client, "toy").announced[f"{promotion.TURN}0"]
+            confirmed = left.model_copy(update={"move": left.move.model_copy(update={"confirmed": True})})
+            client.set_registered_model_tag("toy", f"{promotion.TURN}0", confirmed.model_dump_json())
             kill()
             Pipeline(monkeypatch).plan()
         assert standing(client) == ("2", "1")
@@ -312,18 +312,18 @@ class TestRecovery:
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
-        with promotion.turn(client, "toy", "ct-5", "promoting version 2"):
+        with promotion.lock(client, "toy", "ct-5", "promoting version 2"):
             with pytest.raises(
                 UserError, match="another run, ct-5, is promoting version 2: run again after it has ended"
             ):
                 promote(client, "3")
-            assert [found.build_tag for found in promotion.look(client, "toy").announced.values()] == ["ct-5"]
+            assert [found.build_tag for found in promotion.read_aliases(client, "toy").announced.values()] == ["ct-5"]
         promote(client, "3")
 
     def test_a_turn_lasts_as_long_as_the_servers_may_take(self, client: MlflowClient) -> None:
         before = datetime.now(UTC)
-        with promotion.turn(client, "toy", "ct-5", "promoting version 2", seconds=3600):
-            (announced,) = promotion.look(client, "toy").announced.values()
+        with promotion.lock(client, "toy", "ct-5", "promoting version 2", seconds=3600):
+            (announced,) = promotion.read_aliases(client, "toy").announced.values()
         assert announced.until - before > timedelta(hours=1)
 
     def test_an_announcement_of_another_version_of_this_program_is_named(self, client: MlflowClient) -> None:
@@ -427,14 +427,14 @@ class TestTwoAtOnce:
         def go() -> None:
             number = threading.current_thread().name
             try:
-                with promotion.turn(scheduled, "toy", f"ct-{number}", f"promoting version {number}") as turn:
+                with promotion.lock(scheduled, "toy", f"ct-{number}", f"promoting version {number}") as lock:
                     within.append(number)
                     together.append([*within])
                     try:
-                        promoted = turn.promote(number, "1", force=False)
+                        promoted = lock.promote(number, "1", force=False)
                         if next(failing, None) is not None:
                             raise UserError("no server follows")
-                        turn.prove(promoted)
+                        lock.confirm(promoted)
                     finally:
                         within.remove(number)
                 won.append(number)

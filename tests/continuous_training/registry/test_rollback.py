@@ -86,7 +86,7 @@ class TestRollBack:
     def test_previous_is_champion_again_and_the_version_tells_why(self, promoted: Promoted) -> None:
         run = promoted(2)
         made, _ = roll_back_champion(run.client)
-        assert (made.model_version, made.rolled_back, made.reason) == ("1", "2", WHY)
+        assert (made.model_version, made.rolled_back_version, made.reason) == ("1", "2", WHY)
         assert run.aliases == {"candidate": "2", "champion": "1"}
         taken_back = model_versions.by_number(run.client, "toy", "2")
         assert taken_back.tags["ct.rolled_back"] == WHY
@@ -119,7 +119,7 @@ class TestRollBack:
         run = promoted(2)
         monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
         with (
-            promotion.turn(run.client, "toy", "ct-5", "promoting version 3"),
+            promotion.lock(run.client, "toy", "ct-5", "promoting version 3"),
             pytest.raises(UserError, match="another run, ct-5, is promoting version 3"),
         ):
             roll_back_champion(run.client)
@@ -131,16 +131,16 @@ class TestRollBack:
         """Not to the one before that: taking the turn undoes the promotion, and there is nothing more to move."""
         run = promoted(3)
         run.client.set_registered_model_alias("toy", model_versions.CHAMPION, "2")
-        cut_off = promotion.turn(run.client, "toy", "ct-5", "promoting version 3")
+        cut_off = promotion.lock(run.client, "toy", "ct-5", "promoting version 3")
         cut_off.__enter__().promote("3", "2", force=False)
-        ((key, left),) = promotion.look(run.client, "toy").announced.items()
+        ((key, left),) = promotion.read_aliases(run.client, "toy").announced.items()
         over = left.model_copy(update={"until": datetime.now(UTC)})
         run.client.set_registered_model_tag("toy", key, over.model_dump_json())
         assert run.aliases["champion"] == "3"
         made, _ = roll_back_champion(run.client)
-        assert (made.model_version, made.rolled_back) == ("2", "3")
+        assert (made.model_version, made.rolled_back_version) == ("2", "3")
         assert run.aliases["champion"] == "2"
-        assert model_versions.by_number(run.client, "toy", "3").rolled_back == WHY
+        assert model_versions.by_number(run.client, "toy", "3").rollback_reason == WHY
 
     def test_a_version_whose_mlflow_run_was_deleted_can_still_be_taken_back(self, promoted: Promoted) -> None:
         run = promoted(2)
@@ -185,11 +185,11 @@ class TestAfterwards:
     def test_force_promotes_it_again_and_the_reason_is_gone(self, promoted: Promoted) -> None:
         run = promoted(2)
         roll_back_champion(run.client)
-        with promotion.turn(run.client, "toy", "ct-10", "promoting version 2") as turn:
-            turn.prove(turn.promote("2", "1", force=True))
+        with promotion.lock(run.client, "toy", "ct-10", "promoting version 2") as lock:
+            lock.confirm(lock.promote("2", "1", force=True))
         assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}
         version = model_versions.by_number(run.client, "toy", "2")
-        assert version.rolled_back is None
+        assert version.rollback_reason is None
         assert run.client.get_run(version.run_id).data.tags["ct.outcome"] == "deployed"
 
 
@@ -203,7 +203,9 @@ class TestServers:
             made, silent = roll_back_champion(run.client)
             assert (made.servers, silent) == ([one.url, other.url], [])
             assert (
-                one.ask(dataframe_split=golden_predictions.kept(run.candidate.run_id)[0]).headers["X-Model-Version"]
+                one.ask(dataframe_split=golden_predictions.read_golden_predictions(run.candidate.run_id)[0]).headers[
+                    "X-Model-Version"
+                ]
                 == "1"
             )
 
@@ -283,7 +285,7 @@ class TestCommand:
         assert failed.returncode == 1
         assert f"version 1 of toy is champion again, version 2 is not; but no server answers at {url}" in failed.stderr
         made = Rollback.read()
-        assert (made.model_version, made.rolled_back, made.reason, made.servers) == ("1", "2", WHY, [])
+        assert (made.model_version, made.rolled_back_version, made.reason, made.servers) == ("1", "2", WHY, [])
 
     def test_in_a_run_that_trains_it_leaves_the_build_folder_alone(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, tracked: Path

@@ -22,13 +22,13 @@ from continuous_training.documents import (
     Lint,
     Metric,
     ModelCheck,
-    Part,
     Plan,
     Registration,
     Rollback,
     Rule,
     Run,
     Snapshot,
+    SnapshotFile,
     Tool,
     Verdict,
 )
@@ -83,8 +83,8 @@ def a_test(*failures: str) -> Counts:
 def a_snapshot() -> Snapshot:
     return Snapshot(
         hash="5a4b",
-        train=Part(path=Path("train.parquet"), sha256="1", rows=50_791),
-        fresh=Part(path=Path("fresh.parquet"), sha256="2", rows=1_234),
+        train=SnapshotFile(path=Path("train.parquet"), sha256="1", rows=50_791),
+        fresh=SnapshotFile(path=Path("fresh.parquet"), sha256="2", rows=1_234),
         since=datetime(2019, 3, 1),
         fresh_since=datetime(2020, 2, 1),
         until=datetime(2020, 2, 28),
@@ -118,7 +118,7 @@ def a_verdict(decision: str = "promote", champion: str | None = "2", **changed: 
         difference=interval if champion else None,
         margin=0.001 if champion else None,
     )
-    rule = Rule(name="roc_auc improves", passed=better, observed=interval[0], limit=0.001, message="the rule spoke")
+    rule = Rule(name="roc_auc improves", passed=better, value=interval[0], limit=0.001, message="the rule spoke")
     given = {
         "decision": decision,
         "message": "the judge spoke",
@@ -143,14 +143,19 @@ def a_deployment(previous: str | None = "2") -> Deployment:
         previous=previous,
         servers=["http://a:8000"],
         golden=20,
-        canary=Deployment.Observed(requests=900, error_share=0.001, milliseconds=20.5, rows=900, agreement=0.97),
+        canary=Deployment.Observation(requests=900, error_share=0.001, milliseconds=20.5, rows=900, agreement=0.97),
         **at(3600),
     )
 
 
 def a_rollback() -> Rollback:
     return Rollback(
-        name="toy", model_version="2", rolled_back="3", reason="it says yes to all", servers=["http://a:8000"], **at(2)
+        name="toy",
+        model_version="2",
+        rolled_back_version="3",
+        reason="it says yes to all",
+        servers=["http://a:8000"],
+        **at(2),
     )
 
 
@@ -312,7 +317,7 @@ def test_every_rule_says_whether_it_held() -> None:
 
 
 def test_a_verdict_without_scores_says_why() -> None:
-    rule = Rule(name="enough to judge by", passed=False, observed=3, limit=40, message="3 rows of the rarest class")
+    rule = Rule(name="enough to judge by", passed=False, value=3, limit=40, message="3 rows of the rarest class")
     html = page(*UP_TO_TRAIN, a_verdict("reject", metrics=[], rules=[rule]))
     message = section(html, "comparison")
     assert "✗ enough to judge by" in message
@@ -409,7 +414,7 @@ def test_the_page_does_not_claim_what_a_broken_document_may_deny(broken: type[Do
     broken.path().write_text("{")
     html = page()
     assert headline(html) == f"Unclear: what {stage} left in build/ is broken or of another run"
-    assert f"build/{broken.noun}.json is not a {broken.noun} document" in section(html, "left-out")
+    assert f"build/{broken.stem}.json is not a {broken.stem} document" in section(html, "left-out")
 
 
 def test_documents_without_a_run_are_not_believed() -> None:
@@ -421,7 +426,7 @@ def test_documents_without_a_run_are_not_believed() -> None:
 def test_hostile_text_stays_text() -> None:
     check = Check(name=HOSTILE, column=HOSTILE, passed=False, message=HOSTILE, rows=[{HOSTILE: HOSTILE}])
     metric = Metric(name=HOSTILE, candidate=0.5, champion=0.4, difference=(0.05, 0.2))
-    rule = Rule(name=HOSTILE, passed=False, observed=0.1, limit=0.2, message=HOSTILE)
+    rule = Rule(name=HOSTILE, passed=False, value=0.1, limit=0.2, message=HOSTILE)
     verdict = a_verdict("reject", message=HOSTILE, champion=HOSTILE, metrics=[metric], rules=[rule])
     html = page(
         a_run(reason=HOSTILE, branch=HOSTILE, trigger="push", build_url="javascript:alert(1)", commit=HOSTILE),

@@ -198,7 +198,7 @@ class TestLimits:
         assert observation.broken(found, LIMITS, over=True) is None
         kept = observation.kept(found, LIMITS)
         assert (kept.error_share, kept.milliseconds, kept.agreement) == (None, None, None)
-        assert "too few to judge by" in kept.in_words
+        assert "too few to judge by" in kept.summary
 
     def test_what_exactly_keeps_them_breaks_none(self) -> None:
         found = timed([0.5] * 99) + Numbers(failed=1, agreed=80, differed=20)
@@ -237,4 +237,4 @@ class TestLimits:
 def test_what_was_seen_is_told_in_words() -> None:
     found = timed([0.01] * 99) + Numbers(failed=1, agreed=1980, differed=20)
     words = "100 requests, 1% failed, 99% within 9.98 ms; it agrees with the champion on 99% of 2,000 rows"
-    assert observation.kept(found, LIMITS).in_words == words
+    assert observation.kept(found, LIMITS).summary == words

@@ -200,7 +200,7 @@ class TestRehearse:
         caplog.set_level(logging.INFO)
         run = candidate("picky", shadow={"share": 1.0, "seconds": 0.1}, watch_seconds=0.1)
         made = run.deploy_registered()
-        nothing = Deployment.Observed(requests=0, error_share=None, milliseconds=None)
+        nothing = Deployment.Observation(requests=0, error_share=None, milliseconds=None)
         assert (made.shadow, made.canary, made.watch) == (nothing, None, nothing)
         assert f"Version {number_of(run)} as champion: 0 requests, too few to judge by" in caplog.messages
 
@@ -313,7 +313,7 @@ class TestWatch:
     ) -> None:
         run = candidate("champion")
         server.wait_for("1")
-        rows, answers = golden_predictions.kept(run.candidate.run_id)
+        rows, answers = golden_predictions.read_golden_predictions(run.candidate.run_id)
         given = Serving(watch_seconds=600)
         with pytest.raises(UserError, match="otherwise, by up to 0.001"):
             rollout.watch([server.url], "1", given, rows, (np.asarray(answers) + 0.001).tolist())
@@ -325,7 +325,7 @@ class TestWatch:
     def test_a_server_that_goes_away_meanwhile_is_told(self, candidate: Candidate, server: Server) -> None:
         run = candidate("champion")
         server.wait_for("1")
-        rows, answers = golden_predictions.kept(run.candidate.run_id)
+        rows, answers = golden_predictions.read_golden_predictions(run.candidate.run_id)
         with ExitStack() as up:
             other = up.enter_context(Server())
             other.wait_for("1")
@@ -344,7 +344,7 @@ class TestWatch:
                 [server.url, other.url],
                 "1",
                 load_settings("toy").serving,
-                *golden_predictions.kept(run.candidate.run_id),
+                *golden_predictions.read_golden_predictions(run.candidate.run_id),
             )
         assert seen.requests == 0
 

@@ -166,7 +166,7 @@ class TestDeploy:
         change("C: 1.0", "C: 0.5")
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         run.register(judged=False)
-        rows, answers = golden_predictions.kept(run.candidate.run_id)
+        rows, answers = golden_predictions.read_golden_predictions(run.candidate.run_id)
         other = SimpleNamespace(kept=lambda _: (rows, (np.asarray(answers) + 0.001).tolist()))
         monkeypatch.setattr(deploy, "golden", other)  # the server's own copy is as it was
         with pytest.raises(UserError, match="otherwise, by up to 0.001; version 1 is champion again"):

@@ -148,15 +148,15 @@ class TestRows:
         run = Pipeline(monkeypatch)
         fresh = read_snapshot(run.snapshot().fresh.path, run.given.data)
         monkeypatch.setattr(check_model, "ROWS", 56)
-        chosen = check_model.spread(fresh, run.given.data)
+        chosen = check_model.sample_rows(fresh, run.given.data)
         days = fresh.loc[chosen.index, "seen"].dt.date.value_counts()
         assert (len(days), days.min(), days.max()) == (14, 4, 4)
-        pd.testing.assert_frame_equal(check_model.spread(fresh, run.given.data), chosen)
+        pd.testing.assert_frame_equal(check_model.sample_rows(fresh, run.given.data), chosen)
 
     def test_they_hold_the_features_alone_in_the_order_of_the_key(self) -> None:
         data = load_settings("toy").data
         random = np.random.default_rng(4)
         fresh = pd.DataFrame({"id": range(9), "seen": random.permutation(9), "late": True, "x": range(9), "y": 1.0})
-        chosen = check_model.spread(fresh.assign(shade="red"), data)
+        chosen = check_model.sample_rows(fresh.assign(shade="red"), data)
         assert list(chosen) == ["shade", "x", "y"]
         assert list(chosen["x"]) == list(range(9))

@@ -101,7 +101,7 @@ def test_a_broken_candidate_is_caught_by_what_it_lacks(
     april: Pipeline, broken: Callable[[pd.DataFrame, pd.Series], Any], lacks: set[str]
 ) -> None:
     data, rows = april.given.data, read_snapshot(april.taken.train.path, april.given.data)
-    with mlflow.start_run(experiment_id=runs.experiment(april.client, april.run.model)):
+    with mlflow.start_run(experiment_id=runs.experiment_id(april.client, april.run.model)):
         logged = mlflow.sklearn.log_model(
             broken(rows[data.features], rows[data.target]),
             name="model",

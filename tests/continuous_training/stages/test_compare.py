@@ -283,7 +283,7 @@ class TestRules:
 
     def test_the_verdict_is_said_in_words(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
         standing("sound")
-        message = Pipeline(monkeypatch, AS_OF=LATER).compare().in_words.splitlines()
+        message = Pipeline(monkeypatch, AS_OF=LATER).compare().summary.splitlines()
         assert message[0] == "Verdict: reject"
         assert message[1].startswith("roc_auc              candidate 0.")
         assert any(line.startswith("✗ the candidate's roc_auc is not surely better") for line in message)

@@ -187,7 +187,7 @@ class TestTrain:
 
     def test_golden_rows_are_kept_with_their_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         candidate = Pipeline(monkeypatch).train()
-        rows, answers = golden_predictions.kept(candidate.run_id)
+        rows, answers = golden_predictions.read_golden_predictions(candidate.run_id)
         assert len(rows["data"]) == len(answers) == golden_predictions.ROWS
         assert np.allclose(np.sum(answers, axis=1), 1)
 
@@ -211,7 +211,7 @@ class TestTrain:
             killed.train()
         again = Pipeline(monkeypatch)
         again.train()
-        tracked = again.client.search_runs([runs.experiment(again.client, "toy")])
+        tracked = again.client.search_runs([runs.experiment_id(again.client, "toy")])
         assert sorted(run.info.status for run in tracked) == ["FINISHED", "KILLED"]
 
     def test_ec2_that_is_not_set_up_is_refused_before_anything_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:

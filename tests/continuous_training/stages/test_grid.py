@@ -53,12 +53,12 @@ def see_one_number_only() -> None:
 
 def runs_by_name(pipeline: Pipeline) -> dict[str, TrackedRun]:
     """Return all MLflow runs, by name."""
-    found = pipeline.client.search_runs([runs.experiment(pipeline.client, "toy")])
+    found = pipeline.client.search_runs([runs.experiment_id(pipeline.client, "toy")])
     return {run.info.run_name: run for run in found}
 
 
 def statuses(pipeline: Pipeline) -> list[str]:
-    found = pipeline.client.search_runs([runs.experiment(pipeline.client, "toy")])
+    found = pipeline.client.search_runs([runs.experiment_id(pipeline.client, "toy")])
     return sorted(run.info.status for run in found)
 
 
@@ -215,7 +215,7 @@ class TestFailure:
         assert statuses(killed) == ["FINISHED", "KILLED" if how == "interrupted" else "RUNNING"]
         again = Pipeline(monkeypatch)
         again.train()
-        assert again.planned.resumes is None
+        assert again.planned.resumed_run_id is None
         assert statuses(again) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
 
     @pytest.mark.integration(seconds=45)

@@ -91,7 +91,7 @@ def a_better_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 def answers_with(server: Server, version: model_versions.Version) -> None:
     """See that the stored version loads, that the server follows it and that both say the same."""
-    rows, answers = golden_predictions.kept(version.run_id)
+    rows, answers = golden_predictions.read_golden_predictions(version.run_id)
     loading.load(version.uri, ("numpy.dtype",))
     server.wait_for(version.number)
     told = server.ask(dataframe_split=rows)
@@ -111,7 +111,7 @@ def test_register_and_deploy_beside_a_champion(monkeypatch: pytest.MonkeyPatch, 
         if following.plan().decision == "train":
             following.deploy()
         assert following.aliases == {"candidate": "2", "previous": "1", "champion": "2"}, made
-        assert promotion.look(run.client, "toy").announced == {}, made
+        assert promotion.read_aliases(run.client, "toy").announced == {}, made
         answers_with(server, model_versions.by_number(run.client, "toy", "2"))
         assert Pipeline(monkeypatch).plan().decision == "nothing", made
     assert seen == {"1", "2"}
@@ -126,7 +126,7 @@ def test_register_and_deploy_of_the_first_model(monkeypatch: pytest.MonkeyPatch,
         if following.plan().decision == "train":
             following.deploy()
         assert following.aliases == {"candidate": "1", "champion": "1"}, made
-        assert promotion.look(run.client, "toy").announced == {}, made
+        assert promotion.read_aliases(run.client, "toy").announced == {}, made
         answers_with(server, model_versions.by_number(run.client, "toy", "1"))
 
 
@@ -138,13 +138,13 @@ def test_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
     for made in killed_at_each_call(tracked, doomed.roll_back_champion):
         answers_with(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
         Pipeline(monkeypatch).plan()
-        assert promotion.look(run.client, "toy").announced == {}, made
+        assert promotion.read_aliases(run.client, "toy").announced == {}, made
         if began or run.aliases["champion"] == "1":
             began = True
             assert run.aliases == {"candidate": "2", "champion": "1"}, made
-            assert model_versions.by_number(run.client, "toy", "2").rolled_back == "it predicts nonsense", made
+            assert model_versions.by_number(run.client, "toy", "2").rollback_reason == "it predicts nonsense", made
         else:
             assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}, made
-            assert model_versions.by_number(run.client, "toy", "2").rolled_back is None, made
+            assert model_versions.by_number(run.client, "toy", "2").rollback_reason is None, made
         answers_with(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
     assert began

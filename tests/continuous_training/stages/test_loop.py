@@ -209,9 +209,9 @@ def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_train
     assert aws.gate.denied == []
 
     connection.open_client()
-    trained_there = golden_predictions.kept(str(clone_on_ec2.document("candidate")["run_id"]))
+    trained_there = golden_predictions.read_golden_predictions(str(clone_on_ec2.document("candidate")["run_id"]))
     snapshot = str(clone_on_ec2.document("snapshot")["train"]["path"]).rpartition("/")[0]
-    assert golden_predictions.kept(clone_on_ec2.fit(snapshot)) == trained_there
+    assert golden_predictions.read_golden_predictions(clone_on_ec2.fit(snapshot)) == trained_there
 
 
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:

@@ -27,7 +27,7 @@ from continuous_training.errors import UserError
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.aws import Aws
     from continuous_training.compute.ec2.user_data import Task
-    from continuous_training.documents import Part, Run, Snapshot
+    from continuous_training.documents import Run, Snapshot, SnapshotFile
     from continuous_training.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def _task(aws: Aws, ground: Ground, settings: Settings, snapshot: Snapshot) -> T
     return training.task(aws, ground, "", inputs, command, stays=True)
 
 
-def _few(part: Part, limit: int, settings: Settings, folder: Path) -> Path:
+def _few(part: SnapshotFile, limit: int, settings: Settings, folder: Path) -> Path:
     """Keep every n-th row in the order of time, of each class its own: no class is lost, and no part of the time."""
     step = math.ceil(part.rows / limit)
     target, moment = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (settings.data.target, settings.data.time))

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from continuous_training import progress
 from continuous_training.compute.ec2.aws import Aws, code, saying
-from continuous_training.documents import Value, first
+from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Folder:
         try:
             return Result.model_validate_json(found)
         except ValidationError as error:
-            raise UserError(f"s3://{self.bucket}/{self.path}/result is not a result: {first(error)}") from error
+            raise UserError(f"s3://{self.bucket}/{self.path}/result is not a result: {first_error(error)}") from error
 
     def grown(self) -> bytes:
         """Return the pieces of the log that were not returned before."""

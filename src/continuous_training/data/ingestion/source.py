@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, JsonValue, ValidationError
 
 from continuous_training import environments
-from continuous_training.documents import Value, first
+from continuous_training.documents import Value, first_error
 from continuous_training.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def load(name: str) -> Source:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
-        raise UserError(f"{path}: {first(error)}") from error
+        raise UserError(f"{path}: {first_error(error)}") from error
 
 
 def filled(config: JsonValue, secrets: dict[str, str]) -> JsonValue:

@@ -41,7 +41,7 @@ class Synced(Value):
     streams: dict[str, int]
 
     @property
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """What a person reads on the console, and a program in its last line."""
         if not any(self.streams.values()):
             return f"{self.source}: nothing new\n0"

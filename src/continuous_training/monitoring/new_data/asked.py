@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 from continuous_training.jenkins import ping
 from continuous_training.registry import model_versions, promotion
-from continuous_training.registry.version_state import Remembered
+from continuous_training.registry.version_state import VersionState
 from continuous_training.reports.words import moment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.jenkins.ping import Asking, Ping
+    from continuous_training.jenkins.ping import Ping, PingResult
     from continuous_training.monitoring.new_data.news import News
     from continuous_training.registry.model_versions import Version
 
 CLAIM = timedelta(minutes=2)  # longer than it takes to give a Jenkins up
 
 
-class Asked(Remembered):
+class Asked(VersionState):
     """When a training was asked for, and how many rows were news then, and which.
 
     From `claimed` on a check is at it. If it was killed, that is no hindrance for long.
@@ -44,7 +44,7 @@ class Asked(Remembered):
         return None
 
 
-def ask(client: MlflowClient, champion: Version, message: Ping, new_data: News, jenkins: str) -> Asking:
+def ask(client: MlflowClient, champion: Version, message: Ping, new_data: News, jenkins: str) -> PingResult:
     """Ask Jenkins for a training, unless another check does or did; only what was delivered is remembered.
 
     A claim is made in a turn, which one process at a time can have. The turn ends before Jenkins is asked: a promotion
@@ -54,10 +54,10 @@ def ask(client: MlflowClient, champion: Version, message: Ping, new_data: News, 
 
     def claim(_: Version) -> str | None:
         name = os.environ.get("BUILD_TAG") or f"by-hand-{claimed.timestamp():.0f}"
-        with promotion.turn(client, champion.name, name, "asking for a training"):
+        with promotion.lock(client, champion.name, name, "asking for a training"):
             known = _known(client, champion)
             message = known.hinders(new_data.digest, claimed)
-            if message is None and jenkins != ping.NOWHERE:
+            if message is None and jenkins != ping.NO_JENKINS:
                 known.model_copy(update={"claimed": claimed}).write(client, champion)
         return message
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from continuous_training.data import warehouse
 from continuous_training.documents import Value
-from continuous_training.jenkins.ping import Asking, Ping
+from continuous_training.jenkins.ping import Ping, PingResult
 from continuous_training.monitoring.new_data import asked, kept
 from continuous_training.monitoring.new_data.asked import Asked
 from continuous_training.monitoring.new_data.counted import counted
@@ -41,13 +41,13 @@ class Checked(Value):
     message: str
     notes: list[str] = Field(default_factory=list)
     news: News | None = None
-    asking: Asking | None = None
+    asking: PingResult | None = None
 
     @property
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """What a person reads on the console."""
         lines = [f"{self.verdict}: {self.message}", *(f"· {note}" for note in self.notes)]
-        return "\n".join([*lines, self.asking.in_words] if self.asking else lines)
+        return "\n".join([*lines, self.asking.summary] if self.asking else lines)
 
 
 def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", because: str = "") -> Checked:
@@ -59,7 +59,7 @@ def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", becau
     Args:
         client: of MLflow.
         model: the model package.
-        jenkins: its address, or ping.NOWHERE.
+        jenkins: its address, or ping.NO_JENKINS.
         as_of: AS_OF, as a run takes it.
         because: what has brought the data, if that is known.
 
@@ -97,7 +97,7 @@ def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", becau
     if verdict == "enough":
         request = Ping(
             trigger="data",
-            reason=": ".join(filter(None, [because, found.in_words])),
+            reason=": ".join(filter(None, [because, found.summary])),
             as_of=as_of.strip() or None,
             model=model,
             model_version=champion.number,
@@ -118,16 +118,16 @@ def synced(connection: str, rows: int | None) -> str:
 def decide(then: Watermark, new_data: News, before: Asked, limits: Triggers, as_of: datetime) -> tuple[Verdict, str]:
     """Decide whether so much has come beyond what a training was asked for already, and say why."""
     if not new_data.rows:
-        return "nothing new", new_data.in_words
+        return "nothing new", new_data.summary
     if before.at and before.digest == new_data.digest:
-        return "asked for", f"{new_data.in_words}; a training on these rows was asked for on {moment(before.at)}"
+        return "asked for", f"{new_data.summary}; a training on these rows was asked for on {moment(before.at)}"
     more = max(0, new_data.rows - before.rows)
     beyond = f"; {more:,} more than when a training was asked for on {moment(before.at)}" if before.at else ""
     needed = max(limits.min_new_rows, math.ceil(limits.min_new_share * then.rows))
     if more >= needed:
-        return "enough", f"{new_data.in_words}{beyond}; {needed:,} are needed"
+        return "enough", f"{new_data.summary}{beyond}; {needed:,} are needed"
     age = (as_of - (before.newest or then.newest)) / timedelta(days=1)
     newer = before.newest is None or new_data.newest > before.newest  # late rows that trickle in ask for no second one
     if limits.max_age is not None and age > limits.max_age and newer:
-        return "enough", f"{new_data.in_words}{beyond}; the newest row that was learnt from is {age:.1f} days old"
-    return "not enough", f"{new_data.in_words}{beyond}; {needed:,} are needed"
+        return "enough", f"{new_data.summary}{beyond}; the newest row that was learnt from is {age:.1f} days old"
+    return "not enough", f"{new_data.summary}{beyond}; {needed:,} are needed"

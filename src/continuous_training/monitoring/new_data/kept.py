@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import ibis
 from pydantic import ValidationError
 
-from continuous_training.documents import Value, first
+from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
 from continuous_training.monitoring.new_data.counted import Day, counted
 from continuous_training.registry import connection
@@ -71,7 +71,7 @@ def kept(client: MlflowClient, version: Version) -> Watermark | None:
         UserError: it is there and cannot be read.
     """
     run = f"MLflow run {version.run_id}"
-    files = connection.if_there(lambda: client.list_artifacts(version.run_id), run) or []
+    files = connection.none_if_missing(lambda: client.list_artifacts(version.run_id), run) or []
     if FILE not in {file.path for file in files}:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -79,6 +79,8 @@ def kept(client: MlflowClient, version: Version) -> Watermark | None:
             text = Path(client.download_artifacts(version.run_id, FILE, folder)).read_bytes()
             return Watermark.model_validate_json(text)
         except ValidationError as error:
-            raise UserError(f"the watermark of version {version.number} is of another make: {first(error)}") from error
+            raise UserError(
+                f"the watermark of version {version.number} is of another make: {first_error(error)}"
+            ) from error
         except Exception as error:
             raise UserError(f"the watermark of version {version.number} cannot be read: {error}") from error

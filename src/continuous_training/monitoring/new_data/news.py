@@ -41,7 +41,7 @@ class News(Value):
         return self.new + self.late + self.corrected
 
     @property
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """What has come, as the reason of a run says it."""
         share = f" ({self.new / self.known:+.1%})" if self.new else ""
         many = f"{self.new:,}" if self.new else "no"

@@ -62,7 +62,7 @@ class Cache:
             made = Path(unfinished, "whole")
             made.mkdir()
             mlflow.artifacts.download_artifacts(artifact_uri=copy.uri, dst_path=str(made / "model"))
-            rows, answers = golden_predictions.kept(copy.run_id)
+            rows, answers = golden_predictions.read_golden_predictions(copy.run_id)
             (made / golden_predictions.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
             _keep(made, place)
 

@@ -11,7 +11,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from scipy.special import bdtrc
 
-from continuous_training.documents import Deployment, percent
+from continuous_training.documents import Deployment, format_percent
 from continuous_training.errors import UserError
 from continuous_training.serving.rollout import client as questions
 
@@ -152,16 +152,16 @@ def broken(found: Numbers, serving: Serving, *, over: bool) -> str | None:
                 return limit.message
     if over and found.rows >= serving.min_requests and found.agreement < serving.min_agreement:
         return (
-            f"it agrees with the champion on {percent(found.agreement)} of {found.rows:,} rows, and "
-            f"serving.min_agreement is {percent(serving.min_agreement)}"
+            f"it agrees with the champion on {format_percent(found.agreement)} of {found.rows:,} rows, and "
+            f"serving.min_agreement is {format_percent(serving.min_agreement)}"
         )
     return None
 
 
-def kept(found: Numbers, serving: Serving) -> Deployment.Observed:
+def kept(found: Numbers, serving: Serving) -> Deployment.Observation:
     """Return what the deployment keeps of the numbers: those that there were enough of to judge by."""
     judged = found.requests >= serving.min_requests
-    return Deployment.Observed(
+    return Deployment.Observation(
         requests=found.requests,
         error_share=found.error_share if judged else None,
         milliseconds=found.percentile(1 - SLOWEST) if judged else None,
@@ -194,15 +194,15 @@ def _limits(found: Numbers, serving: Serving) -> list[_Limit]:
             found.requests,
             serving.max_error_share,
             found.error_share > serving.max_error_share,
-            f"{percent(found.error_share)} of {found.requests:,} requests failed, and serving.max_error_share is "
-            f"{percent(serving.max_error_share)}",
+            f"{format_percent(found.error_share)} of {found.requests:,} requests failed, and serving.max_error_share is "
+            f"{format_percent(serving.max_error_share)}",
         ),
         _Limit(
             found.slower(serving.max_milliseconds),
             timed,
             SLOWEST,
             slow > serving.max_milliseconds,
-            f"{percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or longer, and serving.max_milliseconds is "
+            f"{format_percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or longer, and serving.max_milliseconds is "
             f"{serving.max_milliseconds:g}",
         ),
     ]

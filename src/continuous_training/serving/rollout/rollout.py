@@ -61,7 +61,7 @@ def rehearse(
     exposed: RolloutPhase,
     servers: list[str],
     serving: Serving,
-) -> Deployment.Observed:
+) -> Deployment.Observation:
     """Have a version stand beside the champion on all servers for a while, and judge it by what they count of it.
 
     However this ends, the version does not stand there any longer; if this process is killed, not much longer.
@@ -108,7 +108,7 @@ def follow(url: str, number: str, rows: dict[str, Any], answers: list[Any]) -> N
 
 def watch(
     servers: list[str], number: str, serving: Serving, rows: dict[str, Any], answers: list[Any]
-) -> Deployment.Observed:
+) -> Deployment.Observation:
     """Watch the new champion on all servers for a while, and judge it by what they count of it.
 
     Meanwhile each is asked the golden rows, once a second.
@@ -189,7 +189,7 @@ def _have_beside(told: dict[str, Any], beside: dict[str, str] | None) -> bool:
 
 def _observe(
     servers: list[str], number: str, role: str, seconds: float, serving: Serving, ask: Callable[[], int] = lambda: 0
-) -> Deployment.Observed:
+) -> Deployment.Observation:
     """Add up what the servers count of a version in a role, and judge it again and again.
 
     Args:
@@ -224,5 +224,5 @@ def _observe(
         if message := observation.broken(found, serving, over=over):
             raise UserError(f"version {number} is refused as {role}: {message}")
     kept = observation.kept(found, serving)
-    log.info("Version %s as %s: %s", number, role, kept.in_words)
+    log.info("Version %s as %s: %s", number, role, kept.summary)
     return kept

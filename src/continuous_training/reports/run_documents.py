@@ -62,7 +62,7 @@ class Found:
     @property
     def documents(self) -> dict[str, Document]:
         """The documents that are there, by the title of their stage, in the order of the Jenkinsfile."""
-        all_of_them = {title: getattr(self, kind.noun) for title, kind in self.stages.items()}
+        all_of_them = {title: getattr(self, kind.stem) for title, kind in self.stages.items()}
         return {title: document for title, document in all_of_them.items() if document}
 
     @property
@@ -79,7 +79,7 @@ def gather() -> Found:
     problems = {}
     for title, kind in (STAGES | ROLLING_BACK).items():
         try:
-            documents[kind.noun] = kind.find()
+            documents[kind.stem] = kind.find()
         except UserError as problem:
             problems[title] = str(problem)
         except (OSError, ValueError) as error:  # a folder, no permission, not UTF-8
