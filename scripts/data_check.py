@@ -21,10 +21,10 @@ def main(arguments: argparse.Namespace) -> None:
         connection.open_client(), arguments.model, arguments.jenkins, os.environ.get("AS_OF", ""), because
     )
     print(found.model_dump_json(indent=2) if arguments.json else found.summary)
-    if found.asking and found.asking.shown and not arguments.json:
-        print(found.asking.shown)
-    if found.asking and found.asking.fault:
-        raise UserError(found.asking.fault)
+    if found.asking and found.asking.preview and not arguments.json:
+        print(found.asking.preview)
+    if found.asking and found.asking.error:
+        raise UserError(found.asking.error)
 
 
 if __name__ == "__main__":

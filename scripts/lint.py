@@ -16,7 +16,7 @@ def main(_: argparse.Namespace) -> None:
     tools = lint.lint()
     for tool in tools:
         print(
-            f"{'✓' if tool.passed else '✗'} {tool.command}\n{tool.message}",
+            f"{'✓' if tool.passed else '✗'} {tool.command}\n{tool.output}",
             file=sys.stdout if tool.passed else sys.stderr,
         )
     if run:

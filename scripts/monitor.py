@@ -21,8 +21,8 @@ def main(arguments: argparse.Namespace) -> None:
     found = examiner.examine(arguments.jenkins, as_of.strip() or None)
     log.info("%s", page.write(client, found, examiner.given.monitor.history_length).resolve().as_uri())
     print(found.model_dump_json(indent=2) if arguments.json else found.summary)
-    if found.asking and found.asking.shown and not arguments.json:
-        print(found.asking.shown)
+    if found.asking and found.asking.preview and not arguments.json:
+        print(found.asking.preview)
     if found.faults:
         raise UserError("; ".join(found.faults))
 

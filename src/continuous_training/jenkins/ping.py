@@ -1,6 +1,6 @@
-"""The ping: Jenkins' Generic Webhook Trigger is asked for a run, and says whether it starts one.
+"""The ping: an HTTP request to Jenkins' Generic Webhook Trigger that starts a run.
 
-Jenkins merges what waits in its queue for the same reason, so two monitors at once are one run.
+Jenkins merges queued builds with the same parameters, so two monitors at once start one run.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 PATH = "/generic-webhook-trigger/invoke"
 TOKEN = "WEBHOOK_TOKEN"  # noqa: S105 - the variable's name
-NO_JENKINS = "none"  # in place of Jenkins' address: the ping is shown, not sent
+NO_JENKINS = "none"  # instead of an address: the ping is printed, not sent
 
 
 class Ping(Value):
-    """What Jenkins is told. Trigger, reason, as_of and model become parameters of the run; the rest is for people."""
+    """The body of a ping. `trigger`, `reason`, `as_of` and `model` become parameters of the run."""
 
     trigger: Literal["drift", "data"]
     reason: str
@@ -42,88 +42,90 @@ class Ping(Value):
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is sent."""
+        """The JSON body."""
         return self.model_dump(exclude_none=True)
 
     def request(self, address: str) -> str:
-        """Write the request as a person would make it, without the token."""
+        """Return the request as text, without the token."""
         return f"POST {address.rstrip('/')}{PATH}\n{json.dumps(self.body, indent=2, ensure_ascii=False)}"
 
 
 class PingResult(Value):
-    """A ping, and what became of it: the jobs that it started, or why it was not sent or did not arrive."""
+    """A ping and its result: the jobs that it triggered, the reason for not sending it, or the error."""
 
     ping: Ping
     address: str
     jobs: list[str] = Field(default_factory=list)
-    withheld: str | None = None
-    fault: str | None = None
+    skip_reason: str | None = None
+    error: str | None = None
 
     @property
     def summary(self) -> str:
-        """What a person reads on the console."""
+        """The result as one line."""
         if self.jobs:
-            return f"Jenkins was asked for a training: {', '.join(self.jobs)}"
-        return f"Jenkins is not asked for a training: {self.withheld}"
+            return f"Triggered a training in Jenkins: {', '.join(self.jobs)}"
+        return f"No training is triggered: {self.skip_reason}"
 
     @property
-    def shown(self) -> str | None:
-        """The request, where there is nobody to send it to."""
+    def preview(self) -> str | None:
+        """The request as text, if there is no Jenkins to send it to."""
         return self.ping.request("$JENKINS_URL") if self.address == NO_JENKINS else None
 
 
-def ask(
-    client: MlflowClient, champion: Version, ping: Ping, address: str, hindrance: Callable[[Version], str | None]
+def trigger_training(
+    client: MlflowClient, champion: Version, ping: Ping, address: str, find_skip_reason: Callable[[Version], str | None]
 ) -> PingResult:
-    """Ask for a training that is to replace a champion, and say what became of that.
+    """Trigger a training that is to replace the champion, and return the result.
 
     Args:
-        client: of the registry.
-        champion: the version that was looked at; if it is champion no more, nobody is asked.
-        ping: what is said.
-        address: Jenkins', or NO_JENKINS.
-        hindrance: says of the champion, as it is now, why there should be no ping; None if there should be one.
+        client: the registry's client.
+        champion: the version that was examined; if it is no longer champion, nothing is sent.
+        ping: the request.
+        address: of Jenkins, or NO_JENKINS.
+        find_skip_reason: returns why the current champion needs no ping, or None if it needs one.
     """
-    asking = PingResult(ping=ping, address=without_password(address))
-    now = model_versions.by_alias(client, champion.name, model_versions.CHAMPION)
-    if now is None or now.number != champion.number:
-        return asking.model_copy(update={"withheld": f"version {champion.number} is not champion any more"})
-    if message := hindrance(now):
-        return asking.model_copy(update={"withheld": message})
+    result = PingResult(ping=ping, address=without_password(address))
+    current = model_versions.by_alias(client, champion.name, model_versions.CHAMPION)
+    if current is None or current.number != champion.number:
+        return result.model_copy(update={"skip_reason": f"version {champion.number} is no longer champion"})
+    if message := find_skip_reason(current):
+        return result.model_copy(update={"skip_reason": message})
     if address == NO_JENKINS:
-        return asking.model_copy(update={"withheld": "no Jenkins is named"})
+        return result.model_copy(update={"skip_reason": "no Jenkins is configured"})
     try:
-        return asking.model_copy(update={"jobs": send(address, ping)})
-    except UserError as problem:
-        message = "the ping did not arrive: the next check asks again"
-        return asking.model_copy(update={"withheld": message, "fault": str(problem)})
+        return result.model_copy(update={"jobs": send(address, ping)})
+    except UserError as error:
+        message = "the ping failed: the next check sends it again"
+        return result.model_copy(update={"skip_reason": message, "error": str(error)})
 
 
 def send(address: str, ping: Ping) -> list[str]:
-    """Ask for a run; return the jobs that are triggered. What is not delivered is sent at the next check.
+    """Send a ping; return the triggered jobs.
 
     Raises:
-        UserError: there is no token, nobody answers, the token is wrong, or no job is triggered.
+        UserError: the token is missing or wrong, Jenkins does not answer, or no job is triggered.
     """
-    shown = without_password(address)
+    safe_address = without_password(address)
     token = os.environ.get(TOKEN, "").strip()
     if not token:
-        raise UserError(f"{TOKEN} is not set: it is what Jenkins has as webhook-token")
+        raise UserError(f"{TOKEN} is not set: it is the value of the credential webhook-token in Jenkins")
     sign = http_client.bearer(token, TOKEN)
-    answer = http_client.post(f"{address.rstrip('/')}{PATH}", ping.body, f"Jenkins at {shown}", sign)
-    if answer.status_code == requests.codes.not_found:
-        raise UserError(f"Jenkins at {shown} knows no job for this token: is {TOKEN} that of its webhook-token?")
-    if not answer.ok or answer.is_redirect:
-        raise UserError(f"Jenkins at {shown} answers {answer.status_code} to the ping")
-    triggered = _triggered(answer)
-    if not triggered:
-        raise UserError(f"Jenkins at {shown} took the ping and triggered no job: does main have its GenericTrigger?")
-    return triggered
+    response = http_client.post(f"{address.rstrip('/')}{PATH}", ping.body, f"Jenkins at {safe_address}", sign)
+    if response.status_code == requests.codes.not_found:
+        raise UserError(
+            f"Jenkins at {safe_address} has no job for this token: does {TOKEN} equal its credential webhook-token?"
+        )
+    if not response.ok or response.is_redirect:
+        raise UserError(f"Jenkins at {safe_address} answers {response.status_code} to the ping")
+    jobs = _triggered_jobs(response)
+    if not jobs:
+        raise UserError(f"Jenkins at {safe_address} triggered no job: does the job of main have its GenericTrigger?")
+    return jobs
 
 
-def _triggered(answer: requests.Response) -> list[str]:
+def _triggered_jobs(response: requests.Response) -> list[str]:
     try:
-        jobs = answer.json()["jobs"]
+        jobs = response.json()["jobs"]
         return sorted(name for name, job in jobs.items() if job["triggered"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return []

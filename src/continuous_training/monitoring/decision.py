@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from continuous_training.documents import Value, format_percent
 from continuous_training.monitoring.asked import listed
 from continuous_training.monitoring.drift import PREDICTIONS
-from continuous_training.reports.words import counted
+from continuous_training.reports.formatting import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def decide(
     if then and now and fall:
         message.append(_of_the_metric(then, now, fall, limits.window_days, worse=worse))
     if odd:
-        message.append(f"{counted(odd, 'column')} cannot be trusted: see the findings")
+        message.append(f"{pluralize(odd, 'column')} cannot be trusted: see the findings")
     verdict: Verdict = "none"
     if worse or many or (names and answers):
         verdict = "retrain"
@@ -72,8 +72,8 @@ def decide(
 def _of_columns(names: list[str], of: int, *, answers: bool) -> str:
     if names:
         others = f", and so did {PREDICTIONS}" if answers else ""
-        return f"{listed(names)} moved ({len(names)} of {counted(of, 'column')}){others}"
-    return f"{PREDICTIONS} moved, no column did" if answers else f"no drift in {counted(of, 'column')}"
+        return f"{listed(names)} moved ({len(names)} of {pluralize(of, 'column')}){others}"
+    return f"{PREDICTIONS} moved, no column did" if answers else f"no drift in {pluralize(of, 'column')}"
 
 
 def _of_the_metric(then: Measured, now: Measured, fall: Fall, days: float, *, worse: bool) -> str:

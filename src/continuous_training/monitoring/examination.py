@@ -22,7 +22,7 @@ from continuous_training.monitoring.finding import Drift, Finding
 from continuous_training.monitoring.performance import Measured
 from continuous_training.monitoring.state import State
 from continuous_training.registry import connection, model_versions
-from continuous_training.reports.words import moment
+from continuous_training.reports.formatting import format_time
 from continuous_training.settings import future_warning, load_settings, parse_as_of
 
 if TYPE_CHECKING:
@@ -242,11 +242,11 @@ class Examiner:
             until = State.of(champion).rests_until(self.given.monitor)
             if until is None or until <= self.now:
                 return None
-            return f"that was done for version {version.number}, and is not done again before {moment(until)}"
+            return f"that was done for version {version.number}, and is not done again before {format_time(until)}"
 
-        asking = ping.ask(self.client, version, message, jenkins, rests)
-        if asking.fault:
-            self._find("fault", asking.fault)
+        asking = ping.trigger_training(self.client, version, message, jenkins, rests)
+        if asking.error:
+            self._find("fault", asking.error)
         if asking.jobs:
             sent = {"pinged": self.now, "message": connection.clip(decided.message, SAID_LENGTH), "evidence": evidence}
             as_it_is = model_versions.by_number(self.client, self.model, version.number) or version

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from continuous_training.documents import BUILD, format_percent, write_atomically
 from continuous_training.monitoring import history
 from continuous_training.monitoring.examination import ACCOUNT, DOCUMENT
+from continuous_training.reports.formatting import format_number, format_time
 from continuous_training.reports.plots import Axis
 from continuous_training.reports.templates import template
-from continuous_training.reports.words import moment, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from continuous_training.monitoring.history import Look
 
 TEMPLATE = Path(__file__).with_name("monitor.html.j2")
-FILTERS = (("moment", moment), ("number", number), ("percent", format_percent))
+FILTERS = (("moment", format_time), ("number", format_number), ("percent", format_percent))
 PAGE = BUILD / "monitor.html"
 HEADLINES = {
     "none": ("good", "The champion is asked what it learnt"),

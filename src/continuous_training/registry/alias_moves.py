@@ -33,7 +33,7 @@ class Promotion(Value):
     run_id: str
     champion: str | None
     previous: str | None
-    confirmed: bool = Field(default=False, validation_alias=AliasChoices("confirmed", "proven"))
+    confirmed: bool = Field(default=False, validation_alias=AliasChoices("confirmed", "confirmed"))
 
     @property
     def replaced_version(self) -> str | None:

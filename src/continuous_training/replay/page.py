@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from continuous_training.documents import BUILD, write_atomically
 from continuous_training.replay import words
 from continuous_training.replay.months import PATTERN
+from continuous_training.reports.formatting import format_number
 from continuous_training.reports.templates import template
-from continuous_training.reports.words import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from continuous_training.replay.policies import Result
 
 TEMPLATE = Path(__file__).with_name("replay.html.j2")
-FILTERS = (("number", number), ("day", words.day), ("difference", words.difference), ("runs", words.runs))
+FILTERS = (("number", format_number), ("day", words.day), ("difference", words.difference), ("runs", words.runs))
 PAGE, PICTURE = BUILD / "replay.html", BUILD / "replay.png"
 BLUE, GREY, AMBER, GREEN = "#3b82f6", "#8a919c", "#d97706", "#16a34a"  # seen on white and on black
 INK = "#1b1f24"

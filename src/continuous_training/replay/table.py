@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from continuous_training.replay.words import difference, runs, sentences
-from continuous_training.reports.words import number
+from continuous_training.reports.formatting import format_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,4 +37,4 @@ def _row(line: Line, names: Sequence[str]) -> list[str]:
 
 
 def _scores(scores: Scores, names: Sequence[str]) -> list[str]:
-    return [number(getattr(scores, name)) for name in names]
+    return [format_number(getattr(scores, name)) for name in names]

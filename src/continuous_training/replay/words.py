@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from continuous_training.replay.months import PATTERN
-from continuous_training.reports.words import counted, number
+from continuous_training.reports.formatting import format_number, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,9 +34,9 @@ def day(month: str) -> str:
 def difference(found: Difference) -> str:
     """Write a difference with its interval; what is next to nothing beside the others is nothing."""
     if found.low is None or found.high is None:
-        return f"{number(found.value, signed=True)} (no interval)"
+        return f"{format_number(found.value, signed=True)} (no interval)"
     value, low, high = (
-        f"{0:+.4f}" if abs(one) < TINY <= max(-found.low, found.high) else number(one, signed=True)
+        f"{0:+.4f}" if abs(one) < TINY <= max(-found.low, found.high) else format_number(one, signed=True)
         for one in (found.value, found.low, found.high)
     )
     return f"{value} ({low} to {high})"
@@ -50,10 +50,10 @@ def told(line: Line) -> str:
     decided = DECIDED[made.decision]
     if line.scores is None:
         return f"{made.month}: {decided}{fresh}{why}; no champion to judge"
-    then = f"{day(made.month).split()[0]} {number(line.scores.gate)}"
+    then = f"{day(made.month).split()[0]} {format_number(line.scores.gate)}"
     if line.gain:
         other = "the old champion" if made.decision == "promoted" else "the candidate"
-        then += f", {other} would have had {number(line.scores.gate - line.gain.value)}"
+        then += f", {other} would have had {format_number(line.scores.gate - line.gain.value)}"
     return f"{made.month}: {decided}{fresh}{why}; {then}"
 
 
@@ -107,7 +107,9 @@ def _on_drift(result: Result) -> list[str]:
         return []
     asked = sum(week.made is not None for line in result.lines for week in line.weeks)
     looks = sum(len(line.weeks) for line in result.lines)
-    spent = f"The monthly schedule trained {counted(result.trainings.gate, 'model')}, {DRIFT} {result.trainings.drift}"
+    spent = (
+        f"The monthly schedule trained {pluralize(result.trainings.gate, 'model')}, {DRIFT} {result.trainings.drift}"
+    )
     return [_over(result, result.over_drift, DRIFT), f"{spent}: {asked} of {looks} weekly looks asked for one."]
 
 
@@ -118,7 +120,7 @@ def _decisions(result: Result) -> list[str]:
         gains = [line.gain for line in result.lines if line.gain and line.made.decision == decision]
         if gains:
             message.append(
-                f"Of {counted(len(gains), noun)} against a champion, {_listed(gain.found for gain in gains)}."
+                f"Of {pluralize(len(gains), noun)} against a champion, {_listed(gain.found for gain in gains)}."
             )
     return message
 
@@ -132,7 +134,7 @@ def _room(result: Result) -> str:
     """Say how much any gate could have gained at most: that argues for or against having one."""
     if not result.room:
         return "The newest model was the best in every month: no gate could have gained anything over promoting it."
-    more = number(result.room, signed=True)
+    more = format_number(result.room, signed=True)
     return (
         f"The best of all models made so far, chosen for each month in hindsight, would have had {more} "
         f"over {ALWAYS}: no gate could have gained more than that."

@@ -1,1 +1,1 @@
-"""The report of a run: `found` gathers its documents, `outcome` says what became of it, `page` shows it all."""
+"""The report of a run: `run_documents` reads its documents, `outcome` sums them up, `page` renders them."""

@@ -1,4 +1,4 @@
-"""Numbers, times and lists, as people read them."""
+"""Numbers, times and lists as text for people."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-def number(value: float, *, signed: bool = False) -> str:
-    """Write a number with as many digits as tell something."""
+def format_number(value: float, *, signed: bool = False) -> str:
+    """Format a number with its significant digits."""
     if not value:
         return "0"
     decimals = next((places for limit, places in ((1000, 0), (100, 1), (10, 2)) if abs(value) >= limit), 4)
@@ -19,31 +19,31 @@ def number(value: float, *, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}{style}}".replace("-", "\N{MINUS SIGN}")
 
 
-def duration(seconds: float) -> str:
-    """Write how long something took."""
+def format_duration(seconds: float) -> str:
+    """Format a duration."""
     if seconds < 60:
         return f"{seconds:.{1 if seconds >= 1 else 2}f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def day(at: datetime) -> str:
-    """Write a date, with its time unless that is midnight."""
+def format_day(at: datetime) -> str:
+    """Format a date, with its time unless that is midnight."""
     time = f", {at:%H:%M}" if at.hour or at.minute else ""
     return f"{at.day} {at:%B %Y}{time}"
 
 
-def moment(at: datetime) -> str:
-    """Write a date and a time in UTC."""
+def format_time(at: datetime) -> str:
+    """Format a date and a time in UTC."""
     at = at.astimezone(UTC) if at.tzinfo else at
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
-def counted(count: int, noun: str) -> str:
-    """Write how many there are of something."""
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun in singular or plural."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """Write some names in a row."""
+def join_names(names: Sequence[str]) -> str:
+    """Join names by commas and 'and'."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -1,4 +1,4 @@
-"""The page: one for a person, from whatever documents a run has left, with what is wrong with the others."""
+"""The report page of a run, from the documents that it has written."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, write_atomically
 from continuous_training.reports import plots
-from continuous_training.reports.found import Found, gather
+from continuous_training.reports.formatting import format_day, format_duration, format_number, format_time
 from continuous_training.reports.outcome import outcome
+from continuous_training.reports.run_documents import RunDocuments, read_run_documents
 from continuous_training.reports.templates import template
-from continuous_training.reports.words import day, duration, moment, number
 
 if TYPE_CHECKING:
     from continuous_training.documents import Metric
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-FILTERS = (("day", day), ("duration", duration), ("moment", moment), ("number", number))
+FILTERS = (("day", format_day), ("duration", format_duration), ("moment", format_time), ("number", format_number))
 PAGE = BUILD / "report.html"
-HEADLINE = BUILD / "outcome.txt"  # for whoever has room for a line, such as a build's description
+HEADLINE = BUILD / "outcome.txt"  # one line, for a build's description
 STARTERS = {
     "push": "a push",
     "cron": "the schedule",
@@ -31,7 +31,7 @@ STARTERS = {
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric as people read it: a loss is positive, and an improvement is positive whichever way is better."""
+    """A metric for display: losses are positive, and an improvement is positive whether higher or lower is better."""
 
     name: str
     lower_is_better: bool
@@ -42,18 +42,18 @@ class Measure:
 
 
 def write() -> Path:
-    """Write build/report.html, and its headline beside it, each whole or not at all; return the page's path."""
-    found = gather()
-    write_atomically(PAGE, render(found))
-    write_atomically(HEADLINE, outcome(found).headline + "\n")
+    """Write build/report.html and its headline atomically; return the page's path."""
+    documents = read_run_documents()
+    write_atomically(PAGE, render(documents))
+    write_atomically(HEADLINE, outcome(documents).headline + "\n")
     return PAGE
 
 
-def render(documents: Found) -> str:
-    """Return the whole page."""
+def render(documents: RunDocuments) -> str:
+    """Return the page."""
     metrics = documents.verdict.metrics if documents.verdict else []
     return template(TEMPLATE, *FILTERS).render(
-        found=documents,
+        documents=documents,
         outcome=outcome(documents),
         stages=documents.stages,
         starters=STARTERS,
@@ -66,7 +66,7 @@ def render(documents: Found) -> str:
 
 
 def measure(metric: Metric) -> Measure:
-    """Turn a scorer's value, of which more is better, into the metric that people know."""
+    """Convert a scorer's value, for which higher is better, to the usual metric."""
     loss = metric.name.startswith("neg_")
     sign = -1 if loss else 1
     return Measure(

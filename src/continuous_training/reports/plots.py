@@ -1,4 +1,4 @@
-"""The report's drawings as numbers: where every mark lies. The template turns them into SVG."""
+"""The report's plots as coordinates, which the template renders as SVG."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from continuous_training.documents import Curve, Document, Metric, Run, Snapshot
 
-TICKS = 5  # about as many steps as an axis has
-MARGIN = 0.12  # of an interval's axis beyond its outermost mark
-SLIVER = 0.4  # per cent of the width: nothing that happened is invisible
+TICKS = 5  # approximate number of ticks on an axis
+MARGIN = 0.12  # share of an interval's axis beyond its outermost mark
+SLIVER = 0.4  # per cent of the width: the minimum of a visible bar
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A straight scale: the values `low` to `high` lie at `start` to `end` of the drawing."""
+    """A linear scale from the values `low` to `high` to the positions `start` to `end`."""
 
     low: float
     high: float
@@ -26,13 +26,13 @@ class Axis:
     end: float = 100
 
     def at(self, value: float) -> float:
-        """Return where a value lies."""
+        """Return the position of a value."""
         share = (value - self.low) / ((self.high - self.low) or 1)
         return round(self.start + share * (self.end - self.start), 2)
 
     @property
     def ticks(self) -> dict[float, str]:
-        """The round values on the axis, and how each is written."""
+        """The ticks: round values and their labels."""
         rough = (self.high - self.low) / TICKS
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
@@ -43,7 +43,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Interval:
-    """The interval of the candidate's improvement over the champion, beside zero and the margin that is asked for."""
+    """The confidence interval of the candidate's improvement over the champion, with zero and the required margin."""
 
     axis: Axis
     low: float
@@ -52,15 +52,15 @@ class Interval:
     margin: float
 
     @property
-    def found(self) -> Literal["better", "worse", "unsure"]:
-        """On which side of the margin and of zero the whole interval lies."""
+    def direction(self) -> Literal["better", "worse", "unsure"]:
+        """Whether the whole interval lies above the margin, below zero, or neither."""
         if self.low > self.margin:
             return "better"
         return "worse" if self.high < 0 else "unsure"
 
 
 def interval(metric: Metric) -> Interval | None:
-    """Draw a metric's interval; nothing if the metric has none."""
+    """Plot a metric's interval; None if the metric has none."""
     if metric.champion is None or metric.difference is None:
         return None
     (low, high), margin = metric.difference, metric.margin or 0.0
@@ -74,7 +74,7 @@ def interval(metric: Metric) -> Interval | None:
 
 @dataclass(frozen=True)
 class Line:
-    """One model's curve, in the drawing's own units."""
+    """One model's curve, in the plot's coordinates."""
 
     model: str
     points: list[tuple[float, float]]
@@ -91,26 +91,26 @@ class Plot:
 
 
 def plots(curves: Sequence[Curve]) -> list[Plot]:
-    """Draw the curves of a verdict, one plot for each kind, with the candidate's line on top."""
-    drawn = []
+    """Plot the curves of a verdict, one plot per kind, with the candidate's line on top."""
+    results = []
     for kind in ("roc", "calibration"):
-        these = sorted((curve for curve in curves if curve.kind == kind), key=lambda curve: curve.model, reverse=True)
-        values = [value for curve in these for value in (*curve.x, *curve.y)]
+        matches = sorted((curve for curve in curves if curve.kind == kind), key=lambda curve: curve.model, reverse=True)
+        values = [value for curve in matches for value in (*curve.x, *curve.y)]
         if not values:
             continue
-        # Probabilities of a rare event would huddle in the corner of a plot that goes to 1
+        # The probabilities of a rare event would fill only a corner of a plot that ends at 1
         highest = 1.0 if kind == "roc" else max(0.1, math.ceil(max(values) * 10 - 1e-9) / 10)
         x, y = Axis(0, highest, 40, 308), Axis(0, highest, 268, 12)
         lines = [
-            Line(curve.model, [(x.at(a), y.at(b)) for a, b in zip(curve.x, curve.y, strict=False)]) for curve in these
+            Line(curve.model, [(x.at(a), y.at(b)) for a, b in zip(curve.x, curve.y, strict=False)]) for curve in matches
         ]
-        drawn.append(Plot(kind, x, y, lines))
-    return drawn
+        results.append(Plot(kind, x, y, lines))
+    return results
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A stretch of a drawing's width, in per cent."""
+    """A horizontal bar, in per cent of the width."""
 
     start: float
     width: float
@@ -118,14 +118,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of a snapshot on the way to AS_OF."""
+    """The windows of a snapshot up to AS_OF."""
 
     train: Bar
     fresh: Bar
 
 
 def windows(run: Run, snapshot: Snapshot) -> Windows:
-    """Draw the training rows, the fresh rows, and what is left out before AS_OF, for its labels are not sure yet."""
+    """Plot the windows of the training rows and the fresh rows, and the gap before AS_OF whose labels are not final."""
     axis = Axis(snapshot.since.timestamp(), max(run.as_of.timestamp(), snapshot.until.timestamp()))
     since, fresh, until = (
         axis.at(moment.timestamp()) for moment in (snapshot.since, snapshot.fresh_since, snapshot.until)
@@ -134,19 +134,19 @@ def windows(run: Run, snapshot: Snapshot) -> Windows:
 
 
 def waterfall(stages: Sequence[Document]) -> dict[str, Bar]:
-    """Draw when each stage ran, by the noun of its document.
+    """Plot when each stage ran, by the stem of its document.
 
-    Time in which no stage ran is left out: a night of waiting for an approval would leave nothing else to see.
+    Time in which no stage ran is left out, such as a night of waiting for an approval.
     """
-    left_out, busy_until, begun = 0.0, 0.0, {}
+    idle, busy_until, starts = 0.0, 0.0, {}
     for stage in sorted(stages, key=lambda stage: stage.started.timestamp()):
         started = stage.started.timestamp()
-        left_out += max(0.0, started - busy_until)
+        idle += max(0.0, started - busy_until)
         busy_until = max(busy_until, started + stage.seconds)
-        begun[stage.stem] = started - left_out
-    axis = Axis(0, busy_until - left_out)
+        starts[stage.stem] = started - idle
+    axis = Axis(0, busy_until - idle)
     bars = {}
     for stage in stages:
         width = min(100.0, max(SLIVER, axis.at(stage.seconds)))
-        bars[stage.stem] = Bar(min(axis.at(begun[stage.stem]), round(100 - width, 2)), width)
+        bars[stage.stem] = Bar(min(axis.at(starts[stage.stem]), round(100 - width, 2)), width)
     return bars

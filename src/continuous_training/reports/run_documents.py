@@ -1,6 +1,6 @@
-"""What the stages of a run have left in build/.
+"""The documents of a run in build/.
 
-A run may have stopped anywhere, and a document may be broken or another run's.
+A run may have stopped at any stage, and a document may be malformed or belong to another run.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ STAGES: dict[str, type[Document]] = {
     "Register": Registration,
     "Deploy": Deployment,
 }
-ROLLING_BACK: dict[str, type[Document]] = {"Set up": Run, "Roll back": Rollback}
+ROLLBACK_STAGES: dict[str, type[Document]] = {"Set up": Run, "Roll back": Rollback}
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the stages of a run left in build/, and, by the title of the stage, what is wrong with what is left out."""
+class RunDocuments:
+    """The documents of a run, and an error for each document that cannot be read, by the title of its stage."""
 
-    problems: dict[str, str]
+    errors: dict[str, str]
     run: Run | None = None
     rollback: Rollback | None = None
     lint: Lint | None = None
@@ -61,27 +61,27 @@ class Found:
 
     @property
     def documents(self) -> dict[str, Document]:
-        """The documents that are there, by the title of their stage, in the order of the Jenkinsfile."""
-        all_of_them = {title: getattr(self, kind.stem) for title, kind in self.stages.items()}
-        return {title: document for title, document in all_of_them.items() if document}
+        """The documents that exist, by the title of their stage, in the order of the Jenkinsfile."""
+        by_title = {title: getattr(self, kind.stem) for title, kind in self.stages.items()}
+        return {title: document for title, document in by_title.items() if document}
 
     @property
     def stages(self) -> dict[str, type[Document]]:
-        """The stages that a run of this kind has: one that rolls back has no others."""
+        """The stages of this kind of run: a rollback has no others."""
         if self.run and self.run.rollback:
-            return ROLLING_BACK
+            return ROLLBACK_STAGES
         return STAGES
 
 
-def gather() -> Found:
-    """Read every document in build/ that can be read and is of this run."""
+def read_run_documents() -> RunDocuments:
+    """Read every document in build/ that is readable and belongs to this run."""
     documents: dict[str, Any] = {}
-    problems = {}
-    for title, kind in (STAGES | ROLLING_BACK).items():
+    errors = {}
+    for title, kind in (STAGES | ROLLBACK_STAGES).items():
         try:
             documents[kind.stem] = kind.find()
-        except UserError as problem:
-            problems[title] = str(problem)
+        except UserError as error:
+            errors[title] = str(error)
         except (OSError, ValueError) as error:  # a folder, no permission, not UTF-8
-            problems[title] = f"{kind.path()} cannot be read: {error}"
-    return Found(problems, **documents)
+            errors[title] = f"{kind.path()} cannot be read: {error}"
+    return RunDocuments(errors, **documents)

@@ -112,8 +112,11 @@ def _validate(estimator: Any, train: pd.DataFrame, settings: Settings) -> float:
 
 
 def _log_model(
-    estimator: Any, model_settings: Model, rows: pd.DataFrame, predictions: np.ndarray[Any, Any]
-) -> ModelInfo:  # noqa: ANN401
+    estimator: Any,  # noqa: ANN401
+    model_settings: Model,
+    rows: pd.DataFrame,
+    predictions: np.ndarray[Any, Any],
+) -> ModelInfo:
     """Store the model with skops, which refuses every type that is not trusted."""
     try:
         model_info: ModelInfo = mlflow.sklearn.log_model(

@@ -216,7 +216,7 @@ class TestPing:
         assert there.pings[0]["evidence"] == found[0].evidence
         assert [one.decision.verdict for one in found] == ["retrain", "retrain"]
         assert found[1].asking
-        assert "that was done for version 1, and is not done again before" in str(found[1].asking.withheld)
+        assert "that was done for version 1, and is not done again before" in str(found[1].asking.skip_reason)
 
     def test_after_the_cool_down_it_asks_again_in_the_same_words(self, champion: Pipeline) -> None:
         asked.log(asked.rows(shift=2))

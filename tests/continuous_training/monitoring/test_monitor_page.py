@@ -92,7 +92,7 @@ def test_it_says_what_moved_how_far_and_where_the_evidence_is() -> None:
 def test_it_says_whether_jenkins_was_asked() -> None:
     ping = Ping(trigger="drift", reason="version 3: x moved", model="toy", model_version="3", evidence="runs:/7")
     sent = found(asking=PingResult(ping=ping, address="http://jenkins", jobs=["model/main"]))
-    kept = found(asking=PingResult(ping=ping, address="none", withheld="no Jenkins is named"))
+    kept = found(asking=PingResult(ping=ping, address="none", skip_reason="no Jenkins is named"))
     assert "started model/main : «version 3: x moved»" in words(page.render(sent, [])).replace("main:", "main :")
     assert "Jenkins is not asked for a training: no Jenkins is named." in words(page.render(kept, []))
 

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import ROOT
 from continuous_training.registry import runs
-from continuous_training.reports import found, page
+from continuous_training.reports import page, run_documents
 from continuous_training.stages import plan
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
@@ -85,7 +85,7 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pyte
     assert lineage[runs.EVIDENCE] == ping["evidence"]
 
     second.planned.write()
-    assert "What the monitor saw of version 1" in page.render(found.gather())
+    assert "Drift of version 1" in page.render(run_documents.read_run_documents())
     assert second.planned.drift
     assert second.planned.drift.evidence == ping["evidence"]
 

@@ -248,7 +248,7 @@ class TestPing:
         with jenkins(busy=4) as there:
             found = look(champion, there.url)
             assert found.asking
-            assert "cannot be reached" in str(found.asking.fault)
+            assert "cannot be reached" in str(found.asking.error)
             look(champion, there.url)
         assert len(there.pings) == 1
 
@@ -257,7 +257,7 @@ class TestPing:
         for _ in range(2):
             found = look(champion)
             assert found.asking
-            assert "POST $JENKINS_URL/generic-webhook-trigger/invoke" in str(found.asking.shown)
+            assert "POST $JENKINS_URL/generic-webhook-trigger/invoke" in str(found.asking.preview)
         assert Asked.tag not in the(champion).tags
 
     def test_without_a_date_none_is_sent(self, champion: Pipeline) -> None:

@@ -350,7 +350,7 @@ def test_a_failed_check_comes_first_with_its_rows_and_the_passed_are_folded() ->
     found = "✗ values of seats is null in 48% of the rows flight seats 1545 null 1546 9999.0"
     assert section(html, "data").startswith(f"Data checks {found}")
     folded = text(re.findall(r"<details>.*?</details>", html, flags=re.DOTALL)[0])
-    assert folded == "✓ 1 other check passed Column Check Found carrier values 16 values"
+    assert folded == "✓ 1 other check passed Column Check RunDocuments carrier values 16 values"
 
 
 def test_what_failed_in_the_code_is_told_and_what_passed_is_not() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from continuous_training.jenkins import ping
 from continuous_training.registry import model_versions, promotion
 from continuous_training.registry.version_state import VersionState
-from continuous_training.reports.words import moment
+from continuous_training.reports.formatting import format_time
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +38,7 @@ class Asked(VersionState):
     def hinders(self, digest: str, now: datetime) -> str | None:
         """Say why nobody should be asked for these rows now."""
         if self.at and self.digest == digest:
-            return f"a training on these rows was asked for on {moment(self.at)}"
+            return f"a training on these rows was asked for on {format_time(self.at)}"
         if self.claimed and now < self.claimed + CLAIM:
             return "another check is asking for one right now"
         return None
@@ -61,10 +61,10 @@ def ask(client: MlflowClient, champion: Version, message: Ping, new_data: News, 
                 known.model_copy(update={"claimed": claimed}).write(client, champion)
         return message
 
-    asking = ping.ask(client, champion, message, jenkins, claim)
+    asking = ping.trigger_training(client, champion, message, jenkins, claim)
     if asking.jobs:
         Asked(at=claimed, rows=new_data.rows, newest=new_data.newest, digest=new_data.digest).write(client, champion)
-    elif asking.fault:
+    elif asking.error:
         _known(client, champion).model_copy(update={"claimed": None}).write(client, champion)
     return asking
 

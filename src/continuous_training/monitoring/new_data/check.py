@@ -17,7 +17,7 @@ from continuous_training.monitoring.new_data.counted import counted
 from continuous_training.monitoring.new_data.news import News, news
 from continuous_training.registry import model_versions
 from continuous_training.registry.connection import clip
-from continuous_training.reports.words import day, moment
+from continuous_training.reports.formatting import format_day, format_time
 from continuous_training.settings import future_warning, load_settings, parse_as_of, time_windows
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", becau
         message = f"no watermark is kept with version {champion.number}: whatever Train makes from now on has one"
         return blank.model_copy(update={"message": message})
     if until < then.until:
-        message = f"AS_OF={stands:%Y-%m-%d} lies before the champion's: its rows end with {day(then.until)}"
+        message = f"AS_OF={stands:%Y-%m-%d} lies before the champion's: its rows end with {format_day(then.until)}"
         return blank.model_copy(update={"message": message})
     rows = warehouse.rows(warehouse.connect(settings), settings.data.query, then.since, until)
     now = counted(rows, settings.data, then.until)
@@ -120,9 +120,9 @@ def decide(then: Watermark, new_data: News, before: Asked, limits: Triggers, as_
     if not new_data.rows:
         return "nothing new", new_data.summary
     if before.at and before.digest == new_data.digest:
-        return "asked for", f"{new_data.summary}; a training on these rows was asked for on {moment(before.at)}"
+        return "asked for", f"{new_data.summary}; a training on these rows was asked for on {format_time(before.at)}"
     more = max(0, new_data.rows - before.rows)
-    beyond = f"; {more:,} more than when a training was asked for on {moment(before.at)}" if before.at else ""
+    beyond = f"; {more:,} more than when a training was asked for on {format_time(before.at)}" if before.at else ""
     needed = max(limits.min_new_rows, math.ceil(limits.min_new_share * then.rows))
     if more >= needed:
         return "enough", f"{new_data.summary}{beyond}; {needed:,} are needed"

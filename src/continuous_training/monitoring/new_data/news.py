@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from continuous_training.documents import Value
 from continuous_training.monitoring.new_data.counted import Day
-from continuous_training.reports.words import counted
+from continuous_training.reports.formatting import pluralize
 
 if TYPE_CHECKING:
     from continuous_training.monitoring.new_data.counted import Counted
@@ -47,7 +47,7 @@ class News(Value):
         many = f"{self.new:,}" if self.new else "no"
         message = [f"{many} new row{'' if self.new == 1 else 's'} since {self.since:%Y-%m-%d}{share}"]
         message += [f"{self.late:,} late"] if self.late else []
-        message += [counted(self.corrected_days, "corrected day")] if self.corrected_days else []
+        message += [pluralize(self.corrected_days, "corrected day")] if self.corrected_days else []
         message += [f"{self.gone:,} gone"] if self.gone else []
         return ", ".join(message)
 

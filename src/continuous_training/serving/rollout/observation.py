@@ -194,7 +194,7 @@ def _limits(found: Numbers, serving: Serving) -> list[_Limit]:
             found.requests,
             serving.max_error_share,
             found.error_share > serving.max_error_share,
-            f"{format_percent(found.error_share)} of {found.requests:,} requests failed, and serving.max_error_share is "
+            f"{format_percent(found.error_share)} of {found.requests:,} requests failed; serving.max_error_share is "
             f"{format_percent(serving.max_error_share)}",
         ),
         _Limit(
@@ -202,7 +202,7 @@ def _limits(found: Numbers, serving: Serving) -> list[_Limit]:
             timed,
             SLOWEST,
             slow > serving.max_milliseconds,
-            f"{format_percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or longer, and serving.max_milliseconds is "
+            f"{format_percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or longer; serving.max_milliseconds is "
             f"{serving.max_milliseconds:g}",
         ),
     ]
