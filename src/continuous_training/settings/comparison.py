@@ -57,7 +57,7 @@ class Compare(Section):
     """By how much `metric` may become worse at most among the rows of each value of a column, by column."""
 
     max_calibration_error: float | None = Field(default=None, gt=0, examples=[0.1])
-    """How far the predicted probability of a class may be from its real share, from 0 to 1. A candidate above it passes
+    """How far predicted probabilities may be from the real shares on average, from 0 to 1. A candidate above it passes
     if the champion is no better. Binary classification only."""
 
     max_milliseconds: float | None = Field(default=None, gt=0, examples=[200])

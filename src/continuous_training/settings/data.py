@@ -56,7 +56,7 @@ class Data(Section):
     key: list[str] = Field(min_length=1, examples=[["order_id"]])
     """The columns that together identify a row. A key that occurs twice ends the run at Check data."""
 
-    clock: date | None = Field(default=None, examples=["2013-04-01"])
+    clock: date | None = Field(default=None, examples=[date(2013, 4, 1)])
     """The date on which a run without `AS_OF` stands, for data that have ended. Leave it out for live data: a run then
     stands on today's date (UTC)."""
 
@@ -113,11 +113,12 @@ class Checks(Section):
     """How many fresh rows there must be at least."""
 
     max_age_days: float = Field(default=7, gt=0)
-    """How old the newest row may be, in days before the end of the fresh rows."""
+    """How old the newest row may be, in days before the run's date."""
 
     volume: tuple[float, float] = Field(default=(0.5, 2.0))
-    """The smallest and the largest number of rows per day, as multiples of the champion's number."""
+    """The smallest and the largest number of fresh rows per day, as multiples of the number in the champion's
+    snapshot."""
 
     max_single_feature_auc: float = Field(default=0.9, gt=0.5, le=1)
-    """How well a single feature may rank the target, as an area under the ROC curve from 0.5 to 1. A feature above it
-    probably contains the answer."""
+    """How well a single feature that is a number may rank a target of two classes, as an area under the ROC curve
+    from 0.5 to 1. A feature above it probably contains the answer."""

@@ -80,7 +80,7 @@ class Monitor(Section):
     """The length of the window that is compared with the training rows, in days."""
 
     min_rows: int = Field(default=500, ge=30)
-    """How many rows the window must have. A window with fewer is made longer."""
+    """With fewer rows in the window nothing is decided."""
 
     sample_rows: int = Field(default=10_000, ge=1000, le=100_000)
     """How many rows of the window are examined in detail."""
