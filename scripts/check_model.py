@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write down which behaviours the candidate shows; one that it lacks is for the comparison to reject."""
+    """Write the results of the behaviour tests; Compare rejects a candidate that fails one."""
     run = Run.read()
     snapshot, candidate, timer = Snapshot.read(), Candidate.read(), ModelCheck.begin(run)
     document = check_model.check(run, load_settings(run.model), snapshot, candidate, timer)

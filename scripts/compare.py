@@ -1,4 +1,4 @@
-"""Compare: judge the candidate against the champion on the same fresh rows."""
+"""Compare: compare the candidate with the champion on the same fresh rows."""
 
 import argparse
 import logging
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write the verdict, and the same in words; a rejected candidate is a result, not an error."""
+    """Write the verdict as JSON and as text. A rejected candidate is a result, not an error."""
     from continuous_training.stages import compare  # scikit-learn takes seconds to import, --help should not
 
     run = Run.read()

@@ -1,4 +1,4 @@
-"""Deploy: make the registered version the champion, and see every server answer with it."""
+"""Deploy: make the registered version the champion, and wait until every server serves it."""
 
 import argparse
 import logging
@@ -16,10 +16,10 @@ def main(_: argparse.Namespace) -> None:
     timer = Deployment.begin(run)
     candidate, registration, verdict = Candidate.read(), Registration.read(), Verdict.read()
     settings = load_settings(run.model)
-    made = deploy.deploy(connection.open_client(), run, settings, candidate, registration, verdict, timer)
-    made.write()
+    deployment = deploy.deploy(connection.open_client(), run, settings, candidate, registration, verdict, timer)
+    deployment.write()
     logging.getLogger(__name__).info(
-        "Version %s is champion; ask it at %s/invocations", made.model_version, made.servers[0]
+        "Version %s is champion; send requests to %s/invocations", deployment.model_version, deployment.servers[0]
     )
 
 

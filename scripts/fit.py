@@ -1,4 +1,4 @@
-"""Fit: the training entry point that MLproject names; `ct train` runs it."""
+"""Fit: the training entry point of MLproject, which `ct train` runs."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from continuous_training import command
 
 def main(arguments: argparse.Namespace) -> None:
     """Fit the model on a snapshot and print the id of its MLflow run."""
-    from continuous_training.stages import fit  # MLflow takes seconds to import, --help should not
+    from continuous_training.stages import fit  # MLflow takes seconds to import, which --help should not pay
 
     print(fit.fit(arguments.model, arguments.snapshot, arguments.parameters))
 
@@ -18,12 +18,12 @@ def main(arguments: argparse.Namespace) -> None:
 def overrides(text: str) -> dict[str, Any]:
     """Read parameters from a JSON object."""
     try:
-        found = json.loads(text)
+        parameters = json.loads(text)
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"{text} is not JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(parameters, dict):
         raise argparse.ArgumentTypeError(f'{text} is not a JSON object: write it as {{"max_iter": 100}}')
-    return found
+    return parameters
 
 
 if __name__ == "__main__":
@@ -31,6 +31,9 @@ if __name__ == "__main__":
     command.add_model(parser)
     parser.add_argument("--snapshot", type=Path, required=True, help="the folder of a snapshot")
     parser.add_argument(
-        "--parameters", type=overrides, default="{}", help="a JSON object that goes before those of training.yaml"
+        "--parameters",
+        type=overrides,
+        default="{}",
+        help="a JSON object that overrides the parameters of training.yaml",
     )
     command.start(main, parser)

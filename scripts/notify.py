@@ -1,4 +1,4 @@
-"""Notify: tell the channel of SLACK_WEBHOOK_URL what became of the run."""
+"""Notify: post the result of the run to the channel of SLACK_WEBHOOK_URL."""
 
 import argparse
 import os
@@ -9,12 +9,12 @@ from continuous_training.reports.page import HEADLINE
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Post the run's result, and what its report says in a line."""
+    """Post the run's result and the headline of its report."""
     headline = HEADLINE.read_text(encoding="utf-8").strip() if HEADLINE.exists() else "there is no report"
-    notifications.send(notifications.message(arguments.result, headline, os.environ))
+    notifications.send(notifications.format_message(arguments.result, headline, os.environ))
 
 
 if __name__ == "__main__":
     parser = command.parser(str(__doc__), "ct notify FAILURE")
-    parser.add_argument("result", metavar="RESULT", help="the run's result, as Jenkins has it")
+    parser.add_argument("result", metavar="RESULT", help="the run's result in Jenkins, such as SUCCESS")
     command.start(main, parser)

@@ -11,13 +11,12 @@ from continuous_training.stages.plan import make_plan
 
 
 def main(_: argparse.Namespace) -> None:
-    """Compare the fingerprint of this run with those already trained."""
+    """Compare the fingerprint of this run with those of earlier trainings."""
     run, snapshot = Run.read(), Snapshot.read()
-    made = make_plan(connection.open_client(), run, load_settings(run.model), snapshot, Plan.begin(run))
-    made.write()
-    words = {"train": "", "nothing": "Nothing new to learn: ", "answered": "Answered already: "}
-    told = words[made.decision] + made.reason
-    logging.getLogger(__name__).info("%s (fingerprint %s)", told, made.fingerprint[:12])
+    plan = make_plan(connection.open_client(), run, load_settings(run.model), snapshot, Plan.begin(run))
+    plan.write()
+    prefix = {"train": "", "nothing": "Nothing new to train: ", "duplicate": "Repeated ping: "}[plan.decision]
+    logging.getLogger(__name__).info("%s%s (fingerprint %s)", prefix, plan.reason, plan.fingerprint[:12])
 
 
 if __name__ == "__main__":

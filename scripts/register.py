@@ -10,12 +10,12 @@ from continuous_training.stages import register
 
 
 def main(_: argparse.Namespace) -> None:
-    """Register the candidate of build/candidate.json, if its verdict says so."""
+    """Register the candidate of build/candidate.json, if its verdict is `promote`."""
     run = Run.read()
     timer = Registration.begin(run)
-    made = register.register(connection.open_client(), run, Candidate.read(), Verdict.read(), timer)
-    made.write()
-    logging.getLogger(__name__).info("Registered as version %s of %s", made.model_version, made.name)
+    registration = register.register(connection.open_client(), run, Candidate.read(), Verdict.read(), timer)
+    registration.write()
+    logging.getLogger(__name__).info("Registered as version %s of %s", registration.model_version, registration.name)
 
 
 if __name__ == "__main__":

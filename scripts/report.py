@@ -1,4 +1,4 @@
-"""Report: write build/report.html, the page that tells a person what this run found and did, and its headline."""
+"""Report: write build/report.html, the page on this run, and its headline."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from continuous_training.reports import page
 
 
 def main(_: argparse.Namespace) -> None:
-    """Report on whatever documents the run has left in build/, wherever it stopped."""
+    """Write the report from the documents in build/, at whichever stage the run stopped."""
     print(page.write())
 
 

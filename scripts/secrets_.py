@@ -1,4 +1,4 @@
-"""Secrets: make those of jenkins/compose.yaml, random and for nobody else to read."""
+"""Secrets: create the random secrets of jenkins/compose.yaml in jenkins/.env, readable only for you."""
 
 import argparse
 
@@ -10,23 +10,23 @@ UP = "docker compose -f jenkins/compose.yaml"
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write what is missing, or show one value; what was written is told by its name only."""
+    """Write missing secrets, or print one. Names of new secrets are printed, never their values."""
     if arguments.show:
         if arguments.rotate:
             raise UsageError("--show and --rotate exclude each other")
         print(stack_secrets.value(arguments.show))
         return
     change = stack_secrets.fill(arguments.rotate)
-    if change.was_open is not None:
-        print(f"others could read {stack_secrets.FILE} (mode {change.was_open:o}): now it is yours alone")
+    if change.open_mode is not None:
+        print(f"{stack_secrets.FILE} was readable for others (mode {change.open_mode:o}); it no longer is")
     for what, names in (("added", change.added), ("rotated", change.rotated)):
         if names:
             print(f"{stack_secrets.FILE}: {what} {', '.join(names)}")
     if not change.added and not change.rotated:
-        print(f"{stack_secrets.FILE} has all secrets already")
-    if stack_secrets.DATABASE in change.rotated:
-        print(f"PostgreSQL still has its old password: give it the new one by {UP} exec postgres psql mlflow mlflow")
-        print("and \\password, before anything is restarted")
+        print(f"{stack_secrets.FILE} already has all secrets")
+    if stack_secrets.DATABASE_PASSWORD in change.rotated:
+        print(f"PostgreSQL still has its old password: set the new one with {UP} exec postgres psql mlflow mlflow")
+        print("and \\password, before you restart any service")
     print(f"next: {UP} up{' --force-recreate' if change.rotated else ''}")
 
 
@@ -38,5 +38,5 @@ if __name__ == "__main__":
         "ct secrets --rotate WEBHOOK_TOKEN SERVING_TOKEN",
     )
     parser.add_argument("--show", metavar="NAME", help="print one value, and nothing else")
-    parser.add_argument("--rotate", metavar="NAME", nargs="+", default=[], help="replace these by new ones")
+    parser.add_argument("--rotate", metavar="NAME", nargs="+", default=[], help="replace these secrets")
     command.start(main, parser)

@@ -1,4 +1,4 @@
-"""Set up: clear the workspace and write down what this run is."""
+"""Set up: clear build/ and write the parameters of this run."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from continuous_training.stages import set_up
 
 
 def main(_: argparse.Namespace) -> None:
-    """Start a run from the environment's MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, TRIGGER and REASON."""
+    """Write build/run.json from the environment's MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, TRIGGER and REASON."""
     set_up.begin().write()
 
 

@@ -1,4 +1,4 @@
-"""Train: train the candidate on the chosen compute, as an MLflow run."""
+"""Train: train the candidate on the selected compute, as an MLflow run."""
 
 import argparse
 import logging
@@ -11,13 +11,13 @@ from continuous_training.stages import train
 
 
 def main(_: argparse.Namespace) -> None:
-    """Train what build/plan.json asks for."""
+    """Train the candidate of build/plan.json."""
     run = Run.read()
     settings = load_settings(run.model)
     candidate = train.train(connection.open_client(), run, settings, Snapshot.read(), Plan.read(), Candidate.begin(run))
     candidate.write()
-    told = ", ".join(f"{name} {value:.4f}" for name, value in candidate.metrics.items())
-    logging.getLogger(__name__).info("Candidate in MLflow run %s: %s", candidate.run_id, told)
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in candidate.metrics.items())
+    logging.getLogger(__name__).info("Candidate in MLflow run %s: %s", candidate.run_id, metrics)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tunnel: let webhooks from outside reach a Jenkins on this machine, by ngrok."""
+"""Tunnel: forward webhooks from the internet to a Jenkins on this machine, with ngrok."""
 
 import argparse
 
@@ -9,13 +9,13 @@ SECRET = "scripts/ct secrets --show"  # noqa: S105 - a command that shows one
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Open the tunnel, say what is where, and keep it open until SIGTERM or Ctrl-C."""
-    with tunnel.opened(arguments.jenkins) as opened:
-        print(f"{opened.url} leads to {arguments.jenkins}, for webhooks and nothing else")
-        print(f"GitHub, with {SECRET} GITHUB_WEBHOOK_SECRET: {opened.url}{tunnel.GITHUB}")
-        print(f"Pings, with {SECRET} WEBHOOK_TOKEN: {opened.url}{tunnel.PINGS}")
-        print("Ctrl-C ends it", flush=True)
-        opened.wait()
+    """Open the tunnel, print its addresses, and keep it open until SIGTERM or Ctrl-C."""
+    with tunnel.open_tunnel(arguments.jenkins) as open_tunnel:
+        print(f"{open_tunnel.url} forwards to {arguments.jenkins}, webhooks only")
+        print(f"GitHub, with {SECRET} GITHUB_WEBHOOK_SECRET: {open_tunnel.url}{tunnel.GITHUB}")
+        print(f"Pings, with {SECRET} WEBHOOK_TOKEN: {open_tunnel.url}{tunnel.PINGS}")
+        print("Press Ctrl-C to close the tunnel", flush=True)
+        open_tunnel.wait()
 
 
 if __name__ == "__main__":
@@ -24,5 +24,9 @@ if __name__ == "__main__":
         "ct tunnel    # with NGROK_AUTHTOKEN in the environment",
         "ct tunnel --jenkins http://localhost:9090",
     )
-    parser.add_argument("--jenkins", default="http://localhost:8080", help="its address here (default: %(default)s)")
+    parser.add_argument(
+        "--jenkins",
+        default="http://localhost:8080",
+        help="the address of Jenkins on this machine (default: %(default)s)",
+    )
     command.start(main, parser)

@@ -1,4 +1,4 @@
-"""The frame of every script: its arguments, its log, its errors and its exit code."""
+"""The common part of all scripts: arguments, logging, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 FAILURE = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-ENDED_FROM_OUTSIDE = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+SIGNAL_EXIT_CODES = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
 
 
 def parser(description: str, *examples: str) -> argparse.ArgumentParser:
-    """Make the argument parser of one script.
+    """Return the argument parser of a script.
 
     Args:
         description: what the script does.
@@ -46,7 +46,7 @@ def _command_line(example: str) -> str:
 
 
 def add_model(arguments: argparse.ArgumentParser) -> None:
-    """Add --model, which is the package under src/, and what its versions are registered as."""
+    """Add --model: the package under src/, and the name in the registry."""
     arguments.add_argument(
         "--model",
         type=_model,
@@ -63,47 +63,49 @@ def _model(name: str) -> str:
 
 
 def add_jenkins(arguments: argparse.ArgumentParser) -> None:
-    """Add --jenkins, which is the same for all who ping."""
+    """Add --jenkins, for the scripts that send pings."""
     arguments.add_argument(
         "--jenkins",
         metavar="URL",
         default=os.environ.get("CT_JENKINS_URL") or os.environ.get("JENKINS_URL") or "none",
-        help="whom to ask for a training; none only shows the ping (default: CT_JENKINS_URL, JENKINS_URL, or none)",
+        help="the Jenkins to send a ping to; none only prints the ping (default: CT_JENKINS_URL, JENKINS_URL, or none)",
     )
 
 
-def start(body: Callable[[argparse.Namespace], int | None], arguments: argparse.ArgumentParser) -> NoReturn:
-    """Parse the command line, run `body` and leave with its exit code (None is 0).
+def start(main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser) -> NoReturn:
+    """Parse the command line, run `main` and exit with its exit code (None is 0).
 
-    Results belong on standard output, so the log goes to standard error. A UserError ends as one line, or one for each
-    of its mistakes, and its own exit code; any other exception ends as one line that names its type, and with 1, for it
-    is an error in this program.
+    Results go to standard output, so the log goes to standard error. A UserError is printed as one line, or one line
+    per mistake, and exits with its own code. Any other exception is a defect of this program: it is printed as one line
+    with its type, and exits with 1.
     """
-    given = arguments.parse_args()
-    logging.basicConfig(level=logging.DEBUG if given.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.debug else logging.INFO, format="%(message)s", stream=sys.stderr
+    )
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    if not given.debug:
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its level when it is imported
+    if not arguments.debug:
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow reads it on import
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        for chatty in ("alembic", "boto3", "botocore", "httpx", "s3transfer", "urllib3"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        for name in ("alembic", "boto3", "botocore", "httpx", "s3transfer", "urllib3"):
+            logging.getLogger(name).setLevel(logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that what must be undone is undone
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # run the cleanup of context managers
     try:
-        code = body(given) or 0
+        code = main(arguments) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has exited
         sys.stderr.close()
         code = 0
     except Exception as error:
-        if given.debug:
+        if arguments.debug:
             raise
         if isinstance(error, UserError):
             message, code = str(error), error.exit_code
         else:
             message, code = " ".join(f"{type(error).__name__}: {error} (--debug shows where)".split()), FAILURE
-        print(f"{arguments.prog}: error: {message}", file=sys.stderr)
+        print(f"{parser.prog}: error: {message}", file=sys.stderr)
     sys.exit(code)

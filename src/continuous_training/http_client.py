@@ -1,4 +1,4 @@
-"""Posting JSON to somebody else's server: with patience, and without showing a token or a secret address."""
+"""HTTP client: JSON requests with a timeout and bounded retries, and errors without tokens or secret URLs."""
 
 from __future__ import annotations
 
@@ -13,38 +13,42 @@ from continuous_training.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+    Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
-SECONDS = 10
-AGAIN = Retry(total=3, backoff_factor=1, status_forcelist=(429, 502, 503, 504), allowed_methods={"POST"})
+TIMEOUT_SECONDS = 10
+RETRIES = Retry(total=3, backoff_factor=1, status_forcelist=(429, 502, 503, 504), allowed_methods={"POST"})
 
 
-def post(address: str, body: dict[str, Any], who: str, sign: Sign | None = None) -> requests.Response:
-    """Post a body, and return what is answered, whatever that is; busy servers are asked four times in all.
+def post(
+    address: str, body: dict[str, Any], server: str, authentication: Authentication | None = None
+) -> requests.Response:
+    """Post a JSON body and return the response, whatever its status. A busy server gets at most four requests.
 
     Raises:
-        UserError: nobody answers. `who` is named in it, and the address is not: it may be a secret.
+        UserError: the server does not answer. The message names `server`, not the address, which may be secret.
     """
     with requests.Session() as session:
         for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(max_retries=AGAIN))
+            session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         try:
-            return session.post(address, json=body, auth=sign, timeout=SECONDS, allow_redirects=False)
+            return session.post(address, json=body, auth=authentication, timeout=TIMEOUT_SECONDS, allow_redirects=False)
         except requests.RequestException as error:
-            raise UserError(f"{who} cannot be reached ({type(error).__name__})") from None
+            raise UserError(f"{server} cannot be reached ({type(error).__name__})") from None
 
 
-def bearer(token: str, variable: str) -> Sign:
-    """Make what signs a request with a token; requests lets a .netrc replace a header, but not this.
+def bearer(token: str, variable: str) -> Authentication:
+    """Return the authentication of a request by a bearer token. Unlike a header, a .netrc file does not replace it.
 
     Raises:
-        UserError: no header can hold the token of that variable; the libraries' own errors would show it in the log.
+        UserError: the variable's value cannot be sent in a header; the library's own error would log the token.
     """
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise UserError(f"{variable} is no token: it has more in it than letters, digits and signs")
+        raise UserError(
+            f"{variable} is not a valid token: it contains characters other than letters, digits and punctuation"
+        )
 
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {token}"
         return request
 
-    return sign
+    return authenticate

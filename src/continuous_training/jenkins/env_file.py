@@ -1,7 +1,6 @@
-"""The .env file that Docker Compose reads: what its lines mean, and how a value is written so that it comes back whole.
+"""The .env file of Docker Compose: reading its lines, and writing values so that Compose reads them unchanged.
 
-Compose puts variables in place of what begins with $, in all but single quotes. That is refused here, for whoever
-writes such a value has rarely meant it.
+Outside single quotes Compose expands what begins with $. Such a value is refused here, because it is rarely intended.
 """
 
 from __future__ import annotations
@@ -25,36 +24,36 @@ LINE = re.compile(
 )
 PLAIN = re.compile(r"[A-Za-z0-9_./:@+,=-]*")
 ESCAPED = {"\\": r"\\", '"': r"\"", "$": r"\$", "\n": r"\n", "\r": r"\r"}
-MEANT = {written: meant for meant, written in ESCAPED.items()}
+UNESCAPED = {escape: letter for letter, escape in ESCAPED.items()}
 
 
-def values(text: str) -> dict[str, str]:
-    """Return the variables of a file; the last of a name counts, as it does for Compose.
+def parse(text: str) -> dict[str, str]:
+    """Return the variables of a file. The last assignment of a name counts, as for Compose.
 
     Raises:
-        UserError: a line is none that this module would write. It is told by its number: there may be a secret in it.
+        UserError: a line is malformed. The message has only its number, because the line may contain a secret.
     """
     return {name: value for _, name, value in _read(text)}
 
 
-def changed(text: str, new: Mapping[str, str]) -> str:
-    """Return a file's text with these values: each in its place, or at the end, and all else as it was.
+def update(text: str, new: Mapping[str, str]) -> str:
+    """Return a file's text with these values, each in place or at the end; all other lines stay unchanged.
 
     Raises:
-        UserError: as `values`.
+        UserError: as `parse`.
     """
     lines = text.removesuffix("\n").split("\n") if text else []
     missing = dict(new)
-    for at, name, _ in _read(text):
+    for index, name, _ in _read(text):
         if name in new:
-            lines[at] = assignment(name, new[name])
+            lines[index] = assignment(name, new[name])
             missing.pop(name, None)
     lines += [assignment(name, value) for name, value in missing.items()]
     return "".join(f"{line}\n" for line in lines)
 
 
 def assignment(name: str, value: str) -> str:
-    """Write one line."""
+    """Return one line."""
     if PLAIN.fullmatch(value):
         return f"{name}={value}"
     if not set(value) & {"'", "\\", "\n", "\r"}:
@@ -63,16 +62,16 @@ def assignment(name: str, value: str) -> str:
 
 
 def _read(text: str) -> Iterator[tuple[int, str, str]]:
-    """Give each assignment: the index of its line, its name and its value."""
-    for at, line in enumerate(text.split("\n")):
+    """Yield each assignment: the index of its line, its name and its value."""
+    for index, line in enumerate(text.split("\n")):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        found = LINE.fullmatch(stripped)
-        if not found:
-            raise UserError(f"line {at + 1} is not NAME=value: put a value with quotes, «$» or «#» into single quotes")
-        if (quoted := found["quoted"]) is not None:
-            value = re.sub(r"\\.", lambda escape: MEANT[escape[0]], quoted)
+        match = LINE.fullmatch(stripped)
+        if not match:
+            raise UserError(f"line {index + 1} is not NAME=value: put a value with quotes, $ or # into single quotes")
+        if (quoted := match["quoted"]) is not None:
+            value = re.sub(r"\\.", lambda escape: UNESCAPED[escape[0]], quoted)
         else:
-            value = found["literal"] or found["plain"] or ""
-        yield at, found["name"], value
+            value = match["literal"] or match["plain"] or ""
+        yield index, match["name"], value

@@ -1,4 +1,4 @@
-"""Notify: tell a channel what became of a run, through its incoming webhook as Slack, Mattermost and others have it."""
+"""Notifications: post the result of a run to a channel's incoming webhook (Slack, Mattermost and compatible)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from continuous_training.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CHANNEL = "SLACK_WEBHOOK_URL"  # whoever knows the address may write there: it is a secret
+CHANNEL = "SLACK_WEBHOOK_URL"  # a secret: anybody with this URL can post to the channel
 
 
-def message(result: str, headline: str, environment: Mapping[str, str]) -> str:
-    """Say in a line which run ended how, with its address if it has one.
+def format_message(result: str, headline: str, environment: Mapping[str, str]) -> str:
+    """Return the result of a run as one line, with the build's URL if it has one.
 
-    `headline` is what its report says; the rest is what Jenkins calls the run.
+    `headline` comes from the report; the rest comes from Jenkins' environment variables.
     """
     name = f"{environment.get('JOB_NAME', 'run')} #{environment.get('BUILD_NUMBER', '?')}"
     address = environment.get("BUILD_URL", "")
-    return f"{result}: {plain(name)} - {plain(headline)}" + (f" <{address}|open>" if address else "")
+    return f"{result}: {escape(name)} - {escape(headline)}" + (f" <{address}|open>" if address else "")
 
 
-def plain(text: str) -> str:
-    """Write a text so that it mentions nobody and links to nothing.
+def escape(text: str) -> str:
+    """Escape a text so that it contains no mentions and no links.
 
-    The three characters are those of https://docs.slack.dev/messaging/formatting-message-text.
+    The three characters are listed in https://docs.slack.dev/messaging/formatting-message-text.
     """
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -36,11 +36,11 @@ def send(text: str) -> None:
     """Post a message to the channel of SLACK_WEBHOOK_URL.
 
     Raises:
-        UserError: the variable is not set, or the message did not arrive. The address is not named: it is a secret.
+        UserError: the variable is not set, or the request failed. The URL is secret and not in the message.
     """
     address = os.environ.get(CHANNEL, "").strip()
     if not address:
-        raise UserError(f"{CHANNEL} is not set: it is the address of the channel's incoming webhook")
-    answer = http_client.post(address, {"text": text}, f"the channel of {CHANNEL}")
-    if not answer.ok or answer.is_redirect:
-        raise UserError(f"the channel of {CHANNEL} answers {answer.status_code}: is the webhook still there?")
+        raise UserError(f"{CHANNEL} is not set: set it to the URL of the channel's incoming webhook")
+    response = http_client.post(address, {"text": text}, f"the channel of {CHANNEL}")
+    if not response.ok or response.is_redirect:
+        raise UserError(f"the channel of {CHANNEL} answers {response.status_code}: does the webhook still exist?")

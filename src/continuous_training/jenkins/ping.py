@@ -109,8 +109,8 @@ def send(address: str, ping: Ping) -> list[str]:
     token = os.environ.get(TOKEN, "").strip()
     if not token:
         raise UserError(f"{TOKEN} is not set: it is the value of the credential webhook-token in Jenkins")
-    sign = http_client.bearer(token, TOKEN)
-    response = http_client.post(f"{address.rstrip('/')}{PATH}", ping.body, f"Jenkins at {safe_address}", sign)
+    authentication = http_client.bearer(token, TOKEN)
+    response = http_client.post(f"{address.rstrip('/')}{PATH}", ping.body, f"Jenkins at {safe_address}", authentication)
     if response.status_code == requests.codes.not_found:
         raise UserError(
             f"Jenkins at {safe_address} has no job for this token: does {TOKEN} equal its credential webhook-token?"

@@ -1,6 +1,6 @@
-"""The secrets of the stack in jenkins/compose.yaml: random, in jenkins/.env, which Compose finds beside it.
+"""The secrets of the stack in jenkins/compose.yaml: random values in jenkins/.env, which Compose reads.
 
-jenkins/environment.txt lists what the Jenkins controller needs; what the other services need is listed here.
+jenkins/environment.txt lists those of the Jenkins controller; those of the other services are listed here.
 """
 
 from __future__ import annotations
@@ -18,52 +18,56 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 FILE = Path("jenkins", ".env")
-LISTED = Path("jenkins", "environment.txt")
-DATABASE = "POSTGRES_PASSWORD"
-OF_THE_STACK = (
-    "MLFLOW_ADMIN_PASSWORD",  # admin, who may do everything in MLflow
-    "MLFLOW_READER_PASSWORD",  # serving, who reads the registry
+CONTROLLER_VARIABLES = Path("jenkins", "environment.txt")
+DATABASE_PASSWORD = "POSTGRES_PASSWORD"  # noqa: S105 - a variable's name
+SERVICE_SECRETS = (
+    "MLFLOW_ADMIN_PASSWORD",  # of admin, with all permissions in MLflow
+    "MLFLOW_READER_PASSWORD",  # of serving, which reads the registry
     "MLFLOW_SESSION_KEY",  # signs the cookies of MLflow's pages
-    "MLFLOW_TRACKING_PASSWORD",  # pipeline, who logs runs and registers models
-    DATABASE,
+    "MLFLOW_TRACKING_PASSWORD",  # of pipeline, which logs runs and registers models
+    DATABASE_PASSWORD,
     "S3_ACCESS_KEY_ID",
     "S3_SECRET_ACCESS_KEY",
-    "SERVING_TOKEN",  # what Deploy shows to the server
+    "SERVING_TOKEN",  # sent by Deploy to the server
 )
-OTHERS = 0o077  # the bits of a mode that let anybody but the owner in
+OTHERS = 0o077  # the mode bits of everybody but the owner
 
 
 class Change(NamedTuple):
-    """What became of the file."""
+    """The changes to the file."""
 
     added: list[str]
     rotated: list[str]
-    was_open: int | None  # the mode in which others could read it
+    open_mode: int | None  # the mode before, if others could read the file
 
 
 def names() -> list[str]:
-    """Return the names of all secrets that nobody has to choose."""
-    listed = [line.split() for line in LISTED.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    return sorted({*OF_THE_STACK, *(words[0] for words in listed if words and words[1] == "random")})
+    """Return the names of all random secrets."""
+    rows = [
+        line.split()
+        for line in CONTROLLER_VARIABLES.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
+    return sorted({*SERVICE_SECRETS, *(row[0] for row in rows if row and row[1] == "random")})
 
 
 def fill(rotate: Collection[str] = ()) -> Change:
-    """Give a random value to each secret that has none, and to those that are to be rotated; touch nothing else.
+    """Set each missing secret and each one to rotate to a random value; change nothing else.
 
     Raises:
-        UsageError: what is to be rotated is none of these secrets.
-        UserError: git would take the file up, or a line of it is malformed.
+        UsageError: a name to rotate is not one of these secrets.
+        UserError: git would commit the file, or a line of it is malformed.
     """
-    known = names()
-    if strange := sorted(set(rotate) - set(known)):
-        raise UsageError(f"{strange[0]} is none of the random secrets; they are {', '.join(known)}")
-    _keep_out_of_git()
-    was_open = _close()
+    all_names = names()
+    if unknown := sorted(set(rotate) - set(all_names)):
+        raise UsageError(f"{unknown[0]} is not a random secret; they are {', '.join(all_names)}")
+    _check_git_ignores()
+    open_mode = _restrict_mode()
     text = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
-    present = {name for name, value in _values(text).items() if value}
-    change = Change([name for name in known if name not in present], sorted(present & set(rotate)), was_open)
+    present = {name for name, value in _parse(text).items() if value}
+    change = Change([name for name in all_names if name not in present], sorted(present & set(rotate)), open_mode)
     if new := {name: secrets.token_urlsafe() for name in (*change.added, *change.rotated)}:
-        _write(env_file.changed(text, new))
+        _write(env_file.update(text, new))
     return change
 
 
@@ -71,42 +75,42 @@ def value(name: str) -> str:
     """Return one value.
 
     Raises:
-        UserError: there is none, or a line of the file is malformed.
+        UserError: it is missing, or a line of the file is malformed.
     """
     text = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
-    found = _values(text).get(name)
-    if not found:
-        raise UserError(f"{FILE} has no {name}: scripts/ct secrets writes what is missing")
-    return found
+    secret = _parse(text).get(name)
+    if not secret:
+        raise UserError(f"{FILE} has no {name}: run scripts/ct secrets, which adds missing ones")
+    return secret
 
 
-def _values(text: str) -> dict[str, str]:
+def _parse(text: str) -> dict[str, str]:
     try:
-        return env_file.values(text)
-    except UserError as problem:
-        raise UserError(f"{FILE}: {problem}") from None
+        return env_file.parse(text)
+    except UserError as error:
+        raise UserError(f"{FILE}: {error}") from None
 
 
-def _keep_out_of_git() -> None:
-    """Make sure that no commit can have the file in it.
+def _check_git_ignores() -> None:
+    """Check that git ignores the file.
 
     Raises:
-        UserError: it could, or has already.
+        UserError: git tracks it, or would add it.
     """
     if _git("rev-parse", "--git-dir").returncode:
-        return  # an unpacked archive: there is nothing that it could be committed to
+        return  # not a repository
     if _git("ls-files", "--error-unmatch", "--", str(FILE)).returncode == 0:
-        raise UserError(f"{FILE} is in git: remove it with git rm --cached {FILE}, and rotate what is in it")
+        raise UserError(f"{FILE} is in git: run git rm --cached {FILE}, and rotate its secrets")
     if _git("check-ignore", "--quiet", "--", str(FILE)).returncode:
-        raise UserError(f"{FILE} would get into the next commit: add it to .gitignore first")
+        raise UserError(f"{FILE} is not ignored by git: add it to .gitignore first")
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["git", *arguments], capture_output=True, check=False)
 
 
-def _close() -> int | None:
-    """Let nobody but the owner read the file; return the mode in which others could."""
+def _restrict_mode() -> int | None:
+    """Make the file readable for its owner only; return its mode before if others could read it."""
     if not FILE.exists():
         return None
     mode = FILE.stat().st_mode & 0o777
@@ -117,7 +121,7 @@ def _close() -> int | None:
 
 
 def _write(text: str) -> None:
-    """Write the file, whole or not at all; at no time can others read it, or what becomes it."""
+    """Write the file atomically; at no time can others read it or its temporary file."""
     temporary = FILE.with_name(f"{FILE.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""A tunnel by which webhooks reach a Jenkins on this machine: ngrok's, with the rules of jenkins/ngrok.yml."""
+"""Tunnel: ngrok forwards webhooks to a Jenkins on this machine, with the traffic policy of jenkins/ngrok.yml."""
 
 from __future__ import annotations
 
@@ -22,40 +22,38 @@ if TYPE_CHECKING:
     from pyngrok.process import NgrokProcess
 
 RULES = Path("jenkins", "ngrok.yml")
-ENDPOINT = "webhooks"  # its name there
-TOKEN = "NGROK_AUTHTOKEN"  # noqa: S105 - the variable's name, which ngrok reads by itself
+ENDPOINT = "webhooks"  # its name in that file
+TOKEN = "NGROK_AUTHTOKEN"  # noqa: S105 - the variable's name, which ngrok reads itself
 PROGRAM = "PYNGROK_NGROK_PATH"
 GITHUB, PINGS = "/github-webhook/", ping.PATH
 SILENT = logging.CRITICAL + 1
 
 
 class Tunnel(NamedTuple):
-    """An open tunnel: its public address, and the process that holds it open."""
+    """An open tunnel: its public URL and ngrok's process."""
 
     url: str
     process: NgrokProcess
 
     def wait(self) -> None:
-        """Wait until it ends by itself, which is always a fault.
+        """Wait for ngrok's process, which should not exit.
 
         Raises:
-            UserError: it has ended.
+            UserError: it exited.
         """
         code = self.process.proc.wait()
-        message = [log.err or log.msg or "" for log in self.process.logs if log.lvl in {"ERROR", "CRITICAL"}]
-        raise UserError(
-            _masked(f"ngrok has ended with exit code {code}{': ' if message else ''}{(message or [''])[-1]}")
-        )
+        errors = [log.err or log.msg or "" for log in self.process.logs if log.lvl in {"ERROR", "CRITICAL"}]
+        raise UserError(_without_token(f"ngrok exited with code {code}{': ' if errors else ''}{(errors or [''])[-1]}"))
 
 
 @contextmanager
-def opened(jenkins: str) -> Iterator[Tunnel]:
-    """Open a tunnel to Jenkins; no process is left when it is over, however it ends.
+def open_tunnel(jenkins: str) -> Iterator[Tunnel]:
+    """Open a tunnel to Jenkins. ngrok's process ends with the context.
 
-    The ngrok on PATH is used, or the one that PYNGROK_NGROK_PATH names; where there is none, pyngrok downloads it.
+    The program is the ngrok on PATH or the one in PYNGROK_NGROK_PATH; without either, pyngrok downloads it.
 
     Raises:
-        UserError: pyngrok, the token or the rules are missing, ngrok cannot be had, or it refuses.
+        UserError: pyngrok, the token, the policy or ngrok is missing, or ngrok refuses to open a tunnel.
     """
     try:
         from pyngrok import conf, ngrok, process
@@ -65,28 +63,28 @@ def opened(jenkins: str) -> Iterator[Tunnel]:
     if not os.environ.get(TOKEN):
         raise UserError(f"{TOKEN} is not set: ngrok shows it at https://dashboard.ngrok.com/get-started/your-authtoken")
     rules = _rules()
-    logging.getLogger("pyngrok").setLevel(SILENT)  # it hands on what ngrok says, with the token in it
+    logging.getLogger("pyngrok").setLevel(SILENT)  # it logs ngrok's output, which contains the token
     path = None if os.environ.get(PROGRAM) else shutil.which("ngrok")
-    # A session of its own: Ctrl-C is for this process, which then ends that one.
+    # A separate session: Ctrl-C goes to this process, which then ends ngrok.
     config = conf.PyngrokConfig(ngrok_path=path, config_path=str(RULES), start_new_session=True)
-    config.auth_token = None  # pyngrok would put it on the command line, where everybody on this machine could see it
+    config.auth_token = None  # pyngrok would put it on the command line, which every user of this machine can read
     try:
         try:
-            holding = ngrok.get_ngrok_process(config)
-            to = {"url": jenkins}
-            made = ngrok.connect(name=ENDPOINT, pyngrok_config=config, upstream=to, traffic_policy=rules)
+            ngrok_process = ngrok.get_ngrok_process(config)
+            upstream = {"url": jenkins}
+            tunnel = ngrok.connect(name=ENDPOINT, pyngrok_config=config, upstream=upstream, traffic_policy=rules)
         except (PyngrokError, OSError) as error:
-            raise UserError(_masked(f"ngrok opens no tunnel: {_reason(error)}")) from None
-        yield Tunnel(str(made.public_url), holding)
+            raise UserError(_without_token(f"ngrok cannot open a tunnel: {_reason(error)}")) from None
+        yield Tunnel(str(tunnel.public_url), ngrok_process)
     finally:
         process.kill_process(config.ngrok_path)
 
 
 def _rules() -> dict[str, Any]:
-    """Return what is let through; without that all of Jenkins would be.
+    """Return the traffic policy, without which all of Jenkins would be public.
 
     Raises:
-        UserError: the file does not say it.
+        UserError: the file has no such policy.
     """
     try:
         endpoints = yaml.safe_load(RULES.read_text(encoding="utf-8"))["endpoints"]
@@ -94,20 +92,20 @@ def _rules() -> dict[str, Any]:
         return {"on_http_request": list(rules["on_http_request"])}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         raise UserError(
-            f"{RULES} does not say what its endpoint «{ENDPOINT}» lets through: restore it from git"
+            f"{RULES} has no traffic policy for its endpoint '{ENDPOINT}': restore the file from git"
         ) from None
 
 
 def _reason(error: Exception) -> str:
-    """Return what ngrok says itself, where pyngrok has more words around it."""
+    """Return ngrok's own error message, without pyngrok's text around it."""
     body = getattr(error, "body", "")
     try:
-        told = json.loads(body)
-        return str(told.get("details", {}).get("err") or told["msg"])
+        content = json.loads(body)
+        return str(content.get("details", {}).get("err") or content["msg"])
     except (ValueError, KeyError, AttributeError):
         return str(getattr(error, "ngrok_error", None) or error)
 
 
-def _masked(text: str) -> str:
-    """Take the token out, which ngrok shows to who has a wrong one."""
+def _without_token(text: str) -> str:
+    """Mask the token, which ngrok's message on an invalid token contains."""
     return text.replace(os.environ[TOKEN], "****")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from continuous_training.command import ENDED_FROM_OUTSIDE
+from continuous_training.command import SIGNAL_EXIT_CODES
 from continuous_training.documents import Candidate, DataCheck, Deployment, Plan, Run, Verdict
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions
@@ -64,7 +64,7 @@ def run(as_of: datetime, step: Step, *, name: str, reason: str) -> Made:
             continue
         with step(words):
             code = _start(stage, as_of, log, {"BUILD_TAG": f"replay-{name}", "REASON": reason})
-        if code < 0 or code in ENDED_FROM_OUTSIDE:
+        if code < 0 or code in SIGNAL_EXIT_CODES:
             raise UserError(f"{stage} of {name} was ended from outside: replay again and it goes on (log: {log})")
         if code and stage not in REFUSING:
             raise UserError(f"{stage} of {name} failed: {_last_words(log)} (log: {log})")

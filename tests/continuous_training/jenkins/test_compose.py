@@ -57,7 +57,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(stack_secrets, "FILE", tmp_path / ".env")
     monkeypatch.chdir(tmp_path)
     stack_secrets.fill()
-    return env_file.values((tmp_path / ".env").read_text())
+    return env_file.parse((tmp_path / ".env").read_text())
 
 
 def interpolated(text: str, given: dict[str, str]) -> str:

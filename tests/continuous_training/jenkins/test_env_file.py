@@ -15,19 +15,19 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.text
 
 @given(given=st.dictionaries(NAMES, TEXTS))
 def test_every_value_comes_back_as_it_was(given: dict[str, str]) -> None:
-    assert env_file.values(env_file.changed("", given)) == given
+    assert env_file.parse(env_file.update("", given)) == given
 
 
 @given(before=st.dictionaries(NAMES, TEXTS), new=st.dictionaries(NAMES, TEXTS))
 def test_what_is_changed_is_changed_and_nothing_else(before: dict[str, str], new: dict[str, str]) -> None:
-    text = env_file.changed("# mine\n", before)
-    after = env_file.changed(text, new)
-    assert env_file.values(after) == before | new
+    text = env_file.update("# mine\n", before)
+    after = env_file.update(text, new)
+    assert env_file.parse(after) == before | new
 
 
 def test_lines_of_a_person_stay_where_they_are() -> None:
     text = "# for the office\nCT_BUCKET=ours # not theirs\n\nA=1\nB='two words'"
-    assert env_file.changed(text, {"A": "2", "C": "3"}) == (
+    assert env_file.update(text, {"A": "2", "C": "3"}) == (
         "# for the office\nCT_BUCKET=ours # not theirs\n\nA=2\nB='two words'\nC=3\n"
     )
 
@@ -45,7 +45,7 @@ def test_lines_of_a_person_stay_where_they_are() -> None:
     ],
 )
 def test_a_line_means_what_it_means_to_compose(line: str, value: str) -> None:
-    assert env_file.values(line) == {"A": value}
+    assert env_file.parse(line) == {"A": value}
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def test_a_line_means_what_it_means_to_compose(line: str, value: str) -> None:
 )
 def test_a_malformed_line_is_told_by_its_number_and_not_shown(line: str) -> None:
     with pytest.raises(UserError, match=r"^line 2 is not NAME=value: .*$") as refused:
-        env_file.values(f"OK=1\n{line}\n")
+        env_file.parse(f"OK=1\n{line}\n")
     assert line not in str(refused.value)

@@ -41,13 +41,15 @@ def channel(*answers: int) -> Iterator[Channel]:
 
 def test_it_says_which_run_ended_how_and_where_to_look() -> None:
     jenkins = {"JOB_NAME": "model/main", "BUILD_NUMBER": "7", "BUILD_URL": "https://jenkins.example.com/7/"}
-    assert notifications.message("UNSTABLE", "Rejected: the champion, version 2, stays", jenkins) == (
+    assert notifications.format_message("UNSTABLE", "Rejected: the champion, version 2, stays", jenkins) == (
         "UNSTABLE: model/main #7 - Rejected: the champion, version 2, stays <https://jenkins.example.com/7/|open>"
     )
 
 
 def test_what_a_branch_is_called_mentions_nobody_and_links_nowhere() -> None:
-    message = notifications.message("FAILURE", "<!channel> & co", {"JOB_NAME": "model/<@U1>", "BUILD_NUMBER": "7"})
+    message = notifications.format_message(
+        "FAILURE", "<!channel> & co", {"JOB_NAME": "model/<@U1>", "BUILD_NUMBER": "7"}
+    )
     assert message == "FAILURE: model/&lt;@U1&gt; #7 - &lt;!channel&gt; &amp; co"
 
 

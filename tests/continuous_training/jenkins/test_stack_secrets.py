@@ -45,7 +45,7 @@ def refusal(*arguments: str) -> str:
 
 
 def secrets() -> dict[str, str]:
-    return env_file.values(ENV.read_text())
+    return env_file.parse(ENV.read_text())
 
 
 class TestFirstTime:

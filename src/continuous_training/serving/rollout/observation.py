@@ -202,7 +202,7 @@ def _limits(found: Numbers, serving: Serving) -> list[_Limit]:
             timed,
             SLOWEST,
             slow > serving.max_milliseconds,
-            f"{format_percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or longer; serving.max_milliseconds is "
+            f"{format_percent(SLOWEST)} of {timed:,} requests took {slow:.3g} ms or more; serving.max_milliseconds is "
             f"{serving.max_milliseconds:g}",
         ),
     ]
