@@ -6,8 +6,8 @@ import os
 
 from continuous_training import command
 from continuous_training.compute.ec2 import reap
+from continuous_training.compute.ec2.account import identity
 from continuous_training.compute.ec2.aws import Aws
-from continuous_training.compute.ec2.place import identity
 from continuous_training.documents import Run
 from continuous_training.errors import UsageError
 

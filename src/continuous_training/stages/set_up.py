@@ -11,7 +11,7 @@ import time
 
 from pydantic import ValidationError
 
-from continuous_training.compute.ec2 import place
+from continuous_training.compute.ec2 import account
 from continuous_training.documents import BUILD, Run, Stopwatch, first_error
 from continuous_training.errors import UserError
 from continuous_training.model_packages import default_model
@@ -73,8 +73,8 @@ def begin() -> Run:
 def _check_ec2(settings: Settings) -> None:
     """Check that EC2 is configured, before any time is spent on the stages before Train."""
     _ = settings.ec2
-    place.Place.find()
-    place.tracking_uri()
+    account.Place.find()
+    account.tracking_uri()
 
 
 def _check_metrics(scorers: set[str]) -> None:

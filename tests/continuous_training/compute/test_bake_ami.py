@@ -22,9 +22,9 @@ from cloud.errors import Refusal
 from cloud.machine import Machines
 from conftest import ROOT, wait_until
 from continuous_training.compute.ec2 import aws as api
-from continuous_training.compute.ec2 import bake_ami, baking, images
+from continuous_training.compute.ec2 import bake_ami, image_lifecycle, images
+from continuous_training.compute.ec2.account import PROJECT
 from continuous_training.compute.ec2.aws import tagged
-from continuous_training.compute.ec2.place import PROJECT
 from continuous_training.documents import Run, Snapshot
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings
@@ -181,7 +181,7 @@ class TestImage:
         instance = account.launch()
         account.set_state("failed")
         with pytest.raises(UserError, match="AWS made no image, it is failed"):
-            baking.create(api.Aws(), instance, "lock", "commit")
+            image_lifecycle.create(api.Aws(), instance, "lock", "commit")
         assert account.images() == account.snapshots() == []
 
     def test_one_whose_answer_was_lost_is_found_by_its_name(self, account: Account) -> None:
@@ -194,16 +194,16 @@ class TestImage:
             raise Refusal("InternalError", "An internal error has occurred", 500)
 
         account.aws.faults.before("ec2", "CreateImage", make_it_and_fail)
-        made = baking.create(api.Aws(), account.launch(), "lock", "commit")
+        made = image_lifecycle.create(api.Aws(), account.launch(), "lock", "commit")
         assert [image["ImageId"] for image in account.images()] == [made]
         assert len(account.aws.faults.made("ec2", "CreateImage")) == 2
 
     def test_one_that_takes_too_long_is_removed(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
         account.set_state("pending")
-        monkeypatch.setattr(baking, "LOOKS_EVERY", 0.01)
-        monkeypatch.setattr(baking, "PATIENCE", 0.05)
+        monkeypatch.setattr(image_lifecycle, "LOOKS_EVERY", 0.01)
+        monkeypatch.setattr(image_lifecycle, "PATIENCE", 0.05)
         with pytest.raises(UserError, match="AWS took more than"):
-            baking.create(api.Aws(), account.launch(), "lock", "commit")
+            image_lifecycle.create(api.Aws(), account.launch(), "lock", "commit")
         assert account.images() == account.snapshots() == []
 
     def test_one_that_cannot_be_removed_is_named_and_the_first_error_stays(
@@ -212,7 +212,7 @@ class TestImage:
         account.set_state("failed")
         account.aws.faults.refuse("ec2", "DeregisterImage", "OperationNotPermitted")
         with pytest.raises(UserError, match="AWS made no image"):
-            baking.create(api.Aws(), account.launch(), "lock", "commit")
+            image_lifecycle.create(api.Aws(), account.launch(), "lock", "commit")
         assert re.search(r"may be there: AWS does not deregister the image ami-\w+: OperationNotPermitted", caplog.text)
 
 

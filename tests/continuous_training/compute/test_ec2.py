@@ -20,12 +20,22 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.base_backend import BackendDict
 from moto.ec2.models import ec2_backends
 
-from continuous_training.compute.ec2 import baking, bundle, ending, images, launch, prices, store, training, user_data
+from continuous_training.compute.ec2 import (
+    bundle,
+    image_lifecycle,
+    images,
+    launch,
+    prices,
+    storage,
+    termination,
+    training,
+    user_data,
+)
+from continuous_training.compute.ec2.account import NEEDED, PROJECT, Place, tracking_uri
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.budget import BOOT, SHORTEST, Budget
 from continuous_training.compute.ec2.images import Image
 from continuous_training.compute.ec2.launch import Ground, Offer
-from continuous_training.compute.ec2.place import NEEDED, PROJECT, Place, tracking_uri
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.errors import UserError
 from continuous_training.settings import Compute
@@ -358,19 +368,19 @@ class TestOffers:
 
 class TestResult:
     @pytest.fixture
-    def folder(self, aws: Aws) -> store.Folder:
+    def folder(self, aws: Aws) -> storage.Folder:
         aws.s3.create_bucket(Bucket="a-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
-        return store.Folder(aws, "a-bucket", "runs/1/1")
+        return storage.Folder(aws, "a-bucket", "runs/1/1")
 
     @staticmethod
-    def say(folder: store.Folder, body: bytes) -> None:
+    def say(folder: storage.Folder, body: bytes) -> None:
         folder.aws.s3.put_object(Bucket=folder.bucket, Key=f"{folder.path}/result", Body=body)
 
-    def test_it_is_what_the_instance_said(self, folder: store.Folder) -> None:
+    def test_it_is_what_the_instance_said(self, folder: storage.Folder) -> None:
         self.say(folder, b'{"outcome": "failed", "step": "fetching", "code": 23}')
-        assert folder.result() == store.Result(outcome="failed", step="fetching", code=23)
+        assert folder.result() == storage.Result(outcome="failed", step="fetching", code=23)
 
-    def test_there_is_none_as_long_as_it_said_nothing(self, folder: store.Folder) -> None:
+    def test_there_is_none_as_long_as_it_said_nothing(self, folder: storage.Folder) -> None:
         assert folder.result() is None
 
     @pytest.mark.parametrize(
@@ -388,7 +398,7 @@ class TestResult:
         ],
         ids=lambda body: body[:60].decode(errors="replace"),
     )
-    def test_anything_else_is_no_result(self, folder: store.Folder, body: bytes) -> None:
+    def test_anything_else_is_no_result(self, folder: storage.Folder, body: bytes) -> None:
         self.say(folder, body)
         with pytest.raises(UserError, match="s3://a-bucket/runs/1/1/result is not a result: "):
             folder.result()
@@ -411,7 +421,7 @@ class TestDeadline:
     ) -> None:
         started(aws, project=PROJECT, **({} if tag is None else {"deadline": tag}))
         started(aws, project="another")
-        (found,) = ending.living(aws)
+        (found,) = termination.living(aws)
         assert found.deadline == moment
 
 
@@ -475,7 +485,7 @@ class TestImages:
     def test_the_newest_stay_and_the_snapshots_of_the_others_go_with_them(self) -> None:
         made = [self.bake(day, lock=str(day)) for day in (3, 1, 4, 2)]
         foreign = self.bake(0, lock="0", project="another")
-        removed = baking.prune(self.aws, 2, None)
+        removed = image_lifecycle.prune(self.aws, 2, None)
         assert {made[1], made[3]} < set(removed)
         assert len(removed) == 4
         assert self.there() == ({made[0], made[2], foreign}, {"of day 3", "of day 4"})
@@ -483,7 +493,7 @@ class TestImages:
     def test_the_one_that_ct_ami_names_stays_and_one_in_the_making_too(self) -> None:
         named, old, new = (self.bake(day, lock="a") for day in (1, 2, 3))
         pending = self.bake(4, lock="a", state="pending")
-        baking.prune(self.aws, 1, named)
+        image_lifecycle.prune(self.aws, 1, named)
         assert self.there() == ({named, new, pending}, {"of day 1", "of day 3", "of day 4"})
         assert old not in self.there()[0]
 
@@ -491,6 +501,6 @@ class TestImages:
         stays = self.bake(1, lock="a")
         self.bake(2, lock="a", state="failed")
         self.aws.ec2.deregister_image(ImageId=self.bake(3, lock="a"))
-        baking.prune(self.aws, 3, None)
+        image_lifecycle.prune(self.aws, 3, None)
         assert self.there() == ({stays}, {"of day 1"})
-        assert baking.prune(self.aws, 3, None) == []
+        assert image_lifecycle.prune(self.aws, 3, None) == []

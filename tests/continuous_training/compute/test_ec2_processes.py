@@ -30,8 +30,8 @@ from cloud.machine import Machines
 from cloud.tracking import Tracking
 from conftest import HEARS_CTRL_C, ROOT, wait_until
 from continuous_training.compute.ec2 import aws as api
-from continuous_training.compute.ec2 import ending, reap
-from continuous_training.compute.ec2.place import identity
+from continuous_training.compute.ec2 import reap, termination
+from continuous_training.compute.ec2.account import identity
 from continuous_training.errors import UserError
 from continuous_training.registry import connection
 from pipeline import Pipeline
@@ -554,7 +554,7 @@ def test_what_instances_and_uploads_left_behind_is_removed(project: Project, out
     found = reap.reap(api.Aws(), project.aws.bucket)
     assert found.uploads == ["objects/half"]
     assert found.volumes == []  # it is young and may be on its way to an instance
-    project.monkeypatch.setattr(ending, "YOUNG", timedelta(seconds=-60))
+    project.monkeypatch.setattr(termination, "YOUNG", timedelta(seconds=-60))
     assert reap.reap(api.Aws(), project.aws.bucket).volumes == [ours]
     assert project.aws.leftovers() == [theirs]
     ec2.delete_volume(VolumeId=theirs)

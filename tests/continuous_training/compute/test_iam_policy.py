@@ -19,8 +19,8 @@ from botocore.model import ServiceModel
 from cloud.policies import Permission, allowed
 from conftest import ROOT
 from continuous_training.compute.ec2 import images, user_data
+from continuous_training.compute.ec2.account import PROJECT
 from continuous_training.compute.ec2.aws import Aws
-from continuous_training.compute.ec2.place import PROJECT
 
 CODE = sorted((ROOT / "src" / "continuous_training").rglob("*.py"))
 SERVICES = {

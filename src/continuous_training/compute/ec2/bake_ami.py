@@ -15,12 +15,21 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow.parquet as pq
 
-from continuous_training.compute.ec2 import baking, bundle, ending, images, launch, prices, store, training
+from continuous_training.compute.ec2 import (
+    bundle,
+    image_lifecycle,
+    images,
+    launch,
+    prices,
+    storage,
+    termination,
+    training,
+)
+from continuous_training.compute.ec2.account import Place, identity
 from continuous_training.compute.ec2.budget import Budget
 from continuous_training.compute.ec2.launch import Ground, Order
-from continuous_training.compute.ec2.place import Place, identity
 from continuous_training.compute.ec2.signals import deferred
-from continuous_training.compute.ec2.watch import Watched
+from continuous_training.compute.ec2.watcher import Watched
 from continuous_training.documents import Value
 from continuous_training.errors import UserError
 
@@ -66,7 +75,7 @@ def bake(aws: Aws, run: Run, settings: Settings, snapshot: Snapshot, source: str
     made = _make(aws, ground, _task(aws, ground, settings, snapshot))
     if place.ami:
         log.warning("Runs still start from %s, as CT_AMI says", place.ami)
-    return Baked(id=made, lock=run.lock, removed=baking.prune(aws, keep, place.ami))
+    return Baked(id=made, lock=run.lock, removed=image_lifecycle.prune(aws, keep, place.ami))
 
 
 def _make(aws: Aws, ground: Ground, task: Task) -> str:
@@ -77,31 +86,31 @@ def _make(aws: Aws, ground: Ground, task: Task) -> str:
     launched: list[str] = []
     try:
         machine = launch.launch(aws, ground, order, launched)
-        watched = Watched(aws, ground.given, machine, store.Folder(aws, ground.place.bucket, attempt))
+        watched = Watched(aws, ground.given, machine, storage.Folder(aws, ground.place.bucket, attempt))
         while (ended := watched.look()) is None:
             time.sleep(ground.given.heartbeat_seconds / training.LOOKS)
         if ended.kind != "done":
             log.error("The last lines of its log:\n%s", "\n".join(watched.last()))
             raise UserError(f"there is no new image: {ended.message}")
-        made = baking.create(aws, machine.id, ground.run.lock, ground.run.commit)
+        made = image_lifecycle.create(aws, machine.id, ground.run.lock, ground.run.commit)
         log.info("Baked %s in %.0f min, for about %.3f USD", made, machine.seconds / 60, machine.usd)
         return made
     finally:
         with deferred():
-            ending.end_all(aws, launched, identity(ground.run.build_tag, ground.run.build_url))
+            termination.end_all(aws, launched, identity(ground.run.build_tag, ground.run.build_url))
 
 
 def _task(aws: Aws, ground: Ground, settings: Settings, snapshot: Snapshot) -> Task:
     """Return the task to train on a few rows, and to tell no tracking server of it: MLflow keeps it on the instance."""
     run = ground.run
-    store.examine(aws, ground.place.bucket)
+    storage.examine(aws, ground.place.bucket)
     with tempfile.TemporaryDirectory() as name, bundle.packed(run.commit) as code:
         rows = [
             _few(snapshot.train, TRAIN_ROWS, settings, Path(name)),
             _few(snapshot.fresh, FRESH_ROWS, settings, Path(name)),
         ]
         files = dict(zip(("code", "train_rows", "fresh_rows"), [code, *rows], strict=True))
-        inputs = {what: store.keep(aws, ground.place.bucket, path) for what, path in files.items()}
+        inputs = {what: storage.keep(aws, ground.place.bucket, path) for what, path in files.items()}
     command = training.entry_point(run, settings.model.trials[0])
     return training.task(aws, ground, "", inputs, command, stays=True)
 

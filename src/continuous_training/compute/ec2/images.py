@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from continuous_training.compute.ec2.account import PROJECT
 from continuous_training.compute.ec2.aws import Aws, saying, tagged
-from continuous_training.compute.ec2.place import PROJECT
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
-    from continuous_training.compute.ec2.place import Place
+    from continuous_training.compute.ec2.account import Place
 
 LOCK = "ct:lock"  # on an image: hash of the dependency lock whose packages are in it
 STOCK = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"

@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from continuous_training.compute.ec2 import user_data
+from continuous_training.compute.ec2.account import DEADLINE, OF_RUN, PROJECT, identity
 from continuous_training.compute.ec2.aws import Aws, code, saying
-from continuous_training.compute.ec2.place import DEADLINE, OF_RUN, PROJECT, identity
 from continuous_training.compute.ec2.signals import deferred
 from continuous_training.errors import UserError
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from continuous_training.compute.ec2.account import Place
     from continuous_training.compute.ec2.images import Image
-    from continuous_training.compute.ec2.place import Place
     from continuous_training.compute.ec2.user_data import Task
     from continuous_training.documents import Run
     from continuous_training.settings import Compute

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from continuous_training.compute.ec2 import ending
+from continuous_training.compute.ec2 import termination
 from continuous_training.documents import Value
 
 if TYPE_CHECKING:
@@ -32,22 +32,22 @@ def reap(aws: Aws, bucket: str | None, run: str | None = None, *, dry: bool = Fa
     Args:
         aws: the account.
         bucket: where unfinished uploads are looked for, if anywhere.
-        run: whose instances end whatever their deadline (place.identity); None for all that are past theirs.
+        run: whose instances end whatever their deadline (account.identity); None for all that are past theirs.
         dry: only say what would be ended.
 
     Raises:
         UserError: AWS does not answer, or an instance could not be ended; the others are ended all the same.
     """
-    found = ending.living(aws, run)
-    due = [one for one in found if run or one.deadline is None or one.deadline + ending.TARDY < aws.now]
+    found = termination.living(aws, run)
+    due = [one for one in found if run or one.deadline is None or one.deadline + termination.TARDY < aws.now]
     for one in due:
         until = f"deadline {one.deadline:%Y-%m-%d %H:%M} UTC" if one.deadline else "without a deadline"
         log.info("%s %s, %s, of %s", "Would end" if dry else "Ending", one.id, until, one.run or "no run")
     if dry:
         return Reaped(instances=[one.id for one in due], volumes=[], uploads=[])
     try:
-        ending.end(aws, [one.id for one in due])
+        termination.end(aws, [one.id for one in due])
     finally:  # one that cannot be ended keeps nothing else alive
-        volumes = ending.delete_volumes(aws, run)
-        uploads = ending.abort_uploads(aws, bucket) if bucket else []
+        volumes = termination.delete_volumes(aws, run)
+        uploads = termination.abort_uploads(aws, bucket) if bucket else []
     return Reaped(instances=[one.id for one in due], volumes=volumes, uploads=uploads)

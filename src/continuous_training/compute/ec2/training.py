@@ -9,14 +9,14 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.compute.ec2 import bundle, ending, images, launch, prices, store
+from continuous_training.compute.ec2 import bundle, images, launch, prices, storage, termination
+from continuous_training.compute.ec2.account import Place, identity, tracking_uri
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.budget import Budget
 from continuous_training.compute.ec2.launch import Ground, Order
-from continuous_training.compute.ec2.place import Place, identity, tracking_uri
 from continuous_training.compute.ec2.signals import deferred
 from continuous_training.compute.ec2.user_data import Task
-from continuous_training.compute.ec2.watch import Watched
+from continuous_training.compute.ec2.watcher import Watched
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
 from continuous_training.settings import load_settings
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from continuous_training.compute import Trial
-    from continuous_training.compute.ec2.watch import End
+    from continuous_training.compute.ec2.watcher import End
     from continuous_training.documents import Run, Snapshot
 
 log = logging.getLogger(__name__)
@@ -68,10 +68,10 @@ def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
 
 def send(aws: Aws, bucket: str, run: Run, snapshot: Snapshot) -> dict[str, str]:
     """Send code and rows to S3; return the SHA-256 of each."""
-    store.examine(aws, bucket)
+    storage.examine(aws, bucket)
     with bundle.packed(run.commit) as code:
         files = {"code": code, "train_rows": snapshot.train.path, "fresh_rows": snapshot.fresh.path}
-        return {name: store.keep(aws, bucket, path) for name, path in files.items()}
+        return {name: storage.keep(aws, bucket, path) for name, path in files.items()}
 
 
 def entry_point(run: Run, parameters: Mapping[str, Any], run_id: str | None = None) -> list[str]:
@@ -143,7 +143,7 @@ class Fleet:
         """
         ours = identity(self._ground.run.build_tag, self._ground.run.build_url)
         try:
-            ending.end_all(self._aws, self._launched, ours)
+            termination.end_all(self._aws, self._launched, ours)
         finally:
             for attempt in self._under_way:
                 self._pay(attempt)
@@ -173,7 +173,7 @@ class Fleet:
         )
         machine = launch.launch(self._aws, self._ground, order, self._launched)
         self._had[trial.run_id].append(f"{machine.id}, {machine.offer}")
-        folder = store.Folder(self._aws, self._ground.place.bucket, order.attempt)
+        folder = storage.Folder(self._aws, self._ground.place.bucket, order.attempt)
         label = self._labels.get(trial.run_id, "")
         watched = Watched(self._aws, self._ground.given, machine, folder, label)
         self._under_way.append(Attempt(trial, number, spot, watched))
@@ -187,7 +187,7 @@ class Fleet:
         else:
             log.error("The last lines of its log:\n%s", "\n".join(attempt.watched.last()))
             raise UserError(ended.message)
-        ending.end(self._aws, [attempt.watched.machine.id])
+        termination.end(self._aws, [attempt.watched.machine.id])
         self._launched.remove(attempt.watched.machine.id)
         self._under_way.remove(attempt)
         self._pay(attempt)

@@ -1,4 +1,4 @@
-"""The user data of an instance: boot.sh.j2, filled in."""
+"""The user data of an instance: user_data.sh.j2, filled in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from continuous_training.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TEMPLATE = Path(__file__).with_name("boot.sh.j2")
+TEMPLATE = Path(__file__).with_name("user_data.sh.j2")
 LIMIT = 16 * 1024  # bytes, before base64: EC2's
 
 

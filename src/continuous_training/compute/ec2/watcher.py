@@ -13,7 +13,7 @@ from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.launch import Machine
-    from continuous_training.compute.ec2.store import Folder, Result
+    from continuous_training.compute.ec2.storage import Folder, Result
     from continuous_training.settings import Compute
 
 log = logging.getLogger(__name__)

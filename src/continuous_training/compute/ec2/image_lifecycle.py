@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.compute.ec2 import images
+from continuous_training.compute.ec2.account import PROJECT
 from continuous_training.compute.ec2.aws import saying, tagged, unless
-from continuous_training.compute.ec2.place import PROJECT
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:

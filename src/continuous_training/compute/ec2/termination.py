@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from continuous_training.compute.ec2.account import DEADLINE, OF_RUN, PROJECT
 from continuous_training.compute.ec2.aws import Aws, saying, tagged, unless
-from continuous_training.compute.ec2.place import DEADLINE, OF_RUN, PROJECT
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
