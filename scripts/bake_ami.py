@@ -1,4 +1,4 @@
-"""Bake AMI: make an image that has all packages, so that EC2 trains a minute after the launch."""
+"""Bake an AMI with all packages, so that training on EC2 starts a minute after the launch."""
 
 import argparse
 
@@ -10,19 +10,17 @@ from continuous_training.settings import load_settings
 
 def main(arguments: argparse.Namespace) -> None:
     """Bake an image for the commit of build/run.json and print its id."""
-    from continuous_training.compute.ec2 import (
-        bake_ami,  # DuckDB and pyarrow take a second to import, --help should not
-    )
+    from continuous_training.compute.ec2 import bake_ami  # imports DuckDB and pyarrow: a second that --help should save
 
     run = Run.read()
-    found = bake_ami.bake(Aws(), run, load_settings(run.model), Snapshot.read(), arguments.source, arguments.keep)
-    print(found.model_dump_json() if arguments.json else found.id)
+    report = bake_ami.bake(Aws(), run, load_settings(run.model), Snapshot.read(), arguments.source, arguments.keep)
+    print(report.model_dump_json() if arguments.json else report.id)
 
 
-def some(text: str) -> int:
-    """Read a number that is not zero."""
+def parse_count(text: str) -> int:
+    """Parse a number of images, at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of images, at least 1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of images, at least 1")
     return int(text)
 
 
@@ -31,6 +29,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--from", dest="source", metavar="AMI", help="the image to start from (default: the newest stock Ubuntu 24.04)"
     )
-    parser.add_argument("--keep", type=some, default=3, metavar="N", help="how many images stay (default: %(default)s)")
+    parser.add_argument(
+        "--keep", type=parse_count, default=3, metavar="N", help="how many images to keep (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object: id, lock, removed")
     command.start(main, parser)

@@ -1,4 +1,7 @@
-"""Where the training entry point runs: each module offers `train`, with the same arguments and the same result."""
+"""Where the training entry point runs. Each module offers `train`, with the same arguments and the same result.
+
+`local` runs it on this machine, `ec2.training` on EC2 instances.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,17 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-VALIDATION = "validation_"  # before a metric's name: the score by which the best of a grid is chosen
+VALIDATION = "validation_"  # prefix of a metric's name: the score that selects the best trial of a grid
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One model to be fitted: the MLflow run that it fills, and the parameters in which it differs."""
+    """One model to fit: the MLflow run that it logs to, and the parameters that distinguish it in a grid."""
 
     run_id: str
     parameters: dict[str, Any]
 
     def __str__(self) -> str:
-        """Tell it from the others of its grid."""
-        told = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.parameters.items())
-        return " ".join(told) or "the parameters of training.yaml"
+        """Return the parameters as text, such as 'C=0.1 max_iter=200'."""
+        pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.parameters.items())
+        return " ".join(pairs) or "the parameters of training.yaml"

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
-    """Run MLproject's entry point `train` to its end for each trial, logging to the trial's MLflow run.
+    """Run MLproject's entry point `train` for each trial and wait for it. It logs to the trial's MLflow run.
 
     Raises:
-        UserError: the entry point failed, and no later trial was begun; its own words are on standard error, above.
+        UserError: the entry point failed; its output is on standard error. Later trials are not started.
     """
     import mlflow.projects
     from mlflow.exceptions import ExecutionException
@@ -41,4 +41,4 @@ def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
                 run_id=trial.run_id,
             )
         except ExecutionException as error:
-            raise UserError(f"the training entry point failed with {trial}: its last lines are above") from error
+            raise UserError(f"the training entry point failed with {trial}: see its output above") from error

@@ -73,8 +73,8 @@ def begin() -> Run:
 def _check_ec2(settings: Settings) -> None:
     """Check that EC2 is configured, before any time is spent on the stages before Train."""
     _ = settings.ec2
-    account.Place.find()
-    account.tracking_uri()
+    account.Account.from_environment()
+    account.read_tracking_uri()
 
 
 def _check_metrics(scorers: set[str]) -> None:

@@ -22,9 +22,8 @@ from cloud.errors import Refusal
 from cloud.machine import Machines
 from conftest import ROOT, wait_until
 from continuous_training.compute.ec2 import aws as api
-from continuous_training.compute.ec2 import bake_ami, image_lifecycle, images
-from continuous_training.compute.ec2.account import PROJECT
-from continuous_training.compute.ec2.aws import tagged
+from continuous_training.compute.ec2 import bake_ami, image_lifecycle
+from continuous_training.compute.ec2.tags import PROJECT, PROJECT_FILTER, read_tags
 from continuous_training.documents import Run, Snapshot
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings
@@ -52,7 +51,7 @@ class Account:
         aws.faults.after("ec2", "CreateImage", self._tag_snapshots)
 
     def images(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.ec2.describe_images(Owners=["self"], Filters=[images.OURS])["Images"]
+        found: list[dict[str, Any]] = self.ec2.describe_images(Owners=["self"], Filters=[PROJECT_FILTER])["Images"]
         return found
 
     def snapshots(self) -> list[dict[str, Any]]:
@@ -140,8 +139,8 @@ class TestBaking:
         (image,) = account.images()
         assert json.loads(message) == {"id": image["ImageId"], "lock": run.lock, "removed": []}
         expected = {"ct:project": PROJECT, "ct:lock": run.lock, "ct:commit": run.commit, "Name": image["Name"]}
-        assert tagged(image) == expected
-        assert [tagged(snapshot) for snapshot in account.snapshots()] == [expected]
+        assert read_tags(image) == expected
+        assert [read_tags(snapshot) for snapshot in account.snapshots()] == [expected]
         (made,) = account.aws.faults.made("ec2", "CreateImage")
         assert made.parameters["NoReboot"] == "true"
         (launched,) = account.aws.faults.made("ec2", "RunInstances")
@@ -180,8 +179,8 @@ class TestImage:
     def test_one_that_aws_fails_to_make_is_removed(self, account: Account) -> None:
         instance = account.launch()
         account.set_state("failed")
-        with pytest.raises(UserError, match="AWS made no image, it is failed"):
-            image_lifecycle.create(api.Aws(), instance, "lock", "commit")
+        with pytest.raises(UserError, match="AWS created no image, its state is failed"):
+            image_lifecycle.create_image(api.Aws(), instance, "lock", "commit")
         assert account.images() == account.snapshots() == []
 
     def test_one_whose_answer_was_lost_is_found_by_its_name(self, account: Account) -> None:
@@ -194,16 +193,16 @@ class TestImage:
             raise Refusal("InternalError", "An internal error has occurred", 500)
 
         account.aws.faults.before("ec2", "CreateImage", make_it_and_fail)
-        made = image_lifecycle.create(api.Aws(), account.launch(), "lock", "commit")
+        made = image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
         assert [image["ImageId"] for image in account.images()] == [made]
         assert len(account.aws.faults.made("ec2", "CreateImage")) == 2
 
     def test_one_that_takes_too_long_is_removed(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
         account.set_state("pending")
-        monkeypatch.setattr(image_lifecycle, "LOOKS_EVERY", 0.01)
-        monkeypatch.setattr(image_lifecycle, "PATIENCE", 0.05)
+        monkeypatch.setattr(image_lifecycle, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(image_lifecycle, "CREATION_TIMEOUT_SECONDS", 0.05)
         with pytest.raises(UserError, match="AWS took more than"):
-            image_lifecycle.create(api.Aws(), account.launch(), "lock", "commit")
+            image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
         assert account.images() == account.snapshots() == []
 
     def test_one_that_cannot_be_removed_is_named_and_the_first_error_stays(
@@ -211,9 +210,12 @@ class TestImage:
     ) -> None:
         account.set_state("failed")
         account.aws.faults.refuse("ec2", "DeregisterImage", "OperationNotPermitted")
-        with pytest.raises(UserError, match="AWS made no image"):
-            image_lifecycle.create(api.Aws(), account.launch(), "lock", "commit")
-        assert re.search(r"may be there: AWS does not deregister the image ami-\w+: OperationNotPermitted", caplog.text)
+        with pytest.raises(UserError, match="AWS created no image"):
+            image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
+        assert re.search(
+            r"may still exist, do not use it: cannot deregister the image ami-\w+: AWS answers OperationNotPermitted",
+            caplog.text,
+        )
 
 
 class TestRows:
@@ -224,7 +226,7 @@ class TestRows:
         rows["late"] = rows["id"] == 1234
         store(rows)
         taken = Pipeline(monkeypatch).snapshot()
-        few = bake_ami._few(taken.train, 100, load_settings("toy"), workspace)
+        few = bake_ami._sample_rows(taken.train, 100, load_settings("toy"), workspace)
         found = duckdb.read_parquet(str(few)).df()
         assert 90 <= len(found) <= 101
         assert found["late"].sum() == 1

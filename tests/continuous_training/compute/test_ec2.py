@@ -31,18 +31,19 @@ from continuous_training.compute.ec2 import (
     training,
     user_data,
 )
-from continuous_training.compute.ec2.account import NEEDED, PROJECT, Place, tracking_uri
+from continuous_training.compute.ec2.account import REQUIRED_VARIABLES, Account, read_tracking_uri
 from continuous_training.compute.ec2.aws import Aws
-from continuous_training.compute.ec2.budget import BOOT, SHORTEST, Budget
+from continuous_training.compute.ec2.budget import BOOT_MINUTES, MIN_MINUTES, Budget
 from continuous_training.compute.ec2.images import Image
-from continuous_training.compute.ec2.launch import Ground, Offer
+from continuous_training.compute.ec2.launch import LaunchContext, LaunchOption
+from continuous_training.compute.ec2.tags import PROJECT, read_tags
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.errors import UserError
 from continuous_training.settings import Compute
 from toy import a_run
 
 REGION = "eu-central-1"
-PLACE = Place(
+ACCOUNT = Account(
     bucket="a-bucket",
     subnets=("subnet-a", "subnet-b"),
     security_group="sg-1",
@@ -121,26 +122,26 @@ class TestBudget:
         for number, price, used in attempts:
             trial = str(number % trials)
             try:
-                minutes = budget.minutes(trial, price)
+                minutes = budget.deadline_minutes(trial, price)
             except UserError:
                 continue
-            assert minutes >= SHORTEST
+            assert minutes >= MIN_MINUTES
             assert budget.seconds[trial] + minutes * 60 <= hours * 3600 * (1 + 1e-9)
             most[trial] = budget.usd[trial] + minutes / 60 * price
             assert sum(most.values()) <= usd * (1 + 1e-9)
-            budget.spend(trial, used * minutes * 60, price)
+            budget.charge(trial, used * minutes * 60, price)
 
     def test_an_interrupted_trial_has_what_it_did_not_use(self) -> None:
         budget = Budget(compute(max_hours=2, max_cost_usd=1), 2)
-        assert budget.minutes("a", 0.5) == 60 - BOOT
-        budget.spend("a", 30 * 60, 0.5)
-        assert budget.minutes("a", 0.25) == 60 - BOOT
-        assert budget.minutes("a", 0.125) == 90 - BOOT
-        assert budget.minutes("b", 0.5) == 60 - BOOT
+        assert budget.deadline_minutes("a", 0.5) == 60 - BOOT_MINUTES
+        budget.charge("a", 30 * 60, 0.5)
+        assert budget.deadline_minutes("a", 0.25) == 60 - BOOT_MINUTES
+        assert budget.deadline_minutes("a", 0.125) == 90 - BOOT_MINUTES
+        assert budget.deadline_minutes("b", 0.5) == 60 - BOOT_MINUTES
 
     def test_what_is_too_little_to_train_is_refused(self) -> None:
         with pytest.raises(UserError, match=r"leave 2 minutes at 12\.5 USD an hour: at least 5 are needed"):
-            Budget(compute(), 1).minutes("a", 12.5)
+            Budget(compute(), 1).deadline_minutes("a", 12.5)
 
 
 class TestPrice:
@@ -168,7 +169,7 @@ class TestPrice:
         asked = {"ServiceCode": "AmazonEC2", "Filters": filters, "MaxResults": 10}
         with Stubber(self.aws.pricing) as stubber:
             stubber.add_response("get_products", {"PriceList": list(products)}, asked)
-            return prices.an_hour(self.aws, "c7i.xlarge", compute())
+            return prices.find_hourly_price(self.aws, "c7i.xlarge", compute())
 
     def test_it_is_the_one_on_demand(self) -> None:
         assert self.answer(self.product("0.2037000000")) == 0.2037
@@ -182,12 +183,12 @@ class TestPrice:
         ids=["none", "free", "not by the hour", "no terms on demand", "no terms"],
     )
     def test_where_none_is_known_a_person_is_asked_for_it(self, products: tuple[str, ...]) -> None:
-        with pytest.raises(UserError, match=f"no price for c7i.xlarge in {REGION}: give one in training.yaml"):
+        with pytest.raises(UserError, match=f"no price for c7i.xlarge in {REGION}: set it in training.yaml"):
             self.answer(*products)
 
     def test_that_of_the_file_needs_no_call(self) -> None:
         with Stubber(self.aws.pricing):
-            assert prices.an_hour(self.aws, "c7i.xlarge", compute(prices={"c7i.xlarge": 0.19})) == 0.19
+            assert prices.find_hourly_price(self.aws, "c7i.xlarge", compute(prices={"c7i.xlarge": 0.19})) == 0.19
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -229,7 +230,7 @@ class TestUserData:
     @pytest.mark.parametrize("secret", [None, "/continuous-training/a'b\"c"])
     def test_it_is_bash(self, stays: bool, secret: str | None, user: str | None) -> None:
         script = self.render(
-            task(stays=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE])
+            task(stay_running=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE])
         )
         checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=10)
         assert (checked.returncode, checked.stderr) == (0, "")
@@ -248,19 +249,19 @@ class TestUserData:
         assert re.findall(r"export (MLFLOW_TRACKING_(?:TOKEN|PASSWORD))$", script, re.MULTILINE) == [variable]
 
     def test_it_is_shorter_than_ec2_takes(self) -> None:
-        assert len(self.render(TASK).encode()) < user_data.LIMIT / 2
+        assert len(self.render(TASK).encode()) < user_data.MAX_BYTES / 2
 
     def test_a_longer_one_is_refused(self) -> None:
-        with pytest.raises(UserError, match="bytes, and EC2 takes 16,384: shorten the grid's values"):
+        with pytest.raises(UserError, match="bytes, EC2 accepts 16,384: shorten the grid's values"):
             self.render(task(command=["mlflow", "ü" * 8000]))
 
     def test_no_secret_of_the_environment_is_in_it(self, monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
         for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SERVING_TOKEN"):
             monkeypatch.setenv(name, "known-to-nobody")
-        place = PLACE.model_copy(update={"mlflow_secret_parameter": "/continuous-training/mlflow-token"})
-        ground = Ground(place, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+        place = ACCOUNT.model_copy(update={"mlflow_secret_parameter": "/continuous-training/mlflow-token"})
+        context = LaunchContext(place, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
         inputs = dict.fromkeys(("code", "train_rows", "fresh_rows"), "1" * 64)
-        script = self.render(training.task(aws, ground, "https://mlflow.example.org", inputs, ["mlflow", "run"]))
+        script = self.render(training.build_task(aws, context, "https://mlflow.example.org", inputs, ["mlflow", "run"]))
         assert "/continuous-training/mlflow-token" in script
         assert "known-to-nobody" not in script
 
@@ -268,22 +269,22 @@ class TestUserData:
 class TestPlace:
     @pytest.fixture(autouse=True)
     def _given(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in (*NEEDED, "CT_AMI", "CT_MLFLOW_SECRET_PARAMETER"):
+        for name in (*REQUIRED_VARIABLES, "CT_AMI", "CT_MLFLOW_SECRET_PARAMETER"):
             monkeypatch.delenv(name, raising=False)
-        for name in NEEDED:
+        for name in REQUIRED_VARIABLES:
             monkeypatch.setenv(name, f" {name.lower()} ")
         monkeypatch.setenv("CT_SUBNETS", "subnet-a, subnet-b,")
 
     def test_it_is_what_the_environment_says(self) -> None:
-        found = Place.find()
+        found = Account.from_environment()
         assert (found.bucket, found.subnets, found.ami) == ("ct_bucket", ("subnet-a", "subnet-b"), None)
 
     def test_every_missing_variable_is_named_with_its_meaning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("CT_BUCKET")
         monkeypatch.setenv("CT_INSTANCE_PROFILE", "  ")
         with pytest.raises(UserError) as message:
-            Place.find()
-        named = [name for name in NEEDED if f"{name} ({NEEDED[name]})" in str(message.value)]
+            Account.from_environment()
+        named = [name for name in REQUIRED_VARIABLES if f"{name} ({REQUIRED_VARIABLES[name]})" in str(message.value)]
         assert named == ["CT_BUCKET", "CT_INSTANCE_PROFILE"]
 
     @pytest.mark.parametrize("uri", ["", "sqlite:///mlflow.db", "file:///srv/mlflow", "databricks"])
@@ -292,12 +293,12 @@ class TestPlace:
     ) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(UserError, match="needs a tracking server that an instance can reach"):
-            tracking_uri()
+            read_tracking_uri()
 
     def test_a_password_in_its_address_is_refused_and_not_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:sesame@mlflow.example.org")
-        with pytest.raises(UserError, match="has a password in it") as message:
-            tracking_uri()
+        with pytest.raises(UserError, match="contains a password") as message:
+            read_tracking_uri()
         assert "sesame" not in str(message.value)
 
 
@@ -317,7 +318,7 @@ class TestBundle:
     def test_it_holds_the_files_of_the_commit_and_no_other(self, commit: str) -> None:
         Path("build").mkdir()
         Path("build/run.json").write_text("{}")
-        with bundle.packed(commit) as path, tarfile.open(path) as packed:
+        with bundle.archive_commit(commit) as path, tarfile.open(path) as packed:
             files = {member.name: packed.extractfile(member) for member in packed if member.isfile()}
             assert {name: file.read() for name, file in files.items() if file} == {
                 ".gitignore": b"build/\n",
@@ -326,32 +327,32 @@ class TestBundle:
         assert not path.exists()
 
     def test_the_same_commit_is_the_same_object_in_s3(self, commit: str) -> None:
-        with bundle.packed(commit) as one, bundle.packed(commit) as other:
+        with bundle.archive_commit(commit) as one, bundle.archive_commit(commit) as other:
             assert one.read_bytes() == other.read_bytes()
 
     @pytest.mark.parametrize("path", ["src/model.py", "src/new.py"], ids=["changed", "untracked"])
     def test_a_file_that_is_in_no_commit_is_named_and_refused(self, commit: str, path: str) -> None:
         Path(path).write_text("first = False\n")
-        with pytest.raises(UserError, match=f"{path} is in none: commit what was tested"), bundle.packed(commit):
+        with pytest.raises(UserError, match=f"{path} is not committed: commit it first"), bundle.archive_commit(commit):
             pass
 
     @pytest.mark.parametrize("other", ["0" * 40, ""])
     @pytest.mark.usefixtures("commit")
     def test_a_commit_that_the_work_tree_is_not_at_is_refused(self, other: str) -> None:
-        with pytest.raises(UserError, match="COMPUTE=ec2 trains the run's commit"), bundle.packed(other):
+        with pytest.raises(UserError, match="COMPUTE=ec2 trains the run's commit"), bundle.archive_commit(other):
             pass
 
     def test_outside_of_a_repository_it_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with (
             pytest.raises(UserError, match="git rev-parse failed, and COMPUTE=ec2 trains a commit"),
-            bundle.packed("a"),
+            bundle.archive_commit("a"),
         ):
             pass
 
 
 class TestOffers:
-    ground = Ground(PLACE, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+    context = LaunchContext(ACCOUNT, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
 
     def test_spot_goes_first_then_the_type_then_the_zone(self) -> None:
         each = [
@@ -360,28 +361,28 @@ class TestOffers:
             for kind in ("c7i.xlarge", "m7i.xlarge")
             for subnet in ("subnet-a", "subnet-b")
         ]
-        assert list(launch.offers(self.ground, spot=True)) == [Offer(*one) for one in each]  # type: ignore[arg-type]
+        assert list(launch.list_launch_options(self.context, spot=True)) == [LaunchOption(*one) for one in each]  # type: ignore[arg-type]
 
     def test_without_spot_all_are_on_demand(self) -> None:
-        assert {offer.market for offer in launch.offers(self.ground, spot=False)} == {"on demand"}
+        assert {offer.market for offer in launch.list_launch_options(self.context, spot=False)} == {"on demand"}
 
 
 class TestResult:
     @pytest.fixture
-    def folder(self, aws: Aws) -> storage.Folder:
+    def folder(self, aws: Aws) -> storage.AttemptFolder:
         aws.s3.create_bucket(Bucket="a-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
-        return storage.Folder(aws, "a-bucket", "runs/1/1")
+        return storage.AttemptFolder(aws, "a-bucket", "runs/1/1")
 
     @staticmethod
-    def say(folder: storage.Folder, body: bytes) -> None:
-        folder.aws.s3.put_object(Bucket=folder.bucket, Key=f"{folder.path}/result", Body=body)
+    def say(folder: storage.AttemptFolder, body: bytes) -> None:
+        folder.aws.s3.put_object(Bucket=folder.bucket, Key=f"{folder.key}/result", Body=body)
 
-    def test_it_is_what_the_instance_said(self, folder: storage.Folder) -> None:
+    def test_it_is_what_the_instance_said(self, folder: storage.AttemptFolder) -> None:
         self.say(folder, b'{"outcome": "failed", "step": "fetching", "code": 23}')
-        assert folder.result() == storage.Result(outcome="failed", step="fetching", code=23)
+        assert folder.read_result() == storage.Result(outcome="failed", step="fetching", code=23)
 
-    def test_there_is_none_as_long_as_it_said_nothing(self, folder: storage.Folder) -> None:
-        assert folder.result() is None
+    def test_there_is_none_as_long_as_it_said_nothing(self, folder: storage.AttemptFolder) -> None:
+        assert folder.read_result() is None
 
     @pytest.mark.parametrize(
         "body",
@@ -398,10 +399,10 @@ class TestResult:
         ],
         ids=lambda body: body[:60].decode(errors="replace"),
     )
-    def test_anything_else_is_no_result(self, folder: storage.Folder, body: bytes) -> None:
+    def test_anything_else_is_no_result(self, folder: storage.AttemptFolder, body: bytes) -> None:
         self.say(folder, body)
-        with pytest.raises(UserError, match="s3://a-bucket/runs/1/1/result is not a result: "):
-            folder.result()
+        with pytest.raises(UserError, match="s3://a-bucket/runs/1/1/result is not a valid result: "):
+            folder.read_result()
 
 
 class TestDeadline:
@@ -421,7 +422,7 @@ class TestDeadline:
     ) -> None:
         started(aws, project=PROJECT, **({} if tag is None else {"deadline": tag}))
         started(aws, project="another")
-        (found,) = termination.living(aws)
+        (found,) = termination.list_instances(aws)
         assert found.deadline == moment
 
 
@@ -432,7 +433,7 @@ class TestImages:
         self.models = ec2_backends[DEFAULT_ACCOUNT_ID][REGION].amis
         self.instance = started(aws, project="another")
         self.stock = aws.ec2.describe_images(Owners=["self"])["Images"][0]["ImageId"]
-        monkeypatch.setattr(images, "STOCK", "/ubuntu")  # nobody but AWS may write below /aws
+        monkeypatch.setattr(images, "STOCK_PARAMETER", "/ubuntu")  # nobody but AWS may write below /aws
         aws.ssm.put_parameter(Name="/ubuntu", Value=self.stock, Type="String")
 
     def bake(self, day: int, state: str = "available", **tags: str) -> str:
@@ -446,14 +447,14 @@ class TestImages:
         return str(made["ImageId"])
 
     def chosen(self, lock: str = "new", ami: str | None = None) -> str:
-        return images.choose(self.aws, PLACE.model_copy(update={"ami": ami}), lock).id
+        return images.choose_image(self.aws, ACCOUNT.model_copy(update={"ami": ami}), lock).id
 
     def there(self) -> tuple[set[str], set[str]]:
         """Return the ids of all own images, and the names of their snapshots."""
         found = self.aws.ec2.describe_images(Owners=["self"], Filters=[{"Name": "tag-key", "Values": ["ct:project"]}])
         filters = [{"Name": "tag:ct:project", "Values": [PROJECT]}]
         snapshots = self.aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
-        return {one["ImageId"] for one in found["Images"]}, {images.tagged(one)["Name"] for one in snapshots}
+        return {one["ImageId"] for one in found["Images"]}, {read_tags(one)["Name"] for one in snapshots}
 
     def test_the_one_asked_for_goes_before_all(self) -> None:
         asked_for = self.bake(1, project="another")
@@ -485,7 +486,7 @@ class TestImages:
     def test_the_newest_stay_and_the_snapshots_of_the_others_go_with_them(self) -> None:
         made = [self.bake(day, lock=str(day)) for day in (3, 1, 4, 2)]
         foreign = self.bake(0, lock="0", project="another")
-        removed = image_lifecycle.prune(self.aws, 2, None)
+        removed = image_lifecycle.prune_images(self.aws, 2, None)
         assert {made[1], made[3]} < set(removed)
         assert len(removed) == 4
         assert self.there() == ({made[0], made[2], foreign}, {"of day 3", "of day 4"})
@@ -493,7 +494,7 @@ class TestImages:
     def test_the_one_that_ct_ami_names_stays_and_one_in_the_making_too(self) -> None:
         named, old, new = (self.bake(day, lock="a") for day in (1, 2, 3))
         pending = self.bake(4, lock="a", state="pending")
-        image_lifecycle.prune(self.aws, 1, named)
+        image_lifecycle.prune_images(self.aws, 1, named)
         assert self.there() == ({named, new, pending}, {"of day 1", "of day 3", "of day 4"})
         assert old not in self.there()[0]
 
@@ -501,6 +502,6 @@ class TestImages:
         stays = self.bake(1, lock="a")
         self.bake(2, lock="a", state="failed")
         self.aws.ec2.deregister_image(ImageId=self.bake(3, lock="a"))
-        image_lifecycle.prune(self.aws, 3, None)
+        image_lifecycle.prune_images(self.aws, 3, None)
         assert self.there() == ({stays}, {"of day 1"})
-        assert image_lifecycle.prune(self.aws, 3, None) == []
+        assert image_lifecycle.prune_images(self.aws, 3, None) == []

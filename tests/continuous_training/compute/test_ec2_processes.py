@@ -31,7 +31,7 @@ from cloud.tracking import Tracking
 from conftest import HEARS_CTRL_C, ROOT, wait_until
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import reap, termination
-from continuous_training.compute.ec2.account import identity
+from continuous_training.compute.ec2.tags import run_identifier
 from continuous_training.errors import UserError
 from continuous_training.registry import connection
 from pipeline import Pipeline
@@ -146,7 +146,7 @@ class Project:
     def reap(self, tag: str = "ct-1") -> list[str]:
         """Do what the Jenkinsfile's `post` does, in the workspace of that run."""
         self.monkeypatch.chdir(self.folder / tag)
-        return reap.reap(api.Aws(), self.aws.bucket, identity(tag, "")).instances
+        return reap.reap(api.Aws(), self.aws.bucket, run_identifier(tag, "")).instances
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_no_capacity_anywhere(project: Project, outcome: Outcome) -> None:
     project.aws.faults.refuse("ec2", "RunInstances", "InsufficientInstanceCapacity", 500)
     with (
         project.machines(),
-        pytest.raises(UserError, match="there is no instance to be had: c7i.large on demand") as message,
+        pytest.raises(UserError, match="no instance is available: c7i.large on demand") as message,
     ):
         project.train()
     outcome("no capacity anywhere", str(message.value))
@@ -297,7 +297,7 @@ def test_the_launching_process_is_killed_right_before_run_instances(project: Pro
 
 def test_nobody_can_reach_an_instance_and_it_holds_no_key(project: Project) -> None:
     change("boot_minutes: 0.5", "boot_minutes: 0.02")
-    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since it was launched"):
+    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since the launch"):
         project.train()
     (launched,) = project.aws.faults.made("ec2", "RunInstances")
     asked = launched.parameters
@@ -320,7 +320,7 @@ def test_a_security_group_that_lets_somebody_in_is_refused(project: Project) -> 
 
 def test_no_heartbeat_since_the_launch(project: Project, outcome: Outcome) -> None:
     change("boot_minutes: 0.5", "boot_minutes: 0.05")
-    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since it was launched") as message:
+    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since the launch") as message:
         project.train()
     outcome("no heartbeat at all", str(message.value))
 
@@ -336,9 +336,9 @@ def test_no_heartbeat_any_more(project: Project, outcome: Outcome) -> None:
                     psutil.Process(process).suspend()
 
         at_once(freeze)
-        with pytest.raises(UserError, match="no heartbeat any more") as message:
+        with pytest.raises(UserError, match="no more heartbeats") as message:
             project.train()
-    outcome("no heartbeat any more", str(message.value))
+    outcome("no more heartbeats", str(message.value))
 
 
 def test_training_exits_non_zero(project: Project, outcome: Outcome, caplog: pytest.LogCaptureFixture) -> None:
@@ -398,7 +398,7 @@ def test_the_upload_of_the_result_is_refused(project: Project, outcome: Outcome)
     pipeline = project.ready()
     with (
         project.machines(),
-        pytest.raises(UserError, match="ended itself, training, and left no result in S3") as message,
+        pytest.raises(UserError, match="shut itself down at the step 'training' without a result in S3") as message,
     ):
         pipeline.train()
     assert pipeline.plan().resumes is None  # FORCE trains anew
@@ -417,7 +417,7 @@ def test_somebody_ends_the_instance(project: Project, outcome: Outcome) -> None:
             project.aws.client("ec2").terminate_instances(InstanceIds=project.aws.alive())
 
         at_once(end)
-        with pytest.raises(UserError, match="somebody ended i-") as message:
+        with pytest.raises(UserError, match="a user terminated i-") as message:
             project.train()
     outcome("instance terminated from outside", str(message.value))
 
@@ -446,7 +446,7 @@ def test_the_bucket_is_missing(project: Project, outcome: Outcome) -> None:
     project.monkeypatch.setenv("CT_BUCKET", "nowhere-to-be-found")
     with (
         project.machines(),
-        pytest.raises(UserError, match="AWS does not look into the bucket nowhere-to-be-found") as message,
+        pytest.raises(UserError, match="cannot access the bucket nowhere-to-be-found") as message,
     ):
         project.train()
     project.aws.gate.denied.clear()
@@ -554,7 +554,7 @@ def test_what_instances_and_uploads_left_behind_is_removed(project: Project, out
     found = reap.reap(api.Aws(), project.aws.bucket)
     assert found.uploads == ["objects/half"]
     assert found.volumes == []  # it is young and may be on its way to an instance
-    project.monkeypatch.setattr(termination, "YOUNG", timedelta(seconds=-60))
+    project.monkeypatch.setattr(termination, "MIN_VOLUME_AGE", timedelta(seconds=-60))
     assert reap.reap(api.Aws(), project.aws.bucket).volumes == [ours]
     assert project.aws.leftovers() == [theirs]
     ec2.delete_volume(VolumeId=theirs)

@@ -19,8 +19,8 @@ from botocore.model import ServiceModel
 from cloud.policies import Permission, allowed
 from conftest import ROOT
 from continuous_training.compute.ec2 import images, user_data
-from continuous_training.compute.ec2.account import PROJECT
 from continuous_training.compute.ec2.aws import Aws
+from continuous_training.compute.ec2.tags import PROJECT
 
 CODE = sorted((ROOT / "src" / "continuous_training").rglob("*.py"))
 SERVICES = {
@@ -183,7 +183,7 @@ class TestJenkins:
         assert not self.may("iam:PassRole", f"{role}-of-an-administrator", iam_PassedToService="ec2.amazonaws.com")
 
     def test_it_reads_the_parameter_that_names_the_stock_image_and_no_secret(self) -> None:
-        assert self.may("ssm:GetParameter", f"arn:aws:ssm:eu-west-1::parameter{images.STOCK}")
+        assert self.may("ssm:GetParameter", f"arn:aws:ssm:eu-west-1::parameter{images.STOCK_PARAMETER}")
         assert not self.may(
             "ssm:GetParameter", "arn:aws:ssm:eu-west-1:111122223333:parameter/continuous-training/token"
         )

@@ -1,5 +1,7 @@
-"""Training on EC2: launch, user data, watch, end.
+"""Training on EC2: one instance for each trial, terminated in every case. ../README.md is the guide.
 
-`training` is the way through: `bundle` and `store` bring code and rows to S3, `images`, `prices`, `budget` and `launch`
-find a machine and the moment at which it must end, `user_data.sh.j2` is what it does, `watch` follows it, `ending` ends it.
+In reading order: `training` is the entry point. `account` and `tags` hold what the environment configures, `aws` the
+clients. `bundle` and `storage` upload code and rows to S3. `images`, `prices`, `budget`, `user_data` and `launch` start
+an instance with its deadline, `watcher` follows it, `fleet` runs all trials. `termination` and `reap` end instances.
+`bake_ami` and `image_lifecycle` create images with the packages of requirements.lock.
 """

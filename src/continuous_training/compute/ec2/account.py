@@ -1,21 +1,14 @@
-"""Where on AWS a run trains: what the environment says, as the YAML says what a data scientist decides."""
+"""The AWS resources that training uses, as the environment configures them."""
 
 from __future__ import annotations
 
 import os
-import socket
-from pathlib import Path
 from typing import Self
 
 from continuous_training.documents import Value
 from continuous_training.errors import UserError
 
-PROJECT = "continuous-training"  # the tag on all that this project makes; jenkins/iam-policy.json is limited to it
-
-DEADLINE = "ct:deadline"  # on an instance: when it ends itself, by AWS's clock
-OF_RUN = "ct:run"  # on an instance and its volume: `identity`
-
-NEEDED = {
+REQUIRED_VARIABLES = {
     "CT_BUCKET": "the S3 bucket for code, rows, logs and results",
     "CT_SUBNETS": "the subnets to launch in, separated by commas",
     "CT_SECURITY_GROUP": "a security group without inbound rules",
@@ -23,8 +16,8 @@ NEEDED = {
 }
 
 
-class Place(Value):
-    """The parts of an AWS account that training may use. Credentials and region are found as boto3 finds them."""
+class Account(Value):
+    """The resources of an AWS account that training may use. boto3 finds credentials and region by its own rules."""
 
     bucket: str
     subnets: tuple[str, ...]
@@ -35,13 +28,17 @@ class Place(Value):
     mlflow_secret_parameter: str | None
 
     @classmethod
-    def find(cls) -> Self:
-        """Read it from the environment.
+    def from_environment(cls) -> Self:
+        """Read the environment variables.
 
         Raises:
-            UserError: a variable is missing.
+            UserError: a required variable is not set; the message lists all of them.
         """
-        missing = [f"{name} ({what})" for name, what in NEEDED.items() if not os.environ.get(name, "").strip()]
+        missing = [
+            f"{name} ({meaning})"
+            for name, meaning in REQUIRED_VARIABLES.items()
+            if not os.environ.get(name, "").strip()
+        ]
         if missing:
             raise UserError(f"COMPUTE=ec2 needs {', '.join(missing)} in the environment")
         return cls(
@@ -55,11 +52,11 @@ class Place(Value):
         )
 
 
-def tracking_uri() -> str:
-    """Return the address of a tracking server that an instance can reach.
+def read_tracking_uri() -> str:
+    """Return the address of a tracking server that instances can reach: MLFLOW_TRACKING_URI.
 
     Raises:
-        UserError: MLFLOW_TRACKING_URI is no such address, or has a password in it, which user data would show.
+        UserError: it is no http address, or contains a password, which an instance's user data would expose.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri.startswith(("http://", "https://")):
@@ -68,14 +65,7 @@ def tracking_uri() -> str:
         )
     if "@" in uri:
         raise UserError(
-            "MLFLOW_TRACKING_URI has a password in it, which an instance's user data would show: put it into SSM's "
-            "Parameter Store, its name into CT_MLFLOW_SECRET_PARAMETER, and the user into MLFLOW_TRACKING_USERNAME"
+            "MLFLOW_TRACKING_URI contains a password, which an instance's user data would expose: store it in SSM's "
+            "Parameter Store, its name in CT_MLFLOW_SECRET_PARAMETER, and the user in MLFLOW_TRACKING_USERNAME"
         )
     return uri
-
-
-def identity(build_tag: str, build_url: str) -> str:
-    """Return the name of a run that no other has, for its instances' tag: build tags are alike on two controllers."""
-    if build_url.startswith(("http://", "https://")):
-        return build_url[:256]
-    return f"{socket.gethostname()}:{Path.cwd()} {build_tag}"[-256:]

@@ -1,4 +1,4 @@
-"""AWS as boto3 reaches it: with timeouts, bounded retries, errors in one line, and AWS's own clock."""
+"""The boto3 clients: with timeouts, bounded retries, one-line errors, and AWS's clock."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from typing import TYPE_CHECKING, Any
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from botocore.awsrequest import AWSResponse
 
-ATTEMPTS = 6  # of each call, in all; botocore waits up to 20 s between two
-PRICES_ARE_IN = "us-east-1"  # the Pricing API answers for all regions from there
+MAX_ATTEMPTS = 6  # of each call, the first included; botocore waits up to 20 s between two
+PRICING_REGION = "us-east-1"  # where the Pricing API answers for all regions
 
 
 class Aws:
-    """A client for each service that is asked, made when it is.
+    """One client for each service that the code uses, created at first use.
 
-    Each of its calls is written out as `aws.<service>.<method>(`: a test holds jenkins/iam-policy.json against them.
+    Write each call as `aws.<service>.<method>(`: a test compares these calls with jenkins/iam-policy.json.
     """
 
     def __init__(self) -> None:
-        self._heard: tuple[datetime, float] | None = None  # what AWS's clock said last, and when by ours
+        self._clock: tuple[datetime, float] | None = (
+            None  # AWS's time in its last response, and the monotonic time then
+        )
 
     @cached_property
-    def ec2(self) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
-        """Machines."""
+    def ec2(self) -> Any:  # noqa: ANN401 - boto3 creates its clients' classes at run time
+        """Instances, images and volumes."""
         return self._client("ec2")
 
     @cached_property
@@ -46,8 +48,8 @@ class Aws:
 
     @cached_property
     def pricing(self) -> Any:  # noqa: ANN401
-        """What machines cost."""
-        return self._client("pricing", PRICES_ARE_IN)
+        """Prices of instance types."""
+        return self._client("pricing", PRICING_REGION)
 
     @property
     def region(self) -> str:
@@ -56,11 +58,11 @@ class Aws:
 
     @property
     def now(self) -> datetime:
-        """The time by AWS's clock, as its last answer told it: this machine's may be wrong."""
-        if self._heard is None:
+        """The time by AWS's clock, from the `Date` of its last response: this machine's clock may be wrong."""
+        if self._clock is None:
             return datetime.now(UTC)
-        told, heard = self._heard
-        return told + timedelta(seconds=time.monotonic() - heard)
+        date, monotonic = self._clock
+        return date + timedelta(seconds=time.monotonic() - monotonic)
 
     @cached_property
     def _session(self) -> Any:  # noqa: ANN401
@@ -74,22 +76,26 @@ class Aws:
         config = Config(
             connect_timeout=10,
             read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            s3={"addressing_style": "path"},  # instances address objects so too, whatever the bucket is called
+            retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+            s3={"addressing_style": "path"},  # as instances address objects, whatever the bucket's name is
         )
-        with saying(f"ask {service.upper()}"):
+        with translate_errors(f"create the client of {service.upper()}"):
             client = self._session.client(service, region_name=region, config=config)
-        client.meta.events.register("after-call", self._hear)
+        client.meta.events.register("after-call", self._set_clock)
         return client
 
-    def _hear(self, http_response: AWSResponse, **_: object) -> None:
-        if told := http_response.headers.get("date"):
-            self._heard = parsedate_to_datetime(told).astimezone(UTC), time.monotonic()
+    def _set_clock(self, http_response: AWSResponse, **_: object) -> None:
+        if date := http_response.headers.get("date"):
+            self._clock = parsedate_to_datetime(date).astimezone(UTC), time.monotonic()
 
 
 @contextmanager
-def saying(what: str) -> Iterator[None]:
-    """Turn an error of AWS's or of the way to it into a UserError that says what could not be done."""
+def translate_errors(action: str) -> Iterator[None]:
+    """Turn an error of AWS, or of the connection to it, into a UserError that names the action that failed.
+
+    Args:
+        action: completes the sentence 'cannot …', such as 'list the instances'.
+    """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
@@ -97,28 +103,24 @@ def saying(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise UserError(f"AWS does not {what}: {code(error)}: {error.response['Error'].get('Message', '')}") from error
+        message = error.response["Error"].get("Message", "")
+        raise UserError(f"cannot {action}: AWS answers {error_code(error)}: {message}") from error
     except (BotoCoreError, Boto3Error, ResponseParserError) as error:
-        raise UserError(f"cannot {what}: {error}") from error
+        raise UserError(f"cannot {action}: {error}") from error
 
 
 @contextmanager
-def unless(codes: set[str]) -> Iterator[None]:
-    """Let an error with one of these codes pass: what was asked for is so already."""
+def ignore_errors(codes: set[str]) -> Iterator[None]:
+    """Ignore errors with one of these codes, which mean that the resource is already in the requested state."""
     from botocore.exceptions import ClientError
 
     try:
         yield
     except ClientError as error:
-        if code(error) not in codes:
+        if error_code(error) not in codes:
             raise
 
 
-def code(error: Any) -> str:  # noqa: ANN401 - botocore's ClientError, whose import costs half a second
-    """Return AWS's code of an error, such as InsufficientInstanceCapacity."""
+def error_code(error: Any) -> str:  # noqa: ANN401 - botocore's ClientError, whose import takes half a second
+    """Return AWS's code of an error, such as 'InsufficientInstanceCapacity'."""
     return str(error.response["Error"]["Code"])
-
-
-def tagged(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags of something that EC2 described, by name."""
-    return {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}

@@ -1,6 +1,6 @@
-"""Bake AMI: an image that has the packages of requirements.lock, so that machines train a minute after their launch.
+"""Bake an AMI with the packages of requirements.lock, so that training starts a minute after the launch.
 
-An instance of a stock image installs them, shows on a few rows that it can train, and becomes the image.
+An instance of a stock image installs the packages, trains on a few rows to prove that it can, and becomes the image.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from continuous_training.compute.ec2 import (
     bundle,
+    fleet,
     image_lifecycle,
     images,
     launch,
@@ -25,11 +26,12 @@ from continuous_training.compute.ec2 import (
     termination,
     training,
 )
-from continuous_training.compute.ec2.account import Place, identity
+from continuous_training.compute.ec2.account import Account
 from continuous_training.compute.ec2.budget import Budget
-from continuous_training.compute.ec2.launch import Ground, Order
-from continuous_training.compute.ec2.signals import deferred
-from continuous_training.compute.ec2.watcher import Watched
+from continuous_training.compute.ec2.launch import LaunchContext, LaunchRequest
+from continuous_training.compute.ec2.signals import defer_signals
+from continuous_training.compute.ec2.tags import run_identifier
+from continuous_training.compute.ec2.watcher import AttemptWatcher
 from continuous_training.documents import Value
 from continuous_training.errors import UserError
 
@@ -44,85 +46,98 @@ log = logging.getLogger(__name__)
 TRAIN_ROWS, FRESH_ROWS = 2000, 500
 
 
-class Baked(Value):
-    """A new image, the hash of the lock whose packages are in it, and the ids of what was removed for it."""
+class BakeReport(Value):
+    """The id of the new image, the hash of its lock, and the ids of deleted images and snapshots."""
 
     id: str
     lock: str
     removed: list[str]
 
 
-def bake(aws: Aws, run: Run, settings: Settings, snapshot: Snapshot, source: str | None = None, keep: int = 3) -> Baked:
-    """Make an image, and remove all of this project's but the newest.
+def bake(
+    aws: Aws, run: Run, settings: Settings, snapshot: Snapshot, source: str | None = None, keep: int = 3
+) -> BakeReport:
+    """Create an image, and delete all of this project's images but the newest.
 
     Args:
-        aws: the account.
-        run: whose commit and lock are baked.
-        settings: compute.max_hours and max_cost_usd hold here too.
-        snapshot: a few of its rows are trained on.
-        source: the id of the image to start from; None is the newest stock one.
-        keep: how many images stay, the new one among them.
+        aws: the clients.
+        run: the run whose commit and lock are baked.
+        settings: compute.max_hours and max_cost_usd apply here too.
+        snapshot: the trial training uses a few of its rows.
+        source: the id of the image to start from; None is the newest stock image.
+        keep: how many images stay, including the new one.
 
     Raises:
-        UserError: something failed; then there is no new image, and the instance is ended.
+        UserError: a step failed; there is no new image, and the instance is terminated.
     """
-    place, limits = Place.find(), settings.ec2
-    launch.closed(aws, place)
-    image = images.described(aws, source, "as --from says") if source else images.stock(aws)
-    costs = {kind: prices.an_hour(aws, kind, limits) for kind in limits.instance_types}
-    ground = Ground(place, limits, run, image, costs)
-    log.info("Baking from %s, %s", image.id, image.made_from)
-    made = _make(aws, ground, _task(aws, ground, settings, snapshot))
-    if place.ami:
-        log.warning("Runs still start from %s, as CT_AMI says", place.ami)
-    return Baked(id=made, lock=run.lock, removed=image_lifecycle.prune(aws, keep, place.ami))
+    account, compute = Account.from_environment(), settings.ec2
+    launch.check_security_group(aws, account.security_group)
+    image = images.describe_image(aws, source, "set by --from") if source else images.find_stock_image(aws)
+    hourly_prices = {kind: prices.find_hourly_price(aws, kind, compute) for kind in compute.instance_types}
+    context = LaunchContext(account, compute, run, image, hourly_prices)
+    log.info("Baking from %s, %s", image.id, image.origin)
+    image_id = _create_image(aws, context, _build_task(aws, context, settings, snapshot))
+    if account.ami:
+        log.warning("Runs still start from %s, because CT_AMI is set", account.ami)
+    return BakeReport(id=image_id, lock=run.lock, removed=image_lifecycle.prune_images(aws, keep, account.ami))
 
 
-def _make(aws: Aws, ground: Ground, task: Task) -> str:
-    """Launch an instance, see that it trains, and make an image of it; end all instances of the run in any case."""
-    budget = Budget(ground.given, 1)
-    attempt = f"runs/bake-{time.time_ns()}"  # a folder that no other has
-    order = Order(attempt, f"{attempt}/checkpoint", task, spot=False, minutes=lambda price: budget.minutes("", price))
-    launched: list[str] = []
+def _create_image(aws: Aws, context: LaunchContext, task: Task) -> str:
+    """Launch an instance, wait until it has trained, and create an image of it; terminate all instances in any case."""
+    run, settings = context.run, context.settings
+    budget = Budget(settings, 1)
+    attempt_key = f"runs/bake-{time.time_ns()}"  # unique
+    request = LaunchRequest(
+        attempt_key,
+        f"{attempt_key}/checkpoint",
+        task,
+        spot=False,
+        deadline_minutes=lambda price: budget.deadline_minutes("", price),
+    )
+    instance_ids: list[str] = []
     try:
-        machine = launch.launch(aws, ground, order, launched)
-        watched = Watched(aws, ground.given, machine, storage.Folder(aws, ground.place.bucket, attempt))
-        while (ended := watched.look()) is None:
-            time.sleep(ground.given.heartbeat_seconds / training.LOOKS)
-        if ended.kind != "done":
-            log.error("The last lines of its log:\n%s", "\n".join(watched.last()))
-            raise UserError(f"there is no new image: {ended.message}")
-        made = image_lifecycle.create(aws, machine.id, ground.run.lock, ground.run.commit)
-        log.info("Baked %s in %.0f min, for about %.3f USD", made, machine.seconds / 60, machine.usd)
-        return made
+        instance = launch.launch_instance(aws, context, request, instance_ids)
+        folder = storage.AttemptFolder(aws, context.account.bucket, attempt_key)
+        watcher = AttemptWatcher(aws, settings, instance, folder)
+        while (outcome := watcher.poll()) is None:
+            time.sleep(settings.heartbeat_seconds / fleet.POLLS_PER_HEARTBEAT)
+        if outcome.kind != "done":
+            log.error("The last lines of its log:\n%s", "\n".join(watcher.tail()))
+            raise UserError(f"there is no new image: {outcome.message}")
+        image_id = image_lifecycle.create_image(aws, instance.id, run.lock, run.commit)
+        log.info("Baked %s in %.0f min, for about %.3f USD", image_id, instance.age_seconds / 60, instance.cost_usd)
+        return image_id
     finally:
-        with deferred():
-            termination.end_all(aws, launched, identity(ground.run.build_tag, ground.run.build_url))
+        with defer_signals():
+            termination.terminate_run(aws, instance_ids, run_identifier(run.build_tag, run.build_url))
 
 
-def _task(aws: Aws, ground: Ground, settings: Settings, snapshot: Snapshot) -> Task:
-    """Return the task to train on a few rows, and to tell no tracking server of it: MLflow keeps it on the instance."""
-    run = ground.run
-    storage.examine(aws, ground.place.bucket)
-    with tempfile.TemporaryDirectory() as name, bundle.packed(run.commit) as code:
-        rows = [
-            _few(snapshot.train, TRAIN_ROWS, settings, Path(name)),
-            _few(snapshot.fresh, FRESH_ROWS, settings, Path(name)),
-        ]
-        files = dict(zip(("code", "train_rows", "fresh_rows"), [code, *rows], strict=True))
-        inputs = {what: storage.keep(aws, ground.place.bucket, path) for what, path in files.items()}
-    command = training.entry_point(run, settings.model.trials[0])
-    return training.task(aws, ground, "", inputs, command, stays=True)
+def _build_task(aws: Aws, context: LaunchContext, settings: Settings, snapshot: Snapshot) -> Task:
+    """Return the task that trains on a few rows without a tracking server: MLflow logs to files on the instance."""
+    run, bucket = context.run, context.account.bucket
+    storage.check_bucket(aws, bucket)
+    with tempfile.TemporaryDirectory() as name, bundle.archive_commit(run.commit) as code:
+        files = {
+            "code": code,
+            "train_rows": _sample_rows(snapshot.train, TRAIN_ROWS, settings, Path(name)),
+            "fresh_rows": _sample_rows(snapshot.fresh, FRESH_ROWS, settings, Path(name)),
+        }
+        inputs = {field: storage.upload_file(aws, bucket, path) for field, path in files.items()}
+    command = training.build_command(run, settings.model.trials[0])
+    return training.build_task(aws, context, "", inputs, command, stay_running=True)
 
 
-def _few(part: SnapshotFile, limit: int, settings: Settings, folder: Path) -> Path:
-    """Keep every n-th row in the order of time, of each class its own: no class is lost, and no part of the time."""
+def _sample_rows(part: SnapshotFile, limit: int, settings: Settings, folder: Path) -> Path:
+    """Write every n-th row in order of time, within each class, so that every class and period is represented."""
     step = math.ceil(part.rows / limit)
-    target, moment = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (settings.data.target, settings.data.time))
+    target, time_column = (
+        f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (settings.data.target, settings.data.time)
+    )
     classes = f"PARTITION BY {target}" if settings.model.task == "classification" else ""
-    every = f"(row_number() OVER ({classes} ORDER BY {moment}) - 1) % {step} = 0"
+    every_nth = f"(row_number() OVER ({classes} ORDER BY {time_column}) - 1) % {step} = 0"
+    path = folder / part.path.name
     with duckdb.connect() as connection:
-        found = connection.execute(f"SELECT * FROM read_parquet(?) QUALIFY {every}", [str(part.path)])  # noqa: S608
-        rows = found.to_arrow_table().cast(pq.read_schema(part.path).remove_metadata())
-    pq.write_table(rows, folder / part.path.name)
-    return folder / part.path.name
+        query = f"SELECT * FROM read_parquet(?) QUALIFY {every_nth}"  # noqa: S608
+        rows = connection.execute(query, [str(part.path)]).to_arrow_table()
+    pq.write_table(rows.cast(pq.read_schema(part.path).remove_metadata()), path)
+    return path

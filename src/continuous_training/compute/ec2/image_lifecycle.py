@@ -1,4 +1,4 @@
-"""Making images of instances, and removing the old ones."""
+"""Creating images of instances, and deleting old images with their snapshots."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.compute.ec2 import images
-from continuous_training.compute.ec2.account import PROJECT
-from continuous_training.compute.ec2.aws import saying, tagged, unless
+from continuous_training.compute.ec2.aws import ignore_errors, translate_errors
+from continuous_training.compute.ec2.tags import (
+    COMMIT_TAG,
+    LOCK_TAG,
+    PROJECT,
+    PROJECT_FILTER,
+    PROJECT_TAG,
+    read_tags,
+    to_tag_list,
+)
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,93 +24,93 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOKS_EVERY = 5  # seconds
-TOLD_EVERY = 60  # seconds
-PATIENCE = 45 * 60  # seconds: EC2 copies the whole disk, mostly within ten minutes
-GONE = {"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound"}
-USED = "InvalidSnapshot.InUse"
-ALREADY = "InvalidAMIName.Duplicate"  # the call was made again, because its answer was lost
+POLL_SECONDS = 5
+LOG_SECONDS = 60  # between two progress lines
+CREATION_TIMEOUT_SECONDS = 45 * 60  # EC2 copies the whole disk, mostly within ten minutes
+ALREADY_DELETED = {"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound"}
+IN_USE = "InvalidSnapshot.InUse"
+ALREADY_CREATED = "InvalidAMIName.Duplicate"  # the call was repeated because its response was lost
 
 
-def create(aws: Aws, instance: str, lock: str, commit: str) -> str:
-    """Make an image of an instance, which goes on running; return the image's id once it can be used.
+def create_image(aws: Aws, instance_id: str, lock: str, commit: str) -> str:
+    """Create an image of an instance, which goes on running; return the image's id once it is available.
 
-    It is not rebooted for that, as a reboot would forget its dead-man switch.
+    The instance is not rebooted, because a reboot would cancel its scheduled shutdown.
 
     Raises:
-        UserError: AWS fails, or takes too long; what there was of the image is removed, also on an interrupt.
+        UserError: AWS fails or takes too long. An incomplete image is deleted, also on an interrupt.
     """
-    name = f"{PROJECT} {instance}"  # by which it is found, however the call ended
-    tags = {"Name": name, "ct:project": PROJECT, images.LOCK: lock, "ct:commit": commit}
+    name = f"{PROJECT} {instance_id}"  # identifies the image even if the response to the call is lost
     try:
-        _begin(aws, instance, name, [{"Key": key, "Value": value} for key, value in tags.items()])
-        return _finished(aws, name)
+        _request_image(aws, instance_id, name, {"Name": name, PROJECT_TAG: PROJECT, LOCK_TAG: lock, COMMIT_TAG: commit})
+        return _wait_until_available(aws, name)
     except BaseException:
         try:
-            _remove(aws, [image["ImageId"] for image in _named(aws, name)])
-        except UserError as problem:
-            log.error("The image %s, which is not to be used, may be there: %s", name, problem)  # noqa: TRY400
+            _delete_images(aws, [image["ImageId"] for image in _find_by_name(aws, name)])
+        except UserError as error:
+            log.error("The incomplete image %s may still exist, do not use it: %s", name, error)  # noqa: TRY400
         raise
 
 
-def prune(aws: Aws, keep: int, spared: str | None) -> list[str]:
-    """Remove all baked images but the newest, those that failed, and snapshots of which there is no image any more.
+def prune_images(aws: Aws, keep: int, protected_id: str | None) -> list[str]:
+    """Delete all baked images but the newest, failed images, and snapshots without an image.
 
     Args:
-        aws: the account.
-        keep: how many stay.
-        spared: the id of an image that stays in any case.
+        aws: the clients.
+        keep: how many images stay.
+        protected_id: the id of an image that stays in any case.
 
     Returns:
-        The ids of what was removed.
+        The ids of deleted images and snapshots.
     """
-    failed = [image for image in images.of_project(aws) if image["State"] not in {"available", "pending"}]
-    old = [image["ImageId"] for image in (*images.baked(aws)[keep:], *failed) if image["ImageId"] != spared]
-    return _remove(aws, old)
+    failed = [image for image in images.list_project_images(aws) if image["State"] not in {"available", "pending"}]
+    obsolete = [image["ImageId"] for image in (*images.list_baked_images(aws)[keep:], *failed)]
+    return _delete_images(aws, [image_id for image_id in obsolete if image_id != protected_id])
 
 
-def _named(aws: Aws, name: str) -> list[dict[str, Any]]:
-    return [image for image in images.of_project(aws) if image["Name"] == name]
+def _find_by_name(aws: Aws, name: str) -> list[dict[str, Any]]:
+    return [image for image in images.list_project_images(aws) if image["Name"] == name]
 
 
-def _begin(aws: Aws, instance: str, name: str, tags: list[dict[str, str]]) -> None:
-    tagging = [{"ResourceType": kind, "Tags": tags} for kind in ("image", "snapshot")]
-    with saying(f"make an image of {instance}"), unless({ALREADY}):
-        aws.ec2.create_image(InstanceId=instance, Name=name, NoReboot=True, TagSpecifications=tagging)
+def _request_image(aws: Aws, instance_id: str, name: str, tags: dict[str, str]) -> None:
+    specifications = [{"ResourceType": kind, "Tags": to_tag_list(tags)} for kind in ("image", "snapshot")]
+    with translate_errors(f"create an image of {instance_id}"), ignore_errors({ALREADY_CREATED}):
+        aws.ec2.create_image(InstanceId=instance_id, Name=name, NoReboot=True, TagSpecifications=specifications)
 
 
-def _finished(aws: Aws, name: str) -> str:
-    began = told = time.monotonic()
-    while (now := time.monotonic()) - began < PATIENCE:
-        found = _named(aws, name)
-        image: dict[str, Any] = found[0] if found else {"State": "pending"}  # EC2 may not know yet what it has begun
+def _wait_until_available(aws: Aws, name: str) -> str:
+    start = last_log = time.monotonic()
+    while (now := time.monotonic()) - start < CREATION_TIMEOUT_SECONDS:
+        matches = _find_by_name(aws, name)
+        image: dict[str, Any] = matches[0] if matches else {"State": "pending"}  # EC2 is eventually consistent
         if image["State"] == "available":
             return str(image["ImageId"])
         if image["State"] != "pending":
-            message = image.get("StateReason", {}).get("Message", "no reason is given")
-            raise UserError(f"AWS made no image, it is {image['State']}: {message}")
-        if now - told >= TOLD_EVERY:
-            told = now
-            log.info("The image %s has been in the making for %.0f min", name, (now - began) / 60)
-        time.sleep(LOOKS_EVERY)
-    raise UserError(f"AWS took more than {PATIENCE // 60} minutes to make the image {name}")
+            message = image.get("StateReason", {}).get("Message", "AWS gives no reason")
+            raise UserError(f"AWS created no image, its state is {image['State']}: {message}")
+        if now - last_log >= LOG_SECONDS:
+            last_log = now
+            log.info("Waiting for the image %s since %.0f min", name, (now - start) / 60)
+        time.sleep(POLL_SECONDS)
+    raise UserError(f"AWS took more than {CREATION_TIMEOUT_SECONDS // 60} minutes to create the image {name}")
 
 
-def _remove(aws: Aws, old: list[str]) -> list[str]:
-    """Deregister images; delete their snapshots, and those that a killed process has left of others."""
-    removed = []
-    for image in old:
-        with saying(f"deregister the image {image}"), unless(GONE):
-            aws.ec2.deregister_image(ImageId=image)
-            removed.append(image)
-    with saying("list the snapshots of baked images"):
-        pages = aws.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=[images.OURS])
-        found = [snapshot for page in pages for snapshot in page["Snapshots"]]
-    # Asked after the snapshots, so that none is younger than the list of images
-    names = {image["Name"] for image in images.of_project(aws)}
-    for snapshot in found:
-        if tagged(snapshot).get("Name") not in names:
-            with saying(f"delete the snapshot {snapshot['SnapshotId']}"), unless({*GONE, USED}):
-                aws.ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
-                removed.append(snapshot["SnapshotId"])
-    return removed
+def _delete_images(aws: Aws, image_ids: list[str]) -> list[str]:
+    """Deregister images; delete their snapshots, and those that a killed process left behind."""
+    deleted = []
+    for image_id in image_ids:
+        with translate_errors(f"deregister the image {image_id}"), ignore_errors(ALREADY_DELETED):
+            aws.ec2.deregister_image(ImageId=image_id)
+            deleted.append(image_id)
+    with translate_errors("list the snapshots of baked images"):
+        pages = aws.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=[PROJECT_FILTER])
+        snapshots = [snapshot for page in pages for snapshot in page["Snapshots"]]
+    # Images are listed after the snapshots, so that no snapshot is newer than this list
+    names = {image["Name"] for image in images.list_project_images(aws)}
+    for snapshot in snapshots:
+        if read_tags(snapshot).get("Name") not in names:
+            snapshot_id = snapshot["SnapshotId"]
+            with translate_errors(f"delete the snapshot {snapshot_id}"), ignore_errors({*ALREADY_DELETED, IN_USE}):
+                aws.ec2.delete_snapshot(SnapshotId=snapshot_id)
+                deleted.append(snapshot_id)
+    return deleted

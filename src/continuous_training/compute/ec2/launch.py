@@ -1,4 +1,4 @@
-"""Launching an instance that nobody can reach or forget; what fails for want of capacity is tried elsewhere."""
+"""Launching an instance without inbound access. Where one type, zone or market has no capacity, the next is tried."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from continuous_training.compute.ec2 import user_data
-from continuous_training.compute.ec2.account import DEADLINE, OF_RUN, PROJECT, identity
-from continuous_training.compute.ec2.aws import Aws, code, saying
-from continuous_training.compute.ec2.signals import deferred
+from continuous_training.compute.ec2.aws import Aws, error_code, translate_errors
+from continuous_training.compute.ec2.signals import defer_signals
+from continuous_training.compute.ec2.tags import (
+    DEADLINE_TAG,
+    PROJECT,
+    PROJECT_TAG,
+    RUN_TAG,
+    run_identifier,
+    to_tag_list,
+)
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from continuous_training.compute.ec2.account import Place
+    from continuous_training.compute.ec2.account import Account
     from continuous_training.compute.ec2.images import Image
     from continuous_training.compute.ec2.user_data import Task
     from continuous_training.documents import Run
@@ -32,7 +39,7 @@ log = logging.getLogger(__name__)
 Market = Literal["spot", "on demand"]
 
 BURSTABLE = re.compile(r"t\d")
-ELSEWHERE = {  # what another type, zone or market may have
+CAPACITY_ERRORS = {  # another type, zone or market may have capacity
     *("InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity", "UnfulfillableCapacity"),
     *("InstanceLimitExceeded", "VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "SpotMaxPriceTooLow"),
     *("InsufficientFreeAddressesInSubnet", "Unsupported", "InvalidInstanceType"),
@@ -40,151 +47,160 @@ ELSEWHERE = {  # what another type, zone or market may have
 
 
 @dataclass(frozen=True)
-class Offer:
-    """One way to get a machine."""
+class LaunchOption:
+    """An instance type, a market and a subnet, which decides the zone."""
 
-    type: str
+    instance_type: str
     market: Market
     subnet: str
 
     def __str__(self) -> str:
-        return f"{self.type} {self.market} in {self.subnet}"
+        return f"{self.instance_type} {self.market} in {self.subnet}"
 
 
 @dataclass(frozen=True)
-class Machine:
-    """An instance that was launched; `began` is by this machine's monotonic clock, `price` in USD an hour."""
+class Instance:
+    """A launched instance. `price` is in USD an hour, `launch_time` by this machine's monotonic clock."""
 
     id: str
-    offer: Offer
+    option: LaunchOption
     price: float
-    minutes: int
-    began: float
+    deadline_minutes: int
+    launch_time: float
 
     @property
-    def seconds(self) -> float:
-        """How long it has been there."""
-        return time.monotonic() - self.began
+    def age_seconds(self) -> float:
+        """Seconds since the launch."""
+        return time.monotonic() - self.launch_time
 
     @property
-    def usd(self) -> float:
-        """About what it has cost."""
-        return self.seconds / 3600 * self.price
+    def cost_usd(self) -> float:
+        """An estimate of the cost so far."""
+        return self.age_seconds / 3600 * self.price
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is asked of EC2: the task of one attempt, which keeps its reports at the S3 key `attempt`."""
+class LaunchRequest:
+    """The task of one attempt, and the S3 keys that it writes to.
 
-    attempt: str
-    checkpoint: str
+    `deadline_minutes` returns the deadline for a price in USD an hour; it raises UserError if that is too near.
+    """
+
+    attempt_key: str
+    checkpoint_key: str
     task: Task
     spot: bool
-    minutes: Callable[[float], int]
+    deadline_minutes: Callable[[float], int]
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What all instances of a run are launched with; `prices` in USD an hour."""
+class LaunchContext:
+    """What all instances of a run have in common. `prices` are in USD an hour, by instance type."""
 
-    place: Place
-    given: Compute
+    account: Account
+    settings: Compute
     run: Run
     image: Image
     prices: dict[str, float]
 
 
-def offers(ground: Ground, *, spot: bool) -> Iterator[Offer]:
-    """Return all ways to get a machine, the preferred ones first: spot, then the type, then the zone."""
+def list_launch_options(context: LaunchContext, *, spot: bool) -> Iterator[LaunchOption]:
+    """Yield all options in order of preference: spot first, then by type, then by subnet."""
     markets: tuple[Market, ...] = ("spot", "on demand") if spot else ("on demand",)
-    for market, kind, subnet in itertools.product(markets, ground.given.instance_types, ground.place.subnets):
-        yield Offer(kind, market, subnet)
+    for market, instance_type, subnet in itertools.product(
+        markets, context.settings.instance_types, context.account.subnets
+    ):
+        yield LaunchOption(instance_type, market, subnet)
 
 
-def closed(aws: Aws, place: Place) -> None:
-    """See that nobody can reach an instance.
+def check_security_group(aws: Aws, security_group: str) -> None:
+    """Check that the security group has no inbound rules.
 
     Raises:
-        UserError: the security group has an inbound rule, or is not there.
+        UserError: it has one, or does not exist.
     """
-    with saying(f"describe the security group {place.security_group}"):
-        found = aws.ec2.describe_security_groups(GroupIds=[place.security_group])["SecurityGroups"]
-    if any(group["IpPermissions"] for group in found):
-        raise UserError(
-            f"the security group {place.security_group} has inbound rules: training needs none, remove them"
-        )
+    with translate_errors(f"describe the security group {security_group}"):
+        groups = aws.ec2.describe_security_groups(GroupIds=[security_group])["SecurityGroups"]
+    if any(group["IpPermissions"] for group in groups):
+        raise UserError(f"the security group {security_group} has inbound rules: training needs none, remove them")
 
 
-def launch(aws: Aws, ground: Ground, order: Order, launched: list[str]) -> Machine:
-    """Launch an instance, the first that is to be had, and add its id to `launched` before anything can interrupt.
+def launch_instance(aws: Aws, context: LaunchContext, request: LaunchRequest, instance_ids: list[str]) -> Instance:
+    """Launch an instance by the first option with capacity.
+
+    Its id is appended to `instance_ids` before a signal can interrupt.
 
     Raises:
-        UserError: there is no capacity anywhere, the deadline would be too near, or AWS refuses.
+        UserError: no option has capacity, the deadline would be too near, or AWS refuses.
     """
     from botocore.exceptions import ClientError
 
-    refused = []
-    for offer in offers(ground, spot=order.spot):
-        price = ground.prices[offer.type]
+    failures = []
+    for option in list_launch_options(context, spot=request.spot):
+        price = context.prices[option.instance_type]
         try:
-            minutes = order.minutes(price)
-        except UserError as problem:  # the next type may be cheaper
-            refused.append(f"{offer} ({problem})")
+            minutes = request.deadline_minutes(price)
+        except UserError as error:  # the next type may be cheaper
+            failures.append(f"{option} ({error})")
             continue
-        with saying(f"launch {offer}"), deferred():
+        with translate_errors(f"launch {option}"), defer_signals():
             try:
-                found = aws.ec2.run_instances(**_request(aws, ground, order, offer, minutes))
-                launched.append(found["Instances"][0]["InstanceId"])
+                response = aws.ec2.run_instances(**_run_instances_arguments(aws, context, request, option, minutes))
+                instance_ids.append(response["Instances"][0]["InstanceId"])
             except ClientError as error:
-                if code(error) not in ELSEWHERE:
+                if error_code(error) not in CAPACITY_ERRORS:
                     raise
-                log.info("No %s: %s", offer, code(error))
-                refused.append(f"{offer} ({code(error)})")
+                log.info("No capacity for %s: %s", option, error_code(error))
+                failures.append(f"{option} ({error_code(error)})")
                 continue
-        machine = Machine(launched[-1], offer, price, minutes, time.monotonic())
-        log.info("Launched %s, %s; it ends itself after %d minutes at the latest", machine.id, offer, minutes)
-        return machine
-    raise UserError(f"there is no instance to be had: {', '.join(refused)}")
+        instance = Instance(instance_ids[-1], option, price, minutes, time.monotonic())
+        log.info("Launched %s, %s; it shuts itself down after at most %d minutes", instance.id, option, minutes)
+        return instance
+    raise UserError(f"no instance is available: {', '.join(failures)}")
 
 
-def _request(aws: Aws, ground: Ground, order: Order, offer: Offer, minutes: int) -> dict[str, Any]:
+def _run_instances_arguments(
+    aws: Aws, context: LaunchContext, request: LaunchRequest, option: LaunchOption, minutes: int
+) -> dict[str, Any]:
     """Return the arguments of run_instances.
 
-    The token is the same for the same attempt and offer: a call that is repeated because its answer was lost gives the
-    same instance.
+    The client token is the same for the same attempt and option: a call that is repeated because its response was lost
+    returns the same instance.
     """
-    size = max(ground.given.disk_gb, ground.image.gb)
+    account, image = context.account, context.image
+    size = max(context.settings.disk_gb, image.root_gb)
     disk = {"VolumeSize": size, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
-    tags = _tags(ground.run, aws.now + timedelta(minutes=minutes))
-    request: dict[str, Any] = {
-        "ImageId": ground.image.id,
-        "InstanceType": offer.type,
+    tags = _tags(context.run, aws.now + timedelta(minutes=minutes))
+    arguments: dict[str, Any] = {
+        "ImageId": image.id,
+        "InstanceType": option.instance_type,
         "MinCount": 1,
         "MaxCount": 1,
-        "ClientToken": hashlib.sha256(f"{order.attempt} {offer}".encode()).hexdigest(),
-        "UserData": user_data.render(order.task, order.attempt, order.checkpoint, minutes),
+        "ClientToken": hashlib.sha256(f"{request.attempt_key} {option}".encode()).hexdigest(),
+        "UserData": user_data.render(request.task, request.attempt_key, request.checkpoint_key, minutes),
         "InstanceInitiatedShutdownBehavior": "terminate",
-        "IamInstanceProfile": {"Name": ground.place.instance_profile},
-        "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": offer.subnet, "Groups": [ground.place.security_group]}],
+        "IamInstanceProfile": {"Name": account.instance_profile},
+        "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": option.subnet, "Groups": [account.security_group]}],
         "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
-        "BlockDeviceMappings": [{"DeviceName": ground.image.root_device, "Ebs": disk}],
+        "BlockDeviceMappings": [{"DeviceName": image.root_device, "Ebs": disk}],
         "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
     }
-    if BURSTABLE.match(offer.type):
-        request["CreditSpecification"] = {"CpuCredits": "standard"}  # unlimited ones cost beyond the price
-    if offer.market == "spot":
-        once = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
-        request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": once}
-    return request
+    if BURSTABLE.match(option.instance_type):
+        arguments["CreditSpecification"] = {"CpuCredits": "standard"}  # unlimited credits cost beyond the price
+    if option.market == "spot":
+        spot_options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+        arguments["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": spot_options}
+    return arguments
 
 
 def _tags(run: Run, deadline: datetime) -> list[dict[str, str]]:
-    tags = {
-        "Name": f"{PROJECT} {run.build_tag}",
-        "ct:project": PROJECT,
-        OF_RUN: identity(run.build_tag, run.build_url),
-        "ct:build": run.build_url,
-        "ct:model": run.model,
-        DEADLINE: deadline.isoformat(timespec="seconds"),
-    }
-    return [{"Key": name, "Value": value[:256]} for name, value in tags.items()]
+    return to_tag_list(
+        {
+            "Name": f"{PROJECT} {run.build_tag}",
+            PROJECT_TAG: PROJECT,
+            RUN_TAG: run_identifier(run.build_tag, run.build_url),
+            "ct:build": run.build_url,
+            "ct:model": run.model,
+            DEADLINE_TAG: deadline.isoformat(timespec="seconds"),
+        }
+    )

@@ -1,51 +1,56 @@
-"""What machines cost."""
+"""Prices of instance types."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-from continuous_training.compute.ec2.aws import Aws, saying
+from continuous_training.compute.ec2.aws import Aws, translate_errors
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.settings import Compute
 
 
-def an_hour(aws: Aws, kind: str, compute: Compute) -> float:
-    """Return what an instance type costs in USD an hour on demand: training.yaml's word, or the Pricing API's.
+def find_hourly_price(aws: Aws, instance_type: str, settings: Compute) -> float:
+    """Return the on-demand price of an instance type in USD an hour: from training.yaml, else the Pricing API.
 
-    A spot instance never costs more than that, so the limit holds for it too.
+    A spot instance never costs more than that, so the cost limit holds for it too.
 
     Raises:
-        UserError: neither knows.
+        UserError: neither has a price.
     """
-    if (price := compute.prices.get(kind)) is not None:
+    if (price := settings.prices.get(instance_type)) is not None:
         return price
-    wanted = {
-        "instanceType": kind,
+    attributes = {
+        "instanceType": instance_type,
         "regionCode": aws.region,
         "operatingSystem": "Linux",
         "tenancy": "Shared",
         "preInstalledSw": "NA",
         "capacitystatus": "Used",
     }
-    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
-    with saying(f"tell the price of {kind} (compute.prices in training.yaml may)"):
-        found = aws.pricing.get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=10)
-    prices = [price for product in found["PriceList"] if (price := _on_demand(json.loads(product))) is not None]
+    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in attributes.items()]
+    with translate_errors(f"find the price of {instance_type} (or set compute.prices in training.yaml)"):
+        response = aws.pricing.get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=10)
+    prices = [
+        price for product in response["PriceList"] if (price := _on_demand_price(json.loads(product))) is not None
+    ]
     if not prices:
-        raise UserError(f"AWS has no price for {kind} in {aws.region}: give one in training.yaml, compute.prices")
+        raise UserError(
+            f"AWS has no price for {instance_type} in {aws.region}: set it in training.yaml, compute.prices"
+        )
     return max(prices)
 
 
-def _on_demand(product: dict[str, object]) -> float | None:
+def _on_demand_price(product: dict[str, object]) -> float | None:
+    """Return the highest hourly price of a product of the price list, None if it has none above 0."""
     terms = product.get("terms")
     offers = terms.get("OnDemand", {}) if isinstance(terms, dict) else {}
-    found = [
+    prices = [
         float(dimension["pricePerUnit"]["USD"])
         for offer in offers.values()
         for dimension in offer["priceDimensions"].values()
         if dimension["unit"] == "Hrs" and "USD" in dimension["pricePerUnit"]
     ]
-    return max(found) if found and max(found) > 0 else None
+    return max(prices) if prices and max(prices) > 0 else None

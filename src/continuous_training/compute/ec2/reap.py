@@ -1,7 +1,7 @@
-"""Reap: end what was forgotten on AWS. The third net, which needs nothing of the process that launched it.
+"""Reap: terminate forgotten instances. The third safety net, independent of the process that launched them.
 
-With a run it ends whatever that run still has; without, every instance of this project past its deadline. Each instance
-ends itself too, and the process that launched it ends it as well; neither is relied upon here.
+With a run it terminates all instances of that run; without, all instances of this project past their deadline. Each
+instance also shuts itself down, and the launching process terminates it too; this module relies on neither.
 """
 
 from __future__ import annotations
@@ -18,36 +18,42 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Reaped(Value):
-    """What was ended, deleted and aborted."""
+class ReapReport(Value):
+    """The ids of terminated instances and deleted volumes, and the keys of aborted uploads."""
 
     instances: list[str]
     volumes: list[str]
     uploads: list[str]
 
 
-def reap(aws: Aws, bucket: str | None, run: str | None = None, *, dry: bool = False) -> Reaped:
-    """End instances and remove what instances and uploads have left behind.
+def reap(aws: Aws, bucket: str | None, run: str | None = None, *, dry_run: bool = False) -> ReapReport:
+    """Terminate instances, and delete what instances and uploads have left behind.
 
     Args:
-        aws: the account.
-        bucket: where unfinished uploads are looked for, if anywhere.
-        run: whose instances end whatever their deadline (account.identity); None for all that are past theirs.
-        dry: only say what would be ended.
+        aws: the clients.
+        bucket: the bucket whose unfinished uploads are aborted, if any.
+        run: the run whose instances are terminated whatever their deadline (`tags.run_identifier`); None for all
+            instances past their deadline. One whose deadline cannot be read counts as past it.
+        dry_run: only log which instances would be terminated.
 
     Raises:
-        UserError: AWS does not answer, or an instance could not be ended; the others are ended all the same.
+        UserError: AWS does not respond, or an instance could not be terminated; the others are terminated all the same.
     """
-    found = termination.living(aws, run)
-    due = [one for one in found if run or one.deadline is None or one.deadline + termination.TARDY < aws.now]
-    for one in due:
-        until = f"deadline {one.deadline:%Y-%m-%d %H:%M} UTC" if one.deadline else "without a deadline"
-        log.info("%s %s, %s, of %s", "Would end" if dry else "Ending", one.id, until, one.run or "no run")
-    if dry:
-        return Reaped(instances=[one.id for one in due], volumes=[], uploads=[])
+    due = [
+        instance
+        for instance in termination.list_instances(aws, run)
+        if run or instance.deadline is None or instance.deadline + termination.DEADLINE_GRACE < aws.now
+    ]
+    instance_ids = [instance.id for instance in due]
+    for instance in due:
+        deadline = f"deadline {instance.deadline:%Y-%m-%d %H:%M} UTC" if instance.deadline else "no deadline"
+        action = "Would terminate" if dry_run else "Terminating"
+        log.info("%s %s, %s, of %s", action, instance.id, deadline, instance.run or "no run")
+    if dry_run:
+        return ReapReport(instances=instance_ids, volumes=[], uploads=[])
     try:
-        termination.end(aws, [one.id for one in due])
-    finally:  # one that cannot be ended keeps nothing else alive
-        volumes = termination.delete_volumes(aws, run)
-        uploads = termination.abort_uploads(aws, bucket) if bucket else []
-    return Reaped(instances=[one.id for one in due], volumes=volumes, uploads=uploads)
+        termination.terminate_instances(aws, instance_ids)
+    finally:  # a failure must not keep the rest
+        volumes = termination.delete_orphaned_volumes(aws, run)
+        uploads = termination.abort_stale_uploads(aws, bucket) if bucket else []
+    return ReapReport(instances=instance_ids, volumes=volumes, uploads=uploads)

@@ -1,4 +1,4 @@
-"""Signals: whoever aborts a run waits until what it has launched is written down, or ended."""
+"""Signals: an abort waits until a launched instance is recorded, or terminated."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ABORTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ABORT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Let signals that would end this process wait until the context is left."""
-    heard: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in ABORTS}
+def defer_signals() -> Iterator[None]:
+    """Hold back signals that would end this process, and raise the first of them when the context is left."""
+    pending: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: pending.append(number)) for number in ABORT_SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        if heard:
-            signal.raise_signal(heard[0])
+        if pending:
+            signal.raise_signal(pending[0])

@@ -1,10 +1,10 @@
-"""What lies in S3: inputs by their hash, and a folder for each attempt of each trial.
+"""The objects in S3: inputs by their hash, and a folder for each attempt of each trial.
 
-objects/<sha256>                        code and rows: what is there already is not sent again
-runs/<MLflow run>/checkpoint            what an interrupted attempt leaves to the next
-runs/<MLflow run>/<attempt>/heartbeat   the state, and a number that grows
-runs/<MLflow run>/<attempt>/log/000000  the log, in the pieces in which it grew
-runs/<MLflow run>/<attempt>/result      how it ended
+objects/<sha256>                        code and rows; an object that exists is not uploaded again
+runs/<MLflow run>/checkpoint            what an interrupted attempt leaves for the next one
+runs/<MLflow run>/<attempt>/heartbeat   the current step, and a number that increases
+runs/<MLflow run>/<attempt>/log/000000  the log, in chunks
+runs/<MLflow run>/<attempt>/result      how the attempt ended
 """
 
 from __future__ import annotations
@@ -16,106 +16,107 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from continuous_training import progress
-from continuous_training.compute.ec2.aws import Aws, code, saying
+from continuous_training.compute.ec2.aws import Aws, error_code, translate_errors
 from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ABSENT = {"404", "NoSuchKey", "NotFound"}
+NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
 
 
 class Result(Value):
-    """What an instance says of its end: `step` is what it was at, `code` the exit code of that."""
+    """How an attempt ended, as the instance reports it: `step` was the last step, `code` its exit code."""
 
     outcome: Literal["done", "failed", "interrupted", "deadline"]
     step: str
     code: int
 
 
-def examine(aws: Aws, bucket: str) -> None:
-    """See that the bucket can be used by instances.
+def check_bucket(aws: Aws, bucket: str) -> None:
+    """Check that instances can use the bucket.
 
     Raises:
-        UserError: it is not there, or lies in another region.
+        UserError: it does not exist, access is denied, or it is in another region.
     """
-    with saying(f"look into the bucket {bucket}"):
-        found = aws.s3.head_bucket(Bucket=bucket)
-    if (lies := found.get("BucketRegion", aws.region)) != aws.region:  # curl, on the instance, is not led there
+    with translate_errors(f"access the bucket {bucket}"):
+        response = aws.s3.head_bucket(Bucket=bucket)
+    region = response.get("BucketRegion", aws.region)
+    if region != aws.region:  # curl, on the instance, would not follow the redirect
         raise UserError(
-            f"the bucket {bucket} lies in {lies}, and instances are launched in {aws.region}: use one of there"
+            f"the bucket {bucket} is in {region}, but instances are launched in {aws.region}: use a bucket there"
         )
 
 
-def keep(aws: Aws, bucket: str, path: Path) -> str:
-    """Send a file to S3 unless it is there already; return its SHA-256, by which it is found.
+def upload_file(aws: Aws, bucket: str, path: Path) -> str:
+    """Upload a file, unless an object with its content exists; return its SHA-256, which is the object's name.
 
     Raises:
-        UserError: the bucket refuses.
+        UserError: S3 refuses.
     """
     from botocore.exceptions import ClientError
 
     with path.open("rb") as file:
-        name = hashlib.file_digest(file, "sha256").hexdigest()
-    with saying(f"keep {path.name} in the bucket {bucket}"):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with translate_errors(f"upload {path.name} to the bucket {bucket}"):
         try:
-            aws.s3.head_object(Bucket=bucket, Key=f"objects/{name}")
+            aws.s3.head_object(Bucket=bucket, Key=f"objects/{digest}")
         except ClientError as error:
-            if code(error) not in ABSENT:
+            if error_code(error) not in NOT_FOUND:
                 raise
             with progress.bar(f"{path.name} to S3, bytes", path.stat().st_size) as advance:
-                aws.s3.upload_file(str(path), bucket, f"objects/{name}", Callback=advance)
-    return name
+                aws.s3.upload_file(str(path), bucket, f"objects/{digest}", Callback=advance)
+    return digest
 
 
 @dataclass
-class Folder:
-    """What one attempt writes to S3, as it is read from here."""
+class AttemptFolder:
+    """The folder that the instance of one attempt writes to. `key` is the folder's key, without a trailing slash."""
 
     aws: Aws
     bucket: str
-    path: str
-    _read: str = ""
+    key: str
+    _last_chunk: str = ""
 
-    def heartbeat(self) -> str | None:
-        """Return the newest heartbeat: the state, a blank, and a number."""
-        found = self._get(f"{self.path}/heartbeat")
-        return found.decode(errors="replace") if found else None
+    def read_heartbeat(self) -> str | None:
+        """Return the newest heartbeat, '<step> <number>', or None before the first."""
+        body = self._read(f"{self.key}/heartbeat")
+        return body.decode(errors="replace") if body else None
 
-    def result(self) -> Result | None:
-        """Return how the attempt ended, if it has said so.
+    def read_result(self) -> Result | None:
+        """Return how the attempt ended, or None while there is no result.
 
         Raises:
-            UserError: it said something else.
+            UserError: the object is not a valid result.
         """
-        found = self._get(f"{self.path}/result")
-        if found is None:
+        body = self._read(f"{self.key}/result")
+        if body is None:
             return None
         try:
-            return Result.model_validate_json(found)
+            return Result.model_validate_json(body)
         except ValidationError as error:
-            raise UserError(f"s3://{self.bucket}/{self.path}/result is not a result: {first_error(error)}") from error
+            raise UserError(f"s3://{self.bucket}/{self.key}/result is not a valid result: {first_error(error)}") from error
 
-    def grown(self) -> bytes:
-        """Return the pieces of the log that were not returned before."""
-        with saying(f"list s3://{self.bucket}/{self.path}"):
-            after = self._read or f"{self.path}/log/"
-            found = self.aws.s3.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.path}/log/", StartAfter=after)
-        pieces = []
-        for key in sorted(entry["Key"] for entry in found.get("Contents", [])):
-            pieces.append(self._get(key) or b"")
-            self._read = key
-        return b"".join(pieces)
+    def read_new_log(self) -> bytes:
+        """Return the chunks of the log that were not returned before."""
+        with translate_errors(f"list s3://{self.bucket}/{self.key}"):
+            start = self._last_chunk or f"{self.key}/log/"
+            response = self.aws.s3.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.key}/log/", StartAfter=start)
+        chunks = []
+        for key in sorted(entry["Key"] for entry in response.get("Contents", [])):
+            chunks.append(self._read(key) or b"")
+            self._last_chunk = key
+        return b"".join(chunks)
 
-    def _get(self, key: str) -> bytes | None:
+    def _read(self, key: str) -> bytes | None:
         from botocore.exceptions import ClientError
 
-        with saying(f"read s3://{self.bucket}/{key}"):
+        with translate_errors(f"read s3://{self.bucket}/{key}"):
             try:
                 body: bytes = self.aws.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
             except ClientError as error:
-                if code(error) in ABSENT:
+                if error_code(error) in NOT_FOUND:
                     return None
                 raise
         return body

@@ -1,4 +1,4 @@
-"""Ending what this project has on AWS: instances, and what they and a broken upload leave behind."""
+"""Terminating instances, and deleting the volumes and unfinished uploads that are left behind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.compute.ec2.account import DEADLINE, OF_RUN, PROJECT
-from continuous_training.compute.ec2.aws import Aws, saying, tagged, unless
+from continuous_training.compute.ec2.aws import Aws, error_code, ignore_errors, translate_errors
+from continuous_training.compute.ec2.tags import DEADLINE_TAG, RUN_TAG, read_tags, run_filters
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,118 +17,118 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ALIVE = ("pending", "running", "stopping", "stopped")  # a stopped one still costs its volume
-GONE = {"InvalidVolume.NotFound", "VolumeInUse"}  # EC2 was quicker
-NOT_FOUND = "InvalidInstanceID.NotFound"
-WAITS = (1, 2, 4, 8, 16)  # seconds between attempts to end an instance, beyond those that botocore makes of each
-TARDY = timedelta(minutes=5)  # an instance past its deadline has this long to say its last words
-YOUNG = timedelta(minutes=10)  # a volume may be on its way to an instance for so long
-UPLOADS_TAKE = timedelta(hours=6)  # as long as a run may: an upload begun before that will not be finished
+BILLED_STATES = ("pending", "running", "stopping", "stopped")  # a stopped instance still has its volume
+VOLUME_DELETED = {"InvalidVolume.NotFound", "VolumeInUse"}  # EC2 was faster
+INSTANCE_NOT_FOUND = "InvalidInstanceID.NotFound"
+RETRY_SECONDS = (1, 2, 4, 8, 16)  # between attempts to terminate, each of which botocore retries too
+DEADLINE_GRACE = timedelta(minutes=5)  # for an instance past its deadline to upload its last log
+MIN_VOLUME_AGE = timedelta(minutes=10)  # a younger volume may be about to be attached
+MAX_UPLOAD_DURATION = timedelta(hours=6)  # as long as a run may take: an older upload will not be finished
 
 
 @dataclass(frozen=True)
-class Instance:
-    """An instance of this project that is alive; without a deadline that can be read it counts as past it."""
+class ProjectInstance:
+    """An instance of this project, by its tags. `deadline` is None if the tag is missing or malformed."""
 
     id: str
     run: str
     deadline: datetime | None
 
 
-def living(aws: Aws, run: str | None = None) -> list[Instance]:
-    """Return this project's instances that are alive: all, or those of one run."""
-    filters = [
-        {"Name": "tag:ct:project", "Values": [PROJECT]},
-        {"Name": "instance-state-name", "Values": list(ALIVE)},
-        *([{"Name": f"tag:{OF_RUN}", "Values": [run]}] if run else []),
-    ]
-    with saying("list this project's instances"):
+def list_instances(aws: Aws, run: str | None = None) -> list[ProjectInstance]:
+    """Return this project's instances that are not terminated: all, or those of one run (`tags.run_identifier`)."""
+    filters = [*run_filters(run), {"Name": "instance-state-name", "Values": list(BILLED_STATES)}]
+    with translate_errors("list this project's instances"):
         pages = aws.ec2.get_paginator("describe_instances").paginate(Filters=filters)
-        found = [one for page in pages for reserved in page["Reservations"] for one in reserved["Instances"]]
-    return [_instance(one) for one in found]
+        descriptions = [
+            instance for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"]
+        ]
+    return [_to_instance(description) for description in descriptions]
 
 
-def _instance(found: dict[str, Any]) -> Instance:
-    tags = tagged(found)
-    return Instance(found["InstanceId"], tags.get(OF_RUN, ""), _moment(tags))
+def _to_instance(description: dict[str, Any]) -> ProjectInstance:
+    tags = read_tags(description)
+    return ProjectInstance(description["InstanceId"], tags.get(RUN_TAG, ""), _parse_deadline(tags))
 
 
-def _moment(tags: dict[str, str]) -> datetime | None:
+def _parse_deadline(tags: dict[str, str]) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(tags.get(DEADLINE, ""))
+        deadline = datetime.fromisoformat(tags.get(DEADLINE_TAG, ""))
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)
 
 
-def end(aws: Aws, instances: Iterable[str]) -> None:
-    """End instances, each by itself, so that one which cannot be ended keeps none of the others alive.
+def terminate_instances(aws: Aws, instance_ids: Iterable[str]) -> None:
+    """Terminate instances, each by a call of its own, so that a failure affects no other.
 
     Raises:
-        UserError: one could not be ended; its own deadline still stands.
+        UserError: one could not be terminated; its own deadline still applies.
     """
-    stubborn = {instance: message for instance in instances if (message := _end(aws, instance))}
-    if stubborn:
-        told = "; ".join(f"{instance}: {message}" for instance, message in stubborn.items())
-        raise UserError(f"not ended, end it by hand (its own deadline stands): {told}")
+    failures = {instance_id: message for instance_id in instance_ids if (message := _terminate(aws, instance_id))}
+    if failures:
+        details = "; ".join(f"{instance_id}: {message}" for instance_id, message in failures.items())
+        raise UserError(f"not terminated, terminate it by hand (its own deadline still applies): {details}")
 
 
-def end_all(aws: Aws, known: list[str], run: str) -> None:
-    """End the instances of a run: those that are known, and those that were launched without anybody's hearing of it.
+def terminate_run(aws: Aws, instance_ids: list[str], run: str) -> None:
+    """Terminate the instances of a run: the given ones, then all with the run's tag.
+
+    The latter include an instance whose launch succeeded although its response was lost.
 
     Raises:
-        UserError: one could not be ended.
+        UserError: one could not be terminated.
     """
     try:
-        end(aws, known)
+        terminate_instances(aws, instance_ids)
     finally:
-        end(aws, [instance.id for instance in living(aws, run)])
+        terminate_instances(aws, [instance.id for instance in list_instances(aws, run)])
 
 
-def _end(aws: Aws, instance: str) -> str | None:
-    """End one instance; return why it could not be ended.
+def _terminate(aws: Aws, instance_id: str) -> str | None:
+    """Terminate an instance, with retries; return the error message if that fails.
 
-    One that EC2 does not find may have been launched a moment ago: it is gone only if it is never found.
+    EC2 may not find an instance that was launched a moment ago. One that it never finds does not exist.
     """
-    message = ""
-    for wait in (*WAITS, None):
+    from botocore.exceptions import ClientError
+
+    message, missing = "", False
+    for delay in (*RETRY_SECONDS, None):
         try:
-            with saying(f"end {instance}"):
-                aws.ec2.terminate_instances(InstanceIds=[instance])
-        except UserError as problem:
-            message = str(problem)
+            with translate_errors(f"terminate {instance_id}"):
+                aws.ec2.terminate_instances(InstanceIds=[instance_id])
+        except UserError as error:
+            cause = error.__cause__
+            missing = isinstance(cause, ClientError) and error_code(cause) == INSTANCE_NOT_FOUND
+            message = str(error)
         else:
             return None
-        if wait is not None:
-            log.warning("%s; once more in %d s", message, wait)
-            time.sleep(wait)
-    return None if NOT_FOUND in message else message
+        if delay is not None:
+            log.warning("%s; retrying in %d s", message, delay)
+            time.sleep(delay)
+    return None if missing else message
 
 
-def delete_volumes(aws: Aws, run: str | None = None) -> list[str]:
-    """Delete this project's volumes, or those of one run, that belong to no instance any more; return their ids."""
-    filters = [
-        {"Name": "tag:ct:project", "Values": [PROJECT]},
-        {"Name": "status", "Values": ["available"]},
-        *([{"Name": f"tag:{OF_RUN}", "Values": [run]}] if run else []),
-    ]
-    with saying("list this project's volumes"):
+def delete_orphaned_volumes(aws: Aws, run: str | None = None) -> list[str]:
+    """Delete volumes of this project, or of one run, that no instance uses; return their ids."""
+    filters = [*run_filters(run), {"Name": "status", "Values": ["available"]}]
+    with translate_errors("list this project's volumes"):
         pages = aws.ec2.get_paginator("describe_volumes").paginate(Filters=filters)
-        found = [volume for page in pages for volume in page["Volumes"]]
-    left = [volume["VolumeId"] for volume in found if volume["CreateTime"] < aws.now - YOUNG]
-    for volume in left:
-        with saying(f"delete the volume {volume}"), unless(GONE):
-            aws.ec2.delete_volume(VolumeId=volume)
-    return left
+        volumes = [volume for page in pages for volume in page["Volumes"]]
+    volume_ids = [volume["VolumeId"] for volume in volumes if volume["CreateTime"] < aws.now - MIN_VOLUME_AGE]
+    for volume_id in volume_ids:
+        with translate_errors(f"delete the volume {volume_id}"), ignore_errors(VOLUME_DELETED):
+            aws.ec2.delete_volume(VolumeId=volume_id)
+    return volume_ids
 
 
-def abort_uploads(aws: Aws, bucket: str) -> list[str]:
-    """Abort the uploads to the bucket that nobody finishes any more; return their keys."""
-    with saying(f"list the unfinished uploads of the bucket {bucket}"):
+def abort_stale_uploads(aws: Aws, bucket: str) -> list[str]:
+    """Abort multipart uploads to the bucket that were never finished; return their keys."""
+    with translate_errors(f"list the unfinished uploads of the bucket {bucket}"):
         pages = aws.s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix="objects/")
-        found = [upload for page in pages for upload in page.get("Uploads", [])]
-    left = [upload for upload in found if upload["Initiated"] < aws.now - UPLOADS_TAKE]
-    for upload in left:
-        with saying(f"abort the upload of {upload['Key']}"), unless({"NoSuchUpload"}):
+        uploads = [upload for page in pages for upload in page.get("Uploads", [])]
+    stale = [upload for upload in uploads if upload["Initiated"] < aws.now - MAX_UPLOAD_DURATION]
+    for upload in stale:
+        with translate_errors(f"abort the upload of {upload['Key']}"), ignore_errors({"NoSuchUpload"}):
             aws.s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    return [upload["Key"] for upload in left]
+    return [upload["Key"] for upload in stale]

@@ -1,4 +1,4 @@
-"""The user data of an instance: user_data.sh.j2, filled in."""
+"""The user data of an instance: user_data.sh.j2, rendered."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TEMPLATE = Path(__file__).with_name("user_data.sh.j2")
-LIMIT = 16 * 1024  # bytes, before base64: EC2's
+MAX_BYTES = 16 * 1024  # EC2's limit, before base64
 
 
 @dataclass(frozen=True)
 class Task:
-    """What an instance is to do.
+    """What an instance does.
 
-    `code`, `train_rows` and `fresh_rows` are the SHA-256 of objects in S3; `command` runs in the folder of the code,
-    beside which `../snapshot` lies. An instance that `stays` does not shut down when it is done, only at its deadline.
+    `code`, `train_rows` and `fresh_rows` are the SHA-256 of objects in S3. `command` runs in the folder of the code;
+    the snapshot is at `../snapshot`. With `stay_running` the instance does not shut down when the command has
+    succeeded, but at its deadline.
     """
 
     bucket_url: str
@@ -36,31 +37,35 @@ class Task:
     fresh_rows: str
     command: Sequence[str]
     heartbeat_seconds: float
-    stays: bool = False
+    stay_running: bool = False
 
 
-def render(task: Task, attempt: str, checkpoint: str, minutes: int) -> str:
-    """Return the script of an instance that ends itself after so many minutes, whatever happens.
+def render(task: Task, attempt_key: str, checkpoint_key: str, deadline_minutes: int) -> str:
+    """Return the script of an instance that shuts itself down at its deadline, whatever happens.
 
     Args:
         task: what it does.
-        attempt: the key of its folder in S3.
-        checkpoint: the key at which one attempt leaves its checkpoint to the next.
-        minutes: the deadline, counted on the instance from its first second: no clock needs to be right.
+        attempt_key: the S3 key of the attempt's folder.
+        checkpoint_key: the S3 key of the checkpoint that one attempt leaves for the next.
+        deadline_minutes: the deadline, counted on the instance from its first second, so that no clock must be right.
 
     Raises:
-        UserError: EC2 takes no user data as long as that.
+        UserError: the script is longer than EC2 accepts.
     """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - it is bash, and each value is quoted
     environment.filters["quote"] = shlex.quote
-    asked = {"Name": task.secret_parameter, "WithDecryption": True}
-    given = vars(task) | {"secret_request": json.dumps(asked) if task.secret_parameter else None}
-    given |= {"attempt": attempt, "checkpoint": checkpoint, "minutes": minutes}
-    script = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(given)
-    if len(script.encode()) > LIMIT:
+    secret_request = {"Name": task.secret_parameter, "WithDecryption": True}
+    variables = vars(task) | {
+        "secret_request": json.dumps(secret_request) if task.secret_parameter else None,
+        "attempt_key": attempt_key,
+        "checkpoint_key": checkpoint_key,
+        "deadline_minutes": deadline_minutes,
+    }
+    script = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(variables)
+    if len(script.encode()) > MAX_BYTES:
         raise UserError(
-            f"the user data has {len(script.encode()):,} bytes, and EC2 takes {LIMIT:,}: shorten the grid's values"
+            f"the user data has {len(script.encode()):,} bytes, EC2 accepts {MAX_BYTES:,}: shorten the grid's values"
         )
     return script

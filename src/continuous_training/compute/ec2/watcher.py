@@ -1,4 +1,4 @@
-"""Watching one attempt: its log goes to the console, and what becomes of it is one of a few clear ends."""
+"""Watching one attempt: its log is printed, and how it ended is one of a few outcomes."""
 
 from __future__ import annotations
 
@@ -8,143 +8,147 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from continuous_training.compute.ec2.aws import Aws, code, saying
+from continuous_training.compute.ec2.aws import Aws, error_code, translate_errors
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
-    from continuous_training.compute.ec2.launch import Machine
-    from continuous_training.compute.ec2.storage import Folder, Result
+    from continuous_training.compute.ec2.launch import Instance
+    from continuous_training.compute.ec2.storage import AttemptFolder, Result
     from continuous_training.settings import Compute
 
 log = logging.getLogger(__name__)
 
-LAST = 50  # lines of the log that a failure is told with
-MISSED = 10  # heartbeats: so many in a row, and nobody is there
-PATIENCE = 300  # seconds without an answer of AWS's
-GRACE = 120  # seconds that an instance may outlive its deadline before it is ended from here
-EVENTUALLY = 120  # seconds in which EC2 may not know yet what it has launched
-TOLD_EVERY = 60  # seconds between two progress lines of the same state
+TAIL_LINES = 50  # of the log, shown with a failure
+MAX_MISSED_HEARTBEATS = 10  # in a row
+MAX_UNAVAILABLE_SECONDS = 300  # without a response from AWS
+SHUTDOWN_GRACE_SECONDS = 120  # after its deadline, before an instance is terminated from here
+CONSISTENCY_SECONDS = 120  # in which EC2 may not find an instance that it has launched
+LOG_SECONDS = 60  # between two progress lines of the same step
+SPOT_REASONS = {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}
 
 
 @dataclass(frozen=True)
-class End:
-    """What became of an attempt: `said` is a sentence for people."""
+class Outcome:
+    """How an attempt ended. `message` is a sentence for people."""
 
-    kind: Literal["done", "failed", "interrupted", "deadline", "silent", "ended from outside", "no result"]
+    kind: Literal["done", "failed", "interrupted", "deadline", "silent", "terminated", "no result"]
     message: str
 
 
-class Watched:
-    """An attempt that is under way. `label` is in front of each line of its log, where there are several."""
+class AttemptWatcher:
+    """Watches an attempt. `label` precedes each line of its log, to tell several attempts apart."""
 
-    def __init__(self, aws: Aws, compute: Compute, machine: Machine, folder: Folder, label: str = "") -> None:
-        self._aws, self._given, self._folder, self._label = aws, compute, folder, label
-        self.machine = machine
-        self._tail: deque[str] = deque(maxlen=LAST)
-        self._rest = b""
-        self._beat: str | None = None
-        self._beat_at = time.monotonic()
-        self._shown_at = -float(TOLD_EVERY)
-        self._unanswered_since: float | None = None
+    def __init__(self, aws: Aws, settings: Compute, instance: Instance, folder: AttemptFolder, label: str = "") -> None:
+        self._aws, self._settings, self._folder, self._label = aws, settings, folder, label
+        self.instance = instance
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._partial_line = b""
+        self._heartbeat: str | None = None
+        self._heartbeat_time = time.monotonic()
+        self._progress_time = -float(LOG_SECONDS)
+        self._unavailable_since: float | None = None
         self._step = "pending"
 
-    def look(self) -> End | None:
-        """Show what is new; return what became of the attempt, if it has ended.
+    def poll(self) -> Outcome | None:
+        """Print new log lines; return the outcome if the attempt has ended.
 
         Raises:
-            UserError: AWS has not told for five minutes; a training is not given up for less.
+            UserError: AWS was unavailable for five minutes; a shorter interruption does not fail a training.
         """
         try:
-            ended = self._look()
-        except UserError as problem:
-            self._unanswered_since = self._unanswered_since or time.monotonic()
-            if time.monotonic() - self._unanswered_since > PATIENCE:
+            outcome = self._poll()
+        except UserError as error:
+            self._unavailable_since = self._unavailable_since or time.monotonic()
+            if time.monotonic() - self._unavailable_since > MAX_UNAVAILABLE_SECONDS:
                 raise
-            log.warning("%s%s", self._label, problem)
+            log.warning("%s%s", self._label, error)
             return None
-        self._unanswered_since = None
-        return ended
+        self._unavailable_since = None
+        return outcome
 
-    def last(self) -> list[str]:
-        """Return the last lines of its log; of the console, as far as EC2 has it, if nothing came by S3."""
-        if self._tail or self._rest:
-            return [*self._tail, self._rest.decode(errors="replace")][-LAST:]
+    def tail(self) -> list[str]:
+        """Return the last lines of the log; of the console, as far as EC2 has it, if there is no log in S3."""
+        if self._tail or self._partial_line:
+            return [*self._tail, self._partial_line.decode(errors="replace")][-TAIL_LINES:]
         try:
-            with saying(f"show the console of {self.machine.id}"):
-                found = str(self._aws.ec2.get_console_output(InstanceId=self.machine.id, Latest=True).get("Output", ""))
-        except UserError as problem:  # which must not hide why it is asked
-            return [str(problem)]
-        return found.splitlines()[-LAST:]
+            with translate_errors(f"read the console of {self.instance.id}"):
+                response = self._aws.ec2.get_console_output(InstanceId=self.instance.id, Latest=True)
+        except UserError as error:  # must not hide the failure that the console would explain
+            return [str(error)]
+        return str(response.get("Output", "")).splitlines()[-TAIL_LINES:]
 
-    def _look(self) -> End | None:
-        state, reason = self._state()  # before the result: what ended has said all that it ever will
-        self._hear()
-        if result := self._folder.result():
-            self._hear()
-            return self._of(result)
+    def _poll(self) -> Outcome | None:
+        state, reason = self._describe_state()  # before the result: an instance that has ended writes nothing more
+        self._read_progress()
+        if result := self._folder.read_result():
+            self._read_progress()
+            return self._outcome_of_result(result)
         if state not in {"pending", "running"}:
-            return self._ended(reason)
-        return self._overdue()
+            return self._outcome_of_termination(reason)
+        return self._check_timeouts()
 
-    def _hear(self) -> None:
-        beat = self._folder.heartbeat()
-        *lines, self._rest = (self._rest + self._folder.grown()).split(b"\n")
+    def _read_progress(self) -> None:
+        heartbeat = self._folder.read_heartbeat()
+        *lines, self._partial_line = (self._partial_line + self._folder.read_new_log()).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")
             self._tail.append(text)
             log.info("%s%s", self._label, text)
-        if beat is None or beat == self._beat:
+        if heartbeat is None or heartbeat == self._heartbeat:
             return
-        self._beat, self._beat_at = beat, time.monotonic()
-        step = beat.rpartition(" ")[0]
-        if step != self._step or self._beat_at - self._shown_at >= TOLD_EVERY:
-            self._step, self._shown_at = step, self._beat_at
-            minutes, seconds = divmod(int(self.machine.seconds), 60)
-            spent = f"{minutes} min {seconds} s, about {self.machine.usd:.3f} USD"
-            log.info("%s%s: %s, %s", self._label, self.machine.id, step, spent)
+        self._heartbeat, self._heartbeat_time = heartbeat, time.monotonic()
+        step = heartbeat.rpartition(" ")[0]
+        if step != self._step or self._heartbeat_time - self._progress_time >= LOG_SECONDS:
+            self._step, self._progress_time = step, self._heartbeat_time
+            minutes, seconds = divmod(int(self.instance.age_seconds), 60)
+            usage = f"{minutes} min {seconds} s, about {self.instance.cost_usd:.3f} USD"
+            log.info("%s%s: %s, %s", self._label, self.instance.id, step, usage)
 
-    def _state(self) -> tuple[str, str]:
+    def _describe_state(self) -> tuple[str, str]:
         """Return the instance's state and the code of its reason."""
         from botocore.exceptions import ClientError
 
-        with saying(f"describe {self.machine.id}"):
+        with translate_errors(f"describe {self.instance.id}"):
             try:
-                found = self._aws.ec2.describe_instances(InstanceIds=[self.machine.id])
+                response = self._aws.ec2.describe_instances(InstanceIds=[self.instance.id])
             except ClientError as error:
-                if code(error) != "InvalidInstanceID.NotFound":
+                if error_code(error) != "InvalidInstanceID.NotFound":
                     raise
-                return ("pending" if self.machine.seconds < EVENTUALLY else "gone"), ""
-        instance: dict[str, Any] = found["Reservations"][0]["Instances"][0]
-        return instance["State"]["Name"], instance.get("StateReason", {}).get("Code", "")
+                return ("pending" if self.instance.age_seconds < CONSISTENCY_SECONDS else "not found"), ""
+        description: dict[str, Any] = response["Reservations"][0]["Instances"][0]
+        return description["State"]["Name"], description.get("StateReason", {}).get("Code", "")
 
-    def _of(self, result: Result) -> End:
+    def _outcome_of_result(self, result: Result) -> Outcome:
+        instance = self.instance
         if result.outcome == "done":
-            return End("done", f"{self.machine.id} is done")
+            return Outcome("done", f"{instance.id} is done")
         if result.outcome == "interrupted":
-            return End("interrupted", f"AWS takes the spot instance {self.machine.id} back")
+            return Outcome("interrupted", f"AWS interrupts the spot instance {instance.id}")
         if result.outcome == "deadline":
-            return End("deadline", f"{self.machine.id} reached its deadline of {self.machine.minutes} minutes")
-        return End("failed", f"{result.step} failed on {self.machine.id} with exit code {result.code}")
+            return Outcome("deadline", f"{instance.id} reached its deadline of {instance.deadline_minutes} minutes")
+        return Outcome("failed", f"{result.step} failed on {instance.id} with exit code {result.code}")
 
-    def _ended(self, reason: str) -> End:
-        machine, step = self.machine, self._step
-        if reason in {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}:
-            return End("interrupted", f"AWS took the spot instance {machine.id} back, {step}")
+    def _outcome_of_termination(self, reason: str) -> Outcome:
+        instance, step = self.instance, self._step
+        if reason in SPOT_REASONS:
+            return Outcome("interrupted", f"AWS interrupted the spot instance {instance.id} at the step '{step}'")
         if reason == "Client.InstanceInitiatedShutdown":
-            if machine.seconds >= machine.minutes * 60:
-                return End("deadline", f"{machine.id} reached its deadline of {machine.minutes} minutes")
-            return End("no result", f"{machine.id} ended itself, {step}, and left no result in S3")
-        who = "AWS" if reason.startswith("Server.") or reason == "Client.InternalError" else "somebody"
-        return End("ended from outside", f"{who} ended {machine.id}, {step} ({reason or 'no reason is given'})")
+            if instance.age_seconds >= instance.deadline_minutes * 60:
+                return Outcome("deadline", f"{instance.id} reached its deadline of {instance.deadline_minutes} minutes")
+            return Outcome("no result", f"{instance.id} shut itself down at the step '{step}' without a result in S3")
+        origin = "AWS" if reason.startswith("Server.") or reason == "Client.InternalError" else "a user"
+        return Outcome(
+            "terminated", f"{origin} terminated {instance.id} at the step '{step}' ({reason or 'AWS gives no reason'})"
+        )
 
-    def _overdue(self) -> End | None:
-        now = time.monotonic()
-        if self.machine.seconds > self.machine.minutes * 60 + GRACE:
-            return End("deadline", f"{self.machine.id} outlived its deadline of {self.machine.minutes} minutes")
-        if self._beat is None:
-            allowed, what = self._given.boot_minutes * 60, "no heartbeat since it was launched"
+    def _check_timeouts(self) -> Outcome | None:
+        instance, now = self.instance, time.monotonic()
+        if instance.age_seconds > instance.deadline_minutes * 60 + SHUTDOWN_GRACE_SECONDS:
+            message = f"{instance.id} still runs after its deadline of {instance.deadline_minutes} minutes"
+            return Outcome("deadline", message)
+        if self._heartbeat is None:
+            limit, problem = self._settings.boot_minutes * 60, "no heartbeat since the launch"
         else:
-            allowed, what = MISSED * self._given.heartbeat_seconds, "no heartbeat any more"
-        if now - self._beat_at <= allowed:
-            return None
-        return End("silent", f"{self.machine.id}: {what} for {now - self._beat_at:.0f} s")
+            limit, problem = MAX_MISSED_HEARTBEATS * self._settings.heartbeat_seconds, "no more heartbeats"
+        seconds = now - self._heartbeat_time
+        return Outcome("silent", f"{instance.id}: {problem} for {seconds:.0f} s") if seconds > limit else None
