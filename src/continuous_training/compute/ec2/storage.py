@@ -96,7 +96,9 @@ class AttemptFolder:
         try:
             return Result.model_validate_json(body)
         except ValidationError as error:
-            raise UserError(f"s3://{self.bucket}/{self.key}/result is not a valid result: {first_error(error)}") from error
+            raise UserError(
+                f"s3://{self.bucket}/{self.key}/result is not a valid result: {first_error(error)}"
+            ) from error
 
     def read_new_log(self) -> bytes:
         """Return the chunks of the log that were not returned before."""
