@@ -7,7 +7,7 @@ from continuous_training.stages import set_up
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write build/run.json from the environment's MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, TRIGGER and REASON."""
+    """Write build/run.json from MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, TRIGGER and REASON."""
     set_up.begin().write()
 
 

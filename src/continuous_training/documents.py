@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from continuous_training.errors import UserError
+from continuous_training.git import current_commit
 
 BUILD = Path("build")
 VERDICT_TEXT = BUILD / "verdict.txt"
@@ -72,10 +73,8 @@ class Document(Value):
             raise UserError(
                 f"{cls.path()} is not a {cls.stem} document of this version: {first_error(error)}"
             ) from error
-        if not isinstance(document, Run) and document.build_tag != (current := Run.read()).build_tag:
-            raise UserError(
-                f"{cls.path()} belongs to run {document.build_tag}, not {current.build_tag}: run the stage again"
-            )
+        if not isinstance(document, Run) and document.build_tag not in (run := Run.read()).build_tags:
+            raise UserError(f"{cls.path()} is of run {document.build_tag}, not {run.build_tag}: run the stage again")
         return document
 
     @classmethod
@@ -130,7 +129,10 @@ class Stopwatch:
 
 
 class Run(Document):
-    """Set up: the identity of the run, its trigger and its parameters."""
+    """Set up: the identity of the run, its trigger and its parameters.
+
+    `restarted_builds` are the builds that this one continues, when Jenkins or `ct run --from` restarts from a stage.
+    """
 
     stem: ClassVar[str] = "run"
     command: ClassVar[str] = "setup"
@@ -148,6 +150,37 @@ class Run(Document):
     build_url: str
     lock: str
     python: str
+    restarted_builds: tuple[str, ...] = ()
+
+    @property
+    def build_tags(self) -> set[str]:
+        """The builds whose documents belong to this run."""
+        return {self.build_tag, *self.restarted_builds}
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read build/run.json, of a run whose code is still the code of the work tree.
+
+        In a restarted build, the document gets the identity of that build, so that the lineage of what it makes is
+        true.
+
+        Raises:
+            UserError: the document is missing or malformed, or the work tree is at another commit.
+        """
+        run = super().read()
+        commit = current_commit()
+        if run.commit and commit and run.commit != commit:
+            raise UserError(
+                f"the run began at commit {run.commit[:12]} and the work tree is at {commit[:12]}: start again with "
+                f"scripts/ct {cls.command}"
+            )
+        build_tag = os.environ.get("BUILD_TAG") or run.build_tag
+        if build_tag != run.build_tag:
+            restarted = (*run.restarted_builds, run.build_tag)
+            identity = {"build_tag": build_tag, "build_url": os.environ.get("BUILD_URL", "")}
+            run = run.model_copy(update=identity | {"restarted_builds": restarted})
+            run.write()
+        return run
 
 
 class Tool(Value):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from continuous_training.documents import APPROVED_BY, COSTLY_STAGES, Plan, Stopwatch, Verdict
+from continuous_training.documents import APPROVED_BY, COSTLY_STAGES, Plan, Run, Stopwatch, Verdict
 from continuous_training.errors import UserError
 from toy import a_run
 
@@ -35,6 +35,31 @@ def test_one_of_another_run_is_refused() -> None:
     a_run("ct-2").write()
     a_plan("ct-1").write()
     with pytest.raises(UserError, match="is of run ct-1, not ct-2"):
+        Plan.read()
+
+
+def test_a_restarted_build_has_its_own_identity_and_the_documents_of_the_builds_that_it_continues(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_run("ct-1").write()
+    a_plan("ct-1").write()
+    monkeypatch.setenv("BUILD_URL", "https://jenkins/4/")
+    monkeypatch.setenv("BUILD_TAG", "ct-4")
+    assert (Run.read().build_tag, Run.read().build_url) == ("ct-4", "https://jenkins/4/")
+    assert Plan.read().build_tag == "ct-1"
+    monkeypatch.setenv("BUILD_TAG", "ct-5")
+    a_plan("ct-4").write()
+    assert Plan.read().build_tag == "ct-4"
+    assert Run.read().restarted_builds == ("ct-1", "ct-4")
+
+
+def test_a_run_does_not_continue_at_another_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run().model_copy(update={"commit": "a" * 40}).write()
+    a_plan().write()
+    monkeypatch.setenv("GIT_COMMIT", "a" * 40)
+    assert Plan.read().decision == "train"
+    monkeypatch.setenv("GIT_COMMIT", "b" * 40)
+    with pytest.raises(UserError, match=r"began at commit aaaaaaaaaaaa and the work tree is at bbbbbbbbbbbb"):
         Plan.read()
 
 

@@ -1,4 +1,4 @@
-"""Register: the candidate becomes a version in the registry."""
+"""Register: create a version in the registry from the candidate."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 
 def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verdict, timer: Stopwatch) -> Registration:
-    """Register the candidate under the alias `candidate`; with PROMOTE=never that is as far as it goes.
+    """Register the candidate under the alias `candidate`. With PROMOTE=never the run ends here.
 
     Raises:
-        UserError: its verdict is not `promote`; PROMOTE=ask and nobody has said yes; or it was rolled back before and
-            FORCE is not set.
+        UserError: its verdict is not `promote`; PROMOTE=ask and nobody has approved it; or it was rolled back before
+            and FORCE is not set.
     """
     if verdict.decision != "promote":
         raise UserError(f"the candidate was rejected ({verdict.message}): it is not registered")
-    approved_by = _approval(run)
-    if made := model_versions.by_run(client, run.model, candidate.run_id):
-        promotion.require_not_rolled_back(made, force=run.force)
+    approval_tags = _approval_tags(run)
+    if version := model_versions.by_run(client, run.model, candidate.run_id):
+        promotion.require_not_rolled_back(version, force=run.force)
     tags = {
         "ct.verdict": verdict.decision,
         "ct.said": verdict.message,
         "ct.rules": verdict.summary,
         "ct.build_tag": run.build_tag,
-    } | approved_by
+    } | approval_tags
     version = model_versions.register(client, run.model, candidate.run_id, candidate.model_uri, tags)
     if run.promote != "never":
         runs.clear_outcome(client, candidate.run_id)
@@ -38,11 +38,11 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
     return Registration(name=version.name, model_version=version.number, **timer.stop())
 
 
-def _approval(run: Run) -> dict[str, str]:
-    """Return the tag that says who has approved, where somebody must."""
+def _approval_tags(run: Run) -> dict[str, str]:
+    """Return the tag with the approver's name, if approval is required."""
     if run.promote != "ask":
         return {}
     try:
         return {"ct.approved_by": APPROVED_BY.read_text(encoding="utf-8").strip()}
     except FileNotFoundError:
-        raise UserError("PROMOTE=ask, and nobody has approved the candidate: run it again from Approve") from None
+        raise UserError("PROMOTE=ask, and nobody has approved the candidate: restart the run from Approve") from None

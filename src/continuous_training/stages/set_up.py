@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
 import time
 
 from pydantic import ValidationError
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from continuous_training.compute.ec2 import account
 from continuous_training.documents import BUILD, Run, Stopwatch, first_error
 from continuous_training.errors import UserError
+from continuous_training.git import current_commit
 from continuous_training.model_packages import default_model
 from continuous_training.settings import BRANCH, Settings, load_settings, lock_hash, parse_as_of
 
@@ -49,7 +49,7 @@ def begin() -> Run:
                 "as_of": parse_as_of(os.environ.get("AS_OF", ""), settings.data.clock if settings else None),
                 "reason": os.environ.get("REASON", ""),
                 "branch": os.environ.get("BRANCH_NAME", ""),
-                "commit": os.environ.get("GIT_COMMIT") or _commit(),
+                "commit": current_commit(),
                 "build_url": os.environ.get("BUILD_URL", ""),
                 "lock": lock_hash(),
                 "python": platform.python_version(),
@@ -83,9 +83,3 @@ def _check_metrics(scorers: set[str]) -> None:
 
     if unknown := sorted(scorers - set(get_scorer_names())):
         raise UserError(f"training.yaml: compare names the metric {unknown[0]}, which scikit-learn does not have")
-
-
-def _commit() -> str:
-    """Return the commit of the work tree, or an empty string outside a repository."""
-    completed = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
-    return completed.stdout.strip()

@@ -13,6 +13,7 @@ from continuous_training.compute import VALIDATION, Trial, local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
+from continuous_training.settings import source_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +40,12 @@ def train(
     """Train the candidate, or use the one that an interrupted run has trained already.
 
     Raises:
-        UserError: training failed; in a grid, that of any trial.
+        UserError: training failed, in a grid that of any trial; or the model package has changed since Plan.
     """
+    if plan.parts["source"] != source_hash(run.model):
+        raise UserError(
+            f"src/{run.model} has changed since Plan, whose fingerprint includes it: run scripts/ct plan again"
+        )
     run_id = plan.resumed_run_id
     if run_id is None:
         trials = _create_runs(client, run, settings, snapshot, plan)
