@@ -157,7 +157,13 @@ class TestDags:
     def test_data_are_brought_and_waited_for_before_jenkins_trains_and_the_verdict_is_kept(
         self, airflow: Airflow
     ) -> None:
-        after = {"ingest": [], "wait": ["ingest"], "start": ["wait"], "watch": ["start"], "record": ["watch"]}
+        after = {
+            "ingest": [],
+            "wait_for_data": ["ingest"],
+            "start": ["wait_for_data"],
+            "wait_for_build": ["start"],
+            "record": ["wait_for_build"],
+        }
         assert airflow.about["dags"][DAILY]["tasks"] == after
 
     def test_news_of_the_warehouse_start_the_other(self, airflow: Airflow) -> None:
@@ -173,7 +179,9 @@ class TestDags:
 class TestDaily:
     def test_what_is_new_is_trained_on_and_the_promotion_is_recorded(self, airflow: Airflow, jenkins: Jenkins) -> None:
         done = airflow.run(DAILY, as_of="2013-05-01")
-        assert states(done) == dict.fromkeys(("ingest", "wait", "start", "watch", "record"), "success")
+        assert states(done) == dict.fromkeys(
+            ("ingest", "wait_for_data", "start", "wait_for_build", "record"), "success"
+        )
         assert airflow.called() == [
             " ingest --source flights",
             "2013-05-01 data-check --jenkins none --json",
@@ -204,7 +212,11 @@ class TestDaily:
     def test_a_day_on_which_too_little_is_new_ends_without_a_run(self, airflow: Airflow, jenkins: Jenkins) -> None:
         airflow.says("data-check", TOO_LITTLE)
         done = airflow.run(DAILY, patience=0)
-        assert (done["state"], states(done)["wait"], states(done)["start"]) == ("success", "skipped", "skipped")
+        assert (done["state"], states(done)["wait_for_data"], states(done)["start"]) == (
+            "success",
+            "skipped",
+            "skipped",
+        )
         assert jenkins.builds == []
 
 
@@ -241,7 +253,7 @@ class TestOnData:
     def test_one_that_is_cancelled_in_the_queue_fails_here(self, airflow: Airflow, jenkins: Jenkins) -> None:
         jenkins.cancels = True
         done = airflow.run(ON_DATA)
-        assert (done["state"], done["tasks"]["watch"]) == ("failed", ["failed", 1])
+        assert (done["state"], done["tasks"]["wait_for_build"]) == ("failed", ["failed", 1])
         assert len(jenkins.builds) == 1
 
     def test_a_jenkins_that_is_away_for_a_moment_is_waited_for(self, airflow: Airflow, jenkins: Jenkins) -> None:

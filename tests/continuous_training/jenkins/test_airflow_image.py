@@ -158,7 +158,7 @@ class TestHowItRuns:
         components = entry.components()
         (tmp_path / "scheduler.ends").touch()
         assert entry.process.wait(60) == 1
-        assert entry.log.read_text() == "airflow: its scheduler has ended\n"
+        assert entry.log.read_text() == "airflow: scheduler has exited\n"
         assert (len(components), psutil.wait_procs(components, 60)[1]) == (3, [])
 
     def test_it_can_be_stopped(self, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ class TestRefusals:
     )
     def test_half_a_connection_is_refused(self, tmp_path: Path, connection: str) -> None:
         message = Entry(tmp_path, AIRFLOW_CONN_JENKINS_DEFAULT=connection).refused()
-        assert message.startswith("airflow: AIRFLOW_CONN_JENKINS_DEFAULT is no whole connection: write it as {")
+        assert message.startswith("airflow: AIRFLOW_CONN_JENKINS_DEFAULT is not a complete connection: write it as {")
 
 
 def _dags() -> list[str]:

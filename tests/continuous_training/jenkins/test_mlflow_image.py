@@ -159,12 +159,12 @@ class TestRefusals:
     )
     def test_rows_are_kept_in_postgresql_or_nowhere(self, tmp_path: Path, address: str) -> None:
         message = refused(tmp_path, MLFLOW_BACKEND_STORE_URI=address)
-        assert message.startswith("mlflow: MLFLOW_BACKEND_STORE_URI is no address of PostgreSQL")
+        assert message.startswith("mlflow: MLFLOW_BACKEND_STORE_URI is not a PostgreSQL URL")
 
     @pytest.mark.parametrize("address", ["/data", "file:///data", "./mlartifacts"])
     def test_artifacts_are_kept_on_s3_or_nowhere(self, tmp_path: Path, address: str) -> None:
         message = refused(tmp_path, MLFLOW_ARTIFACTS_DESTINATION=address)
-        assert message.startswith("mlflow: MLFLOW_ARTIFACTS_DESTINATION is no address on S3")
+        assert message.startswith("mlflow: MLFLOW_ARTIFACTS_DESTINATION is not an S3 URL")
 
     @pytest.mark.parametrize("password", ["elevenchars", "password1234", "zwölfzeichenä"])
     def test_a_password_that_would_not_do_is_refused(self, tmp_path: Path, password: str) -> None:
@@ -176,7 +176,7 @@ class TestRefusals:
             ("training", None, "set MLFLOW_AUTH_USER_PASSWORD to 12 characters or more"),
             (None, "of-the-training", "set MLFLOW_AUTH_USER_USERNAME to a name without a colon"),
             ("a:b", "of-the-training", "set MLFLOW_AUTH_USER_USERNAME to a name without a colon"),
-            ("admin", "of-the-training", "MLFLOW_AUTH_USER_USERNAME is another user's name already"),
+            ("admin", "of-the-training", "MLFLOW_AUTH_USER_USERNAME is the name of another user"),
         ],
     )
     def test_a_user_is_whole_and_himself(
@@ -186,7 +186,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
     def test_a_port_is_a_port(self, tmp_path: Path, port: str) -> None:
-        assert refused(tmp_path, PORT=port).startswith(f"mlflow: PORT={port} is no port")
+        assert refused(tmp_path, PORT=port).startswith(f"mlflow: PORT={port} is not a port")
 
 
 class TestWhatMlflowIsGiven:
