@@ -1,4 +1,4 @@
-"""Ingest: sync a source of Airbyte's into the warehouse, as far as it is new."""
+"""Ingest: sync the new rows of an Airbyte source into the warehouse."""
 
 import argparse
 
@@ -8,9 +8,9 @@ from continuous_training.settings import load_settings
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Sync it, and print how many rows were read; the last line is their number alone."""
-    synced = syncing.sync(arguments.source, load_settings(arguments.model))
-    print(synced.model_dump_json() if arguments.json else synced.summary)
+    """Sync a source and print how many rows were read; the last line is the number of rows alone."""
+    result = syncing.sync(arguments.source, load_settings(arguments.model))
+    print(result.model_dump_json() if arguments.json else result.summary)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""How rows come into their table: what PyAirbyte does, but that they come as what they are.
+"""Loading rows into their table: PyAirbyte's caches with three corrections.
 
-Of each key the last row counts, where PyAirbyte would insert all that come at once. Times are in UTC, where a warehouse
-would leave out the offset. And PostgreSQL reads texts as texts, where PyAirbyte lets pandas make a number of 007.
+Of several rows with one key only the last is stored, where PyAirbyte inserts all of one batch. Times are converted to
+UTC, where a warehouse would drop the offset. And PostgreSQL parses the values itself, where PyAirbyte lets pandas turn
+the text 007 into a number.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ if TYPE_CHECKING:
     from airbyte.records import StreamRecordHandler
     from airbyte_protocol.models import AirbyteRecordMessage
 
-ORDER = "_airbyte_raw_id"  # PyAirbyte's own column, which grows with each row
+ORDER = "_airbyte_raw_id"  # a column of PyAirbyte that increases with each row
 
 
-class Copying(PostgresSqlProcessor):
-    """Has PostgreSQL read the rows itself."""
+class CopyProcessor(PostgresSqlProcessor):
+    """Loads files with COPY, so that PostgreSQL parses the values."""
 
     def _write_files_to_new_table(self, files: list[Path], stream_name: str, batch_id: str) -> str:
         table: str = self._create_table_for_loading(stream_name, batch_id)
-        into = self._fully_qualified(table)
+        target = self._fully_qualified(table)
         values = {
             self._quote_identifier(name): f"CAST(line->>'{name}' AS numeric)"  # 5.0 is an integer in JSON
             if isinstance(kind, sqlalchemy.BIGINT)
-            else f"known.{self._quote_identifier(name)}"
+            else f"parsed.{self._quote_identifier(name)}"
             for name, kind in self._get_sql_column_definitions(stream_name).items()
         }
         with self.get_sql_connection() as connection, connection.connection.cursor() as cursor:
@@ -43,13 +44,15 @@ class Copying(PostgresSqlProcessor):
             for path in files:
                 with gzip.open(path, "rt", encoding="utf-8") as file:
                     cursor.copy_expert(r"COPY lines FROM STDIN (FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01')", file)
-            read = f"SELECT {', '.join(values.values())} FROM lines, json_populate_record(NULL::{into}, line) AS known"  # noqa: S608
-            cursor.execute(f"INSERT INTO {into} ({', '.join(values)}) {read}")
+            select = (
+                f"SELECT {', '.join(values.values())} FROM lines, json_populate_record(NULL::{target}, line) AS parsed"  # noqa: S608
+            )
+            cursor.execute(f"INSERT INTO {target} ({', '.join(values)}) {select}")
         return table
 
 
-class Exact(SqlProcessorBase):
-    """Loads as any of PyAirbyte's does, with each key once and times in UTC."""
+class DeduplicatingProcessor(SqlProcessorBase):
+    """Stores each key once, and times in UTC."""
 
     def process_record_message(
         self,
@@ -57,26 +60,26 @@ class Exact(SqlProcessorBase):
         stream_record_handler: StreamRecordHandler,
         progress_tracker: ProgressTracker,
     ) -> None:
-        """Put the times of a row into UTC before it is written to a file."""
-        for name, said in self.catalog_provider.get_stream_properties(record_msg.stream).items():
-            if said.get("format") == "date-time" and isinstance(time := record_msg.data.get(name), str):
-                record_msg.data[name] = in_utc(time)
+        """Convert the times of a row to UTC before it is written to a file."""
+        for name, schema in self.catalog_provider.get_stream_properties(record_msg.stream).items():
+            if schema.get("format") == "date-time" and isinstance(time := record_msg.data.get(name), str):
+                record_msg.data[name] = convert_to_utc(time)
         super().process_record_message(record_msg, stream_record_handler, progress_tracker)
 
     def _write_files_to_new_table(self, files: list[Path], stream_name: str, batch_id: str) -> str:
         table: str = super()._write_files_to_new_table(files, stream_name, batch_id)
         if keys := self.catalog_provider.get_primary_keys(stream_name):
-            within, by = self._fully_qualified(table), ", ".join(map(self._quote_identifier, keys))
-            place = f"ROW_NUMBER() OVER (PARTITION BY {by} ORDER BY {ORDER} DESC)"
-            older = f"SELECT {ORDER} FROM (SELECT {ORDER}, {place} AS place FROM {within}) AS ranked WHERE place > 1"  # noqa: S608
-            self._execute_sql(f"DELETE FROM {within} WHERE {ORDER} IN ({older})")  # noqa: S608
+            full_name, by = self._fully_qualified(table), ", ".join(map(self._quote_identifier, keys))
+            rank = f"ROW_NUMBER() OVER (PARTITION BY {by} ORDER BY {ORDER} DESC)"
+            older = f"SELECT {ORDER} FROM (SELECT {ORDER}, {rank} AS rank FROM {full_name}) AS ranked WHERE rank > 1"  # noqa: S608
+            self._execute_sql(f"DELETE FROM {full_name} WHERE {ORDER} IN ({older})")  # noqa: S608
         return table
 
 
-def exact(cache: type[CacheBase], processor: type[SqlProcessorBase]) -> type[CacheBase]:
-    """Return a cache that loads so."""
+def with_corrections(cache: type[CacheBase], processor: type[SqlProcessorBase]) -> type[CacheBase]:
+    """Return a subclass of a PyAirbyte cache that loads rows with this module's corrections."""
 
-    class Processor(Exact, processor):  # type: ignore[misc, valid-type]
+    class Processor(DeduplicatingProcessor, processor):  # type: ignore[misc, valid-type]
         pass
 
     class Cache(cache):  # type: ignore[misc, valid-type]
@@ -85,16 +88,16 @@ def exact(cache: type[CacheBase], processor: type[SqlProcessorBase]) -> type[Cac
     return Cache
 
 
-def in_utc(time: str) -> str:
-    """Return a time without its offset from UTC; what is none, or has none, as it is."""
+def convert_to_utc(time: str) -> str:
+    """Return an ISO 8601 time in UTC and without an offset; a text that is no time, or has no offset, unchanged."""
     try:
-        read = datetime.fromisoformat(time)
+        parsed = datetime.fromisoformat(time)
     except ValueError:
         return time
-    return read.astimezone(UTC).replace(tzinfo=None).isoformat() if read.tzinfo else time
+    return parsed.astimezone(UTC).replace(tzinfo=None).isoformat() if parsed.tzinfo else time
 
 
 CACHES = {
-    cache.__name__: exact(cache, Copying if cache is PostgresCache else cache._sql_processor_class)
+    cache.__name__: with_corrections(cache, CopyProcessor if cache is PostgresCache else cache._sql_processor_class)
     for cache in (DuckDBCache, PostgresCache, SnowflakeCache, BigQueryCache)
 }

@@ -1,4 +1,4 @@
-"""Environments of their own, for packages that cannot live beside this project's: each is made once, from a lock."""
+"""Separate environments for packages that conflict with this project's: each is created once, from a lock."""
 
 from __future__ import annotations
 
@@ -23,50 +23,54 @@ log = logging.getLogger(__name__)
 FOLDER, LOCK = STATE / "environments", "requirements.lock"
 
 
-def python(lock: Path, made_in: Path = FOLDER) -> Path:
-    """Return the Python of a lock's environment, made first if it is not there as the lock has it.
+def ensure_python(lock: Path, parent: Path = FOLDER) -> Path:
+    """Return the Python of a lock's environment; create the environment first if it is missing or out of date.
 
-    Its name is that of the lock's folder. Others who want it meanwhile wait.
+    The environment has the name of the lock's folder. Other processes that need it meanwhile wait.
+
+    Args:
+        lock: the requirements.lock that lists the environment's packages.
+        parent: the folder of all environments.
 
     Raises:
-        UserError: there is no such lock, or the packages cannot be had.
+        UserError: there is no such lock, or its packages cannot be installed.
     """
     if not lock.exists():
-        raise UserError(f"there is no {lock}, which says what is in that environment")
-    folder = made_in.absolute() / lock.parent.name
-    made_from = f"{folder}\n{sys.version}\n{hashlib.sha256(lock.read_bytes()).hexdigest()}\n"
+        raise UserError(f"there is no {lock}, which lists the packages of that environment")
+    folder = parent.absolute() / lock.parent.name
+    fingerprint = f"{folder}\n{sys.version}\n{hashlib.sha256(lock.read_bytes()).hexdigest()}\n"
     mark = folder / ".set-up"  # written last
-    with _alone(folder.with_suffix(".turn")):
-        if not mark.exists() or mark.read_text() != made_from:
-            _make(folder, lock, folder.with_suffix(".log"))
-            mark.write_text(made_from)
+    with _wait_for_lock(folder.with_suffix(".lock")):
+        if not mark.exists() or mark.read_text() != fingerprint:
+            _create(folder, lock, folder.with_suffix(".log"))
+            mark.write_text(fingerprint)
     return folder / "bin" / "python"
 
 
-def _make(folder: Path, lock: Path, message: Path) -> None:
-    """Make it anew, and write down how."""
+def _create(folder: Path, lock: Path, log_file: Path) -> None:
+    """Create an environment in place of whatever is in the folder; the log file has the output of uv."""
     try:
         from uv import find_uv_bin
     except ImportError:
-        raise UserError("uv is not installed, which makes environments: pip install '.[ingest]'") from None
-    log.info("Setting up the environment of %s, once (log: %s)", lock, message)
+        raise UserError("uv is not installed, which creates environments: pip install '.[ingest]'") from None
+    log.info("Setting up the environment of %s, once (log: %s)", lock, log_file)
     shutil.rmtree(folder, ignore_errors=True)
     uv, interpreter = find_uv_bin(), str(folder / "bin" / "python")
     steps = (
         ["venv", "--no-project", "--python", sys.executable, str(folder)],
         ["pip", "sync", "--require-hashes", "--python", interpreter, str(lock)],
     )
-    with message.open("w", encoding="utf-8") as output:
+    with log_file.open("w", encoding="utf-8") as output:
         for step in steps:
-            done = subprocess.run([uv, *step], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
-            if done.returncode:
-                raise UserError(f"the environment of {lock} cannot be made: see {message}")
+            process = subprocess.run([uv, *step], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+            if process.returncode:
+                raise UserError(f"the environment of {lock} cannot be created: see {log_file}")
 
 
 @contextmanager
-def _alone(turn: Path) -> Iterator[None]:
-    """Wait for whoever makes the same one; a turn ends with its process, however that ends."""
-    turn.parent.mkdir(parents=True, exist_ok=True)
-    with turn.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+def _wait_for_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file; the operating system releases it when the process ends, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -94,7 +94,7 @@ def _outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def python_of() -> Callable[[str], Path]:
     """Give what returns the Python of an environment of its own, as `python_of("jenkins/airflow")`; see `ct test`."""
-    return lambda folder: environments.python(ROOT / folder / environments.LOCK, ROOT / environments.FOLDER)
+    return lambda folder: environments.ensure_python(ROOT / folder / environments.LOCK, ROOT / environments.FOLDER)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""PyAirbyte takes ten seconds to import: it is imported once, and each program that tests start is a fork of that.
+"""A fork server for PyAirbyte, which takes ten seconds to import: each program that the tests start is a fork of it.
 
-`CALLER` is the executable that stands for the Python of PyAirbyte's environment. What answers it runs in that one,
-until the process that runs the tests has ended.
+`CLIENT` is the executable that replaces the Python of PyAirbyte's environment. The server runs in that environment
+until the test process has ended.
 """
 
 from __future__ import annotations
@@ -16,37 +16,39 @@ import socket
 import sys
 from pathlib import Path
 
-CALLER = """#!{python} -IS
+CLIENT = """#!{python} -IS
 import json, os, socket, sys
-with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as there:
-    there.connect({address!r})
-    socket.send_fds(there, [json.dumps([sys.argv[1], os.getcwd(), dict(os.environ)]).encode()], [0, 1, 2])
-    code = there.recv(1)
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect({address!r})
+    socket.send_fds(server, [json.dumps([sys.argv[1], os.getcwd(), dict(os.environ)]).encode()], [0, 1, 2])
+    code = server.recv(1)
     sys.exit(code[0] if code else 137)
 """
-DIES_BEFORE = "DIES_BEFORE"  # a variable: the method, as module:class.method, before which the program is killed
+KILL_BEFORE = (
+    "KILL_BEFORE"  # variable that names a method, as module:class.method: the program is killed when it is called
+)
 
 
-def main(address: str, program: str, until: str) -> None:
-    """Answer."""
-    runpy.run_path(program)["alone"](Path(address).parent)
+def main(address: str, program: str, parent: str) -> None:
+    """Serve until the parent process has ended."""
+    runpy.run_path(program)["configure"](Path(address).parent)
     sys.path.insert(0, str(Path(program).parent))
     importlib.import_module("loading")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-        listening.bind(address)
-        listening.listen()
-        listening.settimeout(1)
-        while lives(int(until)):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(address)
+        listener.listen()
+        listener.settimeout(1)
+        while is_alive(int(parent)):
             with contextlib.suppress(TimeoutError):
-                connection, _ = listening.accept()
+                connection, _ = listener.accept()
                 with connection:
                     if os.fork() == 0:
-                        os._exit(work(connection))
+                        os._exit(run_program(connection))
 
 
-def lives(process: int) -> bool:
-    """Say whether there is such a process."""
+def is_alive(process: int) -> bool:
+    """Return whether there is a process of this number."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -54,8 +56,8 @@ def lives(process: int) -> bool:
     return True
 
 
-def work(connection: socket.socket) -> int:
-    """Be the program that is asked for, and tell how it ends."""
+def run_program(connection: socket.socket) -> int:
+    """Run the program that the client names, and send its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     message, streams, _, _ = socket.recv_fds(connection, 1_000_000, 3)
     program, folder, environment = json.loads(message)
@@ -64,18 +66,18 @@ def work(connection: socket.socket) -> int:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    if DIES_BEFORE in environment:
-        die_before(environment[DIES_BEFORE])
+    if KILL_BEFORE in environment:
+        kill_before(environment[KILL_BEFORE])
     try:
         runpy.run_path(program, run_name="__main__")
-    except SystemExit as ending:
+    except SystemExit as end:
         sys.__stdout__.flush()
-        connection.send(bytes([int(ending.code or 0)]))
+        connection.send(bytes([int(end.code or 0)]))
     return 0
 
 
-def die_before(method: str) -> None:
-    """Be killed when this is called."""
+def kill_before(method: str) -> None:
+    """Kill this process when a method is called."""
     module, _, path = method.partition(":")
     owner, _, name = path.partition(".")
     setattr(

@@ -1,4 +1,4 @@
-"""A relay before a server, which breaks a connection where a test says."""
+"""A TCP relay in front of a server that can break connections."""
 
 from __future__ import annotations
 
@@ -8,49 +8,51 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 
-def _pass_on(source: socket.socket, target: socket.socket, told: Callable[[int], bool]) -> None:
+def _forward(source: socket.socket, target: socket.socket, allow: Callable[[int], bool]) -> None:
     with suppress(OSError):
-        while (some := source.recv(4096)) and told(len(some)):
-            target.sendall(some)
-    for one in (source, target):
+        while (data := source.recv(4096)) and allow(len(data)):
+            target.sendall(data)
+    for end in (source, target):
         with suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+            end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def relay(port: int, breaks: Callable[[int, int], bool]) -> Iterator[int]:
-    """Pass on what comes for a port of this machine; gives its own.
+    """Forward connections to a port of this machine; yields the relay's own port.
 
-    `breaks` is told how many connections there were, and how many bytes of the server's came over this one: when it
-    says so, the connection is cut.
+    Args:
+        port: the server's port.
+        breaks: called with the number of the connection, from 1, and how many bytes the server has sent over it; the
+            connection is closed when it returns True.
     """
-    listening = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))
 
     def accept() -> None:
         count = 0
         with suppress(OSError):
             while True:
-                client, _ = listening.accept()
+                client, _ = listener.accept()
                 count += 1
                 try:
                     server = socket.create_connection(("127.0.0.1", port))
                 except OSError:
                     client.close()
                     continue
-                came = 0
+                received = 0
 
-                def heard(size: int, number: int = count) -> bool:
-                    nonlocal came
-                    came += size
-                    return not breaks(number, came)
+                def allow(size: int, number: int = count) -> bool:
+                    nonlocal received
+                    received += size
+                    return not breaks(number, received)
 
-                for one, other, told in ((client, server, lambda _: True), (server, client, heard)):
-                    threading.Thread(target=_pass_on, args=(one, other, told), daemon=True).start()
+                for source, target, check in ((client, server, lambda _: True), (server, client, allow)):
+                    threading.Thread(target=_forward, args=(source, target, check), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield listening.getsockname()[1]
+        yield listener.getsockname()[1]
     finally:
         with suppress(OSError):
-            listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()

@@ -13,7 +13,7 @@ import sqlglot
 
 from conftest import ROOT
 from continuous_training.data.snapshots import content_hash, read_snapshot
-from continuous_training.data.warehouse import bound
+from continuous_training.data.sources.query import bind_window
 from continuous_training.documents import Snapshot
 from continuous_training.settings import load_settings
 from continuous_training.stages import check_data
@@ -193,7 +193,7 @@ def test_the_snapshot_is_the_same_from_every_warehouse(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("dialect", ["postgres", "redshift", "snowflake", "bigquery"])
 def test_the_query_means_the_same_in_every_dialect(tmp_path: Path, few: Path, dialect: str) -> None:
     """As far as one translator can tell: into the dialect and back, it gives the same rows."""
-    asked = bound(load_settings("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
+    asked = bind_window(load_settings("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
     [there] = sqlglot.transpile(asked, read="duckdb", write=dialect)
     [back] = sqlglot.transpile(there, read=dialect, write="duckdb")
     with duckdb.connect(few, read_only=True) as connection:
@@ -213,7 +213,7 @@ def test_the_query_means_the_same_in_every_dialect(tmp_path: Path, few: Path, di
 )
 def test_the_query_divides_in_doubles_and_cuts_at_moments(dialect: str, double: str, moment: str) -> None:
     """What each warehouse would round in its own way is a double first; what a session's zone could move has none."""
-    asked = bound(load_settings("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
+    asked = bind_window(load_settings("flight_delays").data.query, datetime(2013, 1, 2), datetime(2013, 1, 7))
     [statement] = sqlglot.transpile(asked, read="duckdb", write=dialect)
     assert statement.count(f"CAST(SUM(past.late) AS {double}) / NULLIF(SUM(past.departures), 0)") == 2
     assert f"CAST('2013-01-02 00:00:00' AS {moment})" in statement

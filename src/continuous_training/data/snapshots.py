@@ -1,4 +1,4 @@
-"""Snapshots: immutable Parquet files of rows, and the hash of what they hold."""
+"""Snapshots: immutable Parquet files of rows, and the hash of their content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from continuous_training.data import warehouse
+from continuous_training.data.duckdb_connection import SETTINGS, quote
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,26 +19,27 @@ if TYPE_CHECKING:
 
     from continuous_training.settings import Data
 
-EXACT = 2**53  # up to here each whole number is a double
+TRAIN, FRESH = "train.parquet", "fresh.parquet"
+EXACT = 2**53  # up to here every integer has a double of the same value
 
 
 def read_snapshot(path: Path, data: Data) -> pd.DataFrame:
-    """Read one file of a snapshot, its rows in the order of their key: the same on every machine.
+    """Read one file of a snapshot, its rows sorted by their key: the same order on every machine.
 
     Raises:
-        UserError: the file is gone.
+        UserError: the file does not exist.
     """
     if not path.exists():
-        raise UserError(f"the snapshot {path} is gone: run scripts/ct snapshot again")
+        raise UserError(f"the snapshot {path} does not exist any more: run scripts/ct snapshot again")
     frame: pd.DataFrame = pq.read_table(path).to_pandas()
     return frame.sort_values([name for name in data.key if name in frame], ignore_index=True, kind="stable")
 
 
 def content_hash(path: Path) -> str:
-    """Hash the rows of a Parquet file: the same for the same rows, in whatever order, files or types of number.
+    """Hash the rows of a Parquet file: equal for equal rows, whatever their order, files or widths of numbers.
 
-    A row is the text of its columns in the order of their names; the hash covers the columns' names, the number of
-    rows, and the exclusive or and the sums of the rows' MD5 (the sums notice a row that is there twice).
+    A row is hashed as the text of its columns in the order of their names. The result covers the columns' names, the
+    number of rows, and the exclusive or and the sums of the rows' MD5 hashes; the sums detect rows that occur twice.
     """
     schema = pq.read_schema(path)
     columns = sorted(schema.names)
@@ -46,31 +47,26 @@ def content_hash(path: Path) -> str:
         f"COALESCE(CAST({_canonical(name, schema.field(name).type)} AS VARCHAR), '∅')" for name in columns
     )
     row = f"concat_ws(chr(31), {texts})"
-    # a shared connection would answer from its cache of a file of the same name
-    with duckdb.connect(config={**warehouse.SPARING}) as connection:
-        table = connection.read_parquet(str(path))
-        found = table.aggregate(
+    # A shared connection would answer from its cache of another file of the same name.
+    with duckdb.connect(config={**SETTINGS}) as connection:
+        rows = connection.read_parquet(str(path))
+        sums = rows.aggregate(
             f"count(*), bit_xor(md5_number({row})), sum(md5_number_upper({row})), sum(md5_number_lower({row}))"
         ).fetchone()
-    return hashlib.sha256(repr((columns, found)).encode()).hexdigest()
+    return hashlib.sha256(repr((columns, sums)).encode()).hexdigest()
 
 
 def _canonical(name: str, kind: pa.DataType) -> str:
-    """Return what stands for a value: one text for each, whatever the types that warehouses have for it."""
-    quoted = '"' + name.replace('"', '""') + '"'
+    """Return an SQL expression with one text for each value, whichever type a warehouse has for it."""
+    column = quote(name)
     if pa.types.is_timestamp(kind):
-        return f"epoch_us({quoted})"
-    double = f"(CAST({quoted} AS DOUBLE) + 0.0)"  # -0.0 is 0.0
+        return f"epoch_us({column})"
+    double = f"(CAST({column} AS DOUBLE) + 0.0)"  # -0.0 becomes 0.0
     if pa.types.is_floating(kind):
         return double
-    if is_whole(kind) or pa.types.is_decimal(kind):
-        small = f"{quoted} BETWEEN -{EXACT} AND {EXACT}"
-        return f"CASE WHEN {small} THEN CAST({double} AS VARCHAR) ELSE CAST({quoted} AS VARCHAR) END"
-    if pa.types.is_string(kind):  # what this text of columns has a meaning for is written otherwise in a value
-        return f"replace(replace(replace({quoted}, '\\', '\\\\'), chr(31), '\\31'), '∅', '\\0')"
-    return quoted
-
-
-def is_whole(kind: pa.DataType) -> bool:
-    """Whether an Arrow type holds whole numbers."""
-    return bool(pa.types.is_integer(kind))
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        exact = f"{column} BETWEEN -{EXACT} AND {EXACT}"
+        return f"CASE WHEN {exact} THEN CAST({double} AS VARCHAR) ELSE CAST({column} AS VARCHAR) END"
+    if pa.types.is_string(kind):  # escapes the characters that have a meaning in the text of a row
+        return f"replace(replace(replace({column}, '\\', '\\\\'), chr(31), '\\31'), '∅', '\\0')"
+    return column

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow.parquet as pq
 
-from continuous_training.data import warehouse
+from continuous_training.data import sources
 from continuous_training.errors import UserError
 from continuous_training.monitoring import asked
 from continuous_training.monitoring.asked import PREDICTION, Asked
@@ -122,7 +122,7 @@ class Log:
         Raises:
             UserError: the warehouse or the query fails, or a file cannot be read.
         """
-        data, source, found = settings.data, warehouse.connect(settings), []
+        data, source, found = settings.data, sources.open_source(settings), []
         names = list(dict.fromkeys([*data.key, data.target, data.time]))
         keys = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
         sides = [(f"log.{where}.{quoted(name)}", f"labels.{quoted(name)}", name) for name, where in keys.items()]
@@ -132,8 +132,8 @@ class Log:
         once = ", ".join(f"labels.{quoted(name)}" for name in data.key)
         bound = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + AHEAD}
         for since, until in windows:
-            truth = warehouse.rows(source, data.query, since, until)
-            reader = warehouse.stream(truth[[name for name in names if name in truth.columns]])
+            truth = source.table(since, until)
+            reader = sources.read_table(truth[[name for name in names if name in truth.columns]])
             self.connection.register("arriving", reader)
             with _said():
                 self.connection.execute("CREATE OR REPLACE TEMP TABLE labels AS SELECT * FROM arriving")

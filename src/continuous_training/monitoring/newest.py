@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from continuous_training.comparison import evaluation
-from continuous_training.data import warehouse
+from continuous_training.data import sources
 from continuous_training.errors import UserError
 from continuous_training.monitoring.asked import ORDER, Asked, fetched, fits, plain
 from continuous_training.monitoring.finding import Finding
@@ -35,7 +35,7 @@ def read(settings: Settings, as_of: datetime) -> Asked:
         UserError: the warehouse or the query fails.
     """
     since = as_of - timedelta(days=settings.monitor.window_days)
-    rows = warehouse.rows(warehouse.connect(settings), settings.data.query, since, as_of)
+    rows = sources.open_source(settings).table(since, as_of)
     columns = {name: settings.data.columns[name] for name in settings.data.features if name in rows.columns}
     misfits = {name: column for name, column in columns.items() if not fits(rows[name], column)}
     kept = {name: plain(rows[name], column) for name, column in columns.items() if name not in misfits}
@@ -60,9 +60,9 @@ def labelled(settings: Settings, windows: Sequence[Window]) -> list[pd.DataFrame
     Raises:
         UserError: the warehouse or the query fails.
     """
-    data, source, drawn = settings.data, warehouse.connect(settings), []
+    data, source, drawn = settings.data, sources.open_source(settings), []
     for since, until in windows:
-        rows = warehouse.rows(source, data.query, since, until)
+        rows = source.table(since, until)
         kept = {name: plain(rows[name], data.columns[name]) for name in data.features if name in rows.columns}
         kept |= {name: rows[name] for name in (data.target, data.time)}
         drawn.append(

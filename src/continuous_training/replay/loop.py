@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from continuous_training import progress
-from continuous_training.data import warehouse
+from continuous_training.data import sources
 from continuous_training.errors import UsageError, UserError
 from continuous_training.replay import drift, stages, words, workspace
 from continuous_training.replay.judging import judge, judge_changing
@@ -115,8 +115,7 @@ def _see_rows(settings: Settings, last: datetime) -> None:
     delay = timedelta(days=settings.data.label_delay_days)
     if end + delay > datetime.now(UTC).replace(tzinfo=None):
         raise UsageError(f"{last:{PATTERN}} cannot be judged before {end + delay:%Y-%m-%d}: choose an earlier --to")
-    source = warehouse.connect(settings)
-    found = warehouse.rows(source, settings.data.query, last, end).count().to_pyarrow().as_py()
-    source.disconnect()
-    if not found:
+    with sources.open_source(settings) as source:
+        has_rows = any(batch.num_rows for batch in source.read(last, end))
+    if not has_rows:
         raise UserError(f"there are no rows of {last:{PATTERN}} to judge its model by: choose an earlier --to")

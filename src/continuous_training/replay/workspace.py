@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from continuous_training.data.sources.files import BASE_URL, resolve_base
 from continuous_training.data.warehouse import DUCKDB
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
@@ -45,7 +46,8 @@ def absolute(url: str) -> str:
 
 def identity(model: str, first: datetime, warehouse_url: str) -> str:
     """Hash all that a month's result depends on, so that no month is kept for other code than made it."""
-    digest = hashlib.sha256(f"{model}\0{first:{PATTERN}}\0{warehouse_url}".encode())
+    addresses = f"{warehouse_url}\0{os.environ.get(BASE_URL, '')}"
+    digest = hashlib.sha256(f"{model}\0{first:{PATTERN}}\0{addresses}".encode())
     for part in (Path("src", model), Path("tests", model), *map(Path, LEARNT_FROM)):
         for path in sorted([part, *part.rglob("*")]):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -87,6 +89,7 @@ def entered(
         of_a_run = {
             "MODEL": model,
             "CT_WAREHOUSE_URL": warehouse_url,
+            BASE_URL: resolve_base(),
             "SERVING_URLS": _free_address(),
             "PYTHONPATH": str(folder / "src"),
             "COMPUTE": "local",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import TYPE_CHECKING, Literal
 
@@ -18,8 +19,8 @@ class Column(Section):
     """One column: its type, whether it is a feature, and its limits."""
 
     type: Literal["category", "number", "integer", "boolean", "timestamp"]
-    """What the values are. `category` is text. `number` may have nulls, which the model receives as NaN. `integer` and
-    `boolean` may not. `timestamp` is in UTC."""
+    """What the values are. `category` is text. The model receives the nulls of a `number` as NaN, and an `integer`
+    or a `boolean` that may have nulls as a number: true is 1. `timestamp` is in UTC."""
 
     feature: bool = True
     """Whether the model receives the column. The target, the time and the parts of the key usually are no features."""
@@ -40,12 +41,23 @@ class Column(Section):
 
 
 class Data(Section):
-    """The query, its columns, and the windows of time that it is run for."""
+    """The query or other source of the rows, their columns, and the windows of time."""
 
-    query: str = Field(examples=["SELECT * FROM orders WHERE placed >= $since AND placed < $until"])
-    """A SELECT in DuckDB's SQL, which is translated for every other warehouse. It must use `$since` and `$until`, which
-    are bound to the window's begin and end, in UTC. It may use only what was known at each row's time, except for the
-    target: a feature that becomes known later leaks the answer."""
+    query: str | None = Field(
+        default=None, examples=["SELECT * FROM orders WHERE placed >= $since AND placed < $until"]
+    )
+    """Where the rows come from: this, or `source`. A SELECT in DuckDB's SQL, which is translated for every other
+    warehouse. It must use `$since` and `$until`, which are bound to the window's begin and end, in UTC. It may use only
+    what was known at each row's time, except for the target: a feature that becomes known later leaks the answer."""
+
+    source: str | None = Field(
+        default=None, examples=["data/orders/", "s3://shop/orders/*.parquet", "orders.features:load"]
+    )
+    """Where the rows come from, in place of `query`. Either files, Parquet or CSV: a file, a folder, or a pattern with
+    `*`, on this machine or on S3. Relative ones are below the environment variable `CT_DATA_URL`, or below the working
+    directory. The declared columns are read, and the rows of a window are selected by `time`. Or a function, as
+    `package.module:function`, that is called with the window's begin and end, in UTC, and returns its rows as an Arrow
+    table, a RecordBatchReader or a DataFrame."""
 
     time: str = Field(examples=["placed"])
     """The column that holds each row's moment, of type timestamp. Rows are cut into windows by it."""
@@ -72,16 +84,21 @@ class Data(Section):
     `label_delay_days` before the run's date."""
 
     known_afterwards: tuple[str, ...] = Field(default=(), examples=[["returned_on", "refund"]])
-    """Names of columns that become known only after a row's time. The run ends at Check data if the query returns
-    one of them."""
+    """Names of columns that become known only after a row's time. The run ends at Check data if the data
+    has one of them."""
 
     columns: dict[str, Column] = Field(
         examples=[{"order_id": {"type": "integer", "feature": False}, "price": {"type": "number", "min": 0}}]
     )
-    """Every column of the query's result by its name, and no other one."""
+    """Every column of the query's or the function's result by its name, and no other one. Of files, the columns to
+    read."""
 
     def find_mistakes(self) -> Iterator[Mistake]:
-        """Yield roles of columns that do not exist or are of another type."""
+        """Yield a missing or second source, and roles of columns that do not exist or are of another type."""
+        if self.query is None and not (self.source or "").strip():
+            yield "query", "where the rows come from is missing: give query or source"
+        if self.query is not None and self.source is not None:
+            yield "source", "query and source exclude each other: give one"
         for role, name in [("time", self.time), ("target", self.target), *(("key", name) for name in self.key)]:
             if name not in self.columns:
                 yield role, f"the {role} column '{name}' is not among the columns"
@@ -92,6 +109,11 @@ class Data(Section):
             yield f"columns.{self.target}", f"the target '{self.target}' must have feature: false"
         if not self.features:
             yield "columns", "no column is a feature"
+
+    @property
+    def source_is_function(self) -> bool:
+        """Whether `source` is a Python function, not files."""
+        return re.fullmatch(r"[\w.]+:\w+", self.source or "") is not None
 
     @property
     def features(self) -> list[str]:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 class Settings(Section):
     """The whole of training.yaml: what a data scientist decides about one model."""
 
-    warehouse: str = Field(examples=["duckdb://.ct/warehouse.duckdb", "postgres://reader@db.example.com/sales"])
+    warehouse: str = Field(
+        default="duckdb://.ct/warehouse.duckdb",
+        examples=["duckdb://.ct/warehouse.duckdb", "postgres://reader@db.example.com/sales"],
+    )
     """The warehouse's address: `duckdb://`, `postgres://`, `redshift://`, `snowflake://` or `bigquery://`. The
     environment variable `CT_WAREHOUSE_URL` overrides it, and is the place for one with a password."""
 

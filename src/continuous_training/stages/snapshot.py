@@ -1,7 +1,6 @@
 """Snapshot: the rows of this run, as immutable Parquet files with a content hash.
 
-The files lie in .ct/snapshots/<hash>/ and are never changed: the same rows are the same folder, whatever warehouse they
-are from.
+The files are in .ct/snapshots/<hash>/ and are never changed: the same rows are the same folder, whatever their source.
 """
 
 from __future__ import annotations
@@ -10,75 +9,72 @@ import hashlib
 import logging
 import shutil
 import time
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from continuous_training import progress
-from continuous_training.data import warehouse
-from continuous_training.data.snapshots import content_hash, is_whole
+from continuous_training.data import sources
+from continuous_training.data.driver_errors import ConnectionLostError
+from continuous_training.data.snapshots import FRESH, TRAIN, content_hash
+from continuous_training.data.sources.base import check_columns
 from continuous_training.documents import Run, Snapshot, SnapshotFile, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.settings import STATE, time_windows
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from continuous_training.settings import Data, Settings
 
 log = logging.getLogger(__name__)
 
-TYPES = {
+TYPES = {  # the Arrow type of each type of training.yaml, and the types that are converted to it
     "category": (pa.string(), pa.types.is_string),
-    "number": (pa.float64(), lambda kind: pa.types.is_floating(kind) or is_whole(kind) or pa.types.is_decimal(kind)),
-    "integer": (pa.int64(), lambda kind: is_whole(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)),
+    "number": (
+        pa.float64(),
+        lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind),
+    ),
+    "integer": (
+        pa.int64(),
+        lambda kind: pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0),
+    ),
     "boolean": (pa.bool_(), pa.types.is_boolean),
     "timestamp": (pa.timestamp("us"), lambda kind: pa.types.is_timestamp(kind) or pa.types.is_date(kind)),
 }
-PAUSES = (1, 5, 25)  # seconds before a warehouse that went away is asked again
+RETRY_SECONDS = (1, 5, 25)  # pauses before the attempts that follow a lost connection
+ROW_GROUP_VALUES = 4_000_000  # values in memory before a row group is written: small groups make wide files huge
 
 
 def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
-    """Run the query for this run's windows and keep what it returns.
+    """Fetch the rows of this run's windows and store them.
 
     Raises:
-        UserError: the warehouse or the query fails, there are no rows, or no row trains, or none judges.
+        UserError: the source fails, or there are no rows to train on, or none to judge by.
     """
     data = settings.data
     since, fresh_since, until = time_windows(data, run.as_of)
-    folder = STATE / "snapshots" / ".unfinished"
+    unfinished = STATE / "snapshots" / ".unfinished"
     try:
-        _fetch(settings, since, fresh_since, until, folder)
-        counts = {name: pq.read_metadata(folder / name).num_rows for name in ("train.parquet", "fresh.parquet")}
-        total = sum(counts.values())
-        if not total:
-            raise UserError(_nothing(settings, run.as_of, since, until))
-        if not counts["train.parquet"]:
-            before = f"before {fresh_since:%Y-%m-%d}, to train on"
-            raise UserError(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none {before}")
-        if not counts["fresh.parquet"]:
-            raise UserError(f"AS_OF={run.as_of:%Y-%m-%d}: of {total:,} rows there are none to judge by")
-        newest = _newest(folder / "fresh.parquet", data.time)
+        _fetch(settings, since, fresh_since, until, unfinished)
+        counts = {name: pq.read_metadata(unfinished / name).num_rows for name in (TRAIN, FRESH)}
+        _check_counts(counts, settings, run.as_of, (since, fresh_since, until))
+        newest = _newest(unfinished / FRESH, data.time)
         if newest is None:
-            raise UserError(
-                f"the time column «{data.time}» is null in all {counts['fresh.parquet']:,} rows to judge by"
-            )
-        hashes = {name: content_hash(folder / name) for name in counts}
-        whole = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
-        kept = _keep(folder, STATE / "snapshots" / whole[:16])
+            raise UserError(f"the time column '{data.time}' is null in all {counts[FRESH]:,} rows to judge by")
+        hashes = {name: content_hash(unfinished / name) for name in counts}
+        snapshot_hash = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
+        folder = _publish(unfinished, STATE / "snapshots" / snapshot_hash[:16])
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    train, fresh = (
-        SnapshotFile(path=kept / name, sha256=hashes[name], rows=counts[name])
-        for name in ("train.parquet", "fresh.parquet")
-    )
+        shutil.rmtree(unfinished, ignore_errors=True)
+    train, fresh = (SnapshotFile(path=folder / name, sha256=hashes[name], rows=counts[name]) for name in (TRAIN, FRESH))
     schema = pq.read_schema(fresh.path)
     return Snapshot(
         **timer.stop(),
-        hash=whole,
+        hash=snapshot_hash,
         train=train,
         fresh=fresh,
         since=since,
@@ -90,75 +86,98 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
 
 
 def _fetch(settings: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> None:
-    """Ask the warehouse, and write what it answers; should it go away meanwhile, ask for all rows anew, a few times."""
-    pauses, answered = iter(PAUSES), False
+    """Write the source's rows to a folder; when the connection is lost, start again a few times."""
+    pauses, connected = iter(RETRY_SECONDS), False
     while True:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            source = warehouse.connect(settings)
-            answered = True
-            table = warehouse.rows(source, settings.data.query, since, until)
-            if settings.data.time not in table.columns or not table[settings.data.time].type().is_temporal():
-                raise UserError(
-                    f"the query does not return its time column «{settings.data.time}» as a date or a timestamp"
-                )
-            _write(warehouse.stream(table), settings.data, fresh_since, folder)
-        except warehouse.ConnectionLostError as problem:
+            with sources.open_source(settings) as source:  # closed before the hashes, which take time and memory
+                connected = True
+                _write(source.read(since, until), settings.data, fresh_since, folder)
+        except ConnectionLostError as error:
             pause = next(pauses, None)
-            if pause is None or not answered:
+            if pause is None or not connected:
                 raise
-            log.warning("%s; in %s s all rows are asked for anew", problem, pause)
+            log.warning("%s; all rows are fetched again in %s s", error, pause)
             time.sleep(pause)
         else:
-            source.disconnect()  # what comes now takes long, and memory
             return
 
 
 def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, folder: Path) -> None:
-    """Write the batches to train.parquet and fresh.parquet, in the types that training.yaml declares."""
-    schema = pa.schema([(field.name, _declared(field, data)) for field in batches.schema])
+    """Write the rows to two Parquet files, before and after a moment, in the types of training.yaml."""
+    check_columns(batches.schema, data.time)
+    schema = pa.schema([(field.name, _target_type(field, data)) for field in batches.schema])
     boundary = pa.scalar(fresh_since, type=schema.field(data.time).type)
     with (
-        pq.ParquetWriter(folder / "train.parquet", schema) as train,
-        pq.ParquetWriter(folder / "fresh.parquet", schema) as fresh,
+        _PartWriter(folder / TRAIN, schema) as train,
+        _PartWriter(folder / FRESH, schema) as fresh,
         progress.bar("rows from the warehouse") as advance,
     ):
         for batch in batches:
-            rows = pa.table([_as(field, batch.column(field.name)) for field in schema], schema=schema)
-            # A row without a time is kept where the data check will find it.
+            rows = pa.table([_convert(field, batch.column(field.name)) for field in schema], schema=schema)
+            # A row without a time goes to the part in which the data check finds it.
             is_fresh = pc.fill_null(pc.greater_equal(rows[data.time], boundary), fill_value=True)
-            fresh.write_table(rows.filter(is_fresh))
-            train.write_table(rows.filter(pc.invert(is_fresh)))
+            fresh.write(rows.filter(is_fresh))
+            train.write(rows.filter(pc.invert(is_fresh)))
             advance(rows.num_rows)
 
 
-def _declared(field: pa.Field, data: Data) -> pa.DataType:
-    """Return the declared type where it fits what came; else what came, for the data check to refuse."""
+class _PartWriter:
+    """Writes a Parquet file in row groups of about `ROW_GROUP_VALUES`."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema)
+        self._columns = len(schema)
+        self._tables: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        self._tables.append(table)
+        self._rows += table.num_rows
+        if self._rows * self._columns >= ROW_GROUP_VALUES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._tables:
+            self._writer.write_table(pa.concat_tables(self._tables))
+        self._tables, self._rows = [], 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+
+def _target_type(field: pa.Field, data: Data) -> pa.DataType:
+    """Return the declared type if the column can have it; otherwise its own, which the data check then reports."""
     column = data.columns.get(field.name)
     if column is None:
         return field.type
-    wanted, fits = TYPES[column.type]
-    return wanted if fits(field.type) else field.type
+    target, is_convertible = TYPES[column.type]
+    return target if is_convertible(field.type) or pa.types.is_null(field.type) else field.type
 
 
-def _as(field: pa.Field, values: pa.Array) -> pa.Array:
-    """Return values in the type of a field, and blanks as nulls: numbers as the nearest double, times in UTC."""
+def _convert(field: pa.Field, values: pa.Array) -> pa.Array:
+    """Convert values to a field's type: numbers to the nearest double, times to UTC, NaN to null."""
     if pa.types.is_decimal(values.type) and pa.types.is_floating(field.type):
-        values = values.cast(pa.string())  # the direct way has the last digit wrong in some
+        values = values.cast(pa.string())  # the direct cast gets the last digit of some values wrong
     try:
-        values = pc.cast(
-            values, options=pc.CastOptions(field.type, allow_time_truncate=True, allow_float_truncate=True)
-        )
+        options = pc.CastOptions(field.type, allow_time_truncate=True, allow_float_truncate=True)
+        values = pc.cast(values, options=options)
     except pa.ArrowInvalid as error:
-        raise UserError(f"the column «{field.name}» does not fit its type in training.yaml: {error}") from error
+        raise UserError(f"the column '{field.name}' does not fit its type in training.yaml: {error}") from error
     if pa.types.is_floating(field.type):
         return pc.if_else(pc.is_nan(values), pa.scalar(None, field.type), values)
     return values
 
 
-def _keep(folder: Path, final: Path) -> Path:
-    """Move a finished snapshot to its place; a snapshot that is there already is the same one."""
+def _publish(folder: Path, final: Path) -> Path:
+    """Rename a complete snapshot to its final name; one that is already there has the same rows."""
     try:
         folder.rename(final)
     except OSError:
@@ -172,14 +191,25 @@ def _newest(path: Path, column: str) -> datetime | None:
     return newest
 
 
-def _nothing(settings: Settings, moment: datetime, since: datetime, until: datetime) -> str:
-    """Say why there are no rows: AS_OF lies before the data, long after it, or there is no data."""
-    window = f"the query returned no rows from {since:%Y-%m-%d} to {until:%Y-%m-%d}"
-    source = warehouse.connect(settings)
-    everything = warehouse.rows(source, settings.data.query, datetime(1700, 1, 1), datetime(2200, 1, 1))
-    times = everything[settings.data.time]
-    found = everything.aggregate(oldest=times.min(), newest=times.max()).to_pyarrow().to_pylist()[0]
-    if found["oldest"] is None:
-        return f"{window}, nor at any other time"
-    extent = f"its data runs from {found['oldest']:%Y-%m-%d} to {found['newest']:%Y-%m-%d}"
-    return f"AS_OF={moment:%Y-%m-%d}: {window}; {extent}"
+def _check_counts(
+    counts: dict[str, int], settings: Settings, as_of: datetime, windows: tuple[datetime, datetime, datetime]
+) -> None:
+    """Check that there are rows to train on and to judge by.
+
+    Raises:
+        UserError: there are none; the message tells over which time the source has rows.
+    """
+    since, fresh_since, until = windows
+    total = sum(counts.values())
+    if not total:
+        with sources.open_source(settings) as source:
+            extent = source.describe_extent()
+        raise UserError(
+            f"AS_OF={as_of:%Y-%m-%d}: there are no rows from {since:%Y-%m-%d} to {until:%Y-%m-%d}; {extent}"
+        )
+    if not counts[TRAIN]:
+        raise UserError(
+            f"AS_OF={as_of:%Y-%m-%d}: of {total:,} rows there are none before {fresh_since:%Y-%m-%d}, to train on"
+        )
+    if not counts[FRESH]:
+        raise UserError(f"AS_OF={as_of:%Y-%m-%d}: of {total:,} rows there are none to judge by")

@@ -54,7 +54,7 @@ def set_up() -> None:
         UserError: they cannot be had.
     """
     for folder in APART:
-        environments.python(Path(folder, environments.LOCK))
+        environments.ensure_python(Path(folder, environments.LOCK))
 
 
 def on_jenkins(url: str, minutes: float) -> tuple[str, ...]:

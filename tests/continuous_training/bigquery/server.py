@@ -1,11 +1,11 @@
-"""What stands for BigQuery in tests: somebody else's emulator, which was held against the real service's answers.
+"""BigQuery for tests: a third-party emulator, which its authors compared with the real service.
 
-It is run in an environment of its own, and left without what it would fetch from beyond this machine.
+It runs in a separate environment, without the DuckDB extensions that it would download.
 """
 
 from bqemulator.cli import main
 from bqemulator.storage.engine import DuckDBEngine
 
-for fetched in ("_load_spatial", "_load_format_extensions"):
-    setattr(DuckDBEngine, fetched, lambda _: None)
+for loader in ("_load_spatial", "_load_format_extensions"):
+    setattr(DuckDBEngine, loader, lambda _: None)
 main()

@@ -1,10 +1,9 @@
-"""BigQuery: Google's own client asks an emulator over HTTP, which answers from DuckDB as the real service was seen to.
+"""BigQuery: Google's own client sends requests to an emulator, which returns what the real service was seen to return.
 
-None of this was ever run against the real service. The emulator does not know who asks, and takes a DATETIME for a
-TIMESTAMP, which BigQuery refuses to compare: a column of the latter must be cast in the query. Credentials are not
-exchanged for tokens here, since that is done elsewhere. What BigQuery says to somebody who may not run queries, and to
-one too many, is played back as its documentation has it. Rows over gRPC (`?storage_api=true`) were never had at all:
-the emulator does not keep an answer for who comes to fetch it there.
+None of this was ever run against the real service. The emulator does not check accounts, and accepts a DATETIME in
+place of a TIMESTAMP, which BigQuery refuses to compare: a TIMESTAMP column must be cast in the query. Credentials are
+not exchanged for tokens here. The errors for an account that may not run queries, and for too many requests, are from
+the documentation. Rows over gRPC (`?storage_api=true`) were never fetched: the emulator stores no results for it.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ import duckdb
 import pytest
 import requests
 
-import flights
+import parcels
 from apart import served
-from continuous_training.data import warehouse
+from continuous_training.data import sources
 from continuous_training.errors import UserError
 from listening import Heard, listening
 from server import free_port
@@ -32,149 +31,154 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration(seconds=5)
 
-URL = "bigquery://acme/air"
-LONG_AGO, LONG_HENCE = datetime(1900, 1, 1), datetime(2100, 1, 1)
-WHENEVER = "flights.time_hour >= $since AND flights.time_hour < $until"
-PAGE = 10_000  # rows that the emulator sends at a time
+URL = "bigquery://acme/post"
+BEGIN, END = datetime(1900, 1, 1), datetime(2100, 1, 1)
+WINDOW = "sent >= $since AND sent < $until"
+PAGE_ROWS = 10_000  # of the emulator
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with the same flights in a DuckDB warehouse."""
-    folder = tmp_path_factory.mktemp("flights")
-    flights.load(folder / "flights.duckdb")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create a folder with the same rows in a DuckDB warehouse."""
+    folder = tmp_path_factory.mktemp("parcels")
+    parcels.load(folder / "parcels.duckdb")
     return folder
 
 
 @pytest.fixture(scope="module")
 def ports(python_of: Callable[[str], Path]) -> Iterator[tuple[int, int]]:
-    """Start what stands for BigQuery: REST and gRPC."""
+    """Start the emulator; return its ports for REST and for gRPC."""
     rest, grpc = free_port(), free_port()
-    where = ("--rest-port", str(rest), "--grpc-port", str(grpc), "--log-level", "error")
+    options = ("--rest-port", str(rest), "--grpc-port", str(grpc), "--log-level", "error")
     with served(
         python_of("tests/continuous_training/bigquery"),
         "tests/continuous_training/bigquery/server.py",
         "start",
-        *where,
+        *options,
         port=rest,
     ):
         yield rest, grpc
 
 
 @pytest.fixture(scope="module")
-def there(ports: tuple[int, int], home: Path) -> str:
-    """Fill it with flights; return where it is."""
+def emulator(ports: tuple[int, int], folder: Path) -> str:
+    """Fill the emulator's tables; return its address."""
     from google.auth.credentials import AnonymousCredentials
-    from google.cloud import bigquery  # a second that only whoever runs this pays
+    from google.cloud import bigquery  # a second that only these tests need
 
     address = f"http://127.0.0.1:{ports[0]}"
     owner = bigquery.Client("acme", AnonymousCredentials(), client_options={"api_endpoint": address})
-    owner.create_dataset("air")
-    with duckdb.connect(home / "flights.duckdb", read_only=True) as source:
-        for name, made in flights.statements(home / "flights.duckdb", "bigquery"):
-            owner.query_and_wait(made.replace("TABLE ", "TABLE air."))
-            source.execute(f"COPY {name} TO '{home}/{name}.parquet'")
-            with (home / f"{name}.parquet").open("rb") as rows:
-                form = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
-                owner.load_table_from_file(rows, f"acme.air.{name}", job_config=form).result()
+    owner.create_dataset("post")
+    with duckdb.connect(folder / "parcels.duckdb", read_only=True) as warehouse:
+        for name, statement in parcels.statements("bigquery"):
+            owner.query_and_wait(statement.replace("TABLE ", "TABLE post."))
+            warehouse.execute(f"COPY {name} TO '{folder}/{name}.parquet'")
+            with (folder / f"{name}.parquet").open("rb") as rows:
+                config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
+                owner.load_table_from_file(rows, f"acme.post.{name}", job_config=config).result()
     return address
 
 
 @pytest.fixture(autouse=True)
-def _reader(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be somebody to whom no credentials were given: real ones are exchanged for tokens beyond this machine."""
+def _anonymous(emulator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use anonymous credentials: real ones are exchanged for tokens by Google's servers."""
     from google.auth.credentials import AnonymousCredentials
 
     monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "acme"))
-    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", there)
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", emulator)
     monkeypatch.setenv("CT_WAREHOUSE_URL", URL)
 
 
-def ask(query: str) -> Table:
-    return warehouse.rows(warehouse.connect(flights.two_days()), query, LONG_AGO, LONG_HENCE)
+def table(query: str) -> Table:
+    return parcels.open_query(query).table(BEGIN, END)
 
 
-def test_the_same_flights_are_the_same_snapshot_as_from_duckdb(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_same_rows_have_the_same_snapshot_as_in_duckdb(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    here = flights.snapshot_from(f"duckdb://{home}/flights.duckdb", monkeypatch, tmp_path)
-    assert flights.snapshot_from(URL, monkeypatch, tmp_path).hash == here.hash
-    assert here.train.rows > 100
+    expected = parcels.snapshot_from(f"duckdb://{folder}/parcels.duckdb", monkeypatch, tmp_path)
+    assert parcels.snapshot_from(URL, monkeypatch, tmp_path).hash == expected.hash
+    assert expected.train.rows > 100
 
 
-def test_the_watermark_counts_the_same_rows_as_in_duckdb(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = flights.counted_at(f"duckdb://{home}/flights.duckdb", monkeypatch)
-    assert flights.counted_at(URL, monkeypatch) == here
+def test_the_watermark_counts_the_same_rows_as_in_duckdb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = parcels.count_days(f"duckdb://{folder}/parcels.duckdb", monkeypatch)
+    assert parcels.count_days(URL, monkeypatch) == expected
 
 
-def test_rows_come_page_by_page() -> None:
-    twice = ask(f"SELECT flights.flight, planes.seats FROM flights CROSS JOIN planes WHERE seats > 180 AND {WHENEVER}")
-    pages = [page.num_rows for page in warehouse.stream(twice)]
+def test_rows_are_fetched_page_by_page() -> None:
+    pairs = "SELECT a.number, b.sent FROM parcels AS a CROSS JOIN parcels AS b WHERE a.express AND b.late"
+    many = f"{pairs} AND b.sent >= $since AND b.sent < $until"
+    pages = [page.num_rows for page in parcels.open_query(many).read(BEGIN, END)]
     assert len(pages) > 1
-    assert max(pages) == PAGE
+    assert max(pages) == PAGE_ROWS
 
 
-def test_a_time_that_is_not_known_stays_unknown() -> None:
-    seen = ask(f"SELECT CASE WHEN origin = 'JFK' THEN time_hour END AS seen FROM flights WHERE {WHENEVER}")
-    others = ask(f"SELECT flight FROM flights WHERE {WHENEVER} AND origin <> 'JFK'")
-    assert sum(page["seen"].null_count for page in warehouse.stream(seen)) == others.count().execute() > 0
+def test_null_times_stay_null() -> None:
+    times = f"SELECT CASE WHEN depot = 'Brno' THEN sent END AS seen FROM parcels WHERE {WINDOW}"
+    others = table(f"SELECT number FROM parcels WHERE {WINDOW} AND depot <> 'Brno'")
+    nulls = sum(page["seen"].null_count for page in parcels.open_query(times).read(BEGIN, END))
+    assert nulls == others.count().execute() > 0
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
-    [("nothing", "Table acme.air.nothing was not found"), ("elsewhere.flights", "Access Denied: Table acme:elsewhere")],
+    ("name", "message"),
+    [
+        ("nothing", "Table acme.post.nothing was not found"),
+        ("elsewhere.parcels", "Access Denied: Table acme:elsewhere"),
+    ],
 )
-def test_a_table_that_cannot_be_read_is_named(table: str, message: str) -> None:
-    with pytest.raises(UserError, match=f"refuses the query: .*{message}") as raised:
-        ask(f"SELECT * FROM {table} WHERE $since < $until")
-    assert "\n" not in str(raised.value)
+def test_a_table_that_cannot_be_read_is_named(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"rejects the query: .*{message}") as error:
+        table(f"SELECT * FROM {name} WHERE $since < $until")
+    assert "\n" not in str(error.value)
 
 
-def message(reason: str, message: str) -> str:
-    """Return an error as BigQuery tells it."""
+def error_body(reason: str, message: str) -> str:
+    """Return an error in BigQuery's format."""
     return json.dumps({"error": {"message": message, "errors": [{"reason": reason, "message": message}]}})
 
 
-def test_who_may_not_run_queries_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_permission_to_run_queries_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     denied = "Access Denied: Project acme: User does not have bigquery.jobs.create permission in project acme."
-    with listening(lambda _: (403, message("accessDenied", denied))) as address:
+    with listening(lambda _: (403, error_body("accessDenied", denied))) as address:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", address)
-        with pytest.raises(UserError, match=f"refuses the query: .*{denied}") as raised:
-            ask(f"SELECT * FROM flights WHERE {WHENEVER}")
-    assert "\n" not in str(raised.value)
+        with pytest.raises(UserError, match=f"rejects the query: .*{denied}") as error:
+            table(f"SELECT * FROM parcels WHERE {WINDOW}")
+    assert "\n" not in str(error.value)
 
 
-def test_a_service_that_is_busy_is_asked_again(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = iter([503])
+def test_a_request_to_a_busy_service_is_repeated(emulator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([503])
 
-    def answer(heard: Heard) -> tuple[int, str]:
-        if status := next(busy, None):
-            return status, message("backendError", "Visibility check was unavailable. Please retry the request")
-        method = "POST" if heard.body else "GET"
-        passed_on = requests.request(
-            method, there + heard.path, data=heard.body, headers={"Content-Type": "application/json"}, timeout=30
+    def respond(request: Heard) -> tuple[int, str]:
+        if status := next(failures, None):
+            return status, error_body("backendError", "Visibility check was unavailable. Please retry the request")
+        method = "POST" if request.body else "GET"
+        response = requests.request(
+            method, emulator + request.path, data=request.body, headers={"Content-Type": "application/json"}, timeout=30
         )
-        return passed_on.status_code, passed_on.text
+        return response.status_code, response.text
 
-    with listening(answer) as address:
+    with listening(respond) as address:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", address)
-        assert ask(f"SELECT flight FROM flights WHERE {WHENEVER}").count().execute() > 100
-    assert next(busy, None) is None
+        assert table(f"SELECT number FROM parcels WHERE {WINDOW}").count().execute() > 100
+    assert next(failures, None) is None
 
 
-def test_without_credentials_nobody_is_asked_to_log_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_are_an_error_and_start_no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from google.auth import _default as real
 
     monkeypatch.setattr("google.auth.default", real.default)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # nor is a cloud looked for
-    with pytest.raises(UserError, match="cannot be opened: .*credentials were not found") as raised:
-        warehouse.connect(flights.two_days())
-    assert "\n" not in str(raised.value)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no search for Google's metadata server
+    with pytest.raises(UserError, match="cannot be opened: .*credentials were not found") as error:
+        sources.open_source(parcels.load_parcels_settings())
+    assert "\n" not in str(error.value)
 
 
-def test_an_address_without_a_dataset_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_dataset_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT_WAREHOUSE_URL", "bigquery://acme")
-    with pytest.raises(UserError, match="names no dataset: write it as bigquery://project/dataset"):
-        warehouse.connect(flights.two_days())
+    with pytest.raises(UserError, match="has no dataset: write it as bigquery://project/dataset"):
+        sources.open_source(parcels.load_parcels_settings())

@@ -1,4 +1,4 @@
-"""What a source is, where its rows go, and what is refused before PyAirbyte is asked anything."""
+"""The YAML file of a source, the destination of a sync, and the errors that are found before PyAirbyte starts."""
 
 from __future__ import annotations
 
@@ -20,89 +20,89 @@ Write = Callable[..., None]
 
 
 @pytest.fixture
-def write(workspace: Path) -> Write:  # noqa: ARG001 - it is where the source is written
-    """What writes jenkins/ingest/shop.yaml."""
+def write(workspace: Path) -> Write:  # noqa: ARG001 - the file is written there
+    """Return a function that writes jenkins/ingest/shop.yaml."""
     source.FOLDER.mkdir(parents=True)
 
-    def write(**message: object) -> None:
-        whole = {"connector": "source-shop", "streams": {"orders": {}}} | message
-        (source.FOLDER / "shop.yaml").write_text(yaml.safe_dump(whole))
+    def write(**keys: object) -> None:
+        content = {"connector": "source-shop", "streams": {"orders": {}}} | keys
+        (source.FOLDER / "shop.yaml").write_text(yaml.safe_dump(content))
 
     return write
 
 
-def test_the_sources_of_this_project_are_well_described(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sources_of_this_project_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for path in source.FOLDER.glob("*.yaml"):
-        found = source.load(path.stem)
-        assert found.environment is None or (source.FOLDER / found.environment / environments.LOCK).exists()
-        assert found.environment is None or str(source.FOLDER / found.environment) in tests.APART
+        folder = source.load_source(path.stem).environment
+        assert folder is None or (source.FOLDER / folder / environments.LOCK).exists()
+        assert folder is None or str(source.FOLDER / folder) in tests.APART
 
 
-def test_an_unknown_source_is_refused_with_those_there_are(write: Write) -> None:
+def test_an_unknown_source_is_rejected_with_the_names_of_the_others(write: Write) -> None:
     write()
-    with pytest.raises(UsageError, match="there is no source ship; those in jenkins/ingest are: shop"):
-        source.load("ship")
+    with pytest.raises(UsageError, match="there is no source ship; the sources in jenkins/ingest are: shop"):
+        source.load_source("ship")
 
 
-def test_a_path_is_no_source(write: Write) -> None:
+def test_a_path_is_not_a_source(write: Write) -> None:
     write()
     with pytest.raises(UsageError, match="there is no source"):
-        source.load("../ingest/shop")
+        source.load_source("../ingest/shop")
 
 
 @pytest.mark.parametrize(
-    ("message", "problem"),
+    ("keys", "problem"),
     [
         ({"streams": {}}, "streams: .* at least 1 item"),
         ({"stream": "orders"}, "stream: Extra inputs are not permitted"),
         ({"streams": {"orders": {"keys": ["id"]}}}, r"streams\.orders\.keys: Extra inputs are not permitted"),
     ],
 )
-def test_a_mistake_in_the_file_is_named_in_one_line(write: Write, message: dict[str, object], problem: str) -> None:
-    write(**message)
-    with pytest.raises(UserError, match=f"jenkins/ingest/shop.yaml: {problem}") as found:
-        source.load("shop")
-    assert "\n" not in str(found.value)
+def test_a_mistake_in_the_file_is_named_in_one_line(write: Write, keys: dict[str, object], problem: str) -> None:
+    write(**keys)
+    with pytest.raises(UserError, match=f"jenkins/ingest/shop.yaml: {problem}") as error:
+        source.load_source("shop")
+    assert "\n" not in str(error.value)
 
 
-def test_secrets_are_taken_from_the_environment_wherever_they_stand(
+def test_secrets_anywhere_in_the_configuration_come_from_the_environment(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(config={"user": "me", "logins": [{"password": "secret_reference::SHOP"}, "secret_reference::BANK"]})
     monkeypatch.setenv("SHOP", "a")
     monkeypatch.setenv("BANK", "b")
-    shop = source.load("shop")
+    shop = source.load_source("shop")
     assert shop.secrets == {"SHOP": "a", "BANK": "b"}
-    assert source.filled(shop.config, shop.secrets) == {"user": "me", "logins": [{"password": "a"}, "b"]}
+    assert source.insert_secrets(shop.config, shop.secrets) == {"user": "me", "logins": [{"password": "a"}, "b"]}
 
 
-def test_a_secret_that_is_not_set_is_asked_for_by_its_name(write: Write) -> None:
+def test_a_missing_secret_is_named(write: Write) -> None:
     write(config={"password": "secret_reference::SHOP_PASSWORD"})
-    with pytest.raises(UserError, match="source-shop wants SHOP_PASSWORD: set it in the environment"):
+    with pytest.raises(UserError, match="source-shop needs SHOP_PASSWORD: set it in the environment"):
         syncing.sync("shop", load_settings("toy"))
 
 
-def test_a_connector_that_is_not_there_is_named(write: Write) -> None:
+def test_a_missing_connector_is_named(write: Write) -> None:
     write()
     with pytest.raises(UserError, match="there is no executable source-shop: install it"):
         syncing.sync("shop", load_settings("toy"))
 
 
-def test_a_source_is_synced_once_at_a_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_is_synced_by_one_process_at_a_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write(connector="true")
-    monkeypatch.setattr(environments, "python", lambda _: Path("python"))
+    monkeypatch.setattr(environments, "ensure_python", lambda _: Path("python"))
     syncing.WORK.mkdir()
-    with (syncing.WORK / "shop.turn").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with (syncing.WORK / "shop.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="shop is being synced already"):
             syncing.sync("shop", load_settings("toy"))
 
 
-def test_what_is_said_ends_with_the_number_of_rows() -> None:
-    synced = syncing.Synced(source="shop", streams={"orders": 1200, "items": 34})
-    assert synced.summary.splitlines() == ["shop: 1,200 rows of orders, 34 rows of items", "1234"]
-    assert syncing.Synced(source="shop", streams={"orders": 0}).summary.splitlines() == ["shop: nothing new", "0"]
+def test_the_summary_ends_with_the_number_of_rows() -> None:
+    result = syncing.SyncResult(source="shop", streams={"orders": 1200, "items": 34})
+    assert result.summary.splitlines() == ["shop: 1,200 rows of orders, 34 rows of items", "1234"]
+    assert syncing.SyncResult(source="shop", streams={"orders": 0}).summary.splitlines() == ["shop: nothing new", "0"]
 
 
 @pytest.mark.parametrize(
@@ -127,31 +127,31 @@ def test_what_is_said_ends_with_the_number_of_rows() -> None:
         ("bigquery://acme/flights", None, "BigQueryCache", {"project_name": "acme", "dataset_name": "flights"}),
     ],
 )
-def test_rows_go_where_the_address_reads_or_into_the_named_schema(
+def test_rows_are_written_to_the_schema_of_the_address_or_to_the_named_one(
     address: str, schema: str | None, cache: str, arguments: dict[str, object]
 ) -> None:
-    into = destination.of(address, schema)
-    assert into.cache == cache
-    assert into.arguments.items() >= arguments.items()
+    target = destination.parse_destination(address, schema)
+    assert target.cache == cache
+    assert target.arguments.items() >= arguments.items()
 
 
-def test_what_postgresql_is_asked_behind_the_question_mark_reaches_its_driver() -> None:
-    into = destination.of("postgres://me@db/flights?sslmode=require&schema=raw", None)
-    assert into.environment == {"PGSSLMODE": "require"}
-    assert into.arguments["schema_name"] == "raw"
+def test_options_of_a_postgresql_address_reach_its_driver() -> None:
+    target = destination.parse_destination("postgres://me@db/flights?sslmode=require&schema=raw", None)
+    assert target.environment == {"PGSSLMODE": "require"}
+    assert target.arguments["schema_name"] == "raw"
 
 
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
         ("redshift://me:s3cret@cluster:5439/flights", "cannot write to redshift://me:.*an Airbyte server"),
-        ("postgres://me:s3cret@db/", "does not say its database"),
-        ("postgres://me:s3cret@db/flights?sslmod=require", "says sslmod, which cannot be passed on"),
-        ("snowflake://me:s3cret@acme/flights/raw?role=etl", "does not say its warehouse"),
-        ("bigquery://acme", "does not say its dataset"),
+        ("postgres://me:s3cret@db/", "has no database"),
+        ("postgres://me:s3cret@db/flights?sslmod=require", "has the option sslmod, which PyAirbyte does not support"),
+        ("snowflake://me:s3cret@acme/flights/raw?role=etl", "has no warehouse"),
+        ("bigquery://acme", "has no dataset"),
     ],
 )
-def test_an_address_to_which_nothing_can_be_written_is_refused_without_its_password(address: str, problem: str) -> None:
-    with pytest.raises(UserError, match=problem) as found:
-        destination.of(address, None)
-    assert "s3cret" not in str(found.value)
+def test_an_unsuitable_address_is_rejected_and_its_password_is_not_shown(address: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem) as error:
+        destination.parse_destination(address, None)
+    assert "s3cret" not in str(error.value)

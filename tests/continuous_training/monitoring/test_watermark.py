@@ -328,7 +328,7 @@ class TestBadInput:
 
     def test_a_table_that_is_gone(self, champion: Pipeline) -> None:
         run("DROP TABLE events")
-        with pytest.raises(UserError, match="the warehouse refuses the query: .*events"):
+        with pytest.raises(UserError, match="the warehouse rejects the query: .*events"):
             look(champion)
 
     def test_a_query_that_has_changed_since_tells_new_rows_only(self, champion: Pipeline) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from continuous_training.data import warehouse
+from continuous_training.data import sources, warehouse
 from continuous_training.data.snapshots import content_hash, read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.stages import snapshot
@@ -63,34 +63,34 @@ class TestContentHash:
     def test_different_rows_differ(
         self, rows: list[dict[str, object]], others: list[dict[str, object]], tmp_path: Path
     ) -> None:
-        def canonical(given: list[dict[str, object]]) -> list[str]:
-            plain = [{**row, "size": 0.0 if row["size"] == 0 else row["size"]} for row in given]  # -0.0 is 0.0
+        def canonical(rows: list[dict[str, object]]) -> list[str]:
+            plain = [{**row, "size": 0.0 if row["size"] == 0 else row["size"]} for row in rows]  # -0.0 is 0.0
             return sorted(repr(sorted(row.items())) for row in plain)
 
         same = hash_of(rows, tmp_path / "a.parquet") == hash_of(others, tmp_path / "b.parquet")
         assert same == (canonical(rows) == canonical(others))
 
-    def test_a_row_that_is_there_twice_counts(self, tmp_path: Path) -> None:
+    def test_a_row_that_occurs_several_times_changes_the_hash(self, tmp_path: Path) -> None:
         row = {"id": 1, "name": "a", "size": 1.0, "at": None, "ok": True}
         three = hash_of([row] * 3, tmp_path / "a.parquet")
         assert three != hash_of([row], tmp_path / "b.parquet")
 
-    def test_the_width_of_numbers_and_the_order_of_columns_do_not(self, tmp_path: Path) -> None:
+    def test_the_width_of_numbers_and_the_order_of_columns_do_not_change_it(self, tmp_path: Path) -> None:
         wide = hash_of(
             [{"id": 1, "size": 2.0}], tmp_path / "a.parquet", pa.schema({"id": pa.int64(), "size": pa.float64()})
         )
-        slim = hash_of(
+        narrow = hash_of(
             [{"id": 1, "size": 2.0}], tmp_path / "b.parquet", pa.schema({"size": pa.float32(), "id": pa.int16()})
         )
-        assert wide == slim
+        assert wide == narrow
 
-    def test_a_known_table_has_a_known_hash_on_every_machine(self, tmp_path: Path) -> None:
+    def test_a_table_has_the_same_hash_on_every_machine(self, tmp_path: Path) -> None:
         rows = [
             {"id": 1, "name": "Ærø", "size": 0.1, "at": datetime(2013, 4, 1, 5), "ok": True},
             {"id": 2, "name": None, "size": -0.0, "at": None, "ok": None},
         ]
-        slim = pa.schema([field for field in SCHEMA if field.name != "other"])
-        assert hash_of(rows, tmp_path / "a.parquet", slim) == KNOWN
+        narrow = pa.schema([field for field in SCHEMA if field.name != "other"])
+        assert hash_of(rows, tmp_path / "a.parquet", narrow) == EXPECTED_HASH
 
     @pytest.mark.parametrize(
         ("one", "two"),
@@ -101,23 +101,23 @@ class TestContentHash:
             ({"name": "\x1f"}, {"name": "\\31"}),
         ],
     )
-    def test_rows_that_look_alike_differ(self, tmp_path: Path, one: dict[str, object], two: dict[str, object]) -> None:
+    def test_similar_rows_differ(self, tmp_path: Path, one: dict[str, object], two: dict[str, object]) -> None:
         assert hash_of([one], tmp_path / "a.parquet") != hash_of([two], tmp_path / "b.parquet")
 
 
-KNOWN = "045e75814bd15015b07a4a7bf8399e64f707d78b64f6f35cb83c002d8d7e3fcf"
+EXPECTED_HASH = "045e75814bd15015b07a4a7bf8399e64f707d78b64f6f35cb83c002d8d7e3fcf"
 
 
 @pytest.mark.usefixtures("tracked")
-class TestTake:
+class TestTakeSnapshot:
     def test_training_rows_end_before_the_fresh_ones_begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
-        taken = run.snapshot()
-        train, fresh = (pq.read_table(part.path)["seen"].to_pandas() for part in (taken.train, taken.fresh))
-        assert train.max() < taken.fresh_since <= fresh.min()
-        assert fresh.max() < taken.until <= run.run.as_of
+        result = run.snapshot()
+        train, fresh = (pq.read_table(part.path)["seen"].to_pandas() for part in (result.train, result.fresh))
+        assert train.max() < result.fresh_since <= fresh.min()
+        assert fresh.max() < result.until <= run.run.as_of
 
-    def test_rows_whose_label_may_be_open_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_rows_younger_than_the_label_delay_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Pipeline(monkeypatch, AS_OF="2020-03-01").snapshot().until == datetime(2020, 2, 29)
 
     def test_the_same_rows_are_the_same_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +132,7 @@ class TestTake:
             connection.execute("UPDATE events SET x = x + 0.001 WHERE id = 1000")
         assert Pipeline(monkeypatch).snapshot().hash != first.hash
 
-    def test_what_a_killed_run_left_is_not_taken_for_a_snapshot(
-        self, monkeypatch: pytest.MonkeyPatch, workspace: Path
-    ) -> None:
+    def test_a_killed_run_leaves_no_snapshot(self, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
         def killed(*_: object) -> None:
             raise KeyboardInterrupt
 
@@ -147,38 +145,40 @@ class TestTake:
     @pytest.mark.parametrize(
         ("as_of", "message"),
         [
-            ("2019-06-01", "its data runs from 2020-01-01 to 2020-03-30"),
-            ("2030-01-01", "its data runs from 2020-01-01 to 2020-03-30"),
+            ("2019-06-01", "the data runs from 2020-01-01 to 2020-03-30"),
+            ("2030-01-01", "the data runs from 2020-01-01 to 2020-03-30"),
             ("2020-01-10", "there are none before 2019-12-26, to train on"),
             ("2020-04-20", "there are none to judge by"),
         ],
     )
-    def test_an_as_of_outside_the_data_is_told_where_the_data_is(
+    def test_the_error_for_an_as_of_outside_the_data_has_the_range_of_the_data(
         self, monkeypatch: pytest.MonkeyPatch, as_of: str, message: str
     ) -> None:
         with pytest.raises(UserError, match=f"AS_OF={as_of}: .*{message}"):
             Pipeline(monkeypatch, AS_OF=as_of).snapshot()
 
-    def test_an_empty_warehouse_is_said_to_be_empty(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_empty_warehouse_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events().head(0))
-        with pytest.raises(UserError, match="no rows from .*, nor at any other time"):
+        with pytest.raises(UserError, match="no rows from .*; there are none at any other time either"):
             Pipeline(monkeypatch).snapshot()
 
-    def test_a_time_that_is_a_text_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_time_column_of_texts_is_rejected(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("SELECT id, seen,", "SELECT id, CAST(seen AS VARCHAR) AS seen,")
-        with pytest.raises(UserError, match="does not return its time column «seen» as a date or a timestamp"):
+        with pytest.raises(
+            UserError, match="the time column 'seen' is of type string: it must be a date or a timestamp"
+        ):
             Pipeline(monkeypatch).snapshot()
 
-    def test_rows_come_in_the_order_of_their_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_rows_are_sorted_by_their_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events().sample(frac=1, random_state=1))
         run = Pipeline(monkeypatch)
         assert read_snapshot(run.snapshot().train.path, run.given.data)["id"].is_monotonic_increasing
 
-    def test_a_snapshot_that_was_deleted_is_missed_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_deleted_snapshot_is_reported_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         path = run.snapshot().train.path
         path.unlink()
-        with pytest.raises(UserError, match="is gone: run scripts/ct snapshot again"):
+        with pytest.raises(UserError, match="does not exist any more: run scripts/ct snapshot again"):
             read_snapshot(path, run.given.data)
 
 
@@ -190,46 +190,54 @@ class TestWarehouse:
             ("SELECT * FROM event WHERE seen >= $since AND seen < $until", "Table with name event does not exist"),
             ("SELECT missing FROM events WHERE seen >= $since AND seen < $until", "missing"),
             ("SELEC * FROM events WHERE seen >= $since AND seen < $until", "is not SQL"),
+            ("SELECT 1; SELECT $since, $until", "must be one SELECT statement"),
+            ("DELETE FROM events", "must be one SELECT statement"),
+            ("''", "must be one SELECT statement"),
             ("SELECT * FROM events WHERE seen < $until", r"never uses \$since"),
-            ("SELECT * FROM events WHERE seen >= $since AND seen < $until AND id > $least", r"has \$least"),
+            (
+                "SELECT * FROM events WHERE seen >= $since AND seen < $until AND id > $least",
+                r"has the placeholder \$least",
+            ),
         ],
     )
     def test_a_wrong_query_is_explained(self, monkeypatch: pytest.MonkeyPatch, query: str, message: str) -> None:
-        source = warehouse.connect(Pipeline(monkeypatch).given)
-        with pytest.raises(UserError, match=message) as problem:
-            warehouse.rows(source, query, datetime(2020, 1, 1), datetime(2020, 2, 1))
-        assert "\n" not in str(problem.value)
+        change("SELECT id, seen, shade, x, y, late FROM events WHERE seen >= $since AND seen < $until", query)
+        with (
+            sources.open_source(Pipeline(monkeypatch).given) as source,
+            pytest.raises(UserError, match=message) as error,
+        ):
+            source.read(datetime(2020, 1, 1), datetime(2020, 2, 1))
+        assert "\n" not in str(error.value)
 
     def test_a_wrong_address_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        given = Pipeline(monkeypatch).given
+        settings = Pipeline(monkeypatch).given
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/nowhere.duckdb")
-        with pytest.raises(UserError, match="is not there: check CT_WAREHOUSE_URL"):
-            warehouse.connect(given)
+        with pytest.raises(UserError, match="does not exist: check CT_WAREHOUSE_URL"):
+            sources.open_source(settings)
 
-    def test_a_file_that_is_no_warehouse_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_a_warehouse_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "notes.duckdb").write_text("not a database, but long enough to look like a file of some kind")
-        given = Pipeline(monkeypatch).given
+        settings = Pipeline(monkeypatch).given
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/notes.duckdb")
         with pytest.raises(UserError, match="cannot be opened"):
-            warehouse.connect(given)
+            sources.open_source(settings)
 
-    def test_a_file_may_lie_in_a_workspace_that_jenkins_has_named(
+    def test_a_file_may_be_in_a_concurrent_workspace_of_jenkins(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         store(events(), tmp_path / "model_main@2" / "warehouse.duckdb")
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/model_main@2/warehouse.duckdb")
         assert "events" in warehouse.connect(Pipeline(monkeypatch).given).list_tables()
 
-    def test_duckdb_has_little_memory_unless_the_address_says_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_duckdb_has_little_memory_unless_the_address_sets_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         limits = []
-        for message in ("", "?memory_limit=1GiB"):
-            monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://.ct/warehouse.duckdb{message}")
-            source = warehouse.connect(Pipeline(monkeypatch).given)
-            limits.append(source.raw_sql("SELECT current_setting('memory_limit')").fetchone())
-            source.disconnect()
+        for options in ("", "?memory_limit=1GiB"):
+            monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://.ct/warehouse.duckdb{options}")
+            with warehouse.open_duckdb(Pipeline(monkeypatch).given) as connection:
+                limits.append(connection.execute("SELECT current_setting('memory_limit')").fetchone())
         assert limits == [("122.0 MiB",), ("1.0 GiB",)]
 
-    def test_what_has_no_room_there_is_not_asked_for_again(
+    def test_a_query_that_runs_out_of_memory_is_not_repeated(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setenv(
@@ -238,36 +246,35 @@ class TestWarehouse:
         change("seen < $until", "seen < $until ORDER BY repeat(shade, 2000)")
         with pytest.raises(UserError, match="Out of Memory Error"):
             Pipeline(monkeypatch).snapshot()
-        assert "asked for anew" not in caplog.text
+        assert "fetched again" not in caplog.text
 
     def test_a_password_is_never_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        given = Pipeline(monkeypatch).given
+        settings = Pipeline(monkeypatch).given
         monkeypatch.setenv("CT_WAREHOUSE_URL", "nosuchwarehouse://me:hunter2@127.0.0.1:1/facts")
-        with pytest.raises(UserError) as problem:
-            warehouse.connect(given)
-        assert "hunter2" not in str(problem.value)
-        assert "me:****@127.0.0.1" in str(problem.value)
+        with pytest.raises(UserError) as error:
+            sources.open_source(settings)
+        assert "hunter2" not in str(error.value)
+        assert "me:****@127.0.0.1" in str(error.value)
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_whole_number_that_does_not_fit_its_column_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_integer_beyond_64_bits_is_reported_with_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
     change("SELECT id,", "SELECT id::HUGEINT * 10000000000000000000000000 AS id,")
-    with pytest.raises(UserError, match="the column «id» does not fit its type in training.yaml"):
+    with pytest.raises(UserError, match="the column 'id' does not fit its type in training.yaml"):
         Pipeline(monkeypatch).snapshot()
 
 
 @pytest.mark.usefixtures("workspace")
-def test_sums_are_integers_whatever_width_a_warehouse_gives_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integers_may_have_any_width_in_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Pipeline(monkeypatch).snapshot().hash
     change("SELECT id,", "SELECT id::HUGEINT AS id,")
     assert Pipeline(monkeypatch).snapshot().hash == first
 
 
 @pytest.mark.usefixtures("workspace")
-def test_blanks_and_types_are_those_of_training_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_have_the_types_of_training_yaml_and_nan_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
     store(events().assign(x=lambda rows: rows["x"].round().astype(int), y=float("nan")))
-    taken = Pipeline(monkeypatch).snapshot()
-    table = pq.read_table(taken.train.path)
+    table = pq.read_table(Pipeline(monkeypatch).snapshot().train.path)
     assert table.schema.field("x").type == pa.float64()
     assert table["y"].null_count == table.num_rows
     assert pd.api.types.is_datetime64_any_dtype(table["seen"].to_pandas())

@@ -1,1 +1,1 @@
-"""Warehouses on servers: Ibis' backends, but for what they would do there that whoever only reads may not."""
+"""Backends for warehouse servers: those of Ibis, without the statements that a read-only user may not execute."""

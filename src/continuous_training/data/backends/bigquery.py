@@ -1,8 +1,8 @@
-"""BigQuery as Ibis has it, for an account that may only run queries (jobUser) and read a dataset (dataViewer).
+"""BigQuery through Ibis, for an account with the roles jobUser (run queries) and dataViewer (read a dataset).
 
-Its address is `bigquery://project/dataset`, or `bigquery://project/another.dataset` for the dataset of another project,
-read at the expense of the first. Who asks is told by Google's Application Default Credentials. Rows come over REST,
-page by page; `?storage_api=true` has them come over gRPC, for an account that is readSessionUser too.
+Its address is `bigquery://project/dataset`, or `bigquery://project/other.dataset` for the dataset of another project;
+the first project pays for the queries. Google's Application Default Credentials name the account. Rows are fetched over
+REST, page by page; with `?storage_api=true` over gRPC, for an account that has the role readSessionUser too.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 
 class BigQuery(Backend):  # type: ignore[misc] # Ibis has no types
-    """Ibis' backend, but for how it connects and fetches."""
+    """Ibis' backend with another way to connect and to fetch."""
 
     def do_connect(self, url: str) -> None:
-        """Connect with no one's help: Ibis would open a browser, and not look for tables in the dataset."""
-        given = urlsplit(url)
-        options = parse_qs(given.query)
-        dataset = given.path.strip("/")
+        """Connect without interaction: Ibis would open a browser, and would not look for tables in the dataset."""
+        address = urlsplit(url)
+        options = parse_qs(address.query)
+        dataset = address.path.strip("/")
         if not dataset:
-            raise UserError("the warehouse's address names no dataset: write it as bigquery://project/dataset")
+            raise UserError("the warehouse's address has no dataset: write it as bigquery://project/dataset")
         credentials, _ = google.auth.default(scopes=bigquery.Client.SCOPE)
-        tables = bigquery.DatasetReference.from_string(dataset, default_project=given.netloc)
+        tables = bigquery.DatasetReference.from_string(dataset, default_project=address.netloc)
         client = bigquery.Client(
-            project=given.netloc,
+            project=address.netloc,
             credentials=credentials,
             location=options.get("location", [None])[0],
             default_query_job_config=bigquery.QueryJobConfig(default_dataset=tables),
         )
-        storage = None if options.get("storage_api") == ["true"] else False  # None is Ibis' word for: make one
+        storage = None if options.get("storage_api") == ["true"] else False  # None: Ibis creates the client
         super().do_connect(dataset_id=dataset, client=client, credentials=credentials, storage_client=storage)
 
-    def _to_query(self, *asked: Any, **how: Any) -> RowIterator:  # noqa: ANN401 - Ibis' own, passed on
-        """Ask, and have a table that is fetched whole come as one in batches does: the client would take to gRPC."""
-        rows = super()._to_query(*asked, **how)
+    def _to_query(self, *args: Any, **options: Any) -> RowIterator:  # noqa: ANN401 - Ibis' arguments, passed on
+        """Run a query; a table that is fetched as a whole comes over REST too, where the client would use gRPC."""
+        rows = super()._to_query(*args, **options)
         rows.to_arrow = partial(rows.to_arrow, create_bqstorage_client=False)
         return rows

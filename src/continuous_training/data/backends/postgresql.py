@@ -1,10 +1,10 @@
-"""PostgreSQL as Ibis has it, read in ways that hot standbys, poolers and Redshift allow too; and Redshift, by these.
+"""PostgreSQL through Ibis, with statements that hot standbys, connection poolers and Redshift allow too; and Redshift.
 
-Redshift speaks PostgreSQL's protocol, and Ibis has no backend of its own for it. What differs is told here, from
-Amazon's documentation: no temporary views, no cursors (the leader node would keep the whole result for one, up to a
-limit of its node type), no prepared statements, no aggregates with FILTER, results as text, its own name for UTF-8. No
-line of this was ever run on Redshift itself: the tests run it against PostgreSQL, hold every statement that is sent
-against this list, and have the queries translated by sqlglot's Redshift dialect and back.
+Redshift uses PostgreSQL's protocol, and Ibis has no backend for it. The differences are from Amazon's documentation: no
+temporary views, no cursors (the leader node would hold the whole result of one, up to a limit of its node type), no
+prepared statements, no aggregates with FILTER, results as text, another name for UTF-8. None of this was ever run on
+Redshift itself: the tests run it against PostgreSQL, check every statement against this list, and translate the queries
+with sqlglot's Redshift dialect and back.
 """
 
 from __future__ import annotations
@@ -30,46 +30,46 @@ if TYPE_CHECKING:
 
     from ibis.expr.types import Expr
 
-STATEMENT_MINUTES = 120  # a lock that is never let go shall not hold a run for ever
-PATIENCE = {  # libpq's words, in seconds and milliseconds: a server that has gone is noticed within two minutes
+STATEMENT_MINUTES = 120  # a lock that is never released must not block a run forever
+TIMEOUTS = {  # libpq's parameters, in seconds and milliseconds: a lost server is noticed within two minutes
     "connect_timeout": "10",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "6",
     "tcp_user_timeout": "90000",
 }
-PASSED_ON = 5_000  # rows that psycopg takes from the connection at a time
+CHUNK_ROWS = 5_000  # rows that psycopg reads from the connection at a time
 
 
 class Postgresql(Backend):  # type: ignore[misc] # Ibis has no types
-    """Ibis' backend, but for how it connects, learns the columns of a query, and fetches."""
+    """Ibis' backend with another way to connect, to find a query's columns, and to fetch."""
 
     port = "5432"
-    binary = True  # half the time, and no digit lost on the way
+    binary = True  # half the time of text, and no digit of a number is lost
 
     def do_connect(self, url: str) -> None:
-        """Connect to a libpq address, which may name a schema after the database; what it says itself is left so."""
-        given = conninfo_to_dict(url)
-        database, _, schema = str(given.pop("dbname", "")).partition("/")
-        known = {**PATIENCE, "port": self.port, **given, "dbname": database, "client_encoding": "utf8"}
-        self.con = psycopg.connect(make_conninfo("", **known), autocommit=True, prepare_threshold=None)
-        wanted = {"timezone": "UTC", "search_path": schema}
-        if "statement_timeout" not in str(given.get("options")):
-            wanted["statement_timeout"] = str(STATEMENT_MINUTES * 60_000)
-        for name, value in wanted.items():
+        """Connect to a libpq address, whose parameters take precedence; a schema may follow the database."""
+        parameters = conninfo_to_dict(url)
+        database, _, schema = str(parameters.pop("dbname", "")).partition("/")
+        complete = {**TIMEOUTS, "port": self.port, **parameters, "dbname": database, "client_encoding": "utf8"}
+        self.con = psycopg.connect(make_conninfo("", **complete), autocommit=True, prepare_threshold=None)
+        session = {"timezone": "UTC", "search_path": schema}
+        if "statement_timeout" not in str(parameters.get("options")):
+            session["statement_timeout"] = str(STATEMENT_MINUTES * 60_000)
+        for name, value in session.items():
             if value:
                 self.con.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
 
     def get_schema(self, name: str, *, catalog: str | None = None, database: str | None = None) -> sch.Schema:
-        """Ask which columns a table has."""
+        """Return the columns of a table."""
         table = sge.table_(name, db=database, catalog=catalog, quoted=True)
         return self._get_schema_using_query(sge.select("*").from_(table).sql(self.dialect))
 
     def _get_schema_using_query(self, query: str) -> sch.Schema:
-        """Have no rows of it, without the temporary view that Ibis would make: that is a right of its own."""
-        asked = sge.subquery(query, "asked", dialect=self.dialect).select("*").limit(0)
-        found = self.con.execute(asked.sql(self.dialect)).description or []
-        return sch.Schema({column.name: _kind(column.type_display) for column in found})
+        """Run the query with LIMIT 0: the temporary view that Ibis would create needs a separate privilege."""
+        empty = sge.subquery(query, "query", dialect=self.dialect).select("*").limit(0)
+        columns = self.con.execute(empty.sql(self.dialect)).description or []
+        return sch.Schema({column.name: _parse_type(column.type_display) for column in columns})
 
     def to_pyarrow_batches(
         self,
@@ -81,14 +81,14 @@ class Postgresql(Backend):  # type: ignore[misc] # Ibis has no types
         chunk_size: int = 100_000,
         **_: Any,  # noqa: ANN401
     ) -> pa.RecordBatchReader:
-        """Take rows as they come over the connection; neither side keeps the result."""
+        """Stream rows from the connection; neither side holds the whole result in memory."""
         self._run_pre_execute_hooks(expr)
         schema = expr.as_table().schema()
         query = self.compile(expr, limit=limit, params=params)
 
         def batches() -> Iterator[pa.RecordBatch]:
             with self.con.cursor() as cursor:
-                rows = cursor.stream(query, binary=self.binary, size=PASSED_ON)
+                rows = cursor.stream(query, binary=self.binary, size=CHUNK_ROWS)
                 while batch := list(islice(rows, chunk_size)):
                     yield pa.RecordBatch.from_struct_array(pa.array(batch, type=schema.as_struct().to_pyarrow()))
 
@@ -96,14 +96,14 @@ class Postgresql(Backend):  # type: ignore[misc] # Ibis has no types
 
 
 class RedshiftCompiler(PostgresCompiler):  # type: ignore[misc]
-    """Ibis' expressions in Redshift's dialect, as far as this project has any."""
+    """Compiles the Ibis expressions of this project to Redshift's dialect."""
 
     __slots__ = ()
     dialect = RedshiftDialect
     agg = AggGen(supports_filter=False, supports_order_by=True)
 
     def visit_Hash(self, _: Any, *, arg: sge.Expression) -> Any:  # noqa: ANN401, N802 - Ibis' name
-        """Hash a value; PostgreSQL's functions for that are younger than Redshift."""
+        """Hash a value; Redshift does not have PostgreSQL's newer hash functions."""
         return self.f.fnv_hash(arg)
 
 
@@ -119,6 +119,6 @@ class Redshift(Postgresql):
         super().do_connect(url.replace("redshift://", "postgresql://", 1))
 
 
-def _kind(name: str) -> dt.DataType:
-    """Return the type that PostgreSQL calls so; one that was made in the database has a number for its name."""
+def _parse_type(name: str) -> dt.DataType:
+    """Return the Ibis type for PostgreSQL's name of a type; user-defined types are reported by number, not by name."""
     return dt.unknown if name.isdigit() else PostgresType.from_string(name)

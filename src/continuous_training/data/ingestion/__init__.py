@@ -1,1 +1,1 @@
-"""New rows come into the warehouse: a source of Airbyte's is synced into its tables."""
+"""Ingestion: sync an Airbyte source into tables of the warehouse."""

@@ -1,4 +1,4 @@
-"""Where rows go: the warehouse's address, in the words of PyAirbyte, which calls a warehouse a cache."""
+"""The destination of a sync: the warehouse's address as arguments of PyAirbyte, which calls a warehouse a cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from continuous_training.documents import Value
 from continuous_training.errors import UserError
 from continuous_training.urls import without_password
 
-LIBPQ = {  # what PyAirbyte does not pass on, its driver reads from these variables
+LIBPQ = {  # PyAirbyte does not pass these parameters on; its driver reads them from environment variables
     "connect_timeout": "PGCONNECT_TIMEOUT",
     "options": "PGOPTIONS",
     "sslcert": "PGSSLCERT",
@@ -24,18 +24,22 @@ LIBPQ = {  # what PyAirbyte does not pass on, its driver reads from these variab
 
 
 class Destination(Value):
-    """A cache of PyAirbyte, what it is made with, and the variables that its driver reads."""
+    """A PyAirbyte cache class, its constructor's arguments, and the environment variables for its driver."""
 
     cache: Literal["DuckDBCache", "PostgresCache", "SnowflakeCache", "BigQueryCache"]
     arguments: dict[str, str | int]
     environment: dict[str, str] = Field(default_factory=dict)
 
 
-def of(address: str, schema: str | None) -> Destination:
-    """Translate an address; the schema, if none is named, is the one in which the address reads.
+def parse_destination(address: str, schema: str | None) -> Destination:
+    """Translate a warehouse's address.
+
+    Args:
+        address: the address, as in CT_WAREHOUSE_URL.
+        schema: the schema to write to; None means the one that queries at this address read by default.
 
     Raises:
-        UserError: something of the address is missing, or PyAirbyte cannot write there.
+        UserError: a part of the address is missing, or PyAirbyte cannot write to this kind of warehouse.
     """
     if address.startswith(DUCKDB):
         path = Path(address.removeprefix(f"{DUCKDB}://").partition("?")[0]).absolute()
@@ -48,51 +52,51 @@ def of(address: str, schema: str | None) -> Destination:
             return _snowflake(url, schema)
         case "bigquery":
             project, dataset = url.netloc, schema or url.path.strip("/")
-            _complete(address, project=project, dataset=dataset)
+            _require(address, project=project, dataset=dataset)
             return Destination(cache="BigQueryCache", arguments={"project_name": project, "dataset_name": dataset})
     raise UserError(
         f"PyAirbyte cannot write to {without_password(address)}, only to DuckDB, PostgreSQL, Snowflake and BigQuery:"
-        " let an Airbyte server do it"
+        " use an Airbyte server for this warehouse"
     )
 
 
 def _postgres(url: ParseResult, schema: str | None) -> Destination:
-    asked = dict(parse_qsl(url.query))
-    database, _, within = url.path.strip("/").partition("/")
-    within = schema or asked.pop("schema", "") or within or "public"
-    if unknown := sorted(asked.keys() - LIBPQ.keys()):
-        raise UserError(f"the warehouse's address says {unknown[0]}, which cannot be passed on to PyAirbyte")
-    _complete(url.geturl(), host=url.hostname, database=database, user=url.username)
+    options = dict(parse_qsl(url.query))
+    database, _, default_schema = url.path.strip("/").partition("/")
+    schema = schema or options.pop("schema", "") or default_schema or "public"
+    if unknown := sorted(options.keys() - LIBPQ.keys()):
+        raise UserError(f"the warehouse's address has the option {unknown[0]}, which PyAirbyte does not support")
+    _require(url.geturl(), host=url.hostname, database=database, user=url.username)
     return Destination(
         cache="PostgresCache",
         arguments={
             "host": url.hostname or "",
             "port": url.port or 5432,
             "database": database,
-            "username": quote(unquote(url.username or ""), safe=""),  # PyAirbyte makes an address of them again
+            "username": quote(unquote(url.username or ""), safe=""),  # PyAirbyte puts them into a URL again
             "password": quote(unquote_plus(url.password or ""), safe=""),
-            "schema_name": within,
+            "schema_name": schema,
         },
-        environment={LIBPQ[name]: value for name, value in asked.items()},
+        environment={LIBPQ[name]: value for name, value in options.items()},
     )
 
 
 def _snowflake(url: ParseResult, schema: str | None) -> Destination:
-    asked = dict(parse_qsl(url.query))
-    database, _, within = url.path.strip("/").partition("/")
+    options = dict(parse_qsl(url.query))
+    database, _, default_schema = url.path.strip("/").partition("/")
     arguments: dict[str, str | int] = {
         "account": url.hostname or "",
         "username": unquote(url.username or ""),
         "password": unquote_plus(url.password or ""),
         "database": database,
-        "schema_name": schema or within,
-        "warehouse": asked.get("warehouse", ""),
-        "role": asked.get("role", ""),
+        "schema_name": schema or default_schema,
+        "warehouse": options.get("warehouse", ""),
+        "role": options.get("role", ""),
     }
-    _complete(url.geturl(), **arguments)
+    _require(url.geturl(), **arguments)
     return Destination(cache="SnowflakeCache", arguments=arguments)
 
 
-def _complete(address: str, **parts: str | int | None) -> None:
+def _require(address: str, **parts: str | int | None) -> None:
     if missing := [name.replace("_name", "") for name, value in parts.items() if not value]:
-        raise UserError(f"the warehouse's address {without_password(address)} does not say its {' and '.join(missing)}")
+        raise UserError(f"the warehouse's address {without_password(address)} has no {' or '.join(missing)}")

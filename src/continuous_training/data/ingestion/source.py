@@ -1,4 +1,4 @@
-"""A source: which connector is asked for which streams, in a YAML file of jenkins/ingest/."""
+"""A source: a connector, its configuration and its streams, from a YAML file in jenkins/ingest/."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = Path("jenkins", "ingest")
-SECRET = "secret_reference::"  # noqa: S105 - as PyAirbyte writes that a value is in the variable of this name
+SECRET = "secret_reference::"  # noqa: S105 - PyAirbyte's notation for the value of an environment variable
 
 
 class Stream(Value):
-    """What the connector does not say of a stream itself: the columns that tell a row, and the one that grows."""
+    """What the connector does not declare for a stream: its primary key, and its cursor column."""
 
     key: tuple[str, ...] = ()
     cursor: str | None = None
 
 
 class Source(Value):
-    """The whole of the file. `environment` is a folder beside it with the lock of the connector's packages."""
+    """The content of the file. `environment` is a folder beside it with the lock of the connector's packages."""
 
     connector: str
     environment: str | None = None
@@ -39,36 +39,36 @@ class Source(Value):
 
     @property
     def secrets(self) -> dict[str, str]:
-        """What stands in the variables that the config names.
+        """The values of the environment variables that the configuration refers to.
 
         Raises:
             UserError: one of them is not set.
         """
-        names = list(dict.fromkeys(_named(self.config)))
+        names = list(dict.fromkeys(_secret_names(self.config)))
         if missing := [name for name in names if not os.environ.get(name)]:
-            raise UserError(f"{self.connector} wants {', '.join(missing)}: set it in the environment")
+            raise UserError(f"{self.connector} needs {', '.join(missing)}: set it in the environment")
         return {name: os.environ[name] for name in names}
 
     @property
     def executable(self) -> Path:
-        """Where the connector is; its environment is made first if need be.
+        """The connector's executable; its environment is created first if necessary.
 
         Raises:
-            UserError: it is not there, or its environment cannot be made.
+            UserError: there is no such executable, or its environment cannot be created.
         """
         if self.environment is None:
-            found = shutil.which(self.connector)
-            if found is None:
+            path = shutil.which(self.connector)
+            if path is None:
                 raise UserError(f"there is no executable {self.connector}: install it, or name its environment")
-            return Path(found).absolute()
+            return Path(path).absolute()
         lock = FOLDER / self.environment / environments.LOCK
-        executable = environments.python(lock).parent / self.connector
+        executable = environments.ensure_python(lock).parent / self.connector
         if not executable.exists():
             raise UserError(f"the environment of {lock} has no executable {self.connector}")
         return executable
 
 
-def load(name: str) -> Source:
+def load_source(name: str) -> Source:
     """Read jenkins/ingest/<name>.yaml.
 
     Raises:
@@ -76,9 +76,9 @@ def load(name: str) -> Source:
         UserError: it is malformed.
     """
     path = FOLDER / f"{name}.yaml"
-    known = sorted(found.stem for found in FOLDER.glob("*.yaml"))
-    if name not in known:
-        raise UsageError(f"there is no source {name}; those in {FOLDER} are: {', '.join(known) or 'none'}")
+    names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    if name not in names:
+        raise UsageError(f"there is no source {name}; the sources in {FOLDER} are: {', '.join(names) or 'none'}")
     try:
         return Source.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
@@ -87,19 +87,19 @@ def load(name: str) -> Source:
         raise UserError(f"{path}: {first_error(error)}") from error
 
 
-def filled(config: JsonValue, secrets: dict[str, str]) -> JsonValue:
-    """Return a config with these values in place of their names."""
+def insert_secrets(config: JsonValue, secrets: dict[str, str]) -> JsonValue:
+    """Return a configuration with the secrets' values in place of their references."""
     if isinstance(config, dict):
-        return {name: filled(part, secrets) for name, part in config.items()}
+        return {name: insert_secrets(part, secrets) for name, part in config.items()}
     if isinstance(config, list):
-        return [filled(part, secrets) for part in config]
+        return [insert_secrets(part, secrets) for part in config]
     return secrets[config.removeprefix(SECRET)] if isinstance(config, str) and config.startswith(SECRET) else config
 
 
-def _named(config: JsonValue) -> Iterator[str]:
-    """Give the names of the variables in a config."""
+def _secret_names(config: JsonValue) -> Iterator[str]:
+    """Yield the names of the environment variables that a configuration refers to."""
     if isinstance(config, str) and config.startswith(SECRET):
         yield config.removeprefix(SECRET)
     elif isinstance(config, dict | list):
         for part in config.values() if isinstance(config, dict) else config:
-            yield from _named(part)
+            yield from _secret_names(part)

@@ -1,4 +1,4 @@
-"""Ingest: sync a source into the warehouse, with PyAirbyte in an environment of its own."""
+"""Ingest: sync a source into the warehouse, with PyAirbyte in a separate environment."""
 
 from __future__ import annotations
 
@@ -34,91 +34,94 @@ PROGRAM = source.FOLDER / "sync.py"
 WORK = STATE / "ingest"
 
 
-class Synced(Value):
-    """How many rows of each stream were read; they are in the warehouse."""
+class SyncResult(Value):
+    """How many rows of each stream a sync has read and written to the warehouse."""
 
     source: str
     streams: dict[str, int]
 
     @property
     def summary(self) -> str:
-        """What a person reads on the console, and a program in its last line."""
+        """Text for the console; its last line is the number of rows alone, for programs."""
         if not any(self.streams.values()):
             return f"{self.source}: nothing new\n0"
         counts = ", ".join(f"{rows:,} rows of {stream}" for stream, rows in self.streams.items())
         return f"{self.source}: {counts}\n{sum(self.streams.values())}"
 
 
-class Answer(Value):
-    """What the program says in the end."""
+class Response(Value):
+    """What jenkins/ingest/sync.py writes to its standard output."""
 
     streams: dict[str, int] = Field(default_factory=dict)
     problem: str | None = None
 
 
-def sync(name: str, settings: Settings) -> Synced:
+def sync(name: str, settings: Settings) -> SyncResult:
     """Sync a source into the warehouse of training.yaml, or of CT_WAREHOUSE_URL.
 
     Raises:
-        UserError: the source is not described well, is being synced already, or cannot be read; or the warehouse cannot
-            be opened or written.
+        UserError: the source's file is malformed, the source is being synced already or cannot be read, or the
+            warehouse cannot be opened or written.
     """
-    wanted = source.load(name)
-    secrets, masks = wanted.secrets, Secrets()
+    connector = source.load_source(name)
+    secrets, masks = connector.secrets, Secrets()
     for value in secrets.values():
         masks.add(value)
-    into = destination.of(settings.warehouse_url, wanted.into)
-    executable, python = wanted.executable, environments.python(source.FOLDER / environments.LOCK)
+    target = destination.parse_destination(settings.warehouse_url, connector.into)
+    executable, python = connector.executable, environments.ensure_python(source.FOLDER / environments.LOCK)
     if settings.sample and settings.warehouse_url == settings.warehouse:
-        warehouse.connect(settings).disconnect()  # or its file would be there, and never be filled with the sample
-    shown = without_password(settings.warehouse_url)
-    with _alone(name) as (folder, turn):
-        order = {
+        # PyAirbyte would create the file, and a file that exists is never filled with the sample.
+        warehouse.connect(settings).disconnect()
+    with _lock(name) as (folder, lock):
+        log_file = folder / "log"
+        request = {
             "source": name,
             "executable": str(executable),
-            "config": source.filled(wanted.config, secrets),
-            "streams": {stream: message.model_dump() for stream, message in wanted.streams.items()},
-            "cache": into.cache,
-            "arguments": into.arguments,
+            "config": source.insert_secrets(connector.config, secrets),
+            "streams": {stream: options.model_dump() for stream, options in connector.streams.items()},
+            "cache": target.cache,
+            "arguments": target.arguments,
             "folder": str(folder.absolute()),
         }
-        log.info("Syncing %s from %s into %s", ", ".join(wanted.streams), wanted.connector, shown)
-        with (folder / "log").open("wb") as message:
-            done = subprocess.run(
+        url = without_password(settings.warehouse_url)
+        log.info("Syncing %s from %s into %s", ", ".join(connector.streams), connector.connector, url)
+        with log_file.open("wb") as output:
+            process = subprocess.run(
                 [python, PROGRAM],
-                input=json.dumps(order).encode(),
+                input=json.dumps(request).encode(),
                 stdout=subprocess.PIPE,
-                stderr=message,
-                env={**os.environ, **into.environment},
-                pass_fds=[turn],
+                stderr=output,
+                env={**os.environ, **target.environment},
+                pass_fds=[lock],
                 check=False,
             )
-        told = f"(log: {folder / 'log'})"
     try:
-        answer = Answer.model_validate_json(done.stdout)
+        response = Response.model_validate_json(process.stdout)
     except ValidationError:
-        raise UserError(f"{name}: its sync has ended with {done.returncode} and without an answer {told}") from None
-    if answer.problem:
-        raise UserError(f"{name}: {without_password(masks.mask(answer.problem))} {told}")
-    return Synced(source=name, streams=answer.streams)
+        raise UserError(
+            f"{name}: the sync ended with exit code {process.returncode} and without a result (log: {log_file})"
+        ) from None
+    if response.problem:
+        raise UserError(f"{name}: {without_password(masks.mask(response.problem))} (log: {log_file})")
+    return SyncResult(source=name, streams=response.streams)
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[tuple[Path, int]]:
-    """Empty this source's folder for one sync at a time; gives what keeps others out as long as anybody has it open.
+def _lock(name: str) -> Iterator[tuple[Path, int]]:
+    """Lock a source and empty its folder; yields the folder and the lock's file descriptor.
 
-    The program is given it too: it may outlive whoever started it.
+    The sync's process inherits the descriptor, because it may outlive this one: the lock holds until both have ended.
 
     Raises:
-        UserError: it is being synced.
+        UserError: the source is being synced already.
     """
     folder = WORK / name
     WORK.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".turn").open("w") as turn:
+    with folder.with_suffix(".lock").open("w") as lock:
         try:
-            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{name} is being synced already: try again when that has ended") from None
+            raise UserError(f"{name} is being synced already: try again when that sync has ended") from None
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)  # PyAirbyte writes secrets there for the connector
-        yield folder, turn.fileno()
+        yield folder, lock.fileno()

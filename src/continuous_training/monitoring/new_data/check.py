@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from continuous_training.data import warehouse
+from continuous_training.data import sources
 from continuous_training.documents import Value
 from continuous_training.jenkins.ping import Ping, PingResult
 from continuous_training.monitoring.new_data import asked, kept
@@ -82,7 +82,7 @@ def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", becau
     if until < then.until:
         message = f"AS_OF={stands:%Y-%m-%d} lies before the champion's: its rows end with {format_day(then.until)}"
         return blank.model_copy(update={"message": message})
-    rows = warehouse.rows(warehouse.connect(settings), settings.data.query, then.since, until)
+    rows = sources.open_source(settings).table(then.since, until)
     now = counted(rows, settings.data, then.until)
     by = kept.counted_by(settings.data)
     found = news(then, now, by, window)

@@ -56,7 +56,7 @@ def of(snapshot: Snapshot, data: Data) -> Watermark:
 def counted_by(data: Data) -> str:
     """Hash what rows are counted by: the query, and which columns are of which type."""
     columns = [(name, column.type) for name, column in data.columns.items()]
-    return hashlib.sha256(repr((data.query, data.time, columns)).encode()).hexdigest()
+    return hashlib.sha256(repr((data.query or data.source, data.time, columns)).encode()).hexdigest()
 
 
 def keep(client: MlflowClient, run_id: str, watermark: Watermark) -> None:
