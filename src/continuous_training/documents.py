@@ -199,6 +199,7 @@ class Lint(Document):
     command: ClassVar[str] = "lint"
 
     tools: list[Tool]
+    earlier_run: str | None = None  # which linted the same code; then no tool ran in this one
 
 
 class Tests(Document):
@@ -212,6 +213,13 @@ class Tests(Document):
     failed: int
     skipped: int
     failures: list[str]
+    earlier_run: str | None = None  # which tested the same code, and whose counts these are
+
+
+class FrameworkTests(Tests):
+    """Test the framework: the same of the tests of the framework and the Jenkinsfile tool."""
+
+    stem: ClassVar[str] = "framework_tests"
 
 
 class SnapshotFile(Value):

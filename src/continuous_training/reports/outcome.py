@@ -134,8 +134,8 @@ def _stopped(documents: RunDocuments) -> Outcome:
 def _failures(documents: RunDocuments) -> list[str]:
     """Name the checks that failed before the training."""
     failures = [tool.name for tool in documents.lint.tools if not tool.passed] if documents.lint else []
-    if documents.tests and documents.tests.failed:
-        failures.append(pluralize(documents.tests.failed, "test"))
+    suites = (documents.tests, documents.framework_tests)
+    failures += [pluralize(tests.failed, "test") for tests in suites if tests and tests.failed]
     if documents.data_check and documents.data_check.failures:
         failures.append(pluralize(len(documents.data_check.failures), "data check"))
     return failures

@@ -13,6 +13,7 @@ from continuous_training.documents import (
     DataCheck,
     Deployment,
     Document,
+    FrameworkTests,
     Lint,
     ModelCheck,
     Plan,
@@ -29,6 +30,7 @@ STAGES: dict[str, type[Document]] = {
     "Set up": Run,
     "Lint": Lint,
     "Test": Tests,
+    "Test the framework": FrameworkTests,
     "Snapshot": Snapshot,
     "Check data": DataCheck,
     "Plan": Plan,
@@ -38,6 +40,7 @@ STAGES: dict[str, type[Document]] = {
     "Register": Registration,
     "Deploy": Deployment,
 }
+OPTIONAL = {"Test the framework"}  # runs only when its files have changed
 ROLLBACK_STAGES: dict[str, type[Document]] = {"Set up": Run, "Roll back": Rollback}
 
 
@@ -50,6 +53,7 @@ class RunDocuments:
     rollback: Rollback | None = None
     lint: Lint | None = None
     tests: Tests | None = None
+    framework_tests: FrameworkTests | None = None
     snapshot: Snapshot | None = None
     data_check: DataCheck | None = None
     plan: Plan | None = None
@@ -70,7 +74,7 @@ class RunDocuments:
         """The stages of this kind of run: a rollback has no others."""
         if self.run and self.run.rollback:
             return ROLLBACK_STAGES
-        return STAGES
+        return {title: kind for title, kind in STAGES.items() if title not in OPTIONAL or getattr(self, kind.stem)}
 
 
 def read_run_documents() -> RunDocuments:

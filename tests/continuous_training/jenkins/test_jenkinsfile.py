@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import ROOT
+from continuous_training.stages import result_cache
+from continuous_training.stages.test import Selection
 from jenkinsfile.expressions.evaluator import evaluate, uses
 from jenkinsfile.steps.arguments import UNITS
 from jenkinsfile.steps.credentials import passes_on
@@ -34,8 +36,11 @@ STAGES = [
 SMALLER = sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))
 OF_ALL_BRANCHES = {"Set up", "Lint and test"}
 
+MODEL_TESTS, FRAMEWORK_TESTS = "test --suite model", "test --suite framework --suite tool --quick"
+
 COMMANDS = """#!/bin/sh
 echo "$1" >>called
+echo "$*" >>commands
 mkdir -p build/junit
 case $1 in
     plan) echo "{\\"decision\\": \\"${PLAN:-train}\\"}" >build/plan.json ;;
@@ -49,6 +54,7 @@ case $1 in
     register) echo '{}' >build/registration.json ;;
 esac
 [ "$1" != "${BROKEN:-}" ] || exit 1
+[ "$1" != "${SLOW:-}" ] || exec sleep 60
 [ "$1" != report ] || echo 'Promoted: version 2 now answers' | tee build/outcome.txt >build/report.html
 """
 
@@ -80,7 +86,7 @@ def longest(options: tuple[Call, ...]) -> float:
 
 def test_the_stages_are_those_of_the_design_in_their_order(pipeline: Pipeline) -> None:
     assert [stage.name for stage in pipeline.stages] == STAGES
-    assert [stage.name for stage in pipeline.stages[2].parallel or ()] == ["Lint", "Test"]
+    assert [stage.name for stage in pipeline.stages[2].parallel or ()] == ["Lint", "Test", "Test the framework"]
 
 
 def test_nothing_in_it_is_refused_by_a_local_run(pipeline: Pipeline) -> None:
@@ -337,6 +343,18 @@ class TestWhatRuns:
     def called(workspace: Path) -> list[str]:
         return (workspace / "called").read_text().split()
 
+    def suites(self, workspace: Path, branch: str = "main") -> list[str]:
+        """Run, and return the commands of the tests."""
+        (workspace / "commands").unlink(missing_ok=True)
+        assert self.run(workspace, branch=branch).result == "SUCCESS"
+        return sorted(line for line in (workspace / "commands").read_text().splitlines() if line.startswith("test "))
+
+    @staticmethod
+    def make_repository(workspace: Path) -> None:
+        person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for arguments in (["init"], ["add", "scripts"], [*person, "commit", "--message", "first"]):
+            subprocess.run(["git", *arguments], cwd=workspace, check=True, capture_output=True)
+
     def test_a_better_candidate_is_deployed(self, tmp_path: Path) -> None:
         assert self.run(tmp_path).result == "SUCCESS"
         assert self.called(tmp_path)[3:] == [
@@ -383,8 +401,50 @@ class TestWhatRuns:
         assert finished.record["description"] == f"Started by user {getpass.getuser()}"
 
     def test_another_branch_is_linted_and_tested_and_nothing_more(self, tmp_path: Path) -> None:
+        self.run(tmp_path)
+        (tmp_path / "called").unlink()
         assert self.run(tmp_path, branch="feature/x").result == "SUCCESS"
         assert sorted(self.called(tmp_path)) == ["lint", "report", "setup", "test"]
+
+    def test_a_failed_lint_stops_the_tests_and_all_that_follows(self, tmp_path: Path) -> None:
+        finished = self.run(tmp_path, BROKEN="lint", SLOW="test")
+        assert finished.result == "FAILURE"
+        assert finished.stages["Test"] == "ABORTED"
+        assert set(self.called(tmp_path)) <= {"setup", "lint", "test", "report"}
+
+    def test_the_framework_is_not_tested_where_none_of_its_files_has_changed(self, tmp_path: Path) -> None:
+        self.make_repository(tmp_path)
+        self.run(tmp_path)
+        (tmp_path / "src/bikes").mkdir(parents=True)
+        (tmp_path / "src/bikes/model.py").write_text("changed")
+        (tmp_path / "README.md").write_text("changed")
+        assert self.suites(tmp_path) == [MODEL_TESTS]
+
+    @pytest.mark.parametrize(
+        "path", ["src/continuous_training/a.py", "src/jenkinsfile/a/b.py", "scripts/a.py", "requirements.lock"]
+    )
+    def test_the_framework_is_tested_where_one_of_its_files_has_changed(self, tmp_path: Path, path: str) -> None:
+        self.make_repository(tmp_path)
+        self.run(tmp_path)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("changed")
+        assert self.suites(tmp_path) == [FRAMEWORK_TESTS, MODEL_TESTS]
+
+    def test_the_framework_is_tested_in_the_first_build_of_a_branch_which_has_no_changes_on_jenkins(
+        self, tmp_path: Path
+    ) -> None:
+        assert self.suites(tmp_path, branch="feature/x") == [FRAMEWORK_TESTS, MODEL_TESTS]
+
+    def test_the_framework_is_tested_again_until_it_has_passed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("BUILD_TAG", "ct-1")
+        selection = Selection("toy", ("framework", "tool"), quick=True)
+        result_cache.start(selection.name)
+        assert self.suites(tmp_path) == [FRAMEWORK_TESTS, MODEL_TESTS]
+        result_cache.store(selection.name, "inputs")
+        assert self.suites(tmp_path) == [MODEL_TESTS]
 
     @pytest.mark.parametrize("broken", ["lint", "test", "snapshot", "check-data"])
     def test_what_is_broken_before_training_spends_nothing_on_it(self, tmp_path: Path, broken: str) -> None:
