@@ -32,7 +32,7 @@ CREDENTIALS = [
 [JOBS] = [item["script"] for item in CASC["jobs"] if "script" in item]
 JENKINSFILES = [ROOT / "Jenkinsfile", *sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))]
 
-SCHEDULED = re.findall(r"\[job: '([^']+)', clock: '([^']+)', does: '[^']+'\]", JOBS)
+SCHEDULED = re.findall(r"\[job: '([^']+)', schedule: '([^']+)', description: '[^']+'\]", JOBS)
 
 FROM_OUTSIDE = re.compile(r"\$\{([A-Z0-9_]+)(:-[^}]*)?\}")
 LISTED = re.compile(r"([A-Z0-9_]+) +(random|needed|optional) +[^\[\]]+?(?: \[([^\[\]]+)\])?")
@@ -228,13 +228,13 @@ class TestJobs:
     def test_its_jobs_run_the_jenkinsfiles_that_are_there(self) -> None:
         assert re.findall(r"^ *(\w+Job)\(([^)]+)\) \{", JOBS, re.MULTILINE) == [
             ("multibranchPipelineJob", "'model'"),
-            ("pipelineJob", "smaller.job"),
+            ("pipelineJob", "config.job"),
         ]
-        assert "scriptPath('jenkins/' + smaller.job + '.Jenkinsfile')" in JOBS
+        assert "scriptPath('jenkins/' + config.job + '.Jenkinsfile')" in JOBS
         assert {ROOT / f"jenkins/{job}.Jenkinsfile" for job, _ in SCHEDULED} == {*JENKINSFILES[1:]}
 
     def test_the_clock_of_a_job_is_its_jenkinsfiles_own(self) -> None:
-        assert re.findall(r"spec\((.+)\)", JOBS) == ["smaller.clock"]
+        assert re.findall(r"spec\((.+)\)", JOBS) == ["config.schedule"]
         for job, clock in SCHEDULED:
             path = ROOT / f"jenkins/{job}.Jenkinsfile"
             [cron] = [call for call in parse(path.read_text(), path.name).triggers if call.name == "cron"]

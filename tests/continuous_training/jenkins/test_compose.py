@@ -53,7 +53,7 @@ SECRET = re.compile("PASSWORD|TOKEN|SECRET|KEY|URI")
 @pytest.fixture
 def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Return what `ct secrets` writes into an empty file."""
-    monkeypatch.setattr(stack_secrets, "LISTED", ROOT / "jenkins/environment.txt")
+    monkeypatch.setattr(stack_secrets, "CONTROLLER_VARIABLES", ROOT / "jenkins/environment.txt")
     monkeypatch.setattr(stack_secrets, "FILE", tmp_path / ".env")
     monkeypatch.chdir(tmp_path)
     stack_secrets.fill()

@@ -114,7 +114,7 @@ class TestController:
         assert f"-Dhudson.model.DirectoryBrowserSupport.CSP={policy}" in java_options()
 
     def test_the_report_needs_no_more_than_that(self) -> None:
-        report = (ROOT / "src/continuous_training/report/report.html.j2").read_text()
+        report = (ROOT / "src/continuous_training/reports/report.html.j2").read_text()
         assert "<style>" in report
         assert not re.search(r"<(script|img|iframe|object|embed|form|base)\b|\bsrc=|\son\w+=|url\(|@import", report)
         assert re.findall(r"<link [^>]*>", report) == ['<link rel="icon" href="data:,">']
@@ -236,7 +236,7 @@ class TestAgent:
     def test_it_says_so_and_goes_on_asking_until_it_is_told(self, machine: Path, answer: tuple[int, str]) -> None:
         with jenkins(answer, answer, TOLD) as address:
             done = connect(machine, JENKINS_URL=address, **USER)
-        message = f"connect: {address} does not tell the secret of its agent «agent» yet"
+        message = f"connect: {address} has no secret for the agent agent yet"
         assert done.stderr.count(message) == 2
         assert Path(inherited(machine)["JENKINS_SECRET"].removeprefix("@")).read_text().strip() == SECRET
 

@@ -115,7 +115,7 @@ class TestSpace:
     def test_its_port_is_the_one_that_hugging_face_is_told_of(self, entry: ModuleType) -> None:
         front = yaml.safe_load(README.split("---\n")[1])
         assert front["sdk"] == "docker"
-        assert front["app_port"] == int(the("EXPOSE")) == entry.listening({})
+        assert front["app_port"] == int(the("EXPOSE")) == entry.read_port({})
 
     def test_it_runs_as_the_user_that_hugging_face_runs_it_as_in_a_home_of_his_own(self) -> None:
         assert the("USER") == "1000:1000"
@@ -124,7 +124,7 @@ class TestSpace:
 
     def test_the_readme_tells_every_setting(self, entry: ModuleType) -> None:
         roles = [f"MLFLOW_AUTH_{role}_{what}" for role in entry.ROLES for what in ("USERNAME", "PASSWORD")]
-        settings = {*entry.NEEDED, *roles, entry.HOSTS, entry.ORIGINS, "PORT", "MLFLOW_WORKERS"}
+        settings = {*entry.REQUIRED, *roles, entry.HOSTS, entry.ORIGINS, "PORT", "MLFLOW_WORKERS"}
         assert not [name for name in settings if f"`{name}`" not in README]
 
 
@@ -196,27 +196,27 @@ class TestWhatMlflowIsGiven:
     ) -> None:
         address = "://user:p%40ss@db.example:5432/mlflow?sslmode=require"
         given = {**GIVEN, "MLFLOW_BACKEND_STORE_URI": scheme + address}
-        assert entry.database(given) == "postgresql+psycopg" + address
+        assert entry.database_url(given) == "postgresql+psycopg" + address
 
     def test_the_servers_processes_do_not_inherit_what_the_users_know(self, entry: ModuleType) -> None:
         given = {**GIVEN, "MLFLOW_AUTH_USER_USERNAME": "training", "MLFLOW_AUTH_USER_PASSWORD": "of-the-training"}
-        left = entry.of_server(given, "address")
+        left = entry.server_environment(given, "address")
         assert not {"of-the-admin-0", "of-the-training"} & {*left.values()}
 
     def test_a_space_answers_to_its_own_name_and_its_own_pages_too(self, entry: ModuleType) -> None:
-        left = entry.of_server({**GIVEN, "SPACE_HOST": "team-mlflow.hf.space"}, "address")
+        left = entry.server_environment({**GIVEN, "SPACE_HOST": "team-mlflow.hf.space"}, "address")
         assert "team-mlflow.hf.space" in left["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
         assert left["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == "https://team-mlflow.hf.space"
 
     def test_elsewhere_no_page_of_another_server_may_write(self, entry: ModuleType) -> None:
-        assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS" not in entry.of_server(GIVEN, "address")
+        assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS" not in entry.server_environment(GIVEN, "address")
 
     def test_other_names_can_be_set(self, entry: ModuleType) -> None:
         own = {
             "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow.example.org",
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://mlflow.example.org",
         }
-        left = entry.of_server({**GIVEN, **own, "SPACE_HOST": "team-mlflow.hf.space"}, "address")
+        left = entry.server_environment({**GIVEN, **own, "SPACE_HOST": "team-mlflow.hf.space"}, "address")
         assert own.items() <= left.items()
 
     def test_its_file_is_for_its_user_alone_and_whoever_logs_in_may_read(
@@ -226,8 +226,8 @@ class TestWhatMlflowIsGiven:
         path.parent.mkdir()
         path.write_text("of an older start, for everybody")
         path.chmod(0o644)
-        (admin,) = entry.users({**GIVEN, "MLFLOW_AUTH_ADMIN_USERNAME": "ad%min"})
-        entry.write(path, "postgresql+psycopg://u:p%40@h/d", admin)
+        (admin,) = entry.read_users({**GIVEN, "MLFLOW_AUTH_ADMIN_USERNAME": "ad%min"})
+        entry.write_config(path, "postgresql+psycopg://u:p%40@h/d", admin)
         assert path.stat().st_mode & 0o777 == 0o600
         config = configparser.ConfigParser()
         config.read(path)
