@@ -1,5 +1,1 @@
-"""A declarative Jenkinsfile on this machine: read (`parser`), examined (`refusals`) and run (`runner`).
-
-Data flows one way: text -> `model.Pipeline` -> refusals -> run. Every module has one subject. `catalogue` is the table
-of all steps, options, conditions and parameters that a local run knows: the place to add one.
-"""
+"""Runs a declarative Jenkinsfile on this machine. README.md describes its modules in the order of a run."""

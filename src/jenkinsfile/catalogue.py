@@ -1,7 +1,7 @@
-"""What a local run knows: every step, option, `when` and `post` condition and parameter, with its arguments.
+"""Everything that a local run supports: steps, options, `when` and `post` conditions, parameters, with arguments.
 
-Add a step here: its name in the Jenkinsfile, the function that does it, its arguments (the first is the one that a
-single unnamed argument means) and whether steps stand between its braces.
+Add a step here: its name in the Jenkinsfile, the function that implements it, its arguments (a single unnamed argument
+is the first one), and whether it has a body of other steps in braces.
 """
 
 from __future__ import annotations
@@ -9,77 +9,77 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jenkinsfile.steps import control_flow as flow
-from jenkinsfile.steps import credentials, files, reports, shell
-from jenkinsfile.steps import input as questions
+from jenkinsfile.steps import control_flow, credentials, files, input_step, reports, shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jenkinsfile.builds.context import Body, Context
-    from jenkinsfile.steps.arguments import Given
+    from jenkinsfile.steps.arguments import StepArguments
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: what does it, what it takes."""
+class StepDefinition:
+    """One step: its implementation, its arguments, and whether it has a body."""
 
-    run: Callable[[Context, Given, Body], Any]
+    run: Callable[[Context, StepArguments, Body], Any]
     arguments: tuple[str, ...] = ()
     body: bool = False
 
 
-JUNIT = (
+JUNIT_ARGUMENTS = (
     *("testResults", "allowEmptyResults", "skipMarkingBuildUnstable", "skipPublishingChecks", "checksName"),
     *("healthScaleFactor", "keepLongStdio", "keepTestNames", "keepProperties", "skipOldReports", "stdioRetention"),
 )
-ARCHIVE = (
+ARCHIVE_ARGUMENTS = (
     *("artifacts", "excludes", "allowEmptyArchive", "onlyIfSuccessful", "fingerprint", "caseSensitive"),
     *("defaultExcludes", "followSymlinks"),
 )
-CLEAN = (
+CLEAN_ARGUMENTS = (
     *("cleanWhenAborted", "cleanWhenFailure", "cleanWhenNotBuilt", "cleanWhenSuccess", "cleanWhenUnstable"),
     *("cleanupMatrixParent", "deleteDirs", "disableDeferredWipeout", "notFailBuild", "patterns", "skipWhenFailed"),
 )
 
 STEPS = {
-    "addBadge": Step(reports.add_badge, ("text", "icon", "id", "link", "cssClass", "style", "target")),
-    "archiveArtifacts": Step(reports.archive_artifacts, ARCHIVE),
-    "catchError": Step(flow.catch_error, ("message", "buildResult", "stageResult", "catchInterruptions"), body=True),
-    "checkout": Step(files.checkout, ("scm",)),
-    "cleanWs": Step(files.delete_directory, CLEAN),
-    "deleteDir": Step(files.delete_directory),
-    "dir": Step(files.change_directory, ("path",), body=True),
-    "echo": Step(flow.echo, ("message",)),
-    "error": Step(flow.error, ("message",)),
-    "fileExists": Step(files.file_exists, ("file",)),
-    "input": Step(questions.ask, ("message", "id", "ok", "submitter", "submitterParameter")),
-    "isUnix": Step(shell.is_unix),
-    "junit": Step(reports.junit, JUNIT),
-    "publishHTML": Step(reports.publish_html, ("target",)),
-    "pwd": Step(shell.pwd, ("tmp",)),
-    "readFile": Step(files.read_file, ("file", "encoding")),
-    "retry": Step(flow.retry, ("count",), body=True),
-    "sh": Step(shell.sh, ("script", "label", "returnStatus", "returnStdout", "encoding")),
-    "sleep": Step(flow.sleep, ("time", "unit")),
-    "stash": Step(files.stash, ("name", "includes", "excludes", "allowEmpty", "useDefaultExcludes")),
-    "timeout": Step(flow.timeout, ("time", "unit"), body=True),
-    "unstable": Step(flow.unstable, ("message",)),
-    "unstash": Step(files.unstash, ("name",)),
-    "warnError": Step(flow.warn_error, ("message", "catchInterruptions"), body=True),
-    "withCredentials": Step(flow.with_credentials, ("bindings",), body=True),
-    "withEnv": Step(flow.with_environment, ("overrides",), body=True),
-    "writeFile": Step(files.write_file, ("file", "text", "encoding")),
+    "addBadge": StepDefinition(reports.add_badge, ("text", "icon", "id", "link", "cssClass", "style", "target")),
+    "archiveArtifacts": StepDefinition(reports.archive_artifacts, ARCHIVE_ARGUMENTS),
+    "catchError": StepDefinition(
+        control_flow.catch_error, ("message", "buildResult", "stageResult", "catchInterruptions"), body=True
+    ),
+    "checkout": StepDefinition(files.checkout, ("scm",)),
+    "cleanWs": StepDefinition(files.delete_directory, CLEAN_ARGUMENTS),
+    "deleteDir": StepDefinition(files.delete_directory),
+    "dir": StepDefinition(files.change_directory, ("path",), body=True),
+    "echo": StepDefinition(control_flow.echo, ("message",)),
+    "error": StepDefinition(control_flow.error, ("message",)),
+    "fileExists": StepDefinition(files.file_exists, ("file",)),
+    "input": StepDefinition(input_step.wait_for_input, ("message", "id", "ok", "submitter", "submitterParameter")),
+    "isUnix": StepDefinition(shell.is_unix),
+    "junit": StepDefinition(reports.junit, JUNIT_ARGUMENTS),
+    "publishHTML": StepDefinition(reports.publish_html, ("target",)),
+    "pwd": StepDefinition(shell.pwd, ("tmp",)),
+    "readFile": StepDefinition(files.read_file, ("file", "encoding")),
+    "retry": StepDefinition(control_flow.retry, ("count",), body=True),
+    "sh": StepDefinition(shell.sh, ("script", "label", "returnStatus", "returnStdout", "encoding")),
+    "sleep": StepDefinition(control_flow.sleep, ("time", "unit")),
+    "stash": StepDefinition(files.stash, ("name", "includes", "excludes", "allowEmpty", "useDefaultExcludes")),
+    "timeout": StepDefinition(control_flow.timeout, ("time", "unit"), body=True),
+    "unstable": StepDefinition(control_flow.unstable, ("message",)),
+    "unstash": StepDefinition(files.unstash, ("name",)),
+    "warnError": StepDefinition(control_flow.warn_error, ("message", "catchInterruptions"), body=True),
+    "withCredentials": StepDefinition(credentials.with_credentials, ("bindings",), body=True),
+    "withEnv": StepDefinition(control_flow.with_environment, ("overrides",), body=True),
+    "writeFile": StepDefinition(files.write_file, ("file", "text", "encoding")),
 }
 
-# What describes something to a step or an option, and does nothing itself.
+# Calls that describe an argument of a step or an option, and do nothing themselves.
 SYMBOLS: dict[str, tuple[str, ...]] = {
     **credentials.BINDINGS,
     "credentials": ("id",),
     "logRotator": ("numToKeepStr", "daysToKeepStr", "artifactNumToKeepStr", "artifactDaysToKeepStr"),
 }
 
-# Options that a local run heeds, and those that mean nothing on one machine.
+# Options that a local run implements, and those that have no effect on one machine.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "ansiColor": ("colorMapName",),
     "buildDiscarder": ("strategy",),
@@ -112,7 +112,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "tag": ("pattern", "comparator"),
     "triggeredBy": ("cause",),
 }
-CONDITIONS_OF_CONDITIONS = frozenset({"allOf", "anyOf", "not"})
+COMPOSITE_CONDITIONS = frozenset({"allOf", "anyOf", "not"})
 
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "booleanParam": ("name", "defaultValue", "description"),
@@ -122,8 +122,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "text": ("name", "defaultValue", "description", "trim"),
 }
 
-# In the order in which Jenkins looks at them.
-POST = (
+# In the order in which Jenkins evaluates them.
+POST_CONDITIONS = (
     "always",
     "changed",
     "fixed",

@@ -1,27 +1,27 @@
-"""`ct run --list`: what a Jenkinsfile would do, without doing it."""
+"""Lists the parameters, stages and steps of a Jenkinsfile without running them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jenkinsfile import parameters
 from jenkinsfile.builds.masking import MASK
-from jenkinsfile.expressions.values import text
-from jenkinsfile.syntax.string_literals import content
+from jenkinsfile.expressions.values import to_string
+from jenkinsfile.parameters import read_parameters
+from jenkinsfile.syntax.strings import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from jenkinsfile.syntax.model import Argument, Call, Pipeline, PostCondition, Stage
 
-WIDTH = 110
+MAXIMUM_WIDTH = 110
 
 
-def listing(pipeline: Pipeline) -> Iterator[str]:
-    """Give the lines: parameters with their defaults, then the stages with their conditions and steps."""
+def list_pipeline(pipeline: Pipeline) -> Iterator[str]:
+    """Yield lines: the parameters with their defaults, then the stages with their conditions and steps."""
     yield "parameters:"
-    for parameter in parameters.declared(pipeline.parameters):
-        default = MASK if parameter.secret else text(parameter.default)
+    for parameter in read_parameters(pipeline.parameters):
+        default = MASK if parameter.is_secret else to_string(parameter.default)
         choices = f"  one of {', '.join(parameter.choices)}" if parameter.choices else ""
         yield f"  {parameter.name}={default}{choices}  {parameter.description}".rstrip()
     yield "stages:"
@@ -31,18 +31,18 @@ def listing(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _stage(stage: Stage, indent: str) -> Iterator[str]:
-    how = "  (parallel)" if stage.parallel else ""
-    yield f"{indent}{stage.name}{how}"
-    inner = indent + "  "
+    suffix = "  (parallel)" if stage.parallel else ""
+    yield f"{indent}{stage.name}{suffix}"
+    inner_indent = indent + "  "
     for condition in stage.when.conditions if stage.when else ():
-        yield f"{inner}when {_call(condition)}"
+        yield f"{inner_indent}when {_call(condition)}"
     for setting in stage.input.settings if stage.input else ():
         if setting.name == "message":
-            yield f"{inner}asks {_call(setting)}"
-    yield from _steps(stage.steps or (), inner)
+            yield f"{inner_indent}input {_call(setting)}"
+    yield from _steps(stage.steps or (), inner_indent)
     for child in stage.children:
-        yield from _stage(child, inner)
-    yield from _post(stage.post, inner)
+        yield from _stage(child, inner_indent)
+    yield from _post(stage.post, inner_indent)
 
 
 def _post(conditions: Iterable[PostCondition], indent: str) -> Iterator[str]:
@@ -63,10 +63,10 @@ def _call(call: Call, *, nested: bool = True) -> str:
         parts.append(f"{{ {' '.join(call.code.text.split())} }}")
     if nested and call.body:
         parts.append(f"{{ {'; '.join(map(_call, call.body))} }}")
-    shown = " ".join(part for part in parts if part)
-    return shown if len(shown) <= WIDTH else shown[: WIDTH - 1] + "…"
+    line = " ".join(part for part in parts if part)
+    return line if len(line) <= MAXIMUM_WIDTH else line[: MAXIMUM_WIDTH - 1] + "…"
 
 
 def _argument(argument: Argument) -> str:
-    value = " ".join(content(argument.value.text).split())
+    value = " ".join(unquote(argument.value.text).split())
     return f"{argument.name}: {value}" if argument.name else value

@@ -1,4 +1,4 @@
-"""The parameters that a Jenkinsfile declares, and the values that a run gives them."""
+"""The parameters that a Jenkinsfile declares, and their values in a build."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jenkinsfile.errors import UsageError
-from jenkinsfile.expressions import evaluator as expressions
-from jenkinsfile.expressions.values import EvaluationError, Value, text
+from jenkinsfile.expressions.evaluator import evaluate
+from jenkinsfile.expressions.values import EvaluationError, Value, to_string
 from jenkinsfile.syntax.model import Call, JenkinsfileError
 
 if TYPE_CHECKING:
@@ -31,63 +31,70 @@ class Parameter:
     description: str = ""
 
     @property
-    def secret(self) -> bool:
-        """Whether its value must not be shown."""
+    def is_secret(self) -> bool:
+        """Whether its value must be masked."""
         return self.kind == "password"
 
 
-def declared(calls: Iterable[Call]) -> list[Parameter]:
-    """Read the `parameters {}` section. A parameter without a name is a JenkinsfileError."""
-    return [_declared(call) for call in calls]
+def read_parameters(calls: Iterable[Call]) -> list[Parameter]:
+    """Read the `parameters {}` section. Raises JenkinsfileError for a parameter without a name or without choices."""
+    return [_read_parameter(call) for call in calls]
 
 
-def values(parameters: Iterable[Parameter], given: Iterable[str]) -> dict[str, str | bool]:
-    """Give every parameter its value, from `NAME=VALUE` or its default; ParameterError for one that cannot be."""
-    known = {parameter.name: parameter for parameter in parameters}
-    chosen: dict[str, str | bool] = {name: parameter.default for name, parameter in known.items()}
-    for one in given:
-        name, equals, value = one.partition("=")
+def parse_assignments(parameters: Iterable[Parameter], assignments: Iterable[str]) -> dict[str, str | bool]:
+    """Return the values of `NAME=VALUE` assignments. Raises ParameterError for an unknown name or a wrong value."""
+    parameter_of_name = {parameter.name: parameter for parameter in parameters}
+    values = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
         if not equals:
-            raise ParameterError(f"-P takes NAME=VALUE, not «{one}»")
-        if name not in known:
-            raise ParameterError(f"there is no parameter «{name}»; there are: {', '.join(known) or 'none'}")
-        chosen[name] = _checked(known[name], value)
-    return chosen
+            raise ParameterError(f"-P takes NAME=VALUE, not '{assignment}'")
+        if name not in parameter_of_name:
+            names = ", ".join(parameter_of_name) or "none"
+            raise ParameterError(f"there is no parameter '{name}'; the parameters are: {names}")
+        values[name] = _convert(parameter_of_name[name], value)
+    return values
 
 
-def _checked(parameter: Parameter, value: str) -> str | bool:
+def default_values(parameters: Iterable[Parameter]) -> dict[str, str | bool]:
+    """Return the default of each parameter."""
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def _convert(parameter: Parameter, value: str) -> str | bool:
     if parameter.kind == "booleanParam":
         if value.lower() not in BOOLEANS:
-            raise ParameterError(f"{parameter.name} is true or false, not «{value}»")
+            raise ParameterError(f"{parameter.name} must be true or false, not '{value}'")
         return BOOLEANS[value.lower()]
     if parameter.choices and value not in parameter.choices:
-        raise ParameterError(f"{parameter.name} is one of {', '.join(parameter.choices)}, not «{value}»")
+        raise ParameterError(f"{parameter.name} must be one of {', '.join(parameter.choices)}, not '{value}'")
     return value
 
 
-def _declared(call: Call) -> Parameter:
-    given = {argument.name: expressions.evaluate(argument.value, _Nothing()) for argument in call.arguments}
-    if not given.get("name"):
-        raise JenkinsfileError(f"the parameter «{call.name}» has no name", call.position)
-    choices: Any = given.get("choices", [])
-    choices = choices.split("\n") if isinstance(choices, str) else list(map(text, choices))
+def _read_parameter(call: Call) -> Parameter:
+    arguments = {argument.name: evaluate(argument.value, _EmptyScope()) for argument in call.arguments}
+    if not arguments.get("name"):
+        raise JenkinsfileError(f"the parameter '{call.name}' has no name", call.position)
+    choices: Any = arguments.get("choices", [])
+    choices = choices.split("\n") if isinstance(choices, str) else list(map(to_string, choices))
     if call.name == "choice" and not choices:
-        raise JenkinsfileError(f"the parameter «{given['name']}» has no choices", call.position)
-    default = given.get("defaultValue")
+        raise JenkinsfileError(f"the parameter '{arguments['name']}' has no choices", call.position)
+    default = arguments.get("defaultValue")
     if call.name == "booleanParam":
-        default = text(default).lower() == "true"
+        default = to_string(default).lower() == "true"
     elif call.name == "choice":
         default = choices[0]
     else:
-        default = "" if default is None else text(default)
-    return Parameter(call.name, given["name"], default, tuple(choices), text(given.get("description") or ""))
+        default = "" if default is None else to_string(default)
+    description = to_string(arguments.get("description") or "")
+    return Parameter(call.name, arguments["name"], default, tuple(choices), description)
 
 
-class _Nothing:
-    """A scope without any name: parameters are declared before there is a build."""
+class _EmptyScope:
+    """A scope without names: parameters are declared before a build exists."""
 
     def variable(self, name: str) -> Value:
-        raise EvaluationError(f"«{name}» is not known yet where parameters are declared")
+        raise EvaluationError(f"'{name}' is not available in 'parameters'")
 
     def call(self, name: str, _positional: list[Value], _named: Mapping[str, Value]) -> Value:
-        raise EvaluationError(f"«{name}» is not known yet where parameters are declared")
+        raise EvaluationError(f"'{name}' is not available in 'parameters'")

@@ -1,4 +1,4 @@
-"""What a Jenkinsfile asks for and a local run cannot do, found before anything runs."""
+"""Finds everything in a Jenkinsfile that a local run does not support, before anything runs."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jenkinsfile.catalogue import (
+    COMPOSITE_CONDITIONS,
     CONDITIONS,
-    CONDITIONS_OF_CONDITIONS,
     OPTIONS,
     PARAMETERS,
-    POST,
+    POST_CONDITIONS,
     STAGE_OPTIONS,
     STEPS,
     SYMBOLS,
 )
-from jenkinsfile.expressions.evaluator import Use, read, uses
-from jenkinsfile.expressions.methods import KNOWN
-from jenkinsfile.steps import credentials
-from jenkinsfile.steps.credentials import BINDINGS, PAIRS
+from jenkinsfile.expressions.methods import METHOD_NAMES
+from jenkinsfile.expressions.parser import CallSite, find_calls, parse_expression
+from jenkinsfile.steps.credentials import BINDINGS, USERNAME_BINDINGS, is_pass_through, missing_variables
 from jenkinsfile.syntax.model import (
     Agent,
     Call,
@@ -36,47 +35,56 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 AGENTS = frozenset({"any", "none", "label", "node"})
-NEEDED = {"branch": 1, "changeset": 1, "environment": 2, "equals": 2, "triggeredBy": 1}  # arguments of a condition
+MINIMUM_ARGUMENTS = {"branch": 1, "changeset": 1, "environment": 2, "equals": 2, "triggeredBy": 1}  # of conditions
 
 
 @dataclass(frozen=True)
-class Findings:
-    """Why not to run (in the order of the file), and the ids of the credentials that are used.
+class CredentialUse:
+    """A credential that the Jenkinsfile uses.
 
-    With each id stands whether a user with a password is wanted; None takes a text too.
+    `has_username`: whether it must be a username with password; None accepts a secret text as well.
     """
 
-    refusals: list[JenkinsfileError]
-    credentials: set[tuple[str, bool | None]]
+    identifier: str
+    has_username: bool | None
 
 
-def examine(pipeline: Pipeline, environment: Mapping[str, str], file: str = "Jenkinsfile") -> Findings:
-    """Look through a whole pipeline for what a local run cannot do, credentials that are not there included."""
-    finder = _Finder(environment, file)
-    finder.pipeline(pipeline)
-    return Findings(sorted(finder.found, key=lambda error: error.position), finder.identifiers)
+@dataclass(frozen=True)
+class ValidationResult:
+    """The errors in the order of the file, and the credentials that the Jenkinsfile uses."""
+
+    errors: list[JenkinsfileError]
+    credentials: frozenset[CredentialUse]
 
 
-class _Finder:
-    """Walks the whole model and collects."""
+def validate(pipeline: Pipeline, environment: Mapping[str, str], file: str = "Jenkinsfile") -> ValidationResult:
+    """Check a whole pipeline for what a local run does not support, and for missing credentials."""
+    validator = _Validator(environment, file)
+    validator.pipeline(pipeline)
+    errors = sorted(validator.errors, key=lambda error: error.position)
+    return ValidationResult(errors, frozenset(validator.credentials))
+
+
+class _Validator:
+    """Visits the whole model and collects errors."""
 
     def __init__(self, environment: Mapping[str, str], file: str) -> None:
         self.environment = environment
         self.file = file
-        self.found: list[JenkinsfileError] = []
-        self.identifiers: set[tuple[str, bool | None]] = set()
+        self.errors: list[JenkinsfileError] = []
+        self.credentials: set[CredentialUse] = set()
 
-    def refuse(self, message: str, position: Position) -> None:
-        self.found.append(JenkinsfileError(message, position, self.file))
+    def add_error(self, message: str, position: Position) -> None:
+        self.errors.append(JenkinsfileError(message, position, self.file))
 
-    def unsupported(self, what: str, position: Position) -> None:
-        self.refuse(f"{what} is not supported by ct run; a Jenkins controller can run it", position)
+    def unsupported(self, element: str, position: Position) -> None:
+        self.add_error(f"{element} is not supported by a local run; run it on a Jenkins controller", position)
 
     def pipeline(self, pipeline: Pipeline) -> None:
         for section in (pipeline.tools, pipeline.libraries):
             for call in section[:1]:
                 self.unsupported(
-                    f"the section «{'tools' if section is pipeline.tools else 'libraries'}»", call.position
+                    f"the section '{'tools' if section is pipeline.tools else 'libraries'}'", call.position
                 )
         self.agent(pipeline.agent)
         self.variables(pipeline.environment)
@@ -91,9 +99,9 @@ class _Finder:
         if stage.agent:
             self.agent(stage.agent)
         if stage.tools:
-            self.unsupported("the section «tools»", stage.tools[0].position)
+            self.unsupported("the section 'tools'", stage.tools[0].position)
         if stage.matrix:
-            self.unsupported("the section «matrix»", stage.matrix.position)
+            self.unsupported("the section 'matrix'", stage.matrix.position)
             return
         self.variables(stage.environment)
         self.options(stage.options, {name: OPTIONS[name] for name in STAGE_OPTIONS})
@@ -101,10 +109,10 @@ class _Finder:
             self.when(stage.when)
         if stage.input:
             for call in stage.input.parameters[:1]:
-                self.unsupported("a parameter of «input»", call.position)
+                self.unsupported("a parameter of 'input'", call.position)
             for call in stage.input.settings:
                 if call.name not in STEPS["input"].arguments or len(call.arguments) != 1:
-                    self.unsupported(f"the setting «{call.name}» of «input»", call.position)
+                    self.unsupported(f"the setting '{call.name}' of 'input'", call.position)
                 self.expressions(call)
         self.steps(stage.steps or ())
         self.post(stage.post)
@@ -113,40 +121,42 @@ class _Finder:
 
     def agent(self, agent: Agent) -> None:
         if agent.kind not in AGENTS:
-            self.unsupported(f"the agent «{agent.kind}»", agent.position)
+            self.unsupported(f"the agent '{agent.kind}'", agent.position)
 
     def variables(self, variables: Iterable[Variable]) -> None:
         for variable in variables:
             self.expression(variable.value, variable.name)
 
-    def options(self, calls: Iterable[Call], known: Mapping[str, tuple[str, ...]]) -> None:
+    def options(self, calls: Iterable[Call], signatures: Mapping[str, tuple[str, ...]]) -> None:
         for call in calls:
-            self.arguments("option", call, known)
+            self.arguments("option", call, signatures)
 
     def post(self, conditions: Iterable[PostCondition]) -> None:
         for condition in conditions:
-            if condition.name not in POST:
-                self.unsupported(f"the post condition «{condition.name}»", condition.position)
+            if condition.name not in POST_CONDITIONS:
+                self.unsupported(f"the post condition '{condition.name}'", condition.position)
             self.steps(condition.steps)
 
     def when(self, when: When) -> None:
         if not when.conditions:
-            self.refuse("«when» has no condition", when.position)
+            self.add_error("'when' has no condition", when.position)
         for call in when.conditions:
             self.condition(call)
 
     def condition(self, call: Call) -> None:
-        if call.name not in CONDITIONS_OF_CONDITIONS:
-            known = self.arguments("when condition", call, CONDITIONS)
-            if known and len(call.arguments) < NEEDED.get(call.name, 0):
-                self.refuse(f"«{call.name}» takes {' and '.join(CONDITIONS[call.name][:2])}", call.position)
+        if call.name not in COMPOSITE_CONDITIONS:
+            is_supported = self.arguments("when condition", call, CONDITIONS)
+            minimum = MINIMUM_ARGUMENTS.get(call.name, 0)
+            if is_supported and len(call.arguments) < minimum:
+                names = " and ".join(CONDITIONS[call.name][:minimum])
+                self.add_error(f"'{call.name}' takes {names}", call.position)
             if call.name == "expression" and call.code is None:
-                self.refuse("«expression» takes its code in braces", call.position)
+                self.add_error("'expression' takes its code in braces: expression { ... }", call.position)
             return
         children = call.body or ()
         if not children or (call.name == "not" and len(children) > 1):
-            wanted = "one condition" if call.name == "not" else "at least one condition"
-            self.refuse(f"«{call.name}» takes {wanted}", call.position)
+            expected = "one condition" if call.name == "not" else "at least one condition"
+            self.add_error(f"'{call.name}' takes {expected}", call.position)
         for child in children:
             self.condition(child)
 
@@ -155,34 +165,36 @@ class _Finder:
             if call.name == "script" and call.code:
                 self.script(call, call.code)
             elif self.arguments("step", call, {name: step.arguments for name, step in STEPS.items()}):
-                takes = STEPS[call.name].body
-                if takes != (call.body is not None):
-                    self.refuse(f"the step «{call.name}» takes {'a' if takes else 'no'} body in braces", call.position)
-                if call.name == "checkout" and [one.value.text for one in call.arguments] != ["scm"]:
-                    self.unsupported("«checkout» of anything but «scm»", call.position)
+                takes_body = STEPS[call.name].body
+                if takes_body != (call.body is not None):
+                    article = "a" if takes_body else "no"
+                    self.add_error(f"the step '{call.name}' takes {article} body in braces", call.position)
+                if call.name == "checkout" and [argument.value.text for argument in call.arguments] != ["scm"]:
+                    self.unsupported("'checkout' of anything but 'scm'", call.position)
                 self.steps(call.body or ())
 
     def script(self, call: Call, code: Expression) -> None:
         """Accept a `script` block that holds one expression, such as `currentBuild.setDescription('…')`."""
         try:
-            read(code)
+            parse_expression(code)
         except JenkinsfileError:
-            self.unsupported("a «script» block of more than one expression", call.position)
+            self.unsupported("a 'script' block of more than one expression", call.position)
         else:
             self.expression(code)
 
-    def arguments(self, kind: str, call: Call, known: Mapping[str, tuple[str, ...]]) -> bool:
-        """Check the name of a call and those of its arguments; gives whether the name is known."""
-        if call.name not in known:
-            self.unsupported(f"the {kind} «{call.name}»", call.position)
+    def arguments(self, kind: str, call: Call, signatures: Mapping[str, tuple[str, ...]]) -> bool:
+        """Check the name of a call and the names of its arguments. Returns whether the call is supported."""
+        if call.name not in signatures:
+            self.unsupported(f"the {kind} '{call.name}'", call.position)
             return False
-        allowed = known[call.name]
+        names = signatures[call.name]
         for argument in call.arguments:
-            if argument.name and argument.name not in allowed:
-                self.unsupported(f"the argument «{argument.name}» of the {kind} «{call.name}»", call.position)
+            if argument.name and argument.name not in names:
+                self.unsupported(f"the argument '{argument.name}' of the {kind} '{call.name}'", call.position)
         unnamed = sum(argument.name is None for argument in call.arguments)
-        if unnamed > min(1, len(allowed)):
-            self.refuse(f"the {kind} «{call.name}» takes {'one' if allowed else 'no'} unnamed argument", call.position)
+        if unnamed > min(1, len(names)):
+            count = "one" if names else "no"
+            self.add_error(f"the {kind} '{call.name}' takes {count} unnamed argument", call.position)
         self.expressions(call)
         return True
 
@@ -192,32 +204,33 @@ class _Finder:
         if call.code:
             self.expression(call.code)
 
-    def expression(self, expression: Expression, into: str = "") -> None:
-        """Look through an expression; `into` is the variable of `environment {}` whose value it is, if it is one's."""
+    def expression(self, expression: Expression, variable: str = "") -> None:
+        """Check an expression. `variable` is the variable of `environment {}` that it sets, if any."""
         try:
-            used = list(uses(expression))
+            calls = list(find_calls(expression))
         except JenkinsfileError as error:
-            self.refuse(error.message, error.position)
+            self.add_error(error.message, error.position)
             return
-        for use in used:
-            if use.method:
-                if use.name not in KNOWN:
-                    self.unsupported(f"the method «{use.name}()»", use.position)
-            elif use.name not in STEPS and use.name not in SYMBOLS:
-                self.unsupported(f"the step «{use.name}»", use.position)
+        for call in calls:
+            if call.is_method:
+                if call.name not in METHOD_NAMES:
+                    self.unsupported(f"the method '{call.name}()'", call.position)
+            elif call.name not in STEPS and call.name not in SYMBOLS:
+                self.unsupported(f"the step '{call.name}'", call.position)
             else:
-                for name in use.named if use.name in STEPS else ():
-                    if name not in STEPS[use.name].arguments:
-                        self.unsupported(f"the argument «{name}» of the step «{use.name}»", use.position)
-                self.credential(use, into)
+                for name in call.argument_names if call.name in STEPS else ():
+                    if name not in STEPS[call.name].arguments:
+                        self.unsupported(f"the argument '{name}' of the step '{call.name}'", call.position)
+                self.credential(call, variable)
 
-    def credential(self, use: Use, into: str) -> None:
-        identifier = use.literals.get("credentialsId" if use.name in BINDINGS else "")
-        if identifier is None or use.name not in {*BINDINGS, "credentials"}:
+    def credential(self, call: CallSite, variable: str) -> None:
+        identifier = call.literals.get("credentialsId" if call.name in BINDINGS else "")
+        if identifier is None or call.name not in {*BINDINGS, "credentials"}:
             return
-        pair = None if use.name == "credentials" else use.name in PAIRS
-        self.identifiers.add((identifier, pair))
-        if credentials.passes_on(into, identifier):
+        has_username = None if call.name == "credentials" else call.name in USERNAME_BINDINGS
+        self.credentials.add(CredentialUse(identifier, has_username))
+        if is_pass_through(variable, identifier):
             return
-        if wanted := credentials.missing(identifier, self.environment, pair=pair):
-            self.refuse(f"the credential «{identifier}» is missing: set {wanted} in the environment", use.position)
+        if names := missing_variables(identifier, self.environment, has_username=has_username):
+            message = f"the credential '{identifier}' is missing: set {names} in the environment"
+            self.add_error(message, call.position)

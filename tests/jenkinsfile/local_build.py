@@ -1,4 +1,4 @@
-"""Runs a Jenkinsfile in a workspace of its own, for the tests beside this file."""
+"""Runs a Jenkinsfile in a temporary workspace, in this process or as its users do."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jenkinsfile.execution.runner import Order, run
+from jenkinsfile.execution.runner import RunOptions, run_pipeline
 from jenkinsfile.syntax.parser import parse
-from jenkinsfile.validation import examine
+from jenkinsfile.validation import validate
 
-ROOT = Path(__file__).parents[2]
+PROMPT = ", Abort: n]\n"
 
 
 @dataclass(frozen=True)
-class Finished:
+class BuildOutcome:
+    """The exit code, the console, the record and the folder of a build."""
+
     code: int
     lines: list[str]
     record: dict
@@ -36,38 +38,39 @@ class Finished:
 
 
 def pipeline(stages: str, *sections: str, post: str = "") -> str:
-    """A pipeline around stages; `stages` without a `stage(...)` are the steps of the only one."""
+    """Return a pipeline with these stages. Text without `stage(...)` becomes the steps of the only stage."""
     if "stage(" not in stages:
         stages = f"stage('Only') {{\n steps {{\n{stages}\n }}\n}}"
-    after = f"post {{\n{post}\n}}" if post else ""
-    return "\n".join(["pipeline {", "agent any", *sections, "stages {", stages, "}", after, "}"])
+    post_section = f"post {{\n{post}\n}}" if post else ""
+    return "\n".join(["pipeline {", "agent any", *sections, "stages {", stages, "}", post_section, "}"])
 
 
-def build(
+def run_build(
     workspace: Path,
     text: str,
-    *parameters: str,
-    branch: str = "main",
-    start: str | None = None,
-    machine: dict[str, str] | None = None,
-) -> Finished:
-    """Run a Jenkinsfile in this process; whatever is refused fails the test."""
-    environment = {"PATH": os.environ["PATH"], **(machine or {})}
-    parsed = parse(text)
-    findings = examine(parsed, environment)
-    assert not findings.refusals, [str(one) for one in findings.refusals]
+    *assignments: str,
+    branch: str | None = None,
+    start_stage: str | None = None,
+    environment: dict[str, str] | None = None,
+) -> BuildOutcome:
+    """Run a Jenkinsfile in this process. The test fails if the Jenkinsfile is not valid."""
+    machine = {"PATH": os.environ["PATH"], **(environment or {})}
+    parsed_pipeline = parse(text)
+    validation = validate(parsed_pipeline, machine)
+    assert not validation.errors, [str(error) for error in validation.errors]
+    options = RunOptions(workspace, branch, assignments, start_stage)
     with contextlib.redirect_stdout(io.StringIO()) as console:
-        code = run(parsed, findings, Order(workspace, branch, parameters, start), environment)
-    folder = max((workspace / ".ct/builds").iterdir(), key=lambda one: int(one.name))
+        code = run_pipeline(parsed_pipeline, validation.credentials, options, machine)
+    folder = max((workspace / ".ct/builds").iterdir(), key=lambda path: int(path.name))
     record = json.loads((folder / "build.json").read_text())
-    return Finished(code, console.getvalue().splitlines(), record, folder)
+    return BuildOutcome(code, console.getvalue().splitlines(), record, folder)
 
 
-def ct_run(workspace: Path, text: str, *arguments: str, **options) -> subprocess.Popen:
-    """Start `ct run` as its users do."""
+def start_run(workspace: Path, text: str, *arguments: str, **options) -> subprocess.Popen:
+    """Start `python -m jenkinsfile run` in a process."""
     (workspace / "Jenkinsfile").write_text(text)
     return subprocess.Popen(
-        [sys.executable, ROOT / "scripts/run.py", *arguments],
+        [sys.executable, "-m", "jenkinsfile", "run", *arguments],
         cwd=workspace,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -76,16 +79,16 @@ def ct_run(workspace: Path, text: str, *arguments: str, **options) -> subprocess
     )
 
 
-def at_terminal(workspace: Path, text: str, *arguments: str, typed: str) -> tuple[int, list[str]]:
-    """Run `ct run` at a terminal where somebody types once a question is there; gives its exit code and its lines."""
+def run_at_terminal(workspace: Path, text: str, *arguments: str, keys: str) -> tuple[int, list[str]]:
+    """Run at a terminal where a user presses keys when `input` waits. Returns the exit code and the console."""
     keyboard, terminal = pty.openpty()
     lines = []
     try:
-        with ct_run(workspace, text, *arguments, stdin=terminal) as process:
+        with start_run(workspace, text, *arguments, stdin=terminal) as process:
             for line in process.stdout:
                 lines.append(line.rstrip("\n"))
-                if line.endswith(", Abort: n]\n"):
-                    os.write(keyboard, typed.encode())
+                if line.endswith(PROMPT):
+                    os.write(keyboard, keys.encode())
     finally:
         os.close(keyboard)
         os.close(terminal)

@@ -1,4 +1,4 @@
-"""What a local run knows is what a real controller knows, by the same names."""
+"""The catalogue has the names and arguments that a real controller has."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import fields
 
 import pytest
 
+from controller_symbols import REFERENCE, read_symbols
 from jenkinsfile import catalogue
 from jenkinsfile.syntax.model import Pipeline, Stage
-from symbols import REFERENCE, symbols
 
-OLDER_NAMES = {("password", "defaultValue")}  # documented, and accepted beside the name that the controller lists
-OF_THE_STRUCTURE = {  # options that are no properties of a job: wrappers, and those of the declarative plugin
+LEGACY_ARGUMENTS = {("password", "defaultValue")}  # documented, and accepted beside the name that the controller lists
+DECLARATIVE_OPTIONS = {  # options that are not properties of a job: wrappers, and those of the declarative plugin
     *("ansiColor", "newContainerPerStage", "parallelsAlwaysFailFast", "quietPeriod", "retry", "skipDefaultCheckout"),
     *("skipStagesAfterUnstable", "timeout", "timestamps"),
 }
@@ -20,39 +20,39 @@ OF_THE_STRUCTURE = {  # options that are no properties of a job: wrappers, and t
 
 @pytest.fixture(scope="module")
 def controller():
-    return symbols()
+    return read_symbols()
 
 
 @pytest.mark.parametrize(
-    ("kind", "known"),
+    ("kind", "signatures"),
     [
         ("steps", {name: step.arguments for name, step in catalogue.STEPS.items()}),
         ("parameters", catalogue.PARAMETERS),
-        ("whenConditions", catalogue.CONDITIONS | dict.fromkeys(catalogue.CONDITIONS_OF_CONDITIONS, ())),
-        ("jobProperties", {name: given for name, given in catalogue.OPTIONS.items() if name not in OF_THE_STRUCTURE}),
+        ("whenConditions", catalogue.CONDITIONS | dict.fromkeys(catalogue.COMPOSITE_CONDITIONS, ())),
+        ("jobProperties", {n: names for n, names in catalogue.OPTIONS.items() if n not in DECLARATIVE_OPTIONS}),
     ],
 )
-def test_names_and_arguments_are_the_controllers(controller, kind, known):
-    for name, arguments in known.items():
-        real = controller[kind].get(name) or controller["publishers"][name]
-        taken = {parameter["name"] for parameter in real["parameters"]}
-        assert {one for one in arguments if (name, one) not in OLDER_NAMES} <= taken, name
+def test_names_and_arguments_are_those_of_the_controller(controller, kind, signatures):
+    for name, arguments in signatures.items():
+        symbol = controller[kind].get(name) or controller["publishers"][name]
+        expected = {parameter["name"] for parameter in symbol["parameters"]}
+        assert {argument for argument in arguments if (name, argument) not in LEGACY_ARGUMENTS} <= expected, name
 
 
-def test_steps_take_a_body_where_the_controllers_do(controller):
+def test_steps_have_a_body_where_the_steps_of_the_controller_do(controller):
     for name, step in catalogue.STEPS.items():
         if name in controller["steps"]:
             assert step.body == controller["steps"][name]["takesBlock"], name
 
 
 @pytest.mark.parametrize(
-    ("model", "definition", "own"),
+    ("model", "definition", "schema_names"),
     [
         (Pipeline, "pipeline", {}),
         (Stage, "stage", {"steps": "branches", "fail_fast": "failFast"}),
     ],
 )
-def test_the_model_has_the_sections_of_the_official_schema(model, definition, own):
+def test_the_model_has_the_sections_of_the_official_schema(model, definition, schema_names):
     schema = json.loads((REFERENCE / "declarative-ast-schema.json").read_text())["definitions"][definition]
-    named = {own.get(field.name, field.name) for field in fields(model)} - {"position"}
-    assert named == schema["properties"].keys()
+    sections = {schema_names.get(field.name, field.name) for field in fields(model)} - {"position"}
+    assert sections == schema["properties"].keys()

@@ -1,4 +1,4 @@
-"""Groovy's expressions, as far as a pipeline needs them without a script block."""
+"""Parsing and evaluating Groovy expressions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jenkinsfile.expressions import evaluator as expressions
+from jenkinsfile.expressions.evaluator import evaluate
+from jenkinsfile.expressions.parser import find_calls
 from jenkinsfile.expressions.values import EvaluationError
 from jenkinsfile.syntax.model import Expression, JenkinsfileError, Position
 
@@ -18,20 +19,20 @@ class Scope:
     values = {"params": {"SIZE": "large", "FORCE": True}, "env": {"HOME": "/root"}, "n": 3, "who": "you", "empty": ""}
 
     def __init__(self):
-        self.called = []
+        self.calls = []
 
     def variable(self, name):
         if name not in self.values:
-            raise EvaluationError(f"no such property: «{name}»")
+            raise EvaluationError(f"no such property: '{name}'")
         return self.values[name]
 
     def call(self, name, positional, named):
-        self.called.append((name, positional, named))
+        self.calls.append((name, positional, named))
         return {"readFile": ' {"decision": "train"}\n', "sh": 0, "fileExists": False}.get(name)
 
 
-def value(text: str, scope: Scope | None = None):
-    return expressions.evaluate(Expression(text, Position(7)), scope or Scope())
+def value_of(text: str, scope: Scope | None = None):
+    return evaluate(Expression(text, Position(7)), scope or Scope())
 
 
 @pytest.mark.parametrize(
@@ -65,77 +66,83 @@ def value(text: str, scope: Scope | None = None):
         ("'don\\'t' + 'A\\u0042\\n'", "don'tAB\n"),
     ],
 )
-def test_an_expression_has_groovys_value(text, expected):
-    assert value(text) == expected
+def test_expressions_have_the_value_that_they_have_in_groovy(text, expected):
+    assert value_of(text) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "called"), [("false && sh('x')", 0), ("true || sh('x')", 0), ("true ? 1 : sh('x')", 0)]
+    ("text", "call_count"), [("false && sh('x')", 0), ("true || sh('x')", 0), ("true ? 1 : sh('x')", 0)]
 )
-def test_what_need_not_be_evaluated_is_not(text, called):
+def test_operators_evaluate_only_the_operands_that_they_need(text, call_count):
     scope = Scope()
-    value(text, scope)
-    assert len(scope.called) == called
+    value_of(text, scope)
+    assert len(scope.calls) == call_count
 
 
-def test_steps_get_their_arguments_by_place_and_by_name():
+def test_steps_get_positional_and_named_arguments():
     scope = Scope()
-    value("sh(script: \"echo $who\", returnStdout: true) + readFile('f')", scope)
-    assert scope.called == [("sh", [], {"script": "echo you", "returnStdout": True}), ("readFile", ["f"], {})]
+    value_of("sh(script: \"echo $who\", returnStdout: true) + readFile('f')", scope)
+    assert scope.calls == [("sh", [], {"script": "echo you", "returnStdout": True}), ("readFile", ["f"], {})]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nobody", "no such property: «nobody»"),
-        ("n.size()", "a number has no method «size» that ct run knows"),
-        ("params.MISSING.trim()", "cannot call «trim()» on null"),
+        ("nobody", "no such property: 'nobody'"),
+        ("n.size()", "a number has no method 'size' that a local run supports"),
+        ("params.MISSING.trim()", "cannot call 'trim()' on null"),
         ("'a' < 1", "cannot compare a string with a number"),
         ("1 / 0", "cannot calculate"),
-        ("who.path", "a string has no property «path»"),
-        ("'x'.toInteger()", "«toInteger()» of a string failed"),
+        ("who.path", "a string has no property 'path'"),
+        ("'x'.toInteger()", "'toInteger()' of a string failed"),
     ],
 )
-def test_an_expression_without_a_value_says_why(text, message):
+def test_an_evaluation_error_has_the_reason(text, message):
     with pytest.raises(EvaluationError, match="^" + message.replace("(", r"\(").replace(")", r"\)")):
-        value(text)
+        value_of(text)
 
 
 @pytest.mark.parametrize("text", ["if (a) { b }", "def x = 1\nx", "list.any { it }", "new File('x')", "a = 1", ""])
-def test_what_is_more_than_an_expression_is_refused_with_its_line(text):
-    with pytest.raises(JenkinsfileError, match="^Jenkinsfile:[78]: the expression «.*» is not supported"):
-        value(text)
+def test_code_that_is_not_an_expression_is_an_error_with_its_line(text):
+    with pytest.raises(JenkinsfileError, match="^Jenkinsfile:[78]: the expression '.*' is not supported"):
+        value_of(text)
 
 
-def test_calls_are_found_without_being_made():
-    found = expressions.uses(Expression("[string(credentialsId: 'id', variable: \"V\"),\n sh(a).trim()]", Position(7)))
-    assert {(use.name, use.method, use.position.line) for use in found} == {
+def test_only_strings_without_interpolation_are_literals():
+    (call,) = find_calls(Expression('f(a: \'x\', b: "y$n", c: """z${n}""", d: """w""")', Position(1)))
+    assert call.argument_names == ("a", "b", "c", "d")
+    assert call.literals == {"a": "x", "d": "w"}
+
+
+def test_calls_are_found_without_evaluation():
+    calls = find_calls(Expression("[string(credentialsId: 'id', variable: \"V\"),\n sh(a).trim()]", Position(7)))
+    assert {(call.name, call.is_method, call.position.line) for call in calls} == {
         ("string", False, 7),
         ("sh", False, 8),
         ("trim", True, 8),
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=30))
-def test_any_string_survives_being_quoted(text):
-    assert value(json.dumps(text, ensure_ascii=False).replace("$", "\\$")) == text
+def test_a_quoted_string_evaluates_to_itself(text):
+    assert value_of(json.dumps(text, ensure_ascii=False).replace("$", "\\$")) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="ab1 .?:()[]'\"${}+-*/!&|<>=,n\\", max_size=25))
-def test_arbitrary_text_gives_a_value_or_one_of_two_errors(text):
+def test_arbitrary_text_has_a_value_or_is_one_of_two_errors(text):
     with contextlib.suppress(JenkinsfileError, EvaluationError):
-        value(text)
+        value_of(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(-1000, 1000),
     st.integers(-1000, 1000),
     st.sampled_from(["+", "-", "*", "<", "<=", ">", ">=", "==", "!="]),
 )
-def test_arithmetic_and_comparison_are_the_usual_ones(left, right, operator):
+def test_arithmetic_and_comparison_are_those_of_python(left, right, operator):
     import operator as op
 
     names = {
@@ -149,4 +156,4 @@ def test_arithmetic_and_comparison_are_the_usual_ones(left, right, operator):
         "==": op.eq,
         "!=": op.ne,
     }
-    assert value(f"({left}) {operator} ({right})") == names[operator](left, right)
+    assert value_of(f"({left}) {operator} ({right})") == names[operator](left, right)

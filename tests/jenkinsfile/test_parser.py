@@ -1,4 +1,4 @@
-"""Reading a Jenkinsfile."""
+"""Parsing a Jenkinsfile."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jenkinsfile.syntax.model import JenkinsfileError
 from jenkinsfile.syntax.parser import parse
-from jenkinsfile.syntax.string_literals import content
-from local_build import ROOT, pipeline
+from jenkinsfile.syntax.strings import unquote
+from local_build import pipeline
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.Jenkinsfile"))
 
@@ -21,25 +21,19 @@ def steps(text: str):
     return parse(pipeline(text)).stages[0].steps
 
 
-def complaint(text: str) -> str:
-    with pytest.raises(JenkinsfileError) as caught:
+def error_message(text: str) -> str:
+    with pytest.raises(JenkinsfileError) as error:
         parse(text)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
-def test_samples_of_every_construct_are_read(sample):
+def test_a_sample_of_every_construct_is_parsed(sample):
     assert parse(sample.read_text(), sample.name).stages
 
 
-def test_the_projects_own_jenkinsfile_is_read():
-    parsed = parse((ROOT / "Jenkinsfile").read_text())
-    assert parsed.agent.kind == "any"
-    assert "Train" in [stage.name for stage in parsed.stages]
-
-
-def test_sections_end_up_where_they_belong():
+def test_sections_are_in_the_element_that_contains_them():
     everything = parse((Path(__file__).parent / "samples/everything.Jenkinsfile").read_text())
     assert everything.agent.kind == "kubernetes"
     assert [variable.name for variable in everything.environment] == ["PLAIN", "JOINED", "SECRET", "ASKED"]
@@ -58,7 +52,7 @@ def test_sections_end_up_where_they_belong():
     assert [call.name for call in release.input.parameters] == ["choice"]
 
 
-def test_everything_knows_its_place():
+def test_elements_have_their_position():
     stage = parse(
         "pipeline {\n  agent any\n  stages {\n    stage('A') {\n      steps { sh 'x' }\n    }\n  }\n}"
     ).stages[0]
@@ -67,17 +61,20 @@ def test_everything_knows_its_place():
     assert stage.steps[0].arguments[0].value.position.column == 18
 
 
-def test_arguments_stand_with_and_without_parentheses_and_over_lines():
-    bare, inside, over, joined = steps(
+def test_arguments_can_have_parentheses_and_several_lines():
+    plain, parenthesized, multiline, expression = steps(
         "sh script: 'a', returnStatus: true\nsh(script: 'a', returnStatus: true)\n"
         "sh script: 'a',  // a comment\n   returnStatus: true\necho 'a' +\n 'b'"
     )
-    for call in (bare, inside, over):
-        assert [(one.name, one.value.text) for one in call.arguments] == [("script", "'a'"), ("returnStatus", "true")]
-    assert joined.arguments[0].value.text == "'a' +\n 'b'"
+    for call in (plain, parenthesized, multiline):
+        assert [(argument.name, argument.value.text) for argument in call.arguments] == [
+            ("script", "'a'"),
+            ("returnStatus", "true"),
+        ]
+    assert expression.arguments[0].value.text == "'a' +\n 'b'"
 
 
-def test_steps_are_separated_by_lines_and_semicolons():
+def test_newlines_and_semicolons_separate_steps():
     assert [call.name for call in steps("sh 'a'; echo 'b' ;\n\n // c\n sh 'd' /* e */")] == ["sh", "echo", "sh"]
 
 
@@ -95,29 +92,29 @@ def test_steps_are_separated_by_lines_and_semicolons():
         "a.b?.c('d')[0]",
     ],
 )
-def test_braces_and_quotes_in_a_value_end_nothing(value):
+def test_braces_and_quotes_in_a_value_belong_to_the_value(value):
     (call,) = steps(f"echo({value})")
     assert call.arguments[0].value.text == value
 
 
-def test_spaces_at_the_end_of_a_line_do_not_matter():
+def test_spaces_at_the_end_of_a_line_are_ignored():
     parsed = parse(pipeline("sh 'a' \t\n  \n sh 'b' // c  \n sh 'd' /* e */  \n", "options { timestamps() }   \n  "))
     assert [call.name for call in parsed.stages[0].steps] == ["sh", "sh", "sh"]
 
 
-def test_the_code_of_a_script_block_is_kept_as_it_is():
+def test_the_code_of_a_script_block_is_unchanged():
     code = ' if (x =~ /}/) { y = "}" } // }\n  z '
     (call,) = steps(f"script {{{code}}}")
     assert call.code.text == code
 
 
-def test_braces_may_stand_on_the_next_line():
+def test_braces_may_be_on_the_next_line():
     assert parse("pipeline\n{\nagent any\nstages\n{\nstage('A')\n{\nsteps\n{\nsh 'x'\n}\n}\n}\n}").stages[0].name == "A"
 
 
-def test_what_stands_around_the_pipeline_is_left_alone():
-    around = "#!/usr/bin/env groovy\n@Library('a@b') _\nimport x.y.*\ndef f(a) { return a / 2 + \"pipeline {\" }\n"
-    assert parse(f"{around}{pipeline('sh f(1)')}\ndef g() {{ pipeline {{ }} }}\n").stages
+def test_code_before_and_after_the_pipeline_is_ignored():
+    before = "#!/usr/bin/env groovy\n@Library('a@b') _\nimport x.y.*\ndef f(a) { return a / 2 + \"pipeline {\" }\n"
+    assert parse(f"{before}{pipeline('sh f(1)')}\ndef g() {{ pipeline {{ }} }}\n").stages
 
 
 @pytest.mark.parametrize(
@@ -125,38 +122,38 @@ def test_what_stands_around_the_pipeline_is_left_alone():
     [
         ("", "Jenkinsfile:1:1: the file has no pipeline {}"),
         ("node { sh 'x' }", "Jenkinsfile:1:16: the file has no pipeline {}"),
-        ("pipeline {\n  agent any", "Jenkinsfile:2:12: the file ends, and its braces or quotes are not closed"),
-        ("pipeline {\n  agnet any\n}", "Jenkinsfile:2:3: unknown section «agnet»; expected here: agent,"),
-        (pipeline("stage('A') {\nstepz {\n}\n}"), "Jenkinsfile:5:1: unknown section «stepz»; expected here: agent,"),
+        ("pipeline {\n  agent any", "Jenkinsfile:2:12: the file ends before all braces and quotes are closed"),
+        ("pipeline {\n  agnet any\n}", "Jenkinsfile:2:3: unknown section 'agnet'; expected: agent,"),
+        (pipeline("stage('A') {\nstepz {\n}\n}"), "Jenkinsfile:5:1: unknown section 'stepz'; expected: agent,"),
         (
             pipeline("stage('A') {\nwhen { branch 'b' } steps { sh 'x' }\n}"),
-            "Jenkinsfile:5:21: unexpected «steps»: it must",
+            "Jenkinsfile:5:21: unexpected 'steps': start a new line",
         ),
-        (pipeline("stage('A') {\nagent any\n}"), "Jenkinsfile:4:1: the stage «A» has no «steps»: it takes one of"),
+        (pipeline("stage('A') {\nagent any\n}"), "Jenkinsfile:4:1: the stage 'A' has no 'steps'; write exactly one of"),
         (
             pipeline("stage('A') {\nsteps { sh 'a' }\nsteps { sh 'b' }\n}"),
-            "Jenkinsfile:6:1: the stage «A» has two «steps»",
+            "Jenkinsfile:6:1: the stage 'A' has two 'steps'",
         ),
-        ("pipeline {\nstages { stage('A') { steps { sh 'x' } } }\n}", "Jenkinsfile:1:1: the pipeline has no «agent»"),
-        (pipeline("sh 'a')"), "Jenkinsfile:6:7: unexpected «)»"),
+        ("pipeline {\nstages { stage('A') { steps { sh 'x' } } }\n}", "Jenkinsfile:1:1: the pipeline has no 'agent'"),
+        (pipeline("sh 'a')"), "Jenkinsfile:6:7: unexpected ')'"),
     ],
 )
-def test_an_error_is_one_line_with_its_place(text, expected):
-    assert complaint(text).startswith(expected)
+def test_a_syntax_error_is_one_line_with_its_position(text, expected):
+    assert error_message(text).startswith(expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet="ab{}()[]'\"/$\\\n;,: pipeline sh", max_size=60))
 @example("pipeline { agent any; stages { stage('a') { steps { sh \"${' } } } }")
-def test_text_that_is_no_pipeline_gives_nothing_but_a_jenkinsfile_error(text):
-    for tried in (text, pipeline(text)):
+def test_text_that_is_not_a_pipeline_raises_only_a_jenkinsfile_error(text):
+    for candidate in (text, pipeline(text)):
         with contextlib.suppress(JenkinsfileError):
-            assert parse(tried).stages
+            assert parse(candidate).stages
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=40).filter(lambda text: "\r" not in text))
-def test_any_string_comes_back_from_its_literal(text):
+def test_unquote_is_the_inverse_of_quoting(text):
     quoted = text.replace("\\", "\\\\").replace("'", "\\'")
     (call,) = steps(f"echo '''{quoted}'''")
-    assert content(call.arguments[0].value.text) == text
+    assert unquote(call.arguments[0].value.text) == text

@@ -23,7 +23,7 @@ from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
 from continuous_training.replay.months import PATTERN, Month
 from continuous_training.settings import STATE
-from jenkinsfile.builds.processes import end_marked
+from jenkinsfile.builds.processes import terminate_matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -82,7 +82,7 @@ def entered(
         except BlockingIOError:
             raise UserError(f"this replay runs already, in {folder}: wait for it or end it") from None
         mark = {COOKIE: os.environ.get(COOKIE) or str(folder)}
-        end_marked(mark)  # what a killed replay left behind still works in these files
+        terminate_matching(mark)  # what a killed replay left behind still works in these files
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         _link(folder)
@@ -102,7 +102,7 @@ def entered(
             try:
                 yield folder
             finally:
-                end_marked(mark)
+                terminate_matching(mark)
 
 
 def finished(folder: Path = MONTHS) -> dict[str, Month]:

@@ -1,1 +1,1 @@
-"""What belongs to one build: its record, its context, its console, its secrets and its processes."""
+"""The parts of one build: its record, context, source code, console, secrets, interruptions and processes."""

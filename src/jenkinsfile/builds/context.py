@@ -1,4 +1,4 @@
-"""What a step sees while it runs."""
+"""The running build, and the context in which a step runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from jenkinsfile.builds.interruption import Interruption
-from jenkinsfile.builds.records import Record, StageRecord, save
+from jenkinsfile.builds.records import BuildRecord, PreviousBuilds, StageRecord, save_record
 from jenkinsfile.builds.results import Result
 
 if TYPE_CHECKING:
@@ -21,57 +21,55 @@ if TYPE_CHECKING:
 
 @dataclass
 class Build:
-    """The build that runs: what all its stages share."""
+    """The running build: the state that all its stages share."""
 
-    record: Record
+    record: BuildRecord
     folder: Path
     workspace: Path
     parameters: Mapping[str, Any]
-    previous: Result | None
-    previous_commit: str | None
-    restarted: bool
+    previous: PreviousBuilds
     credentials: Mapping[str, str]
-    interruption: Interruption = field(default_factory=Interruption)  # a signal ends the stages by it
-    last_interruption: Interruption = field(default_factory=Interruption)  # a second signal ends `post` too
+    interruption: Interruption = field(default_factory=Interruption)  # a signal interrupts the stages
+    post_interruption: Interruption = field(default_factory=Interruption)  # a second signal interrupts `post` too
     reports: list[tuple[str, Path]] = field(default_factory=list)
     stages: dict[Position, StageRecord] = field(default_factory=dict)
     result: Result = Result.SUCCESS
-    began: float = field(default_factory=time.monotonic)
+    start_time: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def worsen(self, result: Result) -> None:
-        """Set the build's result, if it is worse than what it is."""
+        """Set the result of the build unless it is already worse."""
         with self._lock:
             self.result = max(self.result, result)
 
-    def plan(self, stages: Iterable[Stage], depth: int = 0) -> None:
-        """Put stages in the record; each counts as not built until it has run."""
+    def add_stages(self, stages: Iterable[Stage], depth: int = 0) -> None:
+        """Add stages to the record as NOT_BUILT, with their nested stages."""
         for stage in stages:
             self.stages[stage.position] = StageRecord(stage.name, depth)
-            self.plan(stage.children, depth + 1)
+            self.add_stages(stage.children, depth + 1)
 
     def save(self) -> None:
-        """Write the record as it stands."""
+        """Write the current record."""
         with self._lock:
-            self.record.seconds = round(time.monotonic() - self.began, 3)
+            self.record.seconds = round(time.monotonic() - self.start_time, 3)
             self.record.stages = list(self.stages.values())
-            save(self.record, self.folder)
+            save_record(self.record, self.folder)
 
 
 class StageState:
-    """The result of the stage that runs, while it runs."""
+    """The result of a stage while it runs."""
 
     def __init__(self) -> None:
         self.result = Result.SUCCESS
 
     def worsen(self, result: Result) -> None:
-        """Set the stage's result, if it is worse than what it is."""
+        """Set the result of the stage unless it is already worse."""
         self.result = max(self.result, result)
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where a step runs. A step with a body runs it in a context that differs in one thing."""
+    """The context in which a step runs. A step with a body runs the body in a changed copy."""
 
     build: Build
     console: Console
@@ -79,22 +77,22 @@ class Context:
     environment: Mapping[str, str]
     directory: Path
     interruption: Interruption
-    label: str = ""
+    label: str = ""  # the name of the parallel branch
 
-    def within(self, **changes: object) -> Self:
-        """Give this context with other values."""
+    def replace(self, **changes: object) -> Self:
+        """Return a copy with other values."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def with_variables(self, variables: Mapping[str, str]) -> Self:
-        """Give this context with more environment variables."""
+        """Return a copy with more environment variables."""
         return replace(self, environment={**self.environment, **variables})
 
-    def say(self, text: str, style: str = "") -> None:
-        """Show a line on the console and in the log."""
+    def log(self, text: str, style: str = "") -> None:
+        """Write text to the console and the log."""
         self.console.line(text, label=self.label, style=style)
 
-    def unstable(self, result: Result, stage_result: Result | None = None) -> None:
-        """Worsen the build's result and the stage's, without an end of either."""
+    def worsen(self, result: Result, stage_result: Result | None = None) -> None:
+        """Worsen the results of the build and of the stage without interrupting them."""
         self.build.worsen(result)
         self.stage.worsen(result if stage_result is None else stage_result)
 

@@ -1,4 +1,4 @@
-"""How what runs is asked to end: scopes of interruption, one inside the other."""
+"""Scopes that a signal, a timeout or a failure can interrupt. Scopes are nested."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import time
 
 from jenkinsfile.builds.results import InterruptedRunError
 
-POLL = 0.05  # seconds between two looks
+POLL_INTERVAL = 0.05  # seconds
 
 
 class Interruption:
-    """A scope that can be interrupted, or whose time can run out; it ends with the scope around it."""
+    """A scope that is interrupted explicitly, by its timeout, or together with its parent scope."""
 
-    def __init__(self, around: Interruption | None = None, seconds: float | None = None) -> None:
-        self._around = around
+    def __init__(self, parent: Interruption | None = None, seconds: float | None = None) -> None:
+        self._parent = parent
         self._seconds = seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._cause: InterruptedRunError | None = None
 
     def interrupt(self, cause: InterruptedRunError) -> None:
-        """End the scope; only the first cause counts."""
+        """Interrupt the scope. Only the first cause is kept."""
         self._cause = self._cause or cause
 
     @property
     def cause(self) -> InterruptedRunError | None:
-        """Why the scope has ended, or None while it has not."""
-        if self._around is not None and (cause := self._around.cause):
+        """The cause of the interruption; None while the scope is active."""
+        if self._parent is not None and (cause := self._parent.cause):
             return cause
         if self._cause is None and self._deadline is not None and time.monotonic() >= self._deadline:
             self._cause = InterruptedRunError(f"the timeout of {self._seconds:g} s has been exceeded")
         return self._cause
 
     def check(self) -> None:
-        """Raise the cause if the scope has ended."""
+        """Raise the cause if the scope is interrupted."""
         if cause := self.cause:
             raise cause
 
     def sleep(self, seconds: float) -> None:
-        """Wait, but not longer than the scope lasts: its cause is raised."""
+        """Wait. Raises the cause as soon as the scope is interrupted."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while (remaining := end - time.monotonic()) > 0:
             self.check()
-            time.sleep(min(POLL, left))
+            time.sleep(min(POLL_INTERVAL, remaining))
         self.check()

@@ -1,11 +1,11 @@
-"""Secrets never reach the console, the log or a record."""
+"""Masks secrets in the console, the log and the records."""
 
 from __future__ import annotations
 
 import re
 
 MASK = "****"
-SHORTEST_LINE = 3  # shorter lines of a secret of many lines (a lone brace) tell nothing and would mask everything
+MINIMUM_LINE_LENGTH = 3  # a shorter line of a multi-line secret, such as a brace, is no secret and would mask too much
 
 
 class Secrets:
@@ -16,22 +16,21 @@ class Secrets:
         self._values: set[str] = set()
 
     def add(self, value: str) -> None:
-        """Mask a value from now on: whole, each of its lines, and as a shell's trace quotes it."""
+        """Add a secret: its whole value, each of its lines, and the way in which a shell's trace quotes them."""
         lines = [line.strip() for line in value.splitlines()]
-        for part in {value.strip(), *(line for line in lines if len(line) >= SHORTEST_LINE)} - {""}:
+        for part in {value.strip(), *(line for line in lines if len(line) >= MINIMUM_LINE_LENGTH)} - {""}:
             self._values |= {part, part.replace("'", r"'\''"), part.replace("'", "'\"'\"'")}
-        longest_first = sorted(self._values, key=lambda one: (-len(one), one))
-        # A look-ahead finds the secrets that overlap another one too
+        longest_first = sorted(self._values, key=lambda secret: (-len(secret), secret))
+        # A look-ahead also finds secrets that overlap another one
         self._pattern = re.compile(f"(?=({'|'.join(map(re.escape, longest_first))}))") if longest_first else None
 
     def mask(self, text: str) -> str:
-        """Give the text with `****` for every stretch that secrets cover."""
+        """Return the text with `****` in place of each sequence that secrets cover."""
         if not self._pattern:
             return text
-        shown, covered = [], 0
-        for found in self._pattern.finditer(text):
-            start, end = found.span(1)
-            if start >= covered:
-                shown += [text[covered:start], MASK]
-            covered = max(covered, end)
-        return "".join([*shown, text[covered:]])
+        parts, end = [], 0
+        for match in self._pattern.finditer(text):
+            if match.start(1) >= end:
+                parts += [text[end : match.start(1)], MASK]
+            end = max(end, match.end(1))
+        return "".join([*parts, text[end:]])

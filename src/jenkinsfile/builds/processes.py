@@ -1,4 +1,4 @@
-"""Shell scripts as processes: started in a session of their own, followed, and ended with all they have started."""
+"""Runs shell scripts as processes in separate sessions, and terminates them together with their descendants."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from jenkinsfile.builds.interruption import POLL, Interruption
+from jenkinsfile.builds.interruption import POLL_INTERVAL, Interruption
 from jenkinsfile.builds.results import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-GRACE = 5.0  # seconds between SIGTERM and SIGKILL
-BUILD_COOKIE = "JENKINS_NODE_COOKIE"  # marks the processes of a build; whoever changes it outlives the build
-STEP_COOKIE = "JENKINS_SERVER_COOKIE"  # marks the processes of one step
+GRACE_PERIOD = 5.0  # seconds between SIGTERM and SIGKILL
+BUILD_COOKIE = "JENKINS_NODE_COOKIE"  # identifies the processes of a build; one that changes it survives
+STEP_COOKIE = "JENKINS_SERVER_COOKIE"  # identifies the processes of one step
 
 
 def run_script(
@@ -35,67 +35,73 @@ def run_script(
     write: Callable[[bytes], None],
     capture: bool = False,
 ) -> tuple[int, bytes]:
-    """Run a shell script as Jenkins does and give its exit code and, if asked to capture it, its standard output.
+    """Run a shell script as Jenkins does. Returns its exit code and, with `capture`, its standard output.
 
-    Output goes to a file that is followed: a daemon that the script leaves behind holds nothing up. The scope's end
-    ends the script and all its processes, and raises the scope's cause. StepError: it could not be started.
+    The output goes to a file that is read repeatedly, so that a daemon that keeps its output open does not block the
+    step. An interruption terminates the script with all its processes, and its cause is raised. Raises StepError if
+    the script cannot be started.
     """
     temporary.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="durable-", dir=temporary) as folder:
         cookie = Path(folder).name
-        output, captured, file = Path(folder, "log"), Path(folder, "output"), Path(folder, "script.sh")
+        log, output, file = Path(folder, "log"), Path(folder, "output"), Path(folder, "script.sh")
         file.write_text(script)
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
-        with output.open("wb") as sink, captured.open("wb") as aside, output.open("rb") as followed:
+        with log.open("wb") as log_writer, output.open("wb") as output_writer, log.open("rb") as log_reader:
             try:
                 process = subprocess.Popen(
                     _command(script, file),
                     cwd=directory,
                     env={**environment, STEP_COOKIE: cookie},
                     stdin=subprocess.DEVNULL,
-                    stdout=aside if capture else sink,
-                    stderr=sink,
+                    stdout=output_writer if capture else log_writer,
+                    stderr=log_writer,
                     start_new_session=True,
                 )
             except OSError as error:
                 raise StepError(f"the script cannot be started: {error}") from None
             while process.returncode is None:
                 try:
-                    process.wait(timeout=POLL)
+                    process.wait(timeout=POLL_INTERVAL)
                 except subprocess.TimeoutExpired:
                     if interruption.cause:
-                        own = {STEP_COOKIE: cookie, BUILD_COOKIE: environment.get(BUILD_COOKIE)}
-                        end(_family(process, own[BUILD_COOKIE]))
+                        cookies = {STEP_COOKIE: cookie, BUILD_COOKIE: environment.get(BUILD_COOKIE)}
+                        terminate(_process_tree(process, cookies[BUILD_COOKIE]))
                         process.wait()
-                        end_marked(own)
-                write(followed.read())
+                        terminate_matching(cookies)
+                write(log_reader.read())
         interruption.check()
-        return process.returncode, captured.read_bytes()
+        return process.returncode, output.read_bytes()
 
 
-def marked(variables: Mapping[str, str | None]) -> list[psutil.Process]:
-    """Give all processes, this one apart, whose environment has these values."""
-    own = os.getpid()
-    return [one for one in psutil.process_iter() if one.pid != own and _has(one, variables)]
+def find_processes(variables: Mapping[str, str | None]) -> list[psutil.Process]:
+    """Return all processes but this one whose environment has these values."""
+    own_pid = os.getpid()
+    return [
+        process for process in psutil.process_iter() if process.pid != own_pid and _has_variables(process, variables)
+    ]
 
 
-def end(processes: Iterable[psutil.Process], grace: float = GRACE) -> int:
-    """End processes: politely at first, after the grace by force. Gives how many there were."""
-    alive = [process for process in processes if _send(process, signal.SIGTERM)]
-    number, deadline = len(alive), time.monotonic() + grace
+def terminate(processes: Iterable[psutil.Process], grace_period: float = GRACE_PERIOD) -> int:
+    """Send SIGTERM, and SIGKILL to what is alive after the grace period. Returns the number of processes."""
+    alive = [process for process in processes if _send_signal(process, signal.SIGTERM)]
+    number, deadline = len(alive), time.monotonic() + grace_period
     while alive and time.monotonic() < deadline:
-        time.sleep(POLL / 5)
-        alive = [process for process in alive if _runs(process)]
+        time.sleep(POLL_INTERVAL / 5)
+        alive = [process for process in alive if _is_alive(process)]
     for process in alive:
-        _send(process, signal.SIGKILL)
+        _send_signal(process, signal.SIGKILL)
     return number
 
 
-def end_marked(variables: Mapping[str, str | None]) -> int:
-    """End all processes whose environment has these values, those too that they start meanwhile. Gives their number."""
+def terminate_matching(variables: Mapping[str, str | None]) -> int:
+    """Terminate all processes whose environment has these values, and those that they start meanwhile.
+
+    Returns the number of processes.
+    """
     number = 0
-    while found := marked(variables):
-        number += end(found)
+    while processes := find_processes(variables):
+        number += terminate(processes)
     return number
 
 
@@ -105,26 +111,27 @@ def _command(script: str, file: Path) -> list[str]:
     return ["sh", "-xe", str(file)]
 
 
-def _family(process: subprocess.Popen[bytes], cookie: str | None) -> list[psutil.Process]:
-    """Give a process and all below it that have not changed the build's cookie to outlive it."""
+def _process_tree(process: subprocess.Popen[bytes], cookie: str | None) -> list[psutil.Process]:
+    """Return a process and its descendants, except for those that changed the build's cookie to survive it."""
     try:
         leader = psutil.Process(process.pid)
-        family = [leader, *leader.children(recursive=True)]
+        tree = [leader, *leader.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-    return [member for member in family if _has(member, {BUILD_COOKIE: cookie}) or _has(member, {BUILD_COOKIE: None})]
+    cookies: list[dict[str, str | None]] = [{BUILD_COOKIE: cookie}, {BUILD_COOKIE: None}]
+    return [member for member in tree if any(_has_variables(member, variables) for variables in cookies)]
 
 
-def _has(process: psutil.Process, variables: Mapping[str, str | None]) -> bool:
-    """Tell whether a process has all these values in its environment (None: it lacks the variable)."""
+def _has_variables(process: psutil.Process, variables: Mapping[str, str | None]) -> bool:
+    """Return whether the environment of a process has all these values (None: the variable is not set)."""
     try:
         environment = process.environ()
-    except (psutil.Error, OSError):  # it has gone, or belongs to somebody else
+    except (psutil.Error, OSError):  # it has ended, or belongs to another user
         return False
     return all(environment.get(name) == value for name, value in variables.items())
 
 
-def _send(process: psutil.Process, number: signal.Signals) -> bool:
+def _send_signal(process: psutil.Process, number: signal.Signals) -> bool:
     try:
         process.send_signal(number)
     except psutil.Error:
@@ -132,7 +139,7 @@ def _send(process: psutil.Process, number: signal.Signals) -> bool:
     return True
 
 
-def _runs(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""The results of stages and builds, and how they combine."""
+"""The results of stages and builds, and the errors that lead to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jenkinsfile.errors import PipelineError
 
 
 class Result(enum.IntEnum):
-    """Jenkins' results, from the best to the worst: a build's result can only get worse."""
+    """Jenkins' results, from best to worst. The result of a build can only get worse."""
 
     SUCCESS = 0
     UNSTABLE = 1
@@ -18,20 +18,20 @@ class Result(enum.IntEnum):
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a local run (a signal's own code comes before it)."""
+        """The exit code of a local run. The code of a signal takes precedence."""
         return {Result.SUCCESS: 0, Result.UNSTABLE: 0, Result.ABORTED: 130}.get(self, 1)
 
 
 class StepError(PipelineError):
-    """A step failed: its stage and its build become FAILURE, unless something around the step catches it."""
+    """A step failed. Its stage and its build become FAILURE unless a step around it catches the error."""
 
 
 class InterruptedRunError(PipelineError):
-    """A timeout, a signal, a refused input or a failed neighbour ended what was running.
+    """A timeout, a signal, a rejected input or the failure of a parallel stage interrupted the execution.
 
-    `counts` tells whether the build is ABORTED by it: a failed neighbour (failFast) has said its own result already.
+    `affects_result` is False for failFast: the build is not ABORTED, because the failed stage has set its result.
     """
 
-    def __init__(self, reason: str, *, counts: bool = True) -> None:
+    def __init__(self, reason: str, *, affects_result: bool = True) -> None:
         super().__init__(reason)
-        self.counts = counts
+        self.affects_result = affects_result

@@ -1,1 +1,1 @@
-"""The execution of a pipeline: the build, its stages, their conditions, steps and post sections."""
+"""The execution of a pipeline: the build, its stages, their conditions, steps and `post` sections."""

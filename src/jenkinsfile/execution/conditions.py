@@ -1,16 +1,17 @@
-"""`when`: whether a stage runs."""
+"""Evaluates `when`: whether a stage runs."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from jenkinsfile.builds.changes import changed_files
+from jenkinsfile.builds.source_code import changed_files
 from jenkinsfile.catalogue import CONDITIONS
-from jenkinsfile.execution.evaluation import LOCAL_CAUSE, evaluate
+from jenkinsfile.execution.current_build import USER_CAUSE
+from jenkinsfile.execution.evaluation import evaluate
 from jenkinsfile.expressions.operators import equal
-from jenkinsfile.expressions.values import Value, text, truth
-from jenkinsfile.steps import file_patterns as patterns
+from jenkinsfile.expressions.values import Value, is_true, to_string
+from jenkinsfile.steps import file_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,76 +19,78 @@ if TYPE_CHECKING:
     from jenkinsfile.builds.context import Build, Context
     from jenkinsfile.syntax.model import Call, When
 
-CHANGE_REQUEST = {"id": "ID", "authorEmail": "AUTHOR_EMAIL"}  # other attributes are their own names in upper case
+# The variable CHANGE_… of an argument of `changeRequest`, where it is not the argument's name in upper case.
+CHANGE_REQUEST_VARIABLES = {"id": "ID", "authorEmail": "AUTHOR_EMAIL"}
 
 
-def hold(context: Context, when: When) -> bool:
-    """Tell whether all conditions hold, asked in their order until one does not."""
-    return all(holds(context, call) for call in when.conditions)
+def evaluate_when(context: Context, when: When) -> bool:
+    """Return whether all conditions hold. Those after the first that does not hold are not evaluated."""
+    return all(evaluate_condition(context, call) for call in when.conditions)
 
 
-def holds(context: Context, call: Call) -> bool:
-    """Tell whether one condition holds."""
+def evaluate_condition(context: Context, call: Call) -> bool:
+    """Return whether one condition holds."""
     children = call.body or ()
     match call.name:
         case "not":
-            return not holds(context, children[0])
+            return not evaluate_condition(context, children[0])
         case "allOf":
-            return all(holds(context, child) for child in children)
+            return all(evaluate_condition(context, child) for child in children)
         case "anyOf":
-            return any(holds(context, child) for child in children)
+            return any(evaluate_condition(context, child) for child in children)
         case "expression" if call.code:
-            return truth(evaluate(context, call.code))
-    given = {
+            return is_true(evaluate(context, call.code))
+    arguments = {
         argument.name or name: evaluate(context, argument.value)
         for argument, name in zip(call.arguments, CONDITIONS[call.name], strict=False)
     }
-    if call.name == "changeset":
-        return _changed(context.build, given)
-    return _holds(context.environment, call.name, given, restarted=context.build.restarted)
+    match call.name:
+        case "changeset":
+            return _has_changes(context.build, arguments)
+        case "isRestartedRun":
+            return context.build.record.origin_build is not None
+    return _matches_environment(context.environment, call.name, arguments)
 
 
-def _changed(build: Build, given: dict[str, Value]) -> bool:
-    """Tell whether a file that changed since the previous build fits the pattern; upper and lower case are the same."""
-    fold = str if given.get("caseSensitive") is True else str.lower
-    folded = given | {"pattern": fold(text(given["pattern"]))}
-    return any(
-        _compare(folded, folded["pattern"], fold(path))
-        for path in changed_files(build.workspace, build.previous_commit)
-    )
-
-
-def _holds(environment: Mapping[str, str], name: str, given: dict[str, Value], *, restarted: bool) -> bool:
+def _matches_environment(environment: Mapping[str, str], name: str, arguments: dict[str, Value]) -> bool:
     match name:
         case "branch":
-            return _compare(given, given["pattern"], environment.get("BRANCH_NAME"))
+            return _compare(arguments, arguments["pattern"], environment.get("BRANCH_NAME"))
         case "tag":
-            return _compare(given, given.get("pattern"), environment.get("TAG_NAME"))
+            return _compare(arguments, arguments.get("pattern"), environment.get("TAG_NAME"))
         case "buildingTag":
             return "TAG_NAME" in environment
         case "environment":
-            return environment.get(text(given["name"]), "") == text(given["value"])
+            return environment.get(to_string(arguments["name"]), "") == to_string(arguments["value"])
         case "equals":
-            return equal(given["expected"], given["actual"])
-        case "isRestartedRun":
-            return restarted
+            return equal(arguments["expected"], arguments["actual"])
         case "triggeredBy":
-            return text(given["cause"]).rpartition("$")[2] in {LOCAL_CAUSE, f"hudson.model.Cause.{LOCAL_CAUSE}"}
+            cause = to_string(arguments["cause"]).rpartition("$")[2]
+            return cause in {USER_CAUSE, f"hudson.model.Cause.{USER_CAUSE}"}
     return "CHANGE_ID" in environment and all(
-        _compare(given, wanted, environment.get(f"CHANGE_{CHANGE_REQUEST.get(key, key.upper())}"))
-        for key, wanted in given.items()
+        _compare(arguments, pattern, environment.get(f"CHANGE_{CHANGE_REQUEST_VARIABLES.get(key, key.upper())}"))
+        for key, pattern in arguments.items()
         if key != "comparator"
     )
 
 
-def _compare(given: Mapping[str, Value], pattern: Value, actual: str | None) -> bool:
-    if actual is None:
+def _has_changes(build: Build, arguments: dict[str, Value]) -> bool:
+    """Return whether a file that changed since the previous build matches the pattern, by default in any case."""
+    fold = str if arguments.get("caseSensitive") is True else str.lower
+    pattern = fold(to_string(arguments["pattern"]))
+    paths = changed_files(build.workspace, build.previous.commit)
+    return any(_compare(arguments, pattern, fold(path)) for path in paths)
+
+
+def _compare(arguments: Mapping[str, Value], pattern: Value, value: str | None) -> bool:
+    """Compare a value with a pattern as the argument `comparator` says. A missing pattern matches every value."""
+    if value is None:
         return False
     if pattern is None:
         return True
-    match given.get("comparator", "GLOB"):
+    match arguments.get("comparator", "GLOB"):
         case "REGEXP":
-            return re.fullmatch(text(pattern), actual) is not None
+            return re.fullmatch(to_string(pattern), value) is not None
         case "EQUALS":
-            return text(pattern) == actual
-    return patterns.matches(text(pattern), actual)
+            return to_string(pattern) == value
+    return file_patterns.matches(to_string(pattern), value)

@@ -1,76 +1,64 @@
-"""The environment that Jenkins gives to a build, and what `environment {}` adds to it."""
+"""The environment of a build: the variables that Jenkins sets, the parameters, and `environment {}`."""
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 from jenkinsfile.builds.processes import BUILD_COOKIE
 from jenkinsfile.builds.results import StepError
 from jenkinsfile.execution.evaluation import Symbol, evaluate
-from jenkinsfile.expressions.values import text
-from jenkinsfile.steps import credentials
+from jenkinsfile.expressions.values import to_string
+from jenkinsfile.steps.credentials import environment_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from jenkinsfile.builds.context import Build, Context
     from jenkinsfile.syntax.model import Variable
 
-JOB = "ct"
+JOB_NAME = "ct"
 
 
-def of_build(build: Build, branch: str, machine: Mapping[str, str], *, terminal: bool) -> dict[str, str]:
-    """Give the whole environment of a build: this machine's, Jenkins' own variables, and the parameters."""
-    number = str(build.record.number)
+def build_environment(build: Build, machine: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a build: the variables of this machine, those that Jenkins sets, the parameters."""
+    number, branch = str(build.record.number), build.record.branch or ""
+    git_variables = {
+        "GIT_BRANCH": branch if build.record.commit else None,
+        "GIT_COMMIT": build.record.commit,
+        "GIT_PREVIOUS_COMMIT": build.previous.commit,
+        "GIT_PREVIOUS_SUCCESSFUL_COMMIT": build.previous.successful_commit,
+    }
     return {
-        **machine,
-        **({"GIT_COMMIT": build.record.commit, "GIT_BRANCH": branch} if build.record.commit else {}),
+        **{name: value for name, value in machine.items() if name not in git_variables},
+        **{name: value for name, value in git_variables.items() if value},
         "BRANCH_NAME": branch,
         "BUILD_DISPLAY_NAME": f"#{number}",
         "BUILD_ID": number,
         "BUILD_NUMBER": number,
-        "BUILD_TAG": f"{JOB}-{number}",
+        "BUILD_TAG": f"{JOB_NAME}-{number}",
         "BUILD_URL": f"{build.folder.as_uri()}/",
         "CI": "true",
         "EXECUTOR_NUMBER": "0",
-        "JOB_BASE_NAME": JOB,
-        "JOB_NAME": JOB,
+        "JOB_BASE_NAME": JOB_NAME,
+        "JOB_NAME": JOB_NAME,
         "NODE_NAME": "built-in",
         "WORKSPACE": str(build.workspace),
         "WORKSPACE_TMP": str(build.folder / "tmp"),
         BUILD_COOKIE: build.record.cookie,
-        **({"CT_PROGRESS": "1"} if terminal else {}),
-        **{name: text(value) for name, value in build.parameters.items()},
+        **{name: to_string(value) for name, value in build.parameters.items()},
     }
 
 
-def with_declared(context: Context, variables: Iterable[Variable]) -> Context:
-    """Give the context with the variables of an `environment {}`; each sees those before it."""
+def add_variables(context: Context, variables: Iterable[Variable]) -> Context:
+    """Return the context with the variables of an `environment {}`. Each variable can use those before it."""
     for variable in variables:
         value = evaluate(context, variable.value)
         if isinstance(value, Symbol):
             if value.name != "credentials":
-                raise StepError(f"«{variable.name}» cannot be «{value.name}»")
-            found = credentials.for_environment(variable.name, value.named.get("id", ""), context.build.credentials)
-            context = context.with_variables(found)
+                raise StepError(f"the variable '{variable.name}' cannot be '{value.name}(...)'")
+            identifier = value.arguments.get("id", "")
+            values = environment_variables(variable.name, identifier, context.build.credentials)
+            context = context.with_variables(values)
         else:
-            context = context.with_variables({variable.name: text(value)})
+            context = context.with_variables({variable.name: to_string(value)})
     return context
-
-
-def commit(workspace: Path) -> str | None:
-    """Give the commit that is checked out; None outside a repository."""
-    try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "--verify", "HEAD"],
-            cwd=workspace,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return asked.stdout.strip()

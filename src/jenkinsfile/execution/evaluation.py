@@ -1,70 +1,69 @@
-"""Steps and expressions, run in a context."""
+"""Runs steps and evaluates expressions in the context of a build."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jenkinsfile.builds.results import Result
 from jenkinsfile.catalogue import STEPS, SYMBOLS
-from jenkinsfile.expressions import evaluator as expressions
+from jenkinsfile.execution.current_build import CurrentBuild
+from jenkinsfile.expressions import evaluator
 from jenkinsfile.expressions.values import EvaluationError, Value
-from jenkinsfile.steps.arguments import Given
-from jenkinsfile.steps.input import person
+from jenkinsfile.steps.arguments import StepArguments
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from jenkinsfile.builds.context import Context
     from jenkinsfile.syntax.model import Call, Expression
 
 SCM = "scm"
-LOCAL_CAUSE = "UserIdCause"  # somebody started this run by hand
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """What a call like `string(credentialsId: 'x')` describes to the step that takes it."""
+    """The value of a call such as `string(credentialsId: 'x')`, which describes an argument of a step."""
 
     name: str
-    named: dict[str, Value] = field(default_factory=dict)
+    arguments: dict[str, Value] = field(default_factory=dict)
 
 
-def execute(context: Context, calls: Iterable[Call]) -> None:
-    """Run steps, one after the other. StepError, EvaluationError or Interrupted ends them."""
+def run_steps(context: Context, calls: Iterable[Call]) -> None:
+    """Run steps in sequence. Raises StepError, EvaluationError or InterruptedRunError for the first failure."""
     for call in calls:
         context.interruption.check()
-        if call.code:  # a `script` block, which holds one expression here
+        if call.code:  # a `script` block, which holds one expression in a local run
             evaluate(context, call.code)
             continue
-        perform(context, call.name, named(context, call, STEPS[call.name].arguments), call.body or ())
+        run_step(context, call.name, evaluate_arguments(context, call, STEPS[call.name].arguments), call.body or ())
 
 
-def perform(context: Context, name: str, values: dict[str, Value], body: Iterable[Call] = ()) -> Value:
-    """Run one step with evaluated arguments and give its value."""
-    return STEPS[name].run(context, Given(name, values), lambda inner: execute(inner, body))
+def run_step(context: Context, name: str, values: dict[str, Value], body: Iterable[Call] = ()) -> Value:
+    """Run one step with evaluated arguments and return its value."""
+    return STEPS[name].run(context, StepArguments(name, values), lambda inner: run_steps(inner, body))
 
 
-def named(context: Context, call: Call, known: Sequence[str]) -> dict[str, Value]:
-    """Evaluate the arguments of a call; an unnamed one gets the first name that is known."""
-    return {argument.name or known[0]: evaluate(context, argument.value) for argument in call.arguments}
+def evaluate_arguments(context: Context, call: Call, names: Sequence[str]) -> dict[str, Value]:
+    """Evaluate the arguments of a call. An unnamed argument gets the first of the names."""
+    return {argument.name or names[0]: evaluate(context, argument.value) for argument in call.arguments}
 
 
 def evaluate(context: Context, expression: Expression) -> Value:
-    """Evaluate an expression; an error names its line."""
+    """Evaluate an expression. The message of an EvaluationError has its line."""
     try:
-        return expressions.evaluate(expression, ContextScope(context))
+        return evaluator.evaluate(expression, ContextScope(context))
     except EvaluationError as error:
         raise EvaluationError(f"line {expression.position.line}: {error}") from None
 
 
 class ContextScope:
-    """What an expression sees in a context: `params`, `env`, `currentBuild`, the variables, and the steps."""
+    """The scope of expressions: `params`, `env`, `currentBuild`, `scm`, environment variables and steps."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
     def variable(self, name: str) -> Value:
-        """Give one of the objects, or an environment variable by its bare name."""
+        """Return one of the objects, or an environment variable by its name."""
         match name:
             case "params":
                 return self.context.build.parameters
@@ -76,69 +75,14 @@ class ContextScope:
                 return SCM
         if name in self.context.environment:
             return self.context.environment[name]
-        raise EvaluationError(f"no such property: «{name}» is neither a parameter nor a variable of the environment")
+        raise EvaluationError(f"no such property: '{name}' is neither a parameter nor an environment variable")
 
     def call(self, name: str, positional: list[Value], named: dict[str, Value]) -> Value:
-        """Run a step for its value, or describe something."""
-        known = STEPS[name].arguments if name in STEPS else SYMBOLS.get(name)
-        if known is None:
-            raise EvaluationError(f"no such step: «{name}»")
-        if len(positional) > len(known[:1]):
-            raise EvaluationError(f"«{name}» takes at most one unnamed argument")
-        values = {**dict(zip(known, positional, strict=False)), **named}
-        return perform(self.context, name, values) if name in STEPS else Symbol(name, values)
-
-
-class CurrentBuild(Mapping[str, Value]):
-    """`currentBuild`: the result is null until something has set it."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        build = context.build
-        result = max(build.result, context.stage.result)
-        self._values: dict[str, Value] = {
-            "number": build.record.number,
-            "id": str(build.record.number),
-            "displayName": f"#{build.record.number}",
-            "fullDisplayName": f"{context.environment.get('JOB_NAME', '')} #{build.record.number}",
-            "projectName": context.environment.get("JOB_NAME"),
-            "result": None if result is Result.SUCCESS else result.name,
-            "currentResult": result.name,
-            "description": build.record.description,
-            "absoluteUrl": context.environment.get("BUILD_URL"),
-            "previousBuild": None if build.previous is None else {"result": build.previous.name},
-        }
-
-    @property
-    def causes(self) -> list[dict[str, str]]:
-        """Why this run was started: somebody did it by hand."""
-        who = person()
-        return [
-            {
-                "_class": f"hudson.model.Cause${LOCAL_CAUSE}",
-                "shortDescription": f"Started by user {who}",
-                "userId": who,
-                "userName": who,
-            }
-        ]
-
-    def describe(self, description: str) -> None:
-        """Say in a line what this run is, or was."""
-        self._context.build.record.description = self._context.console.secrets.mask(description)
-        self._context.build.save()
-        self._context.say(f"description: {description}")
-
-    def __getitem__(self, name: str) -> Value:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get(self, name: str, _default: Value = None) -> Value:
-        """Give a property; one that a local run does not know is an error, not null."""
-        if name not in self._values:
-            raise EvaluationError(f"currentBuild has no property «{name}» that ct run knows")
-        return self._values[name]
+        """Run a step and return its value, or return a symbol."""
+        names = STEPS[name].arguments if name in STEPS else SYMBOLS.get(name)
+        if names is None:
+            raise EvaluationError(f"there is no step '{name}'")
+        if len(positional) > len(names[:1]):
+            raise EvaluationError(f"'{name}' takes at most one unnamed argument")
+        values = {**dict(zip(names, positional, strict=False)), **named}
+        return run_step(self.context, name, values) if name in STEPS else Symbol(name, values)

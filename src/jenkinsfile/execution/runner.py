@@ -1,4 +1,4 @@
-"""One whole build: its record, its environment, its stages, its `post`, its end."""
+"""Runs one build: its record, its environment, its stages, its `post`, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -7,163 +7,178 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jenkinsfile import parameters
 from jenkinsfile.builds.console import Console
 from jenkinsfile.builds.context import Build, Context, StageState
+from jenkinsfile.builds.failures import FAILURES, failure_result, log_failures
 from jenkinsfile.builds.interruption import Interruption
 from jenkinsfile.builds.masking import MASK, Secrets
-from jenkinsfile.builds.processes import BUILD_COOKIE, end_marked
-from jenkinsfile.builds.records import Builds
+from jenkinsfile.builds.processes import BUILD_COOKIE, terminate_matching
+from jenkinsfile.builds.records import BuildStore
 from jenkinsfile.builds.results import Result
-from jenkinsfile.errors import UsageError
-from jenkinsfile.execution import signals
-from jenkinsfile.execution.environment import commit, of_build, with_declared
+from jenkinsfile.builds.source_code import read_source_code
+from jenkinsfile.execution.environment import add_variables, build_environment
 from jenkinsfile.execution.evaluation import Symbol
 from jenkinsfile.execution.post import run_post
-from jenkinsfile.execution.stages import Rules, options, run_stages
-from jenkinsfile.steps import credentials
-from jenkinsfile.steps.control_flow import FAILURES, repeat, result_of, told
+from jenkinsfile.execution.restart import RestartError, find_origin, stages_from
+from jenkinsfile.execution.signals import handle_signals
+from jenkinsfile.execution.stages import StagePolicy, evaluate_options, run_stages, skip_stage
+from jenkinsfile.parameters import default_values, parse_assignments, read_parameters
+from jenkinsfile.steps.control_flow import repeat
+from jenkinsfile.steps.credentials import mask_credential, variable_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from jenkinsfile.parameters import Parameter
-    from jenkinsfile.steps.arguments import Given
+    from jenkinsfile.builds.records import BuildRecord
+    from jenkinsfile.steps.arguments import StepArguments
     from jenkinsfile.syntax.model import Pipeline, Stage
-    from jenkinsfile.validation import Findings
+    from jenkinsfile.validation import CredentialUse
+
+DEFAULT_BRANCH = "main"
 
 
 @dataclass(frozen=True)
-class Order:
-    """What was asked for on the command line."""
+class RunOptions:
+    """The options of a run.
+
+    `assignments` are `NAME=VALUE` of parameters. `start_stage` restarts the last build from that stage, with its
+    parameters and its branch. Without `branch` a run is one of BRANCH_NAME in the environment, or of main.
+    """
 
     workspace: Path
-    branch: str
-    parameters: tuple[str, ...] = ()
-    start: str | None = None
+    branch: str | None = None
+    assignments: tuple[str, ...] = ()
+    start_stage: str | None = None
 
 
-class OrderError(UsageError):
-    """The command line asks for what the Jenkinsfile does not have."""
+def run_pipeline(
+    pipeline: Pipeline, credentials: Iterable[CredentialUse], options: RunOptions, machine: Mapping[str, str]
+) -> int:
+    """Run a valid pipeline and return the exit code.
 
-
-def run(pipeline: Pipeline, findings: Findings, order: Order, machine: Mapping[str, str]) -> int:
-    """Run a pipeline that was found fit for it, and give the exit code.
-
-    ParameterError and OrderError say what is wrong with the order, before anything has run.
+    `machine` is the environment of this machine. Raises ParameterError and RestartError before anything has run.
     """
-    declared = parameters.declared(pipeline.parameters)
-    builds = Builds(order.workspace)
-    stages = _from(pipeline, order.start)
-    chosen = _parameters(declared, order, builds)
+    declared = read_parameters(pipeline.parameters)
+    overrides = parse_assignments(declared, options.assignments)
+    stages = stages_from(pipeline, options.start_stage) if options.start_stage is not None else pipeline.stages
     secrets = Secrets()
-    for identifier, pair in findings.credentials:
-        credentials.hide(identifier, machine, secrets, pair=pair)
-    hidden = {parameter.name for parameter in declared if parameter.secret}
-    for name in hidden:
-        secrets.add(str(chosen[name]))
-    console = Console(secrets)
-    alone = any(option.name == "disableConcurrentBuilds" for option in pipeline.options)
-    with builds.alone(console.line) if alone else contextlib.nullcontext():
-        builds.end_the_dead(console.line)
-        record, folder = builds.open({name: MASK if name in hidden else value for name, value in chosen.items()})
+    identifiers = set()
+    for credential in credentials:
+        identifiers.add(credential.identifier)
+        mask_credential(credential.identifier, machine, secrets, has_username=credential.has_username)
+    console, builds = Console(secrets), BuildStore(options.workspace)
+    is_exclusive = any(option.name == "disableConcurrentBuilds" for option in pipeline.options)
+    with builds.lock(console.line) if is_exclusive else contextlib.nullcontext():
+        builds.abort_orphans(console.line)
+        source_code = read_source_code(options.workspace)
+        parameters, branch = default_values(declared), options.branch or machine.get("BRANCH_NAME") or DEFAULT_BRANCH
+        origin = None
+        if options.start_stage is not None:
+            origin = find_origin(builds, pipeline, options.start_stage, source_code)
+            branch = _restart_branch(origin, options)
+            parameters |= {
+                name: value for name, value in origin.parameters.items() if name in parameters and value != MASK
+            }
+        parameters |= overrides
+        masked = {parameter.name for parameter in declared if parameter.is_secret}
+        for name in masked:
+            secrets.add(str(parameters[name]))
+        record, folder = builds.create(
+            branch=branch,
+            source_code=source_code,
+            origin_build=None if origin is None else origin.number,
+            origin_stage=options.start_stage,
+            parameters={name: MASK if name in masked else value for name, value in parameters.items()},
+        )
         build = Build(
             record=record,
             folder=folder,
-            workspace=order.workspace,
-            parameters=chosen,
-            previous=builds.last_result(record.number),
-            previous_commit=builds.last_commit(record.number),
-            restarted=order.start is not None,
+            workspace=options.workspace,
+            parameters=parameters,
+            previous=builds.previous(record.number),
             credentials=machine,
         )
-        build.plan(pipeline.stages)
-        record.commit = commit(order.workspace)
+        build.add_stages(pipeline.stages)
         build.save()
         console.log_to(folder / "log")
-        own = {name for identifier, _ in findings.credentials for name in credentials.sources(identifier)}
-        visible = {name: value for name, value in machine.items() if name not in own}
+        credential_variables = {name for identifier in identifiers for name in variable_names(identifier)}
+        visible = {name: value for name, value in machine.items() if name not in credential_variables}
         context = Context(
             build=build,
             console=console,
             stage=StageState(),
-            environment=of_build(build, order.branch, visible, terminal=console.is_terminal),
-            directory=order.workspace,
+            environment=build_environment(build, visible),
+            directory=options.workspace,
             interruption=build.interruption,
         )
-        with signals.heeded(build) as received:
+        with handle_signals(build) as signal:
             try:
-                given = options(context, pipeline.options)
-                console.timestamps = "timestamps" in given
-                _run(context, pipeline, stages, given)
+                pipeline_options = evaluate_options(context, pipeline.options)
+                console.timestamps = "timestamps" in pipeline_options
+                _run(context, pipeline, stages, pipeline_options)
             except BaseException:
                 build.worsen(Result.FAILURE)
                 raise
             finally:
                 _finish(context)
-        _discard(builds, given)
-    return build.result.exit_code if received.exit_code is None else received.exit_code
+        _discard_old_builds(builds, pipeline_options)
+    return build.result.exit_code if signal.exit_code is None else signal.exit_code
 
 
-def _parameters(declared: list[Parameter], order: Order, builds: Builds) -> dict[str, str | bool]:
-    """Give every parameter its value; a restart has those of the build that it restarts, as on Jenkins."""
-    if order.start is None:
-        return parameters.values(declared, order.parameters)
-    if order.parameters:
-        raise OrderError("a restart has the parameters of the last build: leave out -P, or leave out --from")
-    last = builds.last_parameters()
-    if last is None:
-        raise OrderError(f"there is no build yet that could be restarted from {order.start}")
-    kept = {parameter.name: last[parameter.name] for parameter in declared if parameter.name in last}
-    return parameters.values(declared, ()) | {name: value for name, value in kept.items() if value != MASK}
+def _restart_branch(origin: BuildRecord, options: RunOptions) -> str:
+    branch = origin.branch or DEFAULT_BRANCH
+    if options.branch not in {None, branch}:
+        raise RestartError(f"build {origin.number} is one of branch '{branch}': leave out --branch")
+    return branch
 
 
-def _from(pipeline: Pipeline, start: str | None) -> tuple[Stage, ...]:
-    names = [stage.name for stage in pipeline.stages]
-    if start is None:
-        return pipeline.stages
-    if start not in names:
-        raise OrderError(f"there is no stage «{start}» to start from; there are: {', '.join(names)}")
-    return pipeline.stages[names.index(start) :]
-
-
-def _run(context: Context, pipeline: Pipeline, stages: Iterable[Stage], given: Mapping[str, Given]) -> None:
-    """Run the stages and `post`; all that can fail in them is in the build's result afterwards."""
+def _run(context: Context, pipeline: Pipeline, stages: tuple[Stage, ...], options: Mapping[str, StepArguments]) -> None:
+    """Run the stages and `post`. Every failure ends up in the result of the build."""
     build = context.build
-    context.say(f"build {build.record.number} of {build.workspace}, branch {context.environment['BRANCH_NAME']}")
+    context.log(_title(build))
     for stage in pipeline.stages:
         if stage not in stages:
-            context.say(f"stage {stage.name} skipped: restarted from a later one", "dim")
-    rules = Rules("skipStagesAfterUnstable" in given, "parallelsAlwaysFailFast" in given)
-    scope, inside = context, context
+            skip_stage(context, stage, "restart", f"skipped: build {build.record.origin_build} has run it")
+    policy = StagePolicy("skipStagesAfterUnstable" in options, "parallelsAlwaysFailFast" in options)
+    scope, inner_context = context, context
 
     def attempt() -> None:
-        nonlocal inside
+        nonlocal inner_context
         build.result = Result.SUCCESS
-        with told(scope):
-            inside = with_declared(scope, pipeline.environment)
-        if failure := run_stages(inside, stages, rules):
+        with log_failures(scope):
+            inner_context = add_variables(scope, pipeline.environment)
+        if failure := run_stages(inner_context, stages, policy):
             raise failure
 
     try:
-        with told(context):
-            if "timeout" in given:
-                scope = context.within(interruption=Interruption(build.interruption, given["timeout"].seconds()))
-            count = int(given["retry"].number("count")) if "retry" in given else 1
+        with log_failures(context):
+            if "timeout" in options:
+                scope = context.replace(interruption=Interruption(build.interruption, options["timeout"].seconds()))
+            count = int(options["retry"].number("count")) if "retry" in options else 1
         repeat(scope, count, attempt)
     except FAILURES as failure:
-        build.worsen(result_of(failure))
+        build.worsen(failure_result(failure))
     if pipeline.post:
-        context.console.banner("post")
-        run_post(inside, pipeline.post, lambda: build.result)
+        context.console.stage_header("post")
+        run_post(inner_context, pipeline.post, lambda: build.result)
+
+
+def _title(build: Build) -> str:
+    record = build.record
+    title = f"build {record.number} of {build.workspace}, branch {record.branch}"
+    if record.commit:
+        title += f", commit {record.commit[:8]}"
+    if record.origin_build is not None:
+        title += f", continues build {record.origin_build} from stage '{record.origin_stage}'"
+    return title
 
 
 def _finish(context: Context) -> None:
-    """End what still runs, close the record, and show how it went."""
+    """Terminate the processes that are left, close the record, and log the summary."""
     build, console = context.build, context.console
-    if left := end_marked({BUILD_COOKIE: build.record.cookie}):
-        context.say(f"ended {left} process(es) that the build had left running", "dim")
+    if count := terminate_matching({BUILD_COOKIE: build.record.cookie}):
+        context.log(f"terminated {count} process(es) that the build had left running", "dim")
     shutil.rmtree(build.folder / "tmp", ignore_errors=True)
     record = build.record
     record.state, record.result = "finished", build.result.name
@@ -179,8 +194,8 @@ def _finish(context: Context) -> None:
     console.close()
 
 
-def _discard(builds: Builds, given: Mapping[str, Given]) -> None:
-    strategy = given["buildDiscarder"].values.get("strategy") if "buildDiscarder" in given else None
+def _discard_old_builds(builds: BuildStore, options: Mapping[str, StepArguments]) -> None:
+    strategy = options["buildDiscarder"].values.get("strategy") if "buildDiscarder" in options else None
     if isinstance(strategy, Symbol):
-        keep, days = (strategy.named.get(name) for name in ("numToKeepStr", "daysToKeepStr"))
+        keep, days = (strategy.arguments.get(name) for name in ("numToKeepStr", "daysToKeepStr"))
         builds.discard(keep=int(keep) if keep else None, days=int(days) if days else None)

@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: the first ends the stages, and `post` still runs; the second ends `post` too."""
+"""Signals: the first one interrupts the stages, and `post` still runs; the second one interrupts `post` too."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ if TYPE_CHECKING:
 
     from jenkinsfile.builds.context import Build
 
-HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Received:
-    """The first signal that has come, if any."""
+class FirstSignal:
+    """The first signal during a build, if any."""
 
     number: int | None = None
 
     @property
     def exit_code(self) -> int | None:
-        """128 and the signal's number, as shells count."""
+        """128 plus the number of the signal, as in shells; None without a signal."""
         return None if self.number is None else 128 + self.number
 
 
 @contextmanager
-def heeded(build: Build) -> Iterator[Received]:
-    """Let signals interrupt the build while the block runs."""
-    received = Received()
+def handle_signals(build: Build) -> Iterator[FirstSignal]:
+    """Let signals interrupt the build during the block."""
+    first = FirstSignal()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if received.number is None:
-            received.number = number
+        if first.number is None:
+            first.number = number
             build.interruption.interrupt(InterruptedRunError(f"interrupted by {name}"))
         else:
-            build.last_interruption.interrupt(InterruptedRunError(f"interrupted again by {name}"))
+            build.post_interruption.interrupt(InterruptedRunError(f"interrupted again by {name}"))
 
-    before = {number: signal.signal(number, handle) for number in HEEDED}
+    handlers = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
-        yield received
+        yield first
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,1 +1,1 @@
-"""The Groovy expressions of a declarative pipeline: their grammar, their parser and their values."""
+"""Groovy expressions: their grammar, their parser, their values, and the evaluation without `eval`."""

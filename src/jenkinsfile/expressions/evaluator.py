@@ -1,114 +1,42 @@
-"""The Groovy expressions of a declarative pipeline: reading and evaluating them, without `eval`."""
+"""Evaluates Groovy expressions, without `eval`."""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedInput
+from lark import Token, Tree
 from lark.visitors import Interpreter
 
-from jenkinsfile.expressions import methods, operators
-from jenkinsfile.expressions.values import EvaluationError, Value, kind, member_of, text, truth
-from jenkinsfile.syntax.model import Expression, JenkinsfileError, Position
-from jenkinsfile.syntax.string_literals import content, unescape
-from jenkinsfile.syntax.syntax_errors import offset, word_at
+from jenkinsfile.expressions.methods import methods_of
+from jenkinsfile.expressions.operators import BINARY_OPERATORS, subtract
+from jenkinsfile.expressions.parser import Node, key_name, parse_expression
+from jenkinsfile.expressions.values import EvaluationError, Value, get_property, is_true, to_string, type_name
+from jenkinsfile.syntax.strings import unescape, unquote
 
-GRAMMAR = Path(__file__).with_name("expressions.lark")
-
-Node = Tree[Token] | Token
+if TYPE_CHECKING:
+    from jenkinsfile.syntax.model import Expression
 
 
 class Scope(Protocol):
-    """What an expression can see."""
+    """The names that an expression can use."""
 
     def variable(self, name: str) -> Value:
-        """Give the value of a name, or raise EvaluationError."""
+        """Return the value of a name. Raises EvaluationError if there is none."""
 
     def call(self, name: str, positional: list[Value], named: dict[str, Value]) -> Value:
-        """Call a step (or the like) and give its value."""
-
-
-@dataclass(frozen=True)
-class Use:
-    """A call in an expression, seen without evaluating: the names of its arguments, and those that are plain literals.
-
-    Among the literals an unnamed argument stands under the empty name.
-    """
-
-    name: str
-    position: Position
-    method: bool
-    named: tuple[str, ...] = ()
-    literals: dict[str, str] = field(default_factory=dict)
+        """Call a step or a symbol and return its value."""
 
 
 def evaluate(expression: Expression, scope: Scope) -> Value:
-    """Evaluate an expression: JenkinsfileError if it is not one, EvaluationError if it has no value."""
-    return _Evaluator(scope).visit(read(expression))
-
-
-def read(expression: Expression) -> Tree[Token]:
-    """Parse an expression. JenkinsfileError tells what a local run does not understand, and where."""
-    try:
-        return _tree(expression.text)
-    except UnexpectedInput as error:
-        at = offset(error, expression.text)
-        found = word_at(expression.text, at)
-        what = f"«{found}»" if found else "its end"
-        place = Position(expression.position.line + expression.text.count("\n", 0, at))
-        shown = " ".join(expression.text.split())
-        raise JenkinsfileError(f"the expression «{shown}» is not supported by ct run, at {what}", place) from None
-
-
-def uses(expression: Expression) -> Iterator[Use]:
-    """Give every call of an expression, in no particular order."""
-    for tree in read(expression).iter_subtrees():
-        if tree.data in {"command", "method", "safe_method"}:
-            method = tree.data != "command"
-            name = tree.children[1 if method else 0]
-            if not isinstance(name, Token):
-                continue
-            line = expression.position.line + (name.line or 1) - 1
-            arguments = next((one for one in tree.children[1:] if isinstance(one, Tree)), None)
-            yield Use(str(name), Position(line), method, _named(arguments), _literals(arguments))
-
-
-@functools.cache
-def _grammar() -> Lark:
-    return Lark(GRAMMAR.read_text(), parser="lalr", propagate_positions=True, maybe_placeholders=False)
-
-
-@functools.lru_cache(maxsize=1024)
-def _tree(source: str) -> Tree[Token]:
-    return _grammar().parse(source)
-
-
-def _named(arguments: Tree[Token] | None) -> tuple[str, ...]:
-    found = arguments.children if arguments is not None else []
-    return tuple(_key(one.children[0]) for one in found if isinstance(one, Tree) and one.data == "named")
-
-
-def _literals(arguments: Tree[Token] | None) -> dict[str, str]:
-    found = {}
-    for child in arguments.children if arguments is not None else ():
-        key, value = child.children if isinstance(child, Tree) and child.data == "named" else ("", child)
-        if isinstance(value, Tree) and value.data in {"string", "gstring"} and not [*value.find_data("hole")]:
-            found[_key(key)] = content("".join(map(str, value.children)))
-    return found
-
-
-def _key(token: Node | str) -> str:
-    return str(token).rpartition(":")[0].strip()
+    """Evaluate an expression. Raises JenkinsfileError if it cannot be parsed, EvaluationError if it has no value."""
+    return _Evaluator(scope).visit(parse_expression(expression))
 
 
 class _Evaluator(Interpreter[Token, Value]):
-    """A method per rule of the grammar."""
+    """Each method is named after a rule of the grammar."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__()
@@ -117,7 +45,7 @@ class _Evaluator(Interpreter[Token, Value]):
     def value(self, node: Node) -> Value:
         return self.visit(node) if isinstance(node, Tree) else str(node)
 
-    def pair(self, tree: Tree[Token]) -> tuple[Value, Value]:
+    def operands(self, tree: Tree[Token]) -> tuple[Value, Value]:
         left, right = tree.children
         return self.value(left), self.value(right)
 
@@ -140,24 +68,24 @@ class _Evaluator(Interpreter[Token, Value]):
         return None
 
     def string(self, tree: Tree[Token]) -> Value:
-        return content(str(tree.children[0]))
+        return unquote(str(tree.children[0]))
 
     def gstring(self, tree: Tree[Token]) -> Value:
-        inside = tree.children[1:-1]
-        return "".join(text(self.visit(part)) if isinstance(part, Tree) else unescape(part) for part in inside)
+        parts = tree.children[1:-1]
+        return "".join(to_string(self.visit(part)) if isinstance(part, Tree) else unescape(part) for part in parts)
 
-    def hole(self, tree: Tree[Token]) -> Value:
+    def interpolation(self, tree: Tree[Token]) -> Value:
         if not tree.children:
             return ""
-        held = tree.children[0]
-        if isinstance(held, Tree):
-            return self.visit(held)
-        name, *path = held[1:].split(".")
-        return functools.reduce(member_of, path, self.scope.variable(name))
+        content = tree.children[0]
+        if isinstance(content, Tree):
+            return self.visit(content)
+        name, *path = content[1:].split(".")
+        return functools.reduce(get_property, path, self.scope.variable(name))
 
-    hole_of_three = hole
+    triple_interpolation = interpolation
 
-    def name(self, tree: Tree[Token]) -> Value:
+    def variable(self, tree: Tree[Token]) -> Value:
         return self.scope.variable(str(tree.children[0]))
 
     def empty_list(self, _tree: Tree[Token]) -> Value:
@@ -174,83 +102,83 @@ class _Evaluator(Interpreter[Token, Value]):
 
     def entry(self, tree: Tree[Token]) -> Value:
         key, value = tree.children
-        return (self.visit(key) if isinstance(key, Tree) else _key(key)), self.value(value)
+        return (self.visit(key) if isinstance(key, Tree) else key_name(key)), self.value(value)
 
     # ---- calls and paths
 
     def arguments(self, tree: Tree[Token] | None) -> tuple[list[Value], dict[str, Value]]:
         positional, named = [], {}
         for child in tree.children if tree is not None else ():
-            if isinstance(child, Tree) and child.data == "named":
-                named[_key(child.children[0])] = self.value(child.children[1])
+            if isinstance(child, Tree) and child.data == "named_argument":
+                named[key_name(child.children[0])] = self.value(child.children[1])
             else:
                 positional.append(self.value(child))
         return positional, named
 
     def command(self, tree: Tree[Token]) -> Value:
         name, *rest = tree.children
-        given = next((child for child in rest if isinstance(child, Tree)), None)
-        return self.scope.call(str(name), *self.arguments(given))
+        arguments = next((child for child in rest if isinstance(child, Tree)), None)
+        return self.scope.call(str(name), *self.arguments(arguments))
 
     def member(self, tree: Tree[Token]) -> Value:
         target, name = tree.children
-        return member_of(self.value(target), str(name))
+        return get_property(self.value(target), str(name))
 
     def safe_member(self, tree: Tree[Token]) -> Value:
         target, name = self.value(tree.children[0]), str(tree.children[1])
-        return None if target is None else member_of(target, name)
+        return None if target is None else get_property(target, name)
 
     def method(self, tree: Tree[Token]) -> Value:
-        return self._method(self.value(tree.children[0]), tree)
+        return self._call_method(self.value(tree.children[0]), tree)
 
     def safe_method(self, tree: Tree[Token]) -> Value:
         target = self.value(tree.children[0])
-        return None if target is None else self._method(target, tree)
+        return None if target is None else self._call_method(target, tree)
 
-    def _method(self, target: Value, tree: Tree[Token]) -> Value:
+    def _call_method(self, target: Value, tree: Tree[Token]) -> Value:
         name = str(tree.children[1])
         last = tree.children[-1]
         positional, named = self.arguments(last if isinstance(last, Tree) and len(tree.children) > 2 else None)
         if target is None:
-            raise EvaluationError(f"cannot call «{name}()» on null")
-        found = methods.of(target).get(name)
-        if found is None or named:
-            raise EvaluationError(f"{kind(target)} has no method «{name}» that ct run knows")
+            raise EvaluationError(f"cannot call '{name}()' on null")
+        method = methods_of(target).get(name)
+        if method is None or named:
+            raise EvaluationError(f"{type_name(target)} has no method '{name}' that a local run supports")
         try:
-            return found(target, *positional)
+            return method(target, *positional)
         except (TypeError, ValueError, IndexError, re.error) as error:
-            raise EvaluationError(f"«{name}()» of {kind(target)} failed: {error}") from None
+            raise EvaluationError(f"'{name}()' of {type_name(target)} failed: {error}") from None
 
     def index(self, tree: Tree[Token]) -> Value:
-        target, key = self.pair(tree)
+        target, key = self.operands(tree)
         if isinstance(target, Mapping):
             return target.get(key)
         if isinstance(target, (list, str)) and isinstance(key, int) and not isinstance(key, bool):
             return target[key] if -len(target) <= key < len(target) else None
-        raise EvaluationError(f"{kind(target)} cannot be indexed by {kind(key)}")
+        raise EvaluationError(f"{type_name(target)} cannot be indexed by {type_name(key)}")
 
     # ---- operators
 
-    def choose(self, tree: Tree[Token]) -> Value:
-        condition, yes, no = tree.children
-        return self.value(yes) if truth(self.value(condition)) else self.value(no)
+    def conditional(self, tree: Tree[Token]) -> Value:
+        condition, consequent, alternative = tree.children
+        return self.value(consequent) if is_true(self.value(condition)) else self.value(alternative)
 
     def elvis(self, tree: Tree[Token]) -> Value:
         left = self.value(tree.children[0])
-        return left if truth(left) else self.value(tree.children[1])
+        return left if is_true(left) else self.value(tree.children[1])
 
-    def either(self, tree: Tree[Token]) -> Value:
-        return truth(self.value(tree.children[0])) or truth(self.value(tree.children[1]))
+    def logical_or(self, tree: Tree[Token]) -> Value:
+        return is_true(self.value(tree.children[0])) or is_true(self.value(tree.children[1]))
 
-    def both(self, tree: Tree[Token]) -> Value:
-        return truth(self.value(tree.children[0])) and truth(self.value(tree.children[1]))
+    def logical_and(self, tree: Tree[Token]) -> Value:
+        return is_true(self.value(tree.children[0])) and is_true(self.value(tree.children[1]))
 
-    def opposite(self, tree: Tree[Token]) -> Value:
-        return not truth(self.value(tree.children[0]))
+    def logical_not(self, tree: Tree[Token]) -> Value:
+        return not is_true(self.value(tree.children[0]))
 
-    def negative(self, tree: Tree[Token]) -> Value:
-        return operators.minus(0, self.value(tree.children[0]))
+    def negate(self, tree: Tree[Token]) -> Value:
+        return subtract(0, self.value(tree.children[0]))
 
     def __default__(self, tree: Tree[Token]) -> Value:
-        """Apply an operator that needs no more than the values of its two operands."""
-        return operators.BY_RULE[tree.data](*self.pair(tree))
+        """Apply a binary operator to the values of its operands."""
+        return BINARY_OPERATORS[tree.data](*self.operands(tree))

@@ -1,4 +1,4 @@
-"""The methods of Groovy's strings, lists and maps, and of `currentBuild`, that an expression may call."""
+"""The methods of Groovy's strings, lists, maps and of `currentBuild` that an expression may call."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ Method = Callable[..., Any]
 
 
 @runtime_checkable
-class Running(Protocol):
-    """`currentBuild`, as far as it has methods."""
+class CurrentBuildMethods(Protocol):
+    """The methods of `currentBuild`."""
 
     @property
     def causes(self) -> list[dict[str, str]]:
-        """Why the build was started."""
+        """The causes of the build."""
 
-    def describe(self, description: str) -> None:
-        """Set its description."""
+    def set_description(self, description: str) -> None:
+        """Set the description of the build."""
 
 
-STRING: dict[str, Method] = {
+STRING_METHODS: dict[str, Method] = {
     "capitalize": lambda text: text[:1].upper() + text[1:],
-    "concat": lambda text, other: text + other,
+    "concat": lambda text, suffix: text + suffix,
     "contains": lambda text, part: part in text,
     "endsWith": lambda text, end: text.endswith(end),
     "equals": lambda text, other: text == other,
@@ -40,7 +40,7 @@ STRING: dict[str, Method] = {
     "replaceAll": lambda text, pattern, new: re.sub(pattern, _replacement(new), text),
     "replaceFirst": lambda text, pattern, new: re.sub(pattern, _replacement(new), text, count=1),
     "size": len,
-    "split": lambda text, pattern=r"\s+": _without_empty_end(re.split(pattern, text)),
+    "split": lambda text, pattern=r"\s+": _strip_empty_parts(re.split(pattern, text)),
     "startsWith": lambda text, start: text.startswith(start),
     "substring": lambda text, start, end=None: text[start:end],
     "take": lambda text, count: text[:count],
@@ -51,11 +51,11 @@ STRING: dict[str, Method] = {
     "toString": str,
     "toUpperCase": str.upper,
     "tokenize": lambda text, separators=" \t\n\r\f": [
-        one for one in re.split(f"[{re.escape(separators)}]", text) if one
+        token for token in re.split(f"[{re.escape(separators)}]", text) if token
     ],
     "trim": str.strip,
 }
-LIST: dict[str, Method] = {
+LIST_METHODS: dict[str, Method] = {
     "contains": lambda items, item: item in items,
     "first": lambda items: items[0],
     "get": lambda items, index: items[index],
@@ -68,41 +68,41 @@ LIST: dict[str, Method] = {
     "sort": sorted,
     "unique": lambda items: list(dict.fromkeys(items)),
 }
-MAP: dict[str, Method] = {
+MAP_METHODS: dict[str, Method] = {
     "containsKey": lambda entries, key: key in entries,
     "get": lambda entries, key, default=None: entries.get(key, default),
     "getOrDefault": lambda entries, key, default: entries.get(key, default),
     "isEmpty": lambda entries: not entries,
     "size": len,
 }
-OTHER: dict[str, Method] = {
+OTHER_METHODS: dict[str, Method] = {
     "equals": lambda value, other: type(value) is type(other) and value == other,
     "toInteger": int,
     "toString": lambda value: str(value).lower() if isinstance(value, bool) else str(value),
 }
-BUILD: dict[str, Method] = {
-    "getBuildCauses": lambda build, kind=None: [cause for cause in build.causes if kind in {None, cause["_class"]}],
-    "setDescription": lambda build, description: build.describe(description),
+BUILD_METHODS: dict[str, Method] = {
+    "getBuildCauses": lambda build, name=None: [cause for cause in build.causes if name in {None, cause["_class"]}],
+    "setDescription": lambda build, description: build.set_description(description),
 }
-KNOWN = BUILD.keys() | STRING.keys() | LIST.keys() | MAP.keys() | OTHER.keys()
+METHOD_NAMES = frozenset[str]().union(BUILD_METHODS, STRING_METHODS, LIST_METHODS, MAP_METHODS, OTHER_METHODS)
 
 
-def of(value: object) -> dict[str, Method]:
-    """Give the methods of a value, by name."""
+def methods_of(value: object) -> dict[str, Method]:
+    """Return the methods of a value by name."""
     if isinstance(value, str):
-        return STRING
+        return STRING_METHODS
     if isinstance(value, list):
-        return LIST
-    if isinstance(value, Running):
-        return BUILD
-    return MAP if isinstance(value, Mapping) else OTHER
+        return LIST_METHODS
+    if isinstance(value, CurrentBuildMethods):
+        return BUILD_METHODS
+    return MAP_METHODS if isinstance(value, Mapping) else OTHER_METHODS
 
 
 def _replacement(text: str) -> str:
     return re.sub(r"\$(\d)", r"\\\1", text)
 
 
-def _without_empty_end(parts: list[str]) -> list[str]:
+def _strip_empty_parts(parts: list[str]) -> list[str]:
     while len(parts) > 1 and not parts[-1]:
         parts.pop()
     return parts

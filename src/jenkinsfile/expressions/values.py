@@ -1,4 +1,4 @@
-"""Groovy's values as Python's: what they are called, when they are true, and how they read in a GString."""
+"""Groovy values as Python values: their type names, their truth, and their text in a GString."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import Any
 
 from jenkinsfile.errors import PipelineError
 
-Value = Any  # null is None; strings, booleans, numbers, lists and maps are Python's; anything else is the scope's
+Value = Any  # null is None; strings, booleans, numbers, lists, maps; the scope may add others
 
 
 class EvaluationError(PipelineError):
-    """An expression that reads well has no value: an unknown name, a missing method, the wrong kind of operand."""
+    """An expression with a valid syntax has no value: an unknown name, a missing method, an operand of a wrong type."""
 
 
-def truth(value: Value) -> bool:
-    """Groovy's truth: null, false, 0 and whatever is empty are false."""
+def is_true(value: Value) -> bool:
+    """Return Groovy's truth of a value: null, false, 0 and anything empty are false."""
     return bool(value)
 
 
-def text(value: Value) -> str:
-    """Give the string that a GString makes of a value."""
+def to_string(value: Value) -> str:
+    """Return a value as text, as a GString does."""
     match value:
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
         case list():
-            return f"[{', '.join(map(text, value))}]"
+            return f"[{', '.join(map(to_string, value))}]"
         case Mapping():
-            return f"[{', '.join(f'{key}:{text(each)}' for key, each in value.items()) or ':'}]"
+            return f"[{', '.join(f'{key}:{to_string(item)}' for key, item in value.items()) or ':'}]"
     return str(value)
 
 
-def kind(value: Value) -> str:
-    """Name a value's type in a message."""
+def type_name(value: Value) -> str:
+    """Return the name of a value's type for messages."""
     match value:
         case None:
             return "null"
@@ -51,8 +51,8 @@ def kind(value: Value) -> str:
     return str(value)
 
 
-def member_of(value: Value, name: str) -> Value:
-    """Give `value.name`: null where a map has no such key."""
+def get_property(value: Value, name: str) -> Value:
+    """Return `value.name`: null if a map has no such key."""
     if isinstance(value, Mapping):
         return value.get(name)
-    raise EvaluationError(f"{kind(value)} has no property «{name}»")
+    raise EvaluationError(f"{type_name(value)} has no property '{name}'")

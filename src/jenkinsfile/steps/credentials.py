@@ -1,8 +1,8 @@
-"""Jenkins' credentials, from this machine's environment: the id `mlflow-tracking-uri` is `MLFLOW_TRACKING_URI`.
+"""Jenkins' credentials from the environment of this machine: the id `mlflow-tracking-uri` is `MLFLOW_TRACKING_URI`.
 
-A Jenkinsfile that says `MLFLOW_TRACKING_URI = credentials('mlflow-tracking-uri')` only passes that variable on. If it
-is not set here, it is not set in the run either, so that the default for a laptop holds; on a controller the credential
-is there, and may be empty. Any other credential must be there.
+A Jenkinsfile with `MLFLOW_TRACKING_URI = credentials('mlflow-tracking-uri')` passes that variable through. If it is not
+set on this machine, it is not set in the build either, so that the program's default applies. On a controller the
+credential exists, and may be empty. Any other credential must be set.
 """
 
 from __future__ import annotations
@@ -11,98 +11,108 @@ import re
 from typing import TYPE_CHECKING
 
 from jenkinsfile.builds.results import StepError
+from jenkinsfile.steps.arguments import StepArguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jenkinsfile.builds.context import Body, Context
     from jenkinsfile.builds.masking import Secrets
-    from jenkinsfile.steps.arguments import Given
 
+# The bindings of `withCredentials`, with their arguments.
 BINDINGS = {
     "string": ("credentialsId", "variable"),
     "file": ("credentialsId", "variable"),
     "usernameColonPassword": ("credentialsId", "variable"),
     "usernamePassword": ("credentialsId", "usernameVariable", "passwordVariable"),
 }
-PAIRS = frozenset({"usernamePassword", "usernameColonPassword"})
+USERNAME_BINDINGS = frozenset({"usernamePassword", "usernameColonPassword"})
 
 
-def variable(identifier: str) -> str:
-    """Name the environment variable that holds a credential."""
+def variable_name(identifier: str) -> str:
+    """Return the environment variable that holds a credential."""
     return re.sub(r"\W", "_", identifier).upper()
 
 
-def sources(identifier: str) -> tuple[str, str, str]:
-    """Name all variables that a credential can come from: itself, its user and its password."""
-    name = variable(identifier)
+def variable_names(identifier: str) -> tuple[str, str, str]:
+    """Return all variables that can hold a credential: the whole, its username and its password."""
+    name = variable_name(identifier)
     return name, f"{name}_USR", f"{name}_PSW"
 
 
-def passes_on(name: str, identifier: str) -> bool:
-    """Tell whether a variable of `environment {}` is the very one that its credential comes from."""
-    return name == variable(identifier)
+def is_pass_through(name: str, identifier: str) -> bool:
+    """Return whether a variable of `environment {}` is the one that holds its credential on this machine."""
+    return name == variable_name(identifier)
 
 
-def missing(identifier: str, environment: Mapping[str, str], *, pair: bool | None) -> str | None:
-    """Say what to set for a credential that is not there; None if it is.
+def missing_variables(identifier: str, environment: Mapping[str, str], *, has_username: bool | None) -> str | None:
+    """Return which variables to set for a missing credential; None if it is set.
 
-    `pair`: whether a user with a password is wanted; None takes either.
+    `has_username`: whether the credential must be a username with password; None accepts a secret text as well.
     """
-    whole, user, password = sources(identifier)
+    whole, username, password = variable_names(identifier)
     value = environment.get(whole, "")
-    if pair is not False and environment.get(user) and environment.get(password):
+    if has_username is not False and environment.get(username) and environment.get(password):
         return None
-    if pair:
-        return None if ":" in value else f"{user} and {password}, or {whole} as user:password"
+    if has_username:
+        return None if ":" in value else f"{username} and {password}, or {whole} as user:password"
     return None if value else whole
 
 
-def hide(identifier: str, environment: Mapping[str, str], secrets: Secrets, *, pair: bool | None) -> None:
-    """Mask whatever a credential holds; a user's name alone is no secret."""
-    whole, _, _ = sources(identifier)
-    secrets.add(environment.get(whole, ""))
-    if pair or (pair is None and _is_pair(identifier, environment)):
-        user, password = _pair(identifier, environment)
-        secrets.add(f"{user}:{password}")
+def mask_credential(
+    identifier: str, environment: Mapping[str, str], secrets: Secrets, *, has_username: bool | None
+) -> None:
+    """Add the values of a credential to the secrets. A username alone is not secret."""
+    secrets.add(environment.get(variable_name(identifier), ""))
+    if has_username or (has_username is None and _has_username(identifier, environment)):
+        username, password = _username_and_password(identifier, environment)
+        secrets.add(f"{username}:{password}")
         secrets.add(password)
 
 
-def for_environment(name: str, identifier: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Give the variables that `NAME = credentials('id')` sets: a user with a password sets three."""
-    if reason := missing(identifier, environment, pair=None):
-        if passes_on(name, identifier):
+def environment_variables(name: str, identifier: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that `NAME = credentials('id')` sets: three for a username with password, else one."""
+    if variables := missing_variables(identifier, environment, has_username=None):
+        if is_pass_through(name, identifier):
             return {}
-        raise StepError(f"the credential «{identifier}» is missing: set {reason}")
-    if not _is_pair(identifier, environment):
-        return {name: environment[variable(identifier)]}
-    user, password = _pair(identifier, environment)
-    return {name: f"{user}:{password}", f"{name}_USR": user, f"{name}_PSW": password}
+        raise StepError(f"the credential '{identifier}' is missing: set {variables}")
+    if not _has_username(identifier, environment):
+        return {name: environment[variable_name(identifier)]}
+    username, password = _username_and_password(identifier, environment)
+    return {name: f"{username}:{password}", f"{name}_USR": username, f"{name}_PSW": password}
 
 
-def for_binding(kind: str, given: Given, environment: Mapping[str, str]) -> dict[str, str]:
-    """Give the variables that one binding of `withCredentials` sets."""
-    identifier = given.text("credentialsId")
-    pair = kind in PAIRS
-    if reason := missing(identifier, environment, pair=pair):
-        raise StepError(f"the credential «{identifier}» is missing: set {reason}")
-    if not pair:
-        return {given.text("variable"): environment[variable(identifier)]}
-    user, password = _pair(identifier, environment)
-    if kind == "usernameColonPassword":
-        return {given.text("variable"): f"{user}:{password}"}
-    return {given.text("usernameVariable"): user, given.text("passwordVariable"): password}
+def with_credentials(context: Context, arguments: StepArguments, body: Body) -> None:
+    """Run the body with credentials in environment variables."""
+    variables: dict[str, str] = {}
+    for binding in arguments.items("bindings"):
+        variables |= _binding_variables(StepArguments(binding.name, binding.arguments), context.build.credentials)
+    body(context.with_variables(variables))
 
 
-def _is_pair(identifier: str, environment: Mapping[str, str]) -> bool:
-    """Tell a user with a password from a text, such as the address of a server."""
-    whole, user, password = sources(identifier)
+def _binding_variables(binding: StepArguments, environment: Mapping[str, str]) -> dict[str, str]:
+    identifier = binding.text("credentialsId")
+    has_username = binding.step in USERNAME_BINDINGS
+    if variables := missing_variables(identifier, environment, has_username=has_username):
+        raise StepError(f"the credential '{identifier}' is missing: set {variables}")
+    if not has_username:
+        return {binding.text("variable"): environment[variable_name(identifier)]}
+    username, password = _username_and_password(identifier, environment)
+    if binding.step == "usernameColonPassword":
+        return {binding.text("variable"): f"{username}:{password}"}
+    return {binding.text("usernameVariable"): username, binding.text("passwordVariable"): password}
+
+
+def _has_username(identifier: str, environment: Mapping[str, str]) -> bool:
+    """Return whether a credential is a username with password, and not a text such as the URL of a server."""
+    whole, username, password = variable_names(identifier)
     value = environment.get(whole, "")
-    return bool(environment.get(user) and environment.get(password)) or (":" in value and "://" not in value)
+    return bool(environment.get(username) and environment.get(password)) or (":" in value and "://" not in value)
 
 
-def _pair(identifier: str, environment: Mapping[str, str]) -> tuple[str, str]:
-    whole, user, password = sources(identifier)
-    if environment.get(user) and environment.get(password):
-        return environment[user], environment[password]
-    user, _, password = environment[whole].partition(":")
-    return user, password
+def _username_and_password(identifier: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    whole, username, password = variable_names(identifier)
+    if environment.get(username) and environment.get(password):
+        return environment[username], environment[password]
+    username, _, password = environment[whole].partition(":")
+    return username, password

@@ -1,1 +1,1 @@
-"""The Jenkinsfile as a file: its grammar, its parser, and the model that the parser makes."""
+"""The declarative syntax: the text of a Jenkinsfile, its grammar, and the model that the parser builds from it."""

@@ -1,4 +1,4 @@
-"""What a declarative Jenkinsfile says: plain, frozen data with the place of everything in the file."""
+"""The model of a declarative Jenkinsfile: plain, immutable data. Every element has its position in the file."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from jenkinsfile.errors import UsageError
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A place in the Jenkinsfile, counted from 1."""
+    """A position in the Jenkinsfile. Lines and columns count from 1."""
 
     line: int
     column: int = 1
 
 
 class JenkinsfileError(UsageError):
-    """The Jenkinsfile cannot be read, or says something that a local run cannot do: `Jenkinsfile:34: the step ...`."""
+    """The Jenkinsfile has an error, or uses what a local run does not support: `Jenkinsfile:34: the step ...`."""
 
     def __init__(self, message: str, position: Position, file: str = "Jenkinsfile", *, column: bool = False) -> None:
-        place = f"{position.line}:{position.column}" if column else f"{position.line}"
-        super().__init__(f"{file}:{place}: {message}")
+        location = f"{position.line}:{position.column}" if column else f"{position.line}"
+        super().__init__(f"{file}:{location}: {message}")
         self.message = message
         self.position = position
 
 
 @dataclass(frozen=True)
 class Expression:
-    """Groovy source text, as it stands in the file."""
+    """The source text of a Groovy expression."""
 
     text: str
     position: Position
@@ -45,7 +45,8 @@ class Argument:
 class Call:
     """A step, an option, a parameter, a trigger, a condition, a tool, or a setting of an agent.
 
-    `body` holds the calls between its braces (None: no braces), `code` the Groovy of a `script` or an `expression`.
+    `body` holds the calls between its braces (None: it has no braces), `code` the Groovy source of `script {}` and
+    `expression {}`.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Agent:
-    """`agent any`: kind `any`; `agent { docker { image 'x' } }`: kind `docker` with the call as its only setting."""
+    """`agent any` has the kind `any`; `agent { docker { … } }` the kind `docker`, and that call as its setting."""
 
     kind: str
     settings: tuple[Call, ...]
@@ -75,7 +76,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class PostCondition:
-    """`always { ... }` and its kin in `post {}`."""
+    """One condition of `post {}`, such as `always { ... }`, with its steps."""
 
     name: str
     steps: tuple[Call, ...]
@@ -84,7 +85,7 @@ class PostCondition:
 
 @dataclass(frozen=True)
 class When:
-    """The conditions of a stage, all of which must hold, and what they are evaluated before."""
+    """The conditions of a stage, all of which must hold; `before` has those of `beforeInput` … that are true."""
 
     conditions: tuple[Call, ...]
     before: frozenset[str]
@@ -93,7 +94,7 @@ class When:
 
 @dataclass(frozen=True)
 class Input:
-    """The question that a stage asks before it runs."""
+    """The `input {}` of a stage, which waits for approval before the stage runs."""
 
     settings: tuple[Call, ...]
     parameters: tuple[Call, ...]
@@ -110,7 +111,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The inside of a stage that runs its stages for each combination of its axes."""
+    """The `matrix {}` of a stage, which runs its stages for each combination of its axes."""
 
     axes: tuple[Axis, ...]
     stages: tuple[Stage, ...]
@@ -127,7 +128,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: exactly one of `steps`, `stages`, `parallel` and `matrix` is given, the others are None."""
+    """One stage. Exactly one of `steps`, `stages`, `parallel` and `matrix` is not None."""
 
     name: str
     position: Position
@@ -146,7 +147,7 @@ class Stage:
 
     @property
     def children(self) -> tuple[Stage, ...]:
-        """The stages directly in this one, whichever way they run."""
+        """The stages directly inside this one, in sequence, in parallel or in a matrix."""
         return self.stages or self.parallel or (self.matrix.stages if self.matrix else ())
 
 

@@ -16,8 +16,8 @@ from conftest import ROOT
 from continuous_training.settings import BRANCH
 from controller import project
 from controller.here import without_addresses
-from jenkinsfile.expressions.values import text
-from jenkinsfile.parameters import declared
+from jenkinsfile.expressions.values import to_string
+from jenkinsfile.parameters import read_parameters
 from jenkinsfile.syntax.model import JenkinsfileError
 from jenkinsfile.syntax.parser import parse
 
@@ -79,7 +79,7 @@ class Builds:
 
     def schedule(self, given: dict[str, str], cause: str, delay: float) -> Item:
         """Put a build into the queue, or its cause to an equal one that waits there."""
-        defaults = {one.name: text(one.default) for one in declared(self.pipeline.parameters)}
+        defaults = {one.name: to_string(one.default) for one in read_parameters(self.pipeline.parameters)}
         parameters = defaults | {name: value for name, value in given.items() if name in defaults}
         with self._changed:
             waiting = [item for item in self.items if item.build is None and item.parameters == parameters]

@@ -24,7 +24,7 @@ from controller.jenkins import FOLDER, JOB
 from controller.tree import pruned
 from jenkinsfile.builds.records import StageRecord
 from jenkinsfile.builds.results import Result
-from jenkinsfile.parameters import declared
+from jenkinsfile.parameters import read_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ class Stub:
 
     def _job(self, _call: Call) -> Answer:
         ended = [ran.number for ran in self.builds.done if ran.record]
-        names = [{"name": one.name} for one in declared(self.builds.pipeline.parameters)]
+        names = [{"name": one.name} for one in read_parameters(self.builds.pipeline.parameters)]
         return Answer(
             200,
             {

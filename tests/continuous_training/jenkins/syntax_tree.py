@@ -11,7 +11,8 @@ from typing import Any
 
 from lark import Token, Tree
 
-from jenkinsfile.expressions.evaluator import evaluate, read
+from jenkinsfile.expressions.evaluator import evaluate
+from jenkinsfile.expressions.parser import parse_expression
 from jenkinsfile.syntax.model import (
     Agent,
     Argument,
@@ -175,7 +176,7 @@ def as_call(expression: Expression) -> Node | None:
     name, *rest = root.children
     found = []
     for child in rest[0].children if rest and isinstance(rest[0], Tree) else ():
-        named = isinstance(child, Tree) and child.data == "named"
+        named = isinstance(child, Tree) and child.data == "named_argument"
         key, value = child.children if named else (None, child)
         inner = Expression(source(expression, value), expression.position)
         given = as_call(inner) or raw(inner)
@@ -210,7 +211,7 @@ def literal(value: str | float | bool | None) -> Node:
 def parsed(expression: Expression) -> Tree[Token] | None:
     """Read an expression; None if it is more than our grammar has, such as a closure."""
     try:
-        root = read(expression).children[0]
+        root = parse_expression(expression).children[0]
     except JenkinsfileError:
         return None
     return root if isinstance(root, Tree) else None

@@ -13,7 +13,7 @@ import yaml
 
 import casc_schema
 from conftest import ROOT
-from jenkinsfile.steps.credentials import variable
+from jenkinsfile.steps.credentials import variable_name
 from jenkinsfile.syntax.parser import parse
 
 CASC = yaml.safe_load((ROOT / "casc.yaml").read_text())
@@ -133,7 +133,7 @@ class TestEnvironment:
     def test_a_secret_text_is_its_id_in_capitals_as_it_is_in_a_run_without_jenkins(self) -> None:
         for kind, attributes in CREDENTIALS:
             if kind == "string":
-                assert attributes["secret"].startswith(f"${{{variable(attributes['id'])}"), attributes["id"]
+                assert attributes["secret"].startswith(f"${{{variable_name(attributes['id'])}"), attributes["id"]
 
 
 class TestWhoMayDoWhat:

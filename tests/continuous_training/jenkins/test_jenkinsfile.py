@@ -15,12 +15,13 @@ import pytest
 from conftest import ROOT
 from continuous_training.stages import result_cache
 from continuous_training.stages.test import Selection
-from jenkinsfile.expressions.evaluator import evaluate, uses
-from jenkinsfile.steps.arguments import UNITS
-from jenkinsfile.steps.credentials import passes_on
+from jenkinsfile.expressions.evaluator import evaluate
+from jenkinsfile.expressions.parser import find_calls
+from jenkinsfile.steps.arguments import SECONDS_PER_UNIT
+from jenkinsfile.steps.credentials import is_pass_through
 from jenkinsfile.syntax.parser import parse
-from jenkinsfile.validation import examine
-from local_build import Finished, at_terminal, build
+from jenkinsfile.validation import validate
+from local_build import BuildOutcome, run_at_terminal, run_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,7 @@ def argument(call: Call, name: str | None) -> str:
 
 def longest(options: tuple[Call, ...]) -> float:
     timeout = next(call for call in options if call.name == "timeout")
-    return int(argument(timeout, "time")) * UNITS[argument(timeout, "unit")]
+    return int(argument(timeout, "time")) * SECONDS_PER_UNIT[argument(timeout, "unit")]
 
 
 def test_the_stages_are_those_of_the_design_in_their_order(pipeline: Pipeline) -> None:
@@ -90,7 +91,7 @@ def test_the_stages_are_those_of_the_design_in_their_order(pipeline: Pipeline) -
 
 
 def test_nothing_in_it_is_refused_by_a_local_run(pipeline: Pipeline) -> None:
-    assert examine(pipeline, {}, "Jenkinsfile").refusals == []
+    assert validate(pipeline, {}, "Jenkinsfile").errors == []
 
 
 def test_only_main_takes_the_stages_that_cost_money(pipeline: Pipeline) -> None:
@@ -107,7 +108,7 @@ def test_only_who_is_named_may_approve_and_the_wait_ends_before_the_pipelines_do
         use.literals
         for call in approve.steps or ()
         for given in call.arguments
-        for use in uses(given.value)
+        for use in find_calls(given.value)
         if use.name == "input"
     ]
     assert [question["submitter"] for question in asked] == ["admin,approver"]
@@ -130,11 +131,11 @@ def test_every_credential_is_the_variable_of_its_name_so_that_a_run_without_jenk
     bound = [
         (variable.name, use.literals[""])
         for variable in parse(path.read_text(), path.name).environment
-        for use in uses(variable.value)
+        for use in find_calls(variable.value)
         if use.name == "credentials"
     ]
     assert bound
-    assert all(passes_on(name, identifier) for name, identifier in bound)
+    assert all(is_pass_through(name, identifier) for name, identifier in bound)
 
 
 def test_every_command_it_runs_is_one_of_the_scripts(pipeline: Pipeline) -> None:
@@ -170,7 +171,7 @@ def test_the_report_is_published_whatever_happened(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize("path", SMALLER, ids=lambda path: path.name)
 def test_the_smaller_pipelines_run_here_too_and_call_what_is_there(path: Path) -> None:
     smaller = parse(path.read_text(), path.name)
-    assert examine(smaller, {}, path.name).refusals == []
+    assert validate(smaller, {}, path.name).errors == []
     for stage in leaves(smaller.stages):
         for call in calls(stage.steps or ()):
             verb = argument(call, None).removeprefix("scripts/ct ").replace("-", "_")
@@ -183,7 +184,7 @@ class Started:
 
     causes: list[dict[str, str]]
 
-    def describe(self, description: str) -> None:
+    def set_description(self, description: str) -> None:
         raise AssertionError(f"nothing is described before it runs: {description}")
 
 
@@ -336,8 +337,8 @@ class TestWhatRuns:
         launcher.chmod(0o755)
 
     @staticmethod
-    def run(workspace: Path, *parameters: str, branch: str = "main", **decided: str) -> Finished:
-        return build(workspace, (ROOT / "Jenkinsfile").read_text(), *parameters, branch=branch, machine=decided)
+    def run(workspace: Path, *parameters: str, branch: str = "main", **decided: str) -> BuildOutcome:
+        return run_build(workspace, (ROOT / "Jenkinsfile").read_text(), *parameters, branch=branch, environment=decided)
 
     @staticmethod
     def called(workspace: Path) -> list[str]:
@@ -475,7 +476,7 @@ class TestWhatRuns:
 
     @pytest.mark.parametrize(("typed", "after"), [("y\n", ["register", "deploy", "report"]), ("n\n", ["report"])])
     def test_a_person_sees_the_whole_verdict_and_decides(self, tmp_path: Path, typed: str, after: list[str]) -> None:
-        _, lines = at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", typed=typed)
+        _, lines = run_at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", keys=typed)
         message = [line.partition(" ")[2] for line in lines]  # what stands after the time
         at = message.index("Promote the candidate of flight_delays?")
         assert message[at + 1 : at + 4] == ["", "  roc_auc is surely better", "[Promote: y, Abort: n]"]
@@ -523,7 +524,7 @@ class TestWhatRuns:
         (["-P", "MODLE=x"], "MODLE"),
         (["-P", "PROMOTE=perhaps"], "auto, ask, never"),
         (["-P", "FORCE=certainly"], "FORCE"),
-        (["--from", "Lunch"], "there is no stage «Lunch»"),
+        (["--from", "Lunch"], "there is no stage 'Lunch'"),
         (["--jenkinsfile", "nowhere"], "nowhere"),
     ],
 )

@@ -11,10 +11,10 @@ import pytest
 
 import update_center
 from conftest import ROOT
-from jenkinsfile.expressions.evaluator import uses
+from controller_symbols import read_symbols
+from jenkinsfile.expressions.parser import find_calls
 from jenkinsfile.syntax.model import Call, Expression, Pipeline, PostCondition, Stage
 from jenkinsfile.syntax.parser import parse
-from symbols import symbols
 from update_center import CUT, OTHERS, PINS, WHOLE, ordered, pins, read
 
 CENTER = read(WHOLE if WHOLE.exists() else CUT)
@@ -22,7 +22,7 @@ PINNED = pins(PINS.read_text())
 OWN = pins(PINS.read_text().partition(OTHERS)[0])
 LAST_SPLIT = "2.356"  # the last version of Jenkins that gave a part of itself away to a plugin (instance-identity)
 
-SYMBOLS = symbols()
+SYMBOLS = read_symbols()
 # What the controller's list leaves out: what stands inside of arguments.
 INSIDE = {"credentials": "credentials-binding", "logRotator": "core", "string": "credentials-binding"}
 # Where a Jenkinsfile may use what is found there.
@@ -95,9 +95,9 @@ def named(kind: str, calls: Iterable[Call]) -> Iterator[Use]:
 
 
 def inside(expression: Expression) -> Iterator[Use]:
-    for use in uses(expression):
-        if not use.method:
-            yield Use("inside" if use.name in INSIDE else "step", use.name, use.named)
+    for use in find_calls(expression):
+        if not use.is_method:
+            yield Use("inside" if use.name in INSIDE else "step", use.name, use.argument_names)
 
 
 def described(use: Use) -> dict[str, Any]:

@@ -35,9 +35,7 @@ SMALL = """pipeline {
 
 @pytest.fixture(scope="module")
 def schema() -> Draft4Validator:
-    return Draft4Validator(
-        json.loads((ROOT / "tests/continuous_training/jenkins/reference/declarative-ast-schema.json").read_text())
-    )
+    return Draft4Validator(json.loads((ROOT / "tests/jenkinsfile/reference/declarative-ast-schema.json").read_text()))
 
 
 def tree(text: str) -> Node:

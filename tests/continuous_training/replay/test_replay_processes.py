@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT
 from continuous_training.replay.workspace import COOKIE
-from jenkinsfile.builds.processes import marked
+from jenkinsfile.builds.processes import find_processes
 from toy import events, store
 
 pytestmark = pytest.mark.integration(seconds=300)
@@ -74,7 +74,7 @@ def test_a_killed_replay_goes_on_where_it_was_and_touches_nothing_of_the_users(p
     printed, logged = replay(*months, "--json")
     assert f"Replaying in {folder}, 1 of 3 months are done" in logged
     assert (folder / "months/2020-02.json").read_bytes() == kept
-    assert marked({COOKIE: str(folder)}) == []
+    assert find_processes({COOKIE: str(folder)}) == []
     with closing(connect(folder / ".ct/mlflow.db")) as database:
         assert dict(database.execute(FINISHED)) == {"replay-2020-02": 1, "replay-2020-03": 1}
     assert sorted(path.name for path in (project / ".ct").iterdir()) == ["replay", "warehouse.duckdb"]

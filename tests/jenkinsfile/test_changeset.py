@@ -1,38 +1,21 @@
-"""`changeset`: what changed since the previous build, committed or not; a first build has no changes."""
+"""`changeset`: what changed since the previous build, committed or not. A first build has no changes."""
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
-from jenkinsfile.builds.changes import changed_files
-from local_build import build, pipeline
-
-
-def git(folder, *arguments):
-    person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    return subprocess.run(["git", *person, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
-
-
-def commit(folder):
-    git(folder, "add", "--all")
-    git(folder, "commit", "--message", "change", "--allow-empty")
+from git_repository import commit, create_repository
+from jenkinsfile.builds.source_code import changed_files
+from local_build import pipeline, run_build
 
 
 @pytest.fixture
 def repository(tmp_path):
-    git(tmp_path, "init")
-    (tmp_path / ".gitignore").write_text(".ct/\n")
-    (tmp_path / "src/a").mkdir(parents=True)
-    (tmp_path / "src/a/one.py").write_text("1")
-    (tmp_path / "README.md").write_text("text")
-    commit(tmp_path)
-    return tmp_path
+    return create_repository(tmp_path, {".gitignore": ".ct/\n", "src/a/one.py": "1", "README.md": "text"})
 
 
 def run(folder, condition="changeset 'src/**'"):
-    return build(folder, pipeline(f"stage('A') {{\nwhen {{ {condition} }}\nsteps {{ echo 'a' }}\n}}")).stages["A"]
+    return run_build(folder, pipeline(f"stage('A') {{\nwhen {{ {condition} }}\nsteps {{ echo 'a' }}\n}}")).stages["A"]
 
 
 def test_a_build_without_changes_skips_the_stage_as_does_the_first(repository):
