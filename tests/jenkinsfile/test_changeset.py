@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from git_repository import commit, create_repository
-from jenkinsfile.builds.source_code import changed_files
+from jenkinsfile.builds.source_code import find_changed_files
 from local_build import pipeline, run_build
 
 
@@ -64,10 +64,10 @@ def test_the_pattern_is_compared_as_on_jenkins(repository, condition, result):
 
 
 def test_a_workspace_without_git_has_no_changes(tmp_path):
-    assert changed_files(tmp_path, None) == []
-    assert changed_files(tmp_path, "0" * 40) == []
+    assert find_changed_files(tmp_path, None) == []
+    assert find_changed_files(tmp_path, "0" * 40) == []
 
 
 def test_a_commit_that_git_no_longer_has_leaves_what_is_not_committed(repository):
     (repository / "README.md").write_text("more")
-    assert changed_files(repository, "0" * 40) == ["README.md"]
+    assert find_changed_files(repository, "0" * 40) == ["README.md"]

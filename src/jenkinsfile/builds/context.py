@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from jenkinsfile.builds.interruption import Interruption
 from jenkinsfile.builds.records import BuildRecord, PreviousBuilds, StageRecord, save_record
 from jenkinsfile.builds.results import Result
+from jenkinsfile.builds.source_code import find_changed_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +38,11 @@ class Build:
     result: Result = Result.SUCCESS
     start_time: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @functools.cached_property
+    def changed_files(self) -> list[str]:
+        """The paths that changed since the previous build, determined once per build."""
+        return find_changed_files(self.workspace, self.previous.commit)
 
     def worsen(self, result: Result) -> None:
         """Set the result of the build unless it is already worse."""

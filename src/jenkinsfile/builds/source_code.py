@@ -37,7 +37,7 @@ def read_source_code(workspace: Path) -> SourceCode:
     return SourceCode(commit and commit.strip(), _tree(workspace, *folders.splitlines()))
 
 
-def changed_files(workspace: Path, commit: str | None) -> list[str]:
+def find_changed_files(workspace: Path, commit: str | None) -> list[str]:
     """List the paths below the workspace that differ from the commit of the previous build.
 
     A local build runs the work tree, so changes that are not committed count, and so do new files. A first build has

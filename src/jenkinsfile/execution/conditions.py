@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from jenkinsfile.builds.source_code import changed_files
 from jenkinsfile.catalogue import CONDITIONS
 from jenkinsfile.execution.current_build import USER_CAUSE
 from jenkinsfile.execution.evaluation import evaluate
@@ -78,8 +77,7 @@ def _has_changes(build: Build, arguments: dict[str, Value]) -> bool:
     """Return whether a file that changed since the previous build matches the pattern, by default in any case."""
     fold = str if arguments.get("caseSensitive") is True else str.lower
     pattern = fold(to_string(arguments["pattern"]))
-    paths = changed_files(build.workspace, build.previous.commit)
-    return any(_compare(arguments, pattern, fold(path)) for path in paths)
+    return any(_compare(arguments, pattern, fold(path)) for path in build.changed_files)
 
 
 def _compare(arguments: Mapping[str, Value], pattern: Value, value: str | None) -> bool:
