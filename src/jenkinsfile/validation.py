@@ -191,8 +191,8 @@ class _Validator:
         for argument in call.arguments:
             if argument.name and argument.name not in names:
                 self.unsupported(f"the argument '{argument.name}' of the {kind} '{call.name}'", call.position)
-        unnamed = sum(argument.name is None for argument in call.arguments)
-        if unnamed > min(1, len(names)):
+        unnamed_count = sum(argument.name is None for argument in call.arguments)
+        if unnamed_count > min(1, len(names)):
             count = "one" if names else "no"
             self.add_error(f"the {kind} '{call.name}' takes {count} unnamed argument", call.position)
         self.expressions(call)

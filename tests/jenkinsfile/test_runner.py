@@ -11,8 +11,8 @@ import pytest
 from jenkinsfile.parameters import ParameterError
 from local_build import pipeline, run_build
 
-PASSED = '<testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase></testsuite>'
-FAILED = '<testsuite><testcase name="a"/><testcase name="b"><failure>no</failure></testcase></testsuite>'
+PASSED_REPORT = '<testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase></testsuite>'
+FAILED_REPORT = '<testsuite><testcase name="a"/><testcase name="b"><failure>no</failure></testcase></testsuite>'
 EVERY_POST_CONDITION = "\n".join(
     f"{name} {{ echo 'post {name}' }}"
     for name in (
@@ -58,8 +58,8 @@ def post_conditions(outcome):
     ],
 )
 def test_a_step_sets_the_result_of_its_stage_and_its_build(tmp_path, steps, result, stage, code):
-    (tmp_path / "good.xml").write_text(PASSED)
-    (tmp_path / "bad.xml").write_text(FAILED)
+    (tmp_path / "good.xml").write_text(PASSED_REPORT)
+    (tmp_path / "bad.xml").write_text(FAILED_REPORT)
     outcome = run_build(tmp_path, pipeline(steps))
     assert (outcome.result, outcome.stages["Only"], outcome.code) == (result, stage, code)
 
@@ -415,7 +415,7 @@ def test_reports_are_stored_with_the_build(tmp_path):
         "out/a.json": "{}",
         "out/deep/b.json": "{}",
         "out/page.html": "<p>",
-        "junit/r.xml": PASSED,
+        "junit/r.xml": PASSED_REPORT,
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)

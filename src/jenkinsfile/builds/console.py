@@ -71,7 +71,7 @@ class Console:
                 plain = CONTROL_SEQUENCE.sub("", line)
                 if self._log:
                     self._log.write(f"{timestamp}{prefix}{plain}\n")
-                content = _styled(line if self.is_terminal else plain, style)
+                content = _to_rich_text(line if self.is_terminal else plain, style)
                 self._print(Text.assemble((timestamp, "dim"), (prefix, "cyan"), content))
 
     def stage_header(self, name: str, label: str = "") -> None:
@@ -158,5 +158,5 @@ def _visible_text(line: bytes) -> str:
     return parts[-1].decode(errors="replace") if parts else ""
 
 
-def _styled(text: str, style: str) -> Text:
+def _to_rich_text(text: str, style: str) -> Text:
     return Text(text, style) if style else Text.from_ansi(text)

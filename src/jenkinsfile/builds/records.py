@@ -123,14 +123,18 @@ class BuildStore:
 
     def previous(self, number: int) -> PreviousBuilds:
         """Return what a build needs from those with a lower number."""
-        records = [self._read(earlier) for earlier in sorted(self._numbers(), reverse=True) if earlier < number]
+        records = [
+            self._read(earlier_number)
+            for earlier_number in sorted(self._numbers(), reverse=True)
+            if earlier_number < number
+        ]
         builds = [record for record in records if record]
         results = [Result[build.result] for build in builds if build.state == "finished" and build.result]
-        successful = [build for build in builds if build.result == Result.SUCCESS.name]
+        successful_builds = [build for build in builds if build.result == Result.SUCCESS.name]
         return PreviousBuilds(
             result=next(iter(results), None),
             commit=next((build.commit for build in builds if build.commit), None),
-            successful_commit=next((build.commit for build in successful if build.commit), None),
+            successful_commit=next((build.commit for build in successful_builds if build.commit), None),
         )
 
     def abort_orphans(self, log: Callable[[str], None]) -> None:
@@ -163,8 +167,8 @@ class BuildStore:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 records = [self._read(number) for number in sorted(self._numbers())]
-                running = [record.number for record in records if record and record.state == "running"]
-                name = f"build {running[-1]}" if running else "another build"
+                running_builds = [record.number for record in records if record and record.state == "running"]
+                name = f"build {running_builds[-1]}" if running_builds else "another build"
                 log(f"waiting for {name} to finish (disableConcurrentBuilds)")
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -174,8 +178,8 @@ class BuildStore:
 
     def _read(self, number: int) -> BuildRecord | None:
         """Read a record; None if it is missing or unreadable. Unknown fields are ignored."""
-        names = {one.name for one in fields(BuildRecord)}
-        stage_names = {one.name for one in fields(StageRecord)}
+        names = {attribute.name for attribute in fields(BuildRecord)}
+        stage_names = {attribute.name for attribute in fields(StageRecord)}
         try:
             content = json.loads((self.folder / str(number) / "build.json").read_text())
             record = BuildRecord(**{name: value for name, value in content.items() if name in names})

@@ -46,11 +46,11 @@ def find_changed_files(workspace: Path, commit: str | None) -> list[str]:
     """
     if not commit:
         return []
-    tracked = _git(workspace, "diff", "--name-only", "--no-renames", "--relative", "-z", commit)
-    if tracked is None:
-        tracked = _git(workspace, "diff", "--name-only", "--no-renames", "--relative", "-z", "HEAD")
-    untracked = _git(workspace, "ls-files", "--others", "--exclude-standard", "-z")
-    return sorted({*_paths(tracked), *_paths(untracked)})
+    tracked_files = _git(workspace, "diff", "--name-only", "--no-renames", "--relative", "-z", commit)
+    if tracked_files is None:
+        tracked_files = _git(workspace, "diff", "--name-only", "--no-renames", "--relative", "-z", "HEAD")
+    untracked_files = _git(workspace, "ls-files", "--others", "--exclude-standard", "-z")
+    return sorted({*_paths(tracked_files), *_paths(untracked_files)})
 
 
 def _tree(workspace: Path, git_folder: str, objects: str) -> str | None:
@@ -60,9 +60,9 @@ def _tree(workspace: Path, git_folder: str, objects: str) -> str | None:
     """
     with tempfile.TemporaryDirectory(prefix="jenkinsfile-") as folder:
         index = Path(folder, "index")
-        original = Path(git_folder, "index")
-        if original.is_file():
-            index.write_bytes(original.read_bytes())
+        original_index = Path(git_folder, "index")
+        if original_index.is_file():
+            index.write_bytes(original_index.read_bytes())
         Path(folder, "objects").mkdir()
         variables = {
             "GIT_INDEX_FILE": str(index),

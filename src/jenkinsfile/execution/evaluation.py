@@ -77,12 +77,12 @@ class ContextScope:
             return self.context.environment[name]
         raise EvaluationError(f"no such property: '{name}' is neither a parameter nor an environment variable")
 
-    def call(self, name: str, positional: list[Value], named: dict[str, Value]) -> Value:
+    def call(self, name: str, positional: list[Value], named_arguments: dict[str, Value]) -> Value:
         """Run a step and return its value, or return a symbol."""
         names = STEPS[name].arguments if name in STEPS else SYMBOLS.get(name)
         if names is None:
             raise EvaluationError(f"there is no step '{name}'")
         if len(positional) > len(names[:1]):
             raise EvaluationError(f"'{name}' takes at most one unnamed argument")
-        values = {**dict(zip(names, positional, strict=False)), **named}
+        values = {**dict(zip(names, positional, strict=False)), **named_arguments}
         return run_step(self.context, name, values) if name in STEPS else Symbol(name, values)

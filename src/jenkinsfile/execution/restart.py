@@ -43,7 +43,7 @@ def find_origin(builds: BuildStore, pipeline: Pipeline, stage: str, source_code:
     if SourceCode(origin.commit, origin.tree) != source_code:
         raise RestartError(f"the code is not that of build {origin.number}{_commits(origin, source_code)}: {RUN_AGAIN}")
     records = {record.name: record for record in origin.stages if record.depth == 0}
-    for name in [each.name for each in pipeline.stages][: -len(stages_from(pipeline, stage))]:
+    for name in [candidate.name for candidate in pipeline.stages][: -len(stages_from(pipeline, stage))]:
         if problem := _problem(records.get(name)):
             raise RestartError(f"stage '{name}' {problem} in build {origin.number}: {RUN_AGAIN}")
     if stage in records and records[stage].skip_reason == "unstable":

@@ -59,8 +59,8 @@ def run_pipeline(
 
     `machine` is the environment of this machine. Raises ParameterError and RestartError before anything has run.
     """
-    declared = read_parameters(pipeline.parameters)
-    overrides = parse_assignments(declared, options.assignments)
+    definitions = read_parameters(pipeline.parameters)
+    overrides = parse_assignments(definitions, options.assignments)
     stages = stages_from(pipeline, options.start_stage) if options.start_stage is not None else pipeline.stages
     secrets = Secrets()
     identifiers = set()
@@ -72,7 +72,7 @@ def run_pipeline(
     with builds.lock(console.line) if is_exclusive else contextlib.nullcontext():
         builds.abort_orphans(console.line)
         source_code = read_source_code(options.workspace)
-        parameters, branch = default_values(declared), options.branch or machine.get("BRANCH_NAME") or DEFAULT_BRANCH
+        parameters, branch = default_values(definitions), options.branch or machine.get("BRANCH_NAME") or DEFAULT_BRANCH
         origin = None
         if options.start_stage is not None:
             origin = find_origin(builds, pipeline, options.start_stage, source_code)
@@ -81,15 +81,15 @@ def run_pipeline(
                 name: value for name, value in origin.parameters.items() if name in parameters and value != MASK
             }
         parameters |= overrides
-        masked = {parameter.name for parameter in declared if parameter.is_secret}
-        for name in masked:
+        secret_names = {parameter.name for parameter in definitions if parameter.is_secret}
+        for name in secret_names:
             secrets.add(str(parameters[name]))
         record, folder = builds.create(
             branch=branch,
             source_code=source_code,
             origin_build=None if origin is None else origin.number,
             origin_stage=options.start_stage,
-            parameters={name: MASK if name in masked else value for name, value in parameters.items()},
+            parameters={name: MASK if name in secret_names else value for name, value in parameters.items()},
         )
         build = Build(
             record=record,
@@ -103,12 +103,12 @@ def run_pipeline(
         build.save()
         console.log_to(folder / "log")
         credential_variables = {name for identifier in identifiers for name in variable_names(identifier)}
-        visible = {name: value for name, value in machine.items() if name not in credential_variables}
+        visible_environment = {name: value for name, value in machine.items() if name not in credential_variables}
         context = Context(
             build=build,
             console=console,
             stage=StageState(),
-            environment=build_environment(build, visible),
+            environment=build_environment(build, visible_environment),
             directory=options.workspace,
             interruption=build.interruption,
         )

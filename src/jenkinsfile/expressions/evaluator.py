@@ -26,7 +26,7 @@ class Scope(Protocol):
     def variable(self, name: str) -> Value:
         """Return the value of a name. Raises EvaluationError if there is none."""
 
-    def call(self, name: str, positional: list[Value], named: dict[str, Value]) -> Value:
+    def call(self, name: str, positional: list[Value], named_arguments: dict[str, Value]) -> Value:
         """Call a step or a symbol and return its value."""
 
 
@@ -107,13 +107,13 @@ class _Evaluator(Interpreter[Token, Value]):
     # ---- calls and paths
 
     def arguments(self, tree: Tree[Token] | None) -> tuple[list[Value], dict[str, Value]]:
-        positional, named = [], {}
+        positional, named_arguments = [], {}
         for child in tree.children if tree is not None else ():
             if isinstance(child, Tree) and child.data == "named_argument":
-                named[key_name(child.children[0])] = self.value(child.children[1])
+                named_arguments[key_name(child.children[0])] = self.value(child.children[1])
             else:
                 positional.append(self.value(child))
-        return positional, named
+        return positional, named_arguments
 
     def command(self, tree: Tree[Token]) -> Value:
         name, *rest = tree.children
@@ -138,11 +138,13 @@ class _Evaluator(Interpreter[Token, Value]):
     def _call_method(self, target: Value, tree: Tree[Token]) -> Value:
         name = str(tree.children[1])
         last = tree.children[-1]
-        positional, named = self.arguments(last if isinstance(last, Tree) and len(tree.children) > 2 else None)
+        positional, named_arguments = self.arguments(
+            last if isinstance(last, Tree) and len(tree.children) > 2 else None
+        )
         if target is None:
             raise EvaluationError(f"cannot call '{name}()' on null")
         method = methods_of(target).get(name)
-        if method is None or named:
+        if method is None or named_arguments:
             raise EvaluationError(f"{type_name(target)} has no method '{name}' that a local run supports")
         try:
             return method(target, *positional)

@@ -27,17 +27,22 @@ def junit(context: Context, arguments: StepArguments, _body: Body) -> dict[str, 
             context.log(f"no test results in {pattern}")
             return {"totalCount": 0, "failCount": 0, "skipCount": 0, "passCount": 0}
         raise StepError(f"no test report matches {pattern}: check the pattern, or set allowEmptyResults")
-    total = failed = skipped = 0
+    test_count = failure_count = skip_count = 0
     for file in files:
         for case in _parse_xml(file).iter("testcase"):
-            total += 1
-            failed += case.find("failure") is not None or case.find("error") is not None
-            skipped += case.find("skipped") is not None
+            test_count += 1
+            failure_count += case.find("failure") is not None or case.find("error") is not None
+            skip_count += case.find("skipped") is not None
     _copy(files, context.directory, context.build.folder / "junit")
-    context.log(f"{total} tests: {failed} failed, {skipped} skipped", "yellow" if failed else "")
-    if failed and not arguments.boolean("skipMarkingBuildUnstable"):
+    context.log(f"{test_count} tests: {failure_count} failed, {skip_count} skipped", "yellow" if failure_count else "")
+    if failure_count and not arguments.boolean("skipMarkingBuildUnstable"):
         context.worsen(Result.UNSTABLE)
-    return {"totalCount": total, "failCount": failed, "skipCount": skipped, "passCount": total - failed - skipped}
+    return {
+        "totalCount": test_count,
+        "failCount": failure_count,
+        "skipCount": skip_count,
+        "passCount": test_count - failure_count - skip_count,
+    }
 
 
 def archive_artifacts(context: Context, arguments: StepArguments, _body: Body) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import lark
 
-INVALID_CACHE = (OSError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError)
-
 
 @functools.cache
 def load_grammar(path: Path) -> lark.Lark:
@@ -26,7 +24,7 @@ def load_grammar(path: Path) -> lark.Lark:
     text = path.read_text(encoding="utf-8")
     key = hashlib.sha256(f"{lark.__version__}\n{sys.version}\n{text}".encode()).hexdigest()
     cache = _cache_folder() / f"{path.stem}-{key[:16]}.pickle"
-    with contextlib.suppress(*INVALID_CACHE), cache.open("rb") as file:
+    with contextlib.suppress(Exception), cache.open("rb") as file:  # a damaged pickle can raise anything
         return lark.Lark.load(file)
     parser = lark.Lark(text, parser="lalr", propagate_positions=True, maybe_placeholders=False)
     with contextlib.suppress(OSError):  # on a full disk, or without a home folder, nothing is cached

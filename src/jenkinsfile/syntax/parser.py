@@ -191,7 +191,7 @@ class _ModelBuilder(Transformer[Token, Pipeline]):
         return Expression(self.text[meta.start_pos : meta.end_pos].rstrip(), _position(meta))
 
     inner_value = value
-    assigned_value = value
+    assignment_value = value
 
     def closure(self, meta: Meta, _children: list[Any]) -> Expression:
         return Expression(self.text[meta.start_pos + 1 : meta.end_pos - 1], _position(meta))
