@@ -1,4 +1,7 @@
-"""The command line: `python -m jenkinsfile run` and `python -m jenkinsfile list`."""
+"""The command line: `python -m jenkinsfile run` and `python -m jenkinsfile list`.
+
+Each command imports what it needs: `--help` does not import the parser, and `list` does not import the runner.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jenkinsfile.errors import PipelineError, UsageError
-from jenkinsfile.syntax.parser import parse
+
+if TYPE_CHECKING:
+    from jenkinsfile.syntax.model import Pipeline
 
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 EXIT_CODES = """\
@@ -18,10 +24,10 @@ exit codes:
 """
 USAGE_ERROR = UsageError.exit_code
 EXAMPLES = """\
-examples:
-  {program}
-  {program} -P NAME=VALUE -P OTHER=true
-  {program} --from Deploy
+examples, for the Jenkinsfile in src/jenkinsfile/README.md:
+  python -m jenkinsfile run
+  python -m jenkinsfile run -P NAME=Jenkins
+  python -m jenkinsfile run --from Greet
 """
 
 
@@ -54,11 +60,10 @@ def add_file_argument(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a Jenkinsfile in the current directory and return the exit code. Prints what a local run does not support."""
-    # A run imports much that `list` and `--help` do not need
     from jenkinsfile.execution.runner import RunOptions, run_pipeline
     from jenkinsfile.validation import validate
 
-    pipeline = parse(_read(arguments.jenkinsfile), arguments.jenkinsfile.name)
+    pipeline = _parse(arguments.jenkinsfile)
     result = validate(pipeline, os.environ, arguments.jenkinsfile.name)
     if result.errors:
         print(*result.errors, sep="\n", file=sys.stderr)
@@ -71,8 +76,7 @@ def list_stages(arguments: argparse.Namespace) -> int:
     """Print the parameters, stages and steps of a Jenkinsfile."""
     from jenkinsfile.listing import list_pipeline
 
-    pipeline = parse(_read(arguments.jenkinsfile), arguments.jenkinsfile.name)
-    print(*list_pipeline(pipeline), sep="\n")
+    print(*list_pipeline(_parse(arguments.jenkinsfile)), sep="\n")
     return 0
 
 
@@ -95,14 +99,15 @@ def execute(parser: argparse.ArgumentParser) -> int:
 
 def main() -> int:
     """Run the command line of the tool."""
-    program = "python -m jenkinsfile"
-    parser = argparse.ArgumentParser(prog=program, description="Run a declarative Jenkinsfile on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m jenkinsfile", description="Run a declarative Jenkinsfile on this machine."
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run_parser = commands.add_parser(
         "run",
         help="run the stages",
         description="Run the stages of a Jenkinsfile as a Jenkins controller would.",
-        epilog=f"{EXIT_CODES}\n{EXAMPLES.format(program=f'{program} run')}",
+        epilog=f"{EXIT_CODES}\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_arguments(run_parser)
@@ -115,8 +120,11 @@ def main() -> int:
     return execute(parser)
 
 
-def _read(file: Path) -> str:
+def _parse(file: Path) -> Pipeline:
+    from jenkinsfile.syntax.parser import parse
+
     try:
-        return file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {file}: {error}") from error
+    return parse(text, file.name)

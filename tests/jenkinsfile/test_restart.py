@@ -38,7 +38,7 @@ def test_a_restart_runs_the_stage_and_those_after_it(tmp_path):
     outcome = run_build(tmp_path, TEXT, start_stage="B")
     assert outcome.stages == {"A": "NOT_BUILT", "B": "SUCCESS", "C": "SUCCESS"}
     assert "in A now" not in outcome.lines
-    assert "stage A skipped: build 1 has run it" in outcome.lines
+    assert "stage A skipped: it belongs to build 1" in outcome.lines
 
 
 def test_there_must_be_a_build_and_a_stage(tmp_path):

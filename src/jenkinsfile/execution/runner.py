@@ -139,7 +139,7 @@ def _run(context: Context, pipeline: Pipeline, stages: tuple[Stage, ...], option
     context.log(_title(build))
     for stage in pipeline.stages:
         if stage not in stages:
-            skip_stage(context, stage, "restart", f"skipped: build {build.record.origin_build} has run it")
+            skip_stage(context, stage, "restart", f"skipped: it belongs to build {build.record.origin_build}")
     policy = StagePolicy("skipStagesAfterUnstable" in options, "parallelsAlwaysFailFast" in options)
     scope, inner_context = context, context
 
