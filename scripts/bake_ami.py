@@ -3,14 +3,14 @@
 import argparse
 
 from continuous_training import command
-from continuous_training.compute.ec2.aws import Aws
-from continuous_training.documents import Run, Snapshot
-from continuous_training.settings import load_settings
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Bake an image for the commit of build/run.json and print its id."""
     from continuous_training.compute.ec2 import bake_ami  # imports DuckDB and pyarrow: a second that --help should save
+    from continuous_training.compute.ec2.aws import Aws
+    from continuous_training.documents import Run, Snapshot
+    from continuous_training.settings import load_settings
 
     run = Run.read()
     report = bake_ami.bake(Aws(), run, load_settings(run.model), Snapshot.read(), arguments.source, arguments.keep)

@@ -4,17 +4,18 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.documents import DataCheck, Run, Snapshot
 from continuous_training.errors import UserError
-from continuous_training.registry import connection, model_versions
-from continuous_training.settings import load_settings
-from continuous_training.stages import check_data
 
 log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
     """Check the snapshot in build/snapshot.json; raises a UserError if a check fails, after writing them all down."""
+    from continuous_training.documents import DataCheck, Run, Snapshot
+    from continuous_training.registry import connection, model_versions
+    from continuous_training.settings import load_settings
+    from continuous_training.stages import check_data
+
     run, snapshot = Run.read(), Snapshot.read()
     timer = DataCheck.begin(run)
     client = connection.open_client()

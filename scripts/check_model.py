@@ -4,15 +4,16 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.documents import Candidate, ModelCheck, Run, Snapshot
-from continuous_training.settings import load_settings
-from continuous_training.stages import check_model
 
 log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
     """Write the results of the behaviour tests; Compare rejects a candidate that fails one."""
+    from continuous_training.documents import Candidate, ModelCheck, Run, Snapshot
+    from continuous_training.settings import load_settings
+    from continuous_training.stages import check_model
+
     run = Run.read()
     snapshot, candidate, timer = Snapshot.read(), Candidate.read(), ModelCheck.begin(run)
     document = check_model.check(run, load_settings(run.model), snapshot, candidate, timer)

@@ -4,15 +4,23 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.documents import VERDICT_TEXT, Candidate, ModelCheck, Run, Snapshot, Verdict, write_atomically
-from continuous_training.registry import connection
-from continuous_training.settings import load_settings
 
 log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
     """Write the verdict as JSON and as text. A rejected candidate is a result, not an error."""
+    from continuous_training.documents import (
+        VERDICT_TEXT,
+        Candidate,
+        ModelCheck,
+        Run,
+        Snapshot,
+        Verdict,
+        write_atomically,
+    )
+    from continuous_training.registry import connection
+    from continuous_training.settings import load_settings
     from continuous_training.stages import compare  # scikit-learn takes seconds to import, --help should not
 
     run = Run.read()

@@ -5,7 +5,6 @@ import os
 
 from continuous_training import command
 from continuous_training.errors import UserError
-from continuous_training.registry import connection
 
 OTHER = (
     "Not to be confused with ct check-data, the stage of a run that refuses a snapshot which is not fit to train on."
@@ -15,6 +14,7 @@ OTHER = (
 def main(arguments: argparse.Namespace) -> None:
     """Print what has come and what follows."""
     from continuous_training.monitoring.new_data import check  # seconds that --help should not take
+    from continuous_training.registry import connection
 
     because = check.synced(arguments.connection, arguments.rows)
     found = check.check(

@@ -4,14 +4,15 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.documents import Candidate, Deployment, Registration, Run, Verdict
-from continuous_training.registry import connection
-from continuous_training.settings import load_settings
-from continuous_training.stages import deploy
 
 
 def main(_: argparse.Namespace) -> None:
     """Deploy the version of build/registration.json."""
+    from continuous_training.documents import Candidate, Deployment, Registration, Run, Verdict
+    from continuous_training.registry import connection
+    from continuous_training.settings import load_settings
+    from continuous_training.stages import deploy
+
     run = Run.read()
     timer = Deployment.begin(run)
     candidate, registration, verdict = Candidate.read(), Registration.read(), Verdict.read()

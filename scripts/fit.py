@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from continuous_training import command
+from continuous_training.fork_server import client
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -36,4 +38,6 @@ if __name__ == "__main__":
         default="{}",
         help="a JSON object that overrides the parameters of training.yaml",
     )
+    if client.enabled(sys.argv[1:]):  # MLflow starts this script by itself, not by `ct`
+        client.run("scripts/fit.py", sys.argv[1:])
     command.start(main, parser)

@@ -3,12 +3,13 @@
 import argparse
 
 from continuous_training import command
-from continuous_training.data.ingestion import syncing
-from continuous_training.settings import load_settings
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Sync a source and print how many rows were read; the last line is the number of rows alone."""
+    from continuous_training.data.ingestion import syncing
+    from continuous_training.settings import load_settings
+
     result = syncing.sync(arguments.source, load_settings(arguments.model))
     print(result.model_dump_json() if arguments.json else result.summary)
 

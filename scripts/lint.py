@@ -4,13 +4,14 @@ import argparse
 import sys
 
 from continuous_training import command
-from continuous_training.documents import Lint, Run, Stopwatch
 from continuous_training.errors import UserError
-from continuous_training.stages import lint, result_cache
 
 
 def main(_: argparse.Namespace) -> None:
     """Run the linters, unless they passed before with the same code; inside a run, write their results."""
+    from continuous_training.documents import Lint, Run, Stopwatch
+    from continuous_training.stages import lint, result_cache
+
     run = Run.find()
     timer = Stopwatch(run.build_tag if run else "")
     inputs = result_cache.hash_inputs(lint.INPUTS)

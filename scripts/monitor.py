@@ -6,7 +6,6 @@ import os
 
 from continuous_training import command
 from continuous_training.errors import UserError
-from continuous_training.registry import connection
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +13,7 @@ log = logging.getLogger(__name__)
 def main(arguments: argparse.Namespace) -> None:
     """Print what was found, and leave build/monitor.html, monitor.json and monitor/drift.html."""
     from continuous_training.monitoring import examination, page  # seconds that --help should not take
+    from continuous_training.registry import connection
 
     page.forget()
     client, as_of = connection.open_client(), os.environ.get("AS_OF", "")

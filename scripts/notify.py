@@ -4,12 +4,13 @@ import argparse
 import os
 
 from continuous_training import command
-from continuous_training.jenkins import notifications
-from continuous_training.reports.page import HEADLINE
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Post the run's result and the headline of its report."""
+    from continuous_training.jenkins import notifications
+    from continuous_training.reports.page import HEADLINE
+
     headline = HEADLINE.read_text(encoding="utf-8").strip() if HEADLINE.exists() else "there is no report"
     notifications.send(notifications.format_message(arguments.result, headline, os.environ))
 

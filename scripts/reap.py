@@ -5,15 +5,14 @@ import logging
 import os
 
 from continuous_training import command
-from continuous_training.compute.ec2 import reap
-from continuous_training.compute.ec2.aws import Aws
-from continuous_training.compute.ec2.tags import run_identifier
-from continuous_training.documents import Run
 from continuous_training.errors import UsageError
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Terminate instances past their deadline, or all of a run; print the ids of what was terminated or deleted."""
+    from continuous_training.compute.ec2 import reap
+    from continuous_training.compute.ec2.aws import Aws
+
     run = _find_run() if arguments.run else None
     report = reap.reap(Aws(), os.environ.get("CT_BUCKET") or None, run, dry_run=arguments.dry_run)
     if arguments.json:
@@ -28,6 +27,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _find_run() -> str:
     """Return the run of BUILD_TAG, which is set however the run ended; else that of build/run.json."""
+    from continuous_training.compute.ec2.tags import run_identifier
+    from continuous_training.documents import Run
+
     if tag := os.environ.get("BUILD_TAG"):
         return run_identifier(tag, os.environ.get("BUILD_URL", ""))
     run = Run.find()

@@ -4,13 +4,14 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.documents import Candidate, Registration, Run, Verdict
-from continuous_training.registry import connection
-from continuous_training.stages import register
 
 
 def main(_: argparse.Namespace) -> None:
     """Register the candidate of build/candidate.json, if its verdict is `promote`."""
+    from continuous_training.documents import Candidate, Registration, Run, Verdict
+    from continuous_training.registry import connection
+    from continuous_training.stages import register
+
     run = Run.read()
     timer = Registration.begin(run)
     registration = register.register(connection.open_client(), run, Candidate.read(), Verdict.read(), timer)

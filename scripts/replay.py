@@ -4,11 +4,12 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.replay import months
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Replay the months, in a workspace of their own; print a table and leave build/replay.html and .png."""
+    from continuous_training.replay import months
+
     first, last = months.parse(arguments.first, "--from"), months.parse(arguments.last, "--to")
     from continuous_training.replay import loop, page, table  # seconds that --help should not take
 

@@ -3,11 +3,12 @@
 import argparse
 
 from continuous_training import command
-from continuous_training.reports import page
 
 
 def main(_: argparse.Namespace) -> None:
     """Write the report from the documents in build/, at whichever stage the run stopped."""
+    from continuous_training.reports import page
+
     print(page.write())
 
 

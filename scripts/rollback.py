@@ -6,7 +6,6 @@ import os
 import time
 
 from continuous_training import command
-from continuous_training.documents import Run, Stopwatch
 from continuous_training.errors import UsageError, UserError
 
 
@@ -16,7 +15,8 @@ def main(arguments: argparse.Namespace) -> None:
         raise UsageError(
             "a reason is missing: set --reason 'it predicts nonsense since noon', or REASON in the environment"
         )
-    from continuous_training.registry import connection  # MLflow takes seconds to import, which --help should not pay
+    from continuous_training.documents import Stopwatch
+    from continuous_training.registry import connection
     from continuous_training.stages import roll_back
 
     build_tag = os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}"
@@ -36,6 +36,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _is_part_of(build_tag: str) -> bool:
     """Whether build/ belongs to a rollback run; a person may call this script in any workspace."""
+    from continuous_training.documents import Run
+
     try:
         run = Run.find()
     except UserError:

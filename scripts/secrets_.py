@@ -4,13 +4,14 @@ import argparse
 
 from continuous_training import command
 from continuous_training.errors import UsageError
-from continuous_training.jenkins import stack_secrets
 
 UP = "docker compose -f jenkins/compose.yaml"
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write missing secrets, or print one. Names of new secrets are printed, never their values."""
+    from continuous_training.jenkins import stack_secrets
+
     if arguments.show:
         if arguments.rotate:
             raise UsageError("--show and --rotate exclude each other")

@@ -4,13 +4,14 @@ import argparse
 import os
 
 from continuous_training import command
-from continuous_training.serving import supervisor as workers
-from continuous_training.serving.options import Options
-from continuous_training.settings import load_settings
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    from continuous_training.serving import supervisor as workers
+    from continuous_training.serving.options import Options
+    from continuous_training.settings import load_settings
+
     load_settings(arguments.model)  # a wrong name is values before any process is started
     values = vars(arguments)
     workers.serve(Options(**{name: values[name] for name in Options.__dataclass_fields__}))

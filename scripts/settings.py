@@ -4,12 +4,13 @@ import argparse
 import json
 
 from continuous_training import command
-from continuous_training.documents import write_atomically
-from continuous_training.settings import reference
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Print one of the two, or write both to the files that the repository keeps."""
+    from continuous_training.documents import write_atomically
+    from continuous_training.settings import reference
+
     if arguments.write:
         for path, text in reference.files().items():
             write_atomically(path, text)

@@ -3,11 +3,12 @@
 import argparse
 
 from continuous_training import command
-from continuous_training.stages import set_up
 
 
 def main(_: argparse.Namespace) -> None:
     """Write build/run.json from MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, TRIGGER and REASON."""
+    from continuous_training.stages import set_up
+
     set_up.begin().write()
 
 

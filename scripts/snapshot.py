@@ -4,13 +4,14 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.documents import Run, Snapshot
-from continuous_training.settings import load_settings
-from continuous_training.stages.snapshot import take_snapshot
 
 
 def main(_: argparse.Namespace) -> None:
     """Take the snapshot of the run in build/run.json."""
+    from continuous_training.documents import Run, Snapshot
+    from continuous_training.settings import load_settings
+    from continuous_training.stages.snapshot import take_snapshot
+
     run = Run.read()
     snapshot = take_snapshot(run, load_settings(run.model), Snapshot.begin(run))
     snapshot.write()

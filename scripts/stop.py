@@ -3,11 +3,12 @@
 import argparse
 
 from continuous_training import command
-from continuous_training.serving import local_server as daemon
 
 
 def main(_: argparse.Namespace) -> None:
     """Stop the server of this workspace, if one runs."""
+    from continuous_training.serving import local_server as daemon
+
     url = daemon.stop()
     print(f"the server at {url} has ended" if url else "no server of this workspace runs")
 

@@ -4,14 +4,15 @@ import argparse
 import logging
 
 from continuous_training import command
-from continuous_training.documents import Candidate, Plan, Run, Snapshot
-from continuous_training.registry import connection
-from continuous_training.settings import load_settings
-from continuous_training.stages import train
 
 
 def main(_: argparse.Namespace) -> None:
     """Train the candidate of build/plan.json."""
+    from continuous_training.documents import Candidate, Plan, Run, Snapshot
+    from continuous_training.registry import connection
+    from continuous_training.settings import load_settings
+    from continuous_training.stages import train
+
     run = Run.read()
     settings = load_settings(run.model)
     candidate = train.train(connection.open_client(), run, settings, Snapshot.read(), Plan.read(), Candidate.begin(run))

@@ -3,13 +3,14 @@
 import argparse
 
 from continuous_training import command
-from continuous_training.jenkins import tunnel
 
 SECRET = "scripts/ct secrets --show"  # noqa: S105 - a command that shows one
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Open the tunnel, print its addresses, and keep it open until SIGTERM or Ctrl-C."""
+    from continuous_training.jenkins import tunnel
+
     with tunnel.open_tunnel(arguments.jenkins) as open_tunnel:
         print(f"{open_tunnel.url} forwards to {arguments.jenkins}, webhooks only")
         print(f"GitHub, with {SECRET} GITHUB_WEBHOOK_SECRET: {open_tunnel.url}{tunnel.GITHUB}")

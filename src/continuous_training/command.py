@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from continuous_training.errors import UsageError, UserError
+from continuous_training.fork_server.client import MLFLOW_VARIABLES
 from continuous_training.model_packages import default_model
 
 if TYPE_CHECKING:
@@ -83,12 +84,7 @@ def start(main: Callable[[argparse.Namespace], int | None], parser: argparse.Arg
     logging.basicConfig(
         level=logging.DEBUG if arguments.debug else logging.INFO, format="%(message)s", stream=sys.stderr
     )
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    if not arguments.debug:
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow reads it on import
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        for name in ("alembic", "boto3", "botocore", "httpx", "s3transfer", "urllib3"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+    _quiet(debug=arguments.debug)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))  # run the cleanup of context managers
@@ -109,3 +105,12 @@ def start(main: Callable[[argparse.Namespace], int | None], parser: argparse.Arg
             message, code = " ".join(f"{type(error).__name__}: {error} (--debug shows where)".split()), FAILURE
         print(f"{parser.prog}: error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _quiet(*, debug: bool) -> None:
+    """Keep libraries' telemetry off, and their log quiet unless somebody debugs."""
+    quiet = {"MLFLOW_LOGGING_LEVEL": "INFO"} if debug else {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    for name, value in (MLFLOW_VARIABLES | quiet).items():
+        os.environ.setdefault(name, value)
+    for name in () if debug else ("alembic", "boto3", "botocore", "httpx", "s3transfer", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)

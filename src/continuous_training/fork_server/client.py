@@ -1,0 +1,202 @@
+"""The client of the run's fork server; as a program, `python -IS client.py SCRIPT [ARGUMENTS]`, what `ct` starts.
+
+It imports only what starts fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PROTOCOL = 1
+ACCEPTED, START = b"+", b"!"
+FOLDER = ".ct/fork_server"
+SWITCH = "CT_FORK_SERVER"
+COOKIE = "JENKINS_NODE_COOKIE"  # Jenkins and `ct run` give each build one
+FIRST, LAST = "setup.py", "report.py"  # the first verb of a run starts the server, the last one ends it
+
+# In the order in which a run needs them; between two of them the server answers. DuckDB is not among them, nor what
+# imports it: it starts threads when it is imported, and a fork lacks the threads of its parent.
+MODULES = (
+    *("continuous_training.settings", "psutil", "pyarrow.parquet", "pyarrow.compute", "pandas", "requests"),
+    *("sqlalchemy.orm", "alembic", "scipy.sparse", "fastapi", "opentelemetry.sdk.trace", "jinja2"),
+    *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+    *("opentelemetry.sdk.metrics.export", "mlflow.projects", "mlflow.sklearn", "mlflow.pyfunc"),
+    *("sklearn.metrics", "sklearn.pipeline", "sklearn.ensemble", "ibis", "skops.io", "pytest"),
+)
+# Variables that libraries read when they are imported: those of the caller must be those of the server
+IMPORT_TIME = (
+    *("ARROW_", "GOMP_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MKL_", "NO_COLOR", "NUMEXPR_", "OMP_", "OPENBLAS_"),
+    *("PYTHON", "SKLEARN_", "TEMP", "TERM", "TMP", "TZ", "USER"),
+)
+MLFLOW_VARIABLES = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}  # and their defaults
+STATUS = ("Uid:", "Gid:", "Groups:", "Umask:", "CapEff:", "NoNewPrivs:", "SigBlk:", "SigIgn:", "Cpus_allowed:")
+
+CONNECT_SECONDS = 30  # a client waits so long for the server's answer, then the verb starts without it
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+KILLED = 128 + signal.SIGKILL
+SERVER = "import sys; from continuous_training.fork_server import server; server.serve(*sys.argv[1:])"
+
+is_fork = False  # whether this process is a fork of a server
+
+
+def main(script: str, *arguments: str) -> NoReturn:
+    """Run a script: as a fork of the run's server if there is one that fits, else as a process of its own."""
+    name = os.path.basename(script)
+    if enabled(arguments):
+        if name == FIRST:
+            start()
+        else:
+            run(script, arguments, last=name == LAST)
+    os.execv(sys.executable, [sys.executable, script, *arguments])  # noqa: S606 - a list, no shell
+
+
+def enabled(arguments: Iterable[str] = ()) -> bool:
+    """Tell whether this is a process of a run, on a system on which forks are safe, and without a terminal."""
+    cookie = os.environ.get(COOKIE, "dontKillMe")
+    if is_fork or sys.platform != "linux" or cookie == "dontKillMe":
+        return False
+    if os.environ.get(SWITCH) == "0" or "--debug" in arguments:
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return True
+    return False  # the terminal sends its signals to the foreground group, of which a fork of the server is not
+
+
+def start(modules: Iterable[str] = MODULES) -> None:
+    """Start the server of this run, which imports modules while the first verbs run."""
+    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    environment = _imports_read() | {name: os.environ[name] for name in (COOKIE, "BUILD_ID") if name in os.environ}
+    with open(_path("log"), "wb") as log:
+        subprocess.Popen(
+            [sys.executable, "-c", SERVER, _path("socket"), fingerprint(), *modules],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment,
+        )
+
+
+def run(script: str, arguments: Iterable[str] = (), *, last: bool = False) -> None:
+    """Run a script as a fork of the run's server, and end as it ends; return if there is no server that fits.
+
+    Args:
+        script: its path.
+        arguments: its arguments.
+        last: whether the server ends with it.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(CONNECT_SECONDS)
+        try:
+            refuse_others(os.lstat(FOLDER))
+            connection.connect(_path("socket"))
+            refuse_peer(connection)
+            request = [fingerprint(), [script, *arguments], os.getcwd(), dict(os.environ), last]
+            content = json.dumps(request).encode()
+            socket.send_fds(connection, [struct.pack("!I", len(content))], [0, 1, 2])
+            connection.sendall(content)
+            if connection.recv(1) != ACCEPTED:
+                return
+            connection.sendall(START)
+        except OSError:  # there is none, or it does not answer: without START it runs nothing
+            return
+        for number in PASSED_ON:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda number, _: send(connection, bytes([number])))
+        connection.settimeout(None)
+        status = connection.recv(4)
+    if len(status) < struct.calcsize("!i"):
+        print(f"ct: error: the process that ran {script} was killed", file=sys.stderr)
+        sys.exit(KILLED)
+    code = os.waitstatus_to_exitcode(*struct.unpack("!i", status))
+    if code < 0:  # end by the same signal
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+def fingerprint() -> str:
+    """Return a hash of all that a fork of the server has from the server and not from its caller.
+
+    That is the code, the packages, the interpreter, the variables that are read by imports, and the process's limits,
+    rights and namespaces. Files count by path, size and time: to hash their content would take longer than a start.
+    """
+    folder = os.path.dirname(sys.executable)
+    packages = f"{folder}/../lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    with open("/proc/self/status") as status, open("/proc/self/limits") as limits, open("/proc/self/cgroup") as group:
+        rights = [line for line in status if line.startswith(STATUS)]
+        found: list[object] = [PROTOCOL, sys.version, sys.executable, rights, limits.read(), group.read()]
+    found += [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "user")]
+    found.append(os.getpriority(os.PRIO_PROCESS, 0))
+    found.append(sorted(_imports_read().items()))
+    for path in ("requirements.lock", "pyproject.toml", packages, f"{folder}/../.set-up"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(_state(path, os.stat(path)))
+    found += sorted(_files("scripts")) + sorted(_files("src"))
+    return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _files(folder: str) -> Iterator[tuple[Any, ...]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                if entry.name != "__pycache__":
+                    yield from _files(entry.path)
+            else:
+                yield _state(entry.path, entry.stat())
+
+
+def _state(path: str, found: os.stat_result) -> tuple[Any, ...]:
+    return path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _imports_read() -> dict[str, str]:
+    """Return the variables that libraries read when they are imported; no secret is among them."""
+    return {name: os.environ.get(name, value) for name, value in MLFLOW_VARIABLES.items()} | {
+        name: value for name, value in os.environ.items() if name.startswith(IMPORT_TIME)
+    }
+
+
+def _path(suffix: str) -> str:
+    """Return the path of a file of this run's server, relative, as a socket's may have no more than 107 bytes."""
+    run = hashlib.sha256(os.environ[COOKIE].encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"{FOLDER}/{run}.{suffix}"
+
+
+def refuse_others(folder: os.stat_result) -> None:
+    """Raise a PermissionError if other users can enter the sockets' folder."""
+    if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.geteuid() or folder.st_mode & 0o077:
+        raise PermissionError(f"{FOLDER} is open to other users")
+
+
+def refuse_peer(connection: socket.socket) -> None:
+    """Raise a PermissionError if the other end of a connection is another user's."""
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if user != os.geteuid():
+        raise PermissionError("the other end of the socket is another user's")
+
+
+def send(connection: socket.socket, content: bytes) -> None:
+    """Send something, if somebody is there to receive it."""
+    with contextlib.suppress(OSError):
+        connection.sendall(content)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,215 @@
+"""The fork server of a run, and the supervisor of each of its forks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from continuous_training.fork_server import client
+from continuous_training.fork_server.client import (
+    ACCEPTED,
+    CONNECT_SECONDS,
+    FOLDER,
+    PASSED_ON,
+    START,
+    refuse_others,
+    refuse_peer,
+    send,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IDLE_SECONDS = 300  # a server ends that runs no verb for so long
+TICK_SECONDS = 5
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+def serve(path: str, state: str, *modules: str) -> None:
+    """Import modules and answer clients until the run is over. Each fork runs its verb here and leaves as that does.
+
+    Args:
+        path: of the socket.
+        state: the fingerprint of the process that has started this one.
+        *modules: their names.
+    """
+    refuse_others(os.lstat(FOLDER))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        mask = os.umask(0o177)
+        listener.bind(path)
+        os.umask(mask)
+        listener.listen()
+        connection = _wait(listener, path, iter(modules))
+    if connection:  # so this is a fork, which the client waits for
+        _run(*supervise(connection, path, state))
+
+
+def _wait(listener: socket.socket, path: str, modules: Iterator[str]) -> socket.socket | None:
+    """Import modules and fork for each client. In a fork, return its connection; in the server, None when it is over.
+
+    The server ends when it has been idle for long, and when its socket has been removed, as with its workspace.
+    """
+    socket_file, deadline, imported = os.stat(path).st_ino, time.monotonic() + IDLE_SECONDS, False
+    while time.monotonic() < deadline:
+        if select.select([listener], [], [], TICK_SECONDS if imported else 0)[0]:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                return connection
+            connection.close()
+        elif not imported:
+            imported = _import_next(modules)
+        if _forks_run():
+            deadline = time.monotonic() + IDLE_SECONDS
+        try:
+            if os.stat(path).st_ino != socket_file:
+                return None
+        except FileNotFoundError:
+            return None
+    os.unlink(path)
+    return None
+
+
+def _import_next(modules: Iterator[str]) -> bool:
+    """Import the next module, and return whether it was the last one."""
+    name = next(modules, None)
+    if name:
+        importlib.import_module(name)
+        return False
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy all pages
+    return True
+
+
+def _forks_run() -> bool:
+    """Collect the supervisors that have ended, and tell whether there are others."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def supervise(connection: socket.socket, path: str, state: str) -> list[str]:
+    """Fork the verb that a client requests, and follow it to its end; only the verb's fork returns, with its command.
+
+    Args:
+        connection: to the client.
+        path: of the server's socket.
+        state: the server's fingerprint.
+    """
+    server, supervisor = os.getppid(), os.getpid()
+    try:
+        streams, command, folder, environment, last = _receive(connection, state)
+    except (OSError, ValueError, struct.error) as problem:
+        print(f"A verb starts without this server: {problem}", file=sys.stderr, flush=True)
+        os._exit(1)
+    verb = os.fork()
+    if verb == 0:
+        connection.close()
+        _become(supervisor, streams, folder, environment)
+        return command
+    for stream in streams:
+        os.close(stream)
+    status = _follow(verb, connection)
+    if last:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+            if os.getppid() == server:
+                os.kill(server, signal.SIGTERM)
+    send(connection, struct.pack("!i", status))
+    os._exit(0)
+
+
+def _receive(connection: socket.socket, state: str) -> tuple[list[int], list[str], str, dict[str, str], bool]:
+    """Receive a request: standard streams, command, folder, environment, and whether it is the last one.
+
+    Raises:
+        OSError, ValueError, struct.error: there is none, or it does not fit this server; nothing may be run then.
+    """
+    refuse_peer(connection)
+    if len(_threads(os.getppid())) > 1:
+        raise ValueError("the server has threads, which this fork lacks")
+    connection.settimeout(CONNECT_SECONDS)
+    head, streams, _, _ = socket.recv_fds(connection, struct.calcsize("!I"), 3)
+    (size,) = struct.unpack("!I", head)
+    content = bytearray()
+    while len(content) < size and (part := connection.recv(1 << 16)):
+        content += part
+    fingerprint_of_client, command, folder, environment, last = json.loads(content)
+    if fingerprint_of_client != state:
+        raise ValueError("the client has other code or limits")
+    connection.sendall(ACCEPTED)
+    if connection.recv(1) != START:
+        raise ConnectionError("the client has not waited, and started the verb itself")
+    return list(streams), command, folder, environment, last
+
+
+def _threads(process: int) -> list[str]:
+    """Return the ids of a process's threads, but for those that jemalloc starts again after a fork.
+
+    OpenBLAS does so too, and ends its own before.
+    """
+    folder = f"/proc/{process}/task"
+    found = []
+    for thread in os.listdir(folder):
+        with open(f"{folder}/{thread}/comm") as name:
+            if name.read().strip() != "jemalloc_bg_thd":
+                found.append(thread)
+    return found
+
+
+def _follow(verb: int, connection: socket.socket) -> int:
+    """Wait until a verb ends and return its wait status; pass signals on to it, and end it when its client is gone."""
+    for number in PASSED_ON:  # whoever ends all processes of a build ends the verb too, which may have to clean up
+        signal.signal(number, signal.SIG_IGN)
+    process = os.pidfd_open(verb)
+    connection.settimeout(None)
+    while process not in select.select([process, connection.fileno()], [], [])[0]:
+        numbers = connection.recv(16)
+        for received in numbers:
+            os.kill(verb, received)
+        if not numbers:  # the client was killed
+            os.kill(verb, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(verb, signal.SIGKILL)  # and what it has started, apart from what has left its group
+            break
+    return os.waitpid(verb, 0)[1]
+
+
+def _become(supervisor: int, streams: list[int], folder: str, environment: dict[str, str]) -> None:
+    """Make this fork what the client is, and let it end with the supervisor."""
+    client.is_fork = True
+    os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(1)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()  # else all forks draw the same numbers; the module random does so itself
+
+
+def _run(script: str, *arguments: str) -> None:
+    """Run a script as `python script` would."""
+    sys.argv = [script, *arguments]
+    sys.path[0] = os.path.dirname(script)
+    runpy.run_path(script, run_name="__main__")
