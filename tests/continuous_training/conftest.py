@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from continuous_training import environments
-from toy import MODEL, TRAINING, events, store
+from toy import MODELS, events, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
+
+collect_ignore = ["models"]  # whose tests run where a test puts them
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow: tests call nothing outside
 os.environ["OMP_NUM_THREADS"] = "1"  # models of a few rows: threads would only wait for each other
@@ -110,11 +112,7 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """Make a workspace with the model package `toy` and its warehouse of 90 days from 2020-01-01, and go there."""
     patch.chdir(folder)
-    package = folder / "src" / "toy"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "model.py").write_text(MODEL)
-    (package / "training.yaml").write_text(TRAINING)
+    shutil.copytree(MODELS / "src/toy", folder / "src/toy", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.lock", folder)
     store(events())
     patch.syspath_prepend(folder / "src")

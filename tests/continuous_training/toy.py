@@ -1,4 +1,4 @@
-"""A small model and its warehouse: events that are late the likelier the larger x is."""
+"""A small model and its warehouse: the larger x of an event is, the more likely the event is late."""
 
 from __future__ import annotations
 
@@ -11,55 +11,12 @@ import pandas as pd
 
 from continuous_training.documents import Run, Stopwatch
 
-TRAINING = """
-warehouse: duckdb://.ct/warehouse.duckdb
-data:
-  time: seen
-  target: late
-  key: [id]
-  label_delay_days: 1
-  train_days: 60
-  fresh_days: 14
-  query: SELECT id, seen, shade, x, y, late FROM events WHERE seen >= $since AND seen < $until
-  known_afterwards: [regret]
-  columns:
-    id: {type: integer, feature: false}
-    seen: {type: timestamp, feature: false}
-    late: {type: boolean, feature: false}
-    shade: {type: category, values: [red, green, blue]}
-    x: {type: number, min: -10, max: 10}
-    y: {type: number, max_null_share: 0.2}
-checks: {min_train_rows: 100, min_fresh_rows: 50, max_age_days: 3, max_single_feature_auc: 0.95}
-model:
-  task: classification
-  parameters: {C: 1.0}
-  trusted_types: [numpy.dtype]
-compare:
-  metric: roc_auc
-  report: [neg_log_loss]
-  resamples: 200
-  first: {roc_auc: 0.6}
-serving: {watch_seconds: 0}
-"""
-
-MODEL = """
-from sklearn.compose import make_column_transformer
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
-
-
-def build(categories, numbers, **parameters):
-    columns = make_column_transformer(
-        (OneHotEncoder(handle_unknown="ignore"), categories), (SimpleImputer(keep_empty_features=True), numbers)
-    )
-    return make_pipeline(columns, LogisticRegression(**parameters))
-"""
+MODELS = Path(__file__).parent / "models"  # a repository's src/ and tests/, with the models of these tests
+TRAINING, MODEL = ((MODELS / "src/toy" / name).read_text() for name in ("training.yaml", "model.py"))
 
 
 def events(days: int = 90, a_day: int = 40, start: str = "2020-01-01") -> pd.DataFrame:
-    """Make events that are late the likelier the larger x is."""
+    """Make events; the larger their x, the more likely they are late."""
     random = np.random.default_rng(7)
     rows = days * a_day
     x = random.normal(size=rows)
@@ -76,7 +33,7 @@ def events(days: int = 90, a_day: int = 40, start: str = "2020-01-01") -> pd.Dat
 
 
 def store(frame: pd.DataFrame, path: Path = Path(".ct/warehouse.duckdb")) -> None:
-    """Make these events the warehouse."""
+    """Store events in a DuckDB warehouse."""
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     with duckdb.connect(path) as connection:
@@ -85,14 +42,14 @@ def store(frame: pd.DataFrame, path: Path = Path(".ct/warehouse.duckdb")) -> Non
 
 
 def change(old: str, new: str, path: Path = Path("src/toy/training.yaml")) -> None:
-    """Replace a part of training.yaml, or of another file, that is surely there."""
+    """Replace a part of training.yaml, or of another file; it must be there."""
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
 
 
 def a_run(build_tag: str = "ct-1") -> Run:
-    """Make a document of a run of this model."""
+    """Return the document of a run of this model."""
     return Run(
         model="toy",
         as_of=datetime(2020, 3, 1),

@@ -11,7 +11,6 @@ import mlflow
 import pandas as pd
 import pytest
 
-from conftest import ROOT
 from continuous_training.comparison import rules
 from continuous_training.comparison.contest import Contender
 from continuous_training.documents import Check, Rule, Verdict
@@ -19,7 +18,7 @@ from continuous_training.errors import UserError
 from continuous_training.registry import runs
 from continuous_training.versions import loading
 from pipeline import Pipeline
-from toy import change, events, store
+from toy import MODELS, change, events, store
 
 Standing = Callable[[str], Pipeline]
 
@@ -182,7 +181,7 @@ class TestRules:
         assert rule(verdict, "roc_auc improves").passed
 
     def test_a_slice_rejects_what_is_surely_worse_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        shutil.copy(ROOT / "src/flight_delays/model.py", "src/toy/model.py")
+        shutil.copy(MODELS / "src/trees/model.py", "src/toy/model.py")
         change("C: 1.0", "max_iter: 40, random_state: 0")
         change("[numpy.dtype]", f"[numpy.dtype, {', '.join(OF_TREES)}]")
         Pipeline(monkeypatch).promote(judged=False)

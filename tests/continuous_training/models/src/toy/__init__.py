@@ -1,0 +1,1 @@
+"""The model of most tests: a classifier of events that are late or not."""

@@ -1,0 +1,1 @@
+"""A model that skops does not trust by itself."""
