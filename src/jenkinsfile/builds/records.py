@@ -123,19 +123,19 @@ class BuildStore:
 
     def previous(self, number: int) -> PreviousBuilds:
         """Return what a build needs from those with a lower number."""
-        records = [
-            self._read(earlier_number)
-            for earlier_number in sorted(self._numbers(), reverse=True)
-            if earlier_number < number
-        ]
-        builds = [record for record in records if record]
-        results = [Result[build.result] for build in builds if build.state == "finished" and build.result]
-        successful_builds = [build for build in builds if build.result == Result.SUCCESS.name]
-        return PreviousBuilds(
-            result=next(iter(results), None),
-            commit=next((build.commit for build in builds if build.commit), None),
-            successful_commit=next((build.commit for build in successful_builds if build.commit), None),
-        )
+        result = commit = successful_commit = None
+        for earlier_number in sorted(self._numbers(), reverse=True):
+            record = self._read(earlier_number) if earlier_number < number else None
+            if record is None:
+                continue
+            if result is None and record.state == "finished" and record.result:
+                result = Result[record.result]
+            commit = commit or record.commit
+            if record.result == Result.SUCCESS.name:
+                successful_commit = successful_commit or record.commit
+            if result is not None and commit and successful_commit:
+                break
+        return PreviousBuilds(result, commit, successful_commit)
 
     def abort_orphans(self, log: Callable[[str], None]) -> None:
         """Terminate the processes of builds whose runner was killed, and mark those builds as ABORTED."""

@@ -27,10 +27,11 @@ from jenkinsfile.steps.control_flow import repeat
 from jenkinsfile.steps.credentials import mask_credential, variable_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from jenkinsfile.builds.records import BuildRecord
+    from jenkinsfile.parameters import Parameter
     from jenkinsfile.steps.arguments import StepArguments
     from jenkinsfile.syntax.model import Pipeline, Stage
     from jenkinsfile.validation import CredentialUse
@@ -53,7 +54,7 @@ class RunOptions:
 
 
 def run_pipeline(
-    pipeline: Pipeline, credentials: Iterable[CredentialUse], options: RunOptions, machine: Mapping[str, str]
+    pipeline: Pipeline, credentials: Collection[CredentialUse], options: RunOptions, machine: Mapping[str, str]
 ) -> int:
     """Run a valid pipeline and return the exit code.
 
@@ -62,53 +63,23 @@ def run_pipeline(
     definitions = read_parameters(pipeline.parameters)
     overrides = parse_assignments(definitions, options.assignments)
     stages = stages_from(pipeline, options.start_stage) if options.start_stage is not None else pipeline.stages
-    secrets = Secrets()
-    identifiers = set()
+    console, builds = Console(Secrets()), BuildStore(options.workspace)
     for credential in credentials:
-        identifiers.add(credential.identifier)
-        mask_credential(credential.identifier, machine, secrets, has_username=credential.has_username)
-    console, builds = Console(secrets), BuildStore(options.workspace)
+        mask_credential(credential.identifier, machine, console.secrets, has_username=credential.has_username)
     is_exclusive = any(option.name == "disableConcurrentBuilds" for option in pipeline.options)
     with builds.lock(console.line) if is_exclusive else contextlib.nullcontext():
         builds.abort_orphans(console.line)
-        source_code = read_source_code(options.workspace)
-        parameters, branch = default_values(definitions), options.branch or machine.get("BRANCH_NAME") or DEFAULT_BRANCH
-        origin = None
-        if options.start_stage is not None:
-            origin = find_origin(builds, pipeline, options.start_stage, source_code)
-            branch = _restart_branch(origin, options)
-            parameters |= {
-                name: value for name, value in origin.parameters.items() if name in parameters and value != MASK
-            }
-        parameters |= overrides
-        secret_names = {parameter.name for parameter in definitions if parameter.is_secret}
-        for name in secret_names:
-            secrets.add(str(parameters[name]))
-        record, folder = builds.create(
-            branch=branch,
-            source_code=source_code,
-            origin_build=None if origin is None else origin.number,
-            origin_stage=options.start_stage,
-            parameters={name: MASK if name in secret_names else value for name, value in parameters.items()},
-        )
-        build = Build(
-            record=record,
-            folder=folder,
-            workspace=options.workspace,
-            parameters=parameters,
-            previous=builds.previous(record.number),
-            credentials=machine,
-        )
-        build.add_stages(pipeline.stages)
-        build.save()
-        console.log_to(folder / "log")
-        credential_variables = {name for identifier in identifiers for name in variable_names(identifier)}
-        visible_environment = {name: value for name, value in machine.items() if name not in credential_variables}
+        build = _create_build(builds, pipeline, options, machine, definitions, overrides)
+        for definition in definitions:
+            if definition.is_secret:
+                console.secrets.add(str(build.parameters[definition.name]))
+        console.log_to(build.folder / "log")
+        hidden = {name for credential in credentials for name in variable_names(credential.identifier)}
         context = Context(
             build=build,
             console=console,
             stage=StageState(),
-            environment=build_environment(build, visible_environment),
+            environment=build_environment(build, {name: machine[name] for name in machine.keys() - hidden}),
             directory=options.workspace,
             interruption=build.interruption,
         )
@@ -124,6 +95,43 @@ def run_pipeline(
                 _finish(context)
         _discard_old_builds(builds, pipeline_options)
     return build.result.exit_code if signal.exit_code is None else signal.exit_code
+
+
+def _create_build(
+    builds: BuildStore,
+    pipeline: Pipeline,
+    options: RunOptions,
+    machine: Mapping[str, str],
+    definitions: list[Parameter],
+    overrides: dict[str, str | bool],
+) -> Build:
+    """Determine the code, the branch and the parameters of a build, and create its record."""
+    source_code = read_source_code(options.workspace)
+    parameters, branch = default_values(definitions), options.branch or machine.get("BRANCH_NAME") or DEFAULT_BRANCH
+    origin = None
+    if options.start_stage is not None:
+        origin = find_origin(builds, pipeline, options.start_stage, source_code)
+        branch = _restart_branch(origin, options)
+        parameters |= {name: value for name, value in origin.parameters.items() if name in parameters and value != MASK}
+    parameters |= overrides
+    record, folder = builds.create(
+        branch=branch,
+        source_code=source_code,
+        origin_build=None if origin is None else origin.number,
+        origin_stage=options.start_stage,
+        parameters=parameters | {definition.name: MASK for definition in definitions if definition.is_secret},
+    )
+    build = Build(
+        record=record,
+        folder=folder,
+        workspace=options.workspace,
+        parameters=parameters,
+        previous=builds.previous(record.number),
+        credentials=machine,
+    )
+    build.add_stages(pipeline.stages)
+    build.save()
+    return build
 
 
 def _restart_branch(origin: BuildRecord, options: RunOptions) -> str:
