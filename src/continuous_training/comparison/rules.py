@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from continuous_training.comparison import slices
+from continuous_training.comparison.cases import check_cases
 from continuous_training.documents import Rule
 
 if TYPE_CHECKING:
@@ -50,18 +50,8 @@ def enough(classes: pd.Series | None, groups: NDArray[Any] | None, rows: int, li
         rows: how many rows there are.
         limits: the settings.
     """
-    found, of_rows = slices.cases(classes, groups, rows), slices.cases(classes, None, rows)
-    what = f"{limits.resample_by}s" if found < of_rows else "rows" if classes is None else "rows of the rarest class"
-    message = f"{found:,} {what} to judge by; {100 * limits.confidence:g}% confidence needs {limits.min_cases}"
-    if not found:
-        message = "the fresh rows are all of one class: nothing can be judged by them"
-    return Rule(
-        name="cases to judge by",
-        passed=found >= limits.min_cases,
-        value=found,
-        limit=limits.min_cases,
-        message=message,
-    )
+    sizes = None if classes is None else classes.value_counts().tolist()
+    return check_cases(rows, sizes, None if groups is None else len(np.unique(groups)), limits)
 
 
 def unseen(trained_until: datetime | None, fresh_since: datetime) -> Rule:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from continuous_training.comparison.cases import count_cases
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -43,13 +45,8 @@ def cases(classes: pd.Series | None, groups: NDArray[Any] | None, rows: int) -> 
         groups: the label of each row's group, of shape (rows,), if groups are drawn as a whole.
         rows: how many rows there are.
     """
-    found = [rows]
-    if classes is not None:
-        counted = classes.value_counts()
-        found.append(int(counted.min()) if len(counted) > 1 else 0)
-    if groups is not None:
-        found.append(len(np.unique(groups)))
-    return min(found)
+    sizes = None if classes is None else classes.value_counts().tolist()
+    return count_cases(rows, sizes, None if groups is None else len(np.unique(groups)))
 
 
 def divide(column: pd.Series, classes: pd.Series | None, groups: NDArray[Any] | None, needed: int) -> list[Slice]:

@@ -20,18 +20,33 @@ if TYPE_CHECKING:
     from continuous_training.settings import Data
 
 TRAIN, FRESH = "train.parquet", "fresh.parquet"
+ARROW_TYPES = {  # of the types of training.yaml
+    "category": pa.string(),
+    "number": pa.float64(),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.timestamp("us"),
+}
 EXACT = 2**53  # up to here every integer has a double of the same value
 
 
 def read_snapshot(path: Path, data: Data) -> pd.DataFrame:
     """Read one file of a snapshot, its rows sorted by their key: the same order on every machine.
 
+    Integer and boolean columns that may have nulls become doubles, whether this file has nulls or not: the model gets
+    the same type from every snapshot, and NaN for null.
+
     Raises:
         UserError: the file does not exist.
     """
     if not path.exists():
         raise UserError(f"the snapshot {path} does not exist any more: run scripts/ct snapshot again")
-    frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    table = pq.read_table(path)
+    for place, name in enumerate(table.schema.names):
+        column = data.columns.get(name)
+        if column and column.feature and column.becomes_double:
+            table = table.set_column(place, name, table[name].cast(pa.float64(), safe=False))
+    frame: pd.DataFrame = table.to_pandas()
     return frame.sort_values([name for name in data.key if name in frame], ignore_index=True, kind="stable")
 
 

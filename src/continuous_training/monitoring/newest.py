@@ -80,9 +80,11 @@ def answers(champion: Version, rows: pd.DataFrame, settings: Settings) -> Record
     estimator = loading.load(champion.uri, settings.model.trusted_types)
     asked = rows.copy()
     for name in settings.data.features:
-        kind = settings.data.columns[name].type
-        if name in asked and kind in {"boolean", "timestamp"}:
-            asked[name] = asked[name].astype("bool") if kind == "boolean" else pd.to_datetime(asked[name], unit="s")
+        column = settings.data.columns[name]
+        if name in asked and column.type == "boolean" and not column.becomes_double:
+            asked[name] = asked[name].astype("bool")
+        elif name in asked and column.type == "timestamp":
+            asked[name] = pd.to_datetime(asked[name], unit="s")
     try:
         asks = list(getattr(estimator, "feature_names_in_", settings.data.features))
         return evaluation.predict(estimator, asked[asks], settings.model.task)

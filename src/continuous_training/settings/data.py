@@ -39,6 +39,19 @@ class Column(Section):
     """All values that the column may have; any other one ends the run at Check data. Leave it out if new values are
     normal."""
 
+    @property
+    def becomes_double(self) -> bool:
+        """Whether the model receives an integer or a boolean as a double, because it may have nulls."""
+        return self.max_null_share > 0 and self.type in {"integer", "boolean"}
+
+    def find_mistakes(self) -> Iterator[Mistake]:
+        """Yield limits that a column of this type does not have."""
+        for limit in ("min", "max"):
+            if getattr(self, limit) is not None and self.type not in {"number", "integer"}:
+                yield limit, f"a column of type {self.type} has no {limit}; only number and integer have"
+        if self.values is not None and self.type == "timestamp":
+            yield "values", "a column of type timestamp has no list of values"
+
 
 class Data(Section):
     """The query or other source of the rows, their columns, and the windows of time."""

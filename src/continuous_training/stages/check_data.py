@@ -2,141 +2,207 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
-from continuous_training.comparison import rules, slices
-from continuous_training.data.snapshots import read_snapshot
-from continuous_training.documents import Check
+from continuous_training.comparison.cases import check_cases
+from continuous_training.data.duckdb_connection import literal, quote
+from continuous_training.data.snapshot_rows import FRESH, SnapshotRows
+from continuous_training.data.snapshots import ARROW_TYPES
+from continuous_training.documents import Check, format_percent
 
 if TYPE_CHECKING:
-    import pandera.pandas as pa
-
-    from continuous_training.documents import Run, Snapshot
+    from continuous_training.documents import Run, Scalar, Snapshot
     from continuous_training.settings import Column, Data, Settings
 
-EXAMPLES = 5  # failing rows shown for each check
-DTYPES = {
-    "category": "string",
-    "number": "float64",
-    "integer": "int64",
-    "boolean": "bool",
-    "timestamp": "datetime64[us]",
-}
+EXAMPLES = 5  # failing rows in each check
+PERIOD_SECONDS = {"hour": 3600, "day": 86_400, "week": 604_800}
+RANKED_TYPES = {"number", "integer", "boolean"}  # the leak check ranks the target by these
 
 
 def check(run: Run, settings: Settings, snapshot: Snapshot, champion: dict[str, str] | None) -> list[Check]:
     """Check the snapshot against training.yaml, and its volume against the champion's.
 
     Args:
-        run: whose AS_OF freshness counts from.
+        run: its AS_OF is the moment that the age of the newest row is measured from.
         settings: the columns and their limits.
         snapshot: the snapshot.
         champion: the tags of the champion's MLflow run, or None if there is no champion.
 
     Returns:
-        Every check, those passed and those failed.
+        Every check, passed or failed.
     """
-    parts = [read_snapshot(part.path, settings.data) for part in (snapshot.train, snapshot.fresh)]
-    frame = pd.concat(parts, ignore_index=True)
-    return [
-        *columns(frame, settings.data),
-        *values(frame, settings.data, len(parts[0])),
-        unique(frame, settings.data),
-        fresh_enough(run, settings, snapshot),
-        *enough(settings, snapshot),
-        *cases(parts[1], settings),
-        volume(settings, snapshot, champion),
-        *no_answer_among_the_features(frame, settings),
-    ]
+    with SnapshotRows(snapshot, settings.data.key) as rows:
+        return [
+            *check_columns(rows, settings.data),
+            *check_values(rows, settings.data),
+            check_duplicates(rows),
+            check_freshness(run, settings, snapshot),
+            *check_row_counts(settings, snapshot),
+            *check_fresh_cases(rows, settings),
+            check_volume(settings, snapshot, champion),
+            *check_leaks(rows, settings),
+        ]
 
 
-def columns(frame: pd.DataFrame, data: Data) -> list[Check]:
-    """The columns are the declared ones, none is known only afterwards, and each holds something."""
-    extra = [str(name) for name in frame if name not in data.columns]
-    missing = [name for name in data.columns if name not in frame]
-    afterwards = [name for name in data.known_afterwards if name in frame or name in data.features]
-    empty = [str(name) for name in frame if frame[name].isna().all()]
+def check_columns(rows: SnapshotRows, data: Data) -> list[Check]:
+    """Check that the columns are the declared ones, that none is known only afterwards, and that none is empty."""
+    undeclared = [name for name in rows.types if name not in data.columns]
+    missing = [name for name in data.columns if name not in rows.types]
+    afterwards = [name for name in data.known_afterwards if name in rows.types or name in data.features]
+    counts = rows.aggregate({name: f"count({quote(name)})" for name in rows.types})
+    empty = [name for name, count in counts.items() if not count]
     return [
-        _named("columns missing", missing, "every declared column is there", "the query does not return {}"),
-        _named("columns undeclared", extra, "no column is undeclared", "training.yaml does not declare {}"),
-        _named(
+        _check_names("columns missing", missing, "every declared column is there", "the data does not have {}"),
+        _check_names("columns undeclared", undeclared, "no column is undeclared", "training.yaml does not declare {}"),
+        _check_names(
             "known afterwards",
             afterwards,
             "no column is known only afterwards",
-            "known only afterwards, so no server could be asked with it: {}",
+            "known only afterwards, so no request could contain it: {}",
         ),
-        _named("columns empty", empty, "every column has values", "{} has no value in any row"),
+        _check_names("columns empty", empty, "every column has values", "{} has no value in any row"),
     ]
 
 
-def values(frame: pd.DataFrame, data: Data, train: int) -> list[Check]:
-    """Each declared column has its type, its limits and not too many nulls (pandera looks; all rows, all columns).
+def check_values(rows: SnapshotRows, data: Data) -> list[Check]:
+    """Check that each declared column has its type, is within its limits and has not too many nulls.
 
-    The first `train` rows are those to train on. Nulls are counted in them and in the fresh rows apart, for a source
-    that has dried up shows in the few fresh rows first.
+    The shares of nulls in the training rows and in the fresh rows are limited separately: a source that has stopped
+    shows in the few fresh rows first.
     """
-    import pandera.errors  # two seconds that only this stage pays
-    import pandera.pandas as pa
-
-    present = {name: column for name, column in data.columns.items() if name in frame}
-    try:
-        schema = {name: _schema(column, train) for name, column in present.items()}
-        pa.DataFrameSchema(schema).validate(frame, lazy=True)
-        failures = pd.DataFrame(columns=["column", "check", "failure_case", "index"])
-    except pandera.errors.SchemaErrors as error:
-        failures = error.failure_cases
+    expressions: dict[tuple[str, str], str] = {}
+    columns: dict[str, dict[str, str]] = {}
+    for name, column in data.columns.items():
+        if name in rows.types:
+            has_type = rows.types[name] == str(ARROW_TYPES[column.type])
+            columns[name] = _violations(name, column) if has_type else {}
+            expressions |= {
+                (name, violation): f"count_if({condition})" for violation, condition in columns[name].items()
+            }
+            expressions |= {
+                (name, statistic): expression
+                for statistic, expression in _statistics(name, column if has_type else None).items()
+            }
+    values: dict[str, dict[str, Any]] = {name: {} for name in columns}
+    for (name, label), value in rows.aggregate(expressions).items():
+        values[name][label] = value
     return [
-        _of_column(name, column, frame, failures[failures["column"] == name], data.key, train)
-        for name, column in present.items()
+        _check_column(rows, name, data.columns[name], values[name], conditions) for name, conditions in columns.items()
     ]
 
 
-def unique(frame: pd.DataFrame, data: Data) -> Check:
-    """No two rows have the same key."""
-    key = [name for name in data.key if name in frame]
-    again = frame.duplicated(key, keep=False)
-    message = f"{again.sum():,} rows share their key ({', '.join(key)})" if again.any() else "every key is there once"
-    return Check(name="duplicates", passed=not again.any(), message=message, rows=_examples(frame[again], key))
+def _violations(name: str, column: Column) -> dict[str, str]:
+    """Return the SQL condition of each way to violate a column's limits, by its description."""
+    value = quote(name)
+    conditions = {}
+    if column.min is not None:
+        conditions[f"is below the minimum {column.min:g}"] = f"{value} < {column.min!r}"
+    if column.max is not None:
+        conditions[f"is above the maximum {column.max:g}"] = f"{value} > {column.max!r}"
+    if column.values is not None:
+        allowed = ", ".join(literal(str(one)) for one in column.values if one is not None)
+        conditions["is not among the allowed values"] = (
+            f"CAST({value} AS VARCHAR) NOT IN ({allowed})" if allowed else f"{value} IS NOT NULL"
+        )
+    return conditions
 
 
-def fresh_enough(run: Run, settings: Settings, snapshot: Snapshot) -> Check:
-    """The newest row is not too old for AS_OF."""
+def _statistics(name: str, column: Column | None) -> dict[str, str]:
+    """Return the SQL aggregates that describe a column; None is one of another type than declared."""
+    value = quote(name)
+    expressions = {
+        "train": f"count({value}) FILTER (WHERE NOT {FRESH})",
+        "fresh": f"count({value}) FILTER (WHERE {FRESH})",
+    }
+    if column is None:
+        return expressions
+    if column.type == "category":
+        return expressions | {"distinct": f"count(DISTINCT {value})"}
+    if column.type == "boolean":
+        return expressions | {"true": f"avg(CAST({value} AS INTEGER))"}
+    return expressions | {"low": f"min({value})", "high": f"max({value})"}
+
+
+def _check_column(
+    rows: SnapshotRows, name: str, column: Column, values: dict[str, Any], conditions: dict[str, str]
+) -> Check:
+    """Report what is wrong with a column, or describe it."""
+    messages: list[str] = []
+    examples: list[dict[str, Scalar]] = []
+    if rows.types[name] != str(ARROW_TYPES[column.type]):
+        messages.append(f"is of type {rows.types[name]}, should be {column.type}")
+    for violation, condition in conditions.items():
+        if values[violation]:
+            failing = rows.examples(condition, [name], EXAMPLES)
+            messages.append(f"{violation} in {values[violation]:,} rows, for example {failing[0][name]!r}")
+            examples += [row for row in failing if row not in examples]
+    train, fresh = 1 - values["train"] / rows.train, 1 - values["fresh"] / rows.fresh
+    if max(train, fresh) > column.max_null_share:
+        shares = f"{train:.1%} of the training rows and {fresh:.1%} of the fresh ones"
+        messages.append(f"is null in {shares}; {format_percent(column.max_null_share)} are allowed")
+        examples = examples or rows.examples(f"{quote(name)} IS NULL", [name], EXAMPLES)
+    nulls = 1 - (values["train"] + values["fresh"]) / (rows.train + rows.fresh)
+    message = "; ".join(messages) or _describe(values, nulls)
+    return Check(name="values", column=name, passed=not messages, message=message, rows=examples[:EXAMPLES])
+
+
+def _describe(values: dict[str, Any], nulls: float) -> str:
+    """Describe the values of a column without mistakes."""
+    suffix = f", {nulls:.1%} null" if nulls else ""
+    if values.get("distinct") is not None:
+        return f"{values['distinct']:,} values{suffix}"
+    if values.get("true") is not None:
+        return f"{values['true']:.1%} true{suffix}"
+    if values.get("low") is None:
+        return "no values"
+    pattern = "%Y-%m-%d" if isinstance(values["low"], datetime) else "g"
+    return f"{values['low']:{pattern}} to {values['high']:{pattern}}{suffix}"
+
+
+def check_duplicates(rows: SnapshotRows) -> Check:
+    """Check that no two rows have the same key."""
+    count = rows.count_duplicates() if rows.key else 0
+    if not count:
+        return Check(name="duplicates", passed=True, message="every key occurs once")
+    message = f"{count:,} rows share their key ({', '.join(rows.key)})"
+    return Check(name="duplicates", passed=False, message=message, rows=rows.duplicates(EXAMPLES))
+
+
+def check_freshness(run: Run, settings: Settings, snapshot: Snapshot) -> Check:
+    """Check that the newest row is not too old at AS_OF."""
     age = run.as_of - snapshot.newest
     limit = timedelta(days=settings.checks.max_age_days)
     days = age / timedelta(days=1)
-    message = f"the newest row is {days:.1f} days before AS_OF, at most {settings.checks.max_age_days:g} may be"
+    message = f"the newest row is {days:.1f} days before AS_OF; at most {settings.checks.max_age_days:g} are allowed"
     return Check(name="freshness", column=settings.data.time, passed=age <= limit, message=message)
 
 
-def enough(settings: Settings, snapshot: Snapshot) -> list[Check]:
-    """There are enough rows to train on, and enough to judge by."""
+def check_row_counts(settings: Settings, snapshot: Snapshot) -> list[Check]:
+    """Check that there are enough rows to train on, and to judge by."""
     limits = settings.checks
     return [
-        Check(name=name, passed=rows >= least, message=f"{rows:,} rows; at least {least:,} are needed")
-        for name, rows, least in (
+        Check(name=name, passed=rows >= minimum, message=f"{rows:,} rows; at least {minimum:,} are needed")
+        for name, rows, minimum in (
             ("rows to train on", snapshot.train.rows, limits.min_train_rows),
             ("rows to judge by", snapshot.fresh.rows, limits.min_fresh_rows),
         )
     ]
 
 
-def cases(fresh: pd.DataFrame, settings: Settings) -> list[Check]:
-    """The fresh rows can tell models apart with the confidence that the comparison asks for."""
-    data = settings.data
-    if data.target not in fresh or data.time not in fresh:
+def check_fresh_cases(rows: SnapshotRows, settings: Settings) -> list[Check]:
+    """Check that the fresh rows can distinguish models with the confidence that the comparison needs."""
+    data, by = settings.data, settings.compare.resample_by
+    if data.target not in rows.types or data.time not in rows.types:
         return []
-    classes = fresh[data.target] if settings.model.task == "classification" else None
-    groups = slices.together(fresh[data.time], settings.compare.resample_by)
-    rule = rules.enough(classes, groups, len(fresh), settings.compare)
+    sizes = rows.fresh_class_sizes(data.target) if settings.model.task == "classification" else None
+    groups = None if by == "row" else rows.count_fresh_periods(data.time, PERIOD_SECONDS[by])
+    rule = check_cases(rows.fresh, sizes, groups, settings.compare)
     return [Check(name=rule.name, column=data.target, passed=rule.passed, message=rule.message)]
 
 
-def volume(settings: Settings, snapshot: Snapshot, champion: dict[str, str] | None) -> Check:
-    """The fresh rows a day are about as many as in the champion's snapshot."""
+def check_volume(settings: Settings, snapshot: Snapshot, champion: dict[str, str] | None) -> Check:
+    """Check that the fresh rows per day are about as many as in the champion's snapshot."""
     before = float((champion or {}).get("ct.fresh_rows_per_day", 0))
     now = snapshot.fresh_rows_per_day
     if not before:
@@ -148,110 +214,28 @@ def volume(settings: Settings, snapshot: Snapshot, champion: dict[str, str] | No
     return Check(name="volume", passed=low <= now / before <= high, message=message)
 
 
-def no_answer_among_the_features(frame: pd.DataFrame, settings: Settings) -> list[Check]:
-    """No single numeric feature ranks the target so well that it must have been made from it."""
+def check_leaks(rows: SnapshotRows, settings: Settings) -> list[Check]:
+    """Check that no single numeric feature ranks the target so well that it was probably made from it."""
     data = settings.data
-    if settings.model.task != "classification" or data.target not in frame or frame[data.target].nunique() != 2:
+    if settings.model.task != "classification" or data.target not in rows.types:
+        return []
+    if rows.count_classes(data.target) != 2:
+        return []
+    aucs = {}
+    for name in data.features:
+        column = data.columns[name]
+        if column.type in RANKED_TYPES and rows.types.get(name) == str(ARROW_TYPES[column.type]):
+            auc = rows.auc(name, data.target)
+            if auc is not None:
+                aucs[name] = max(auc, 1 - auc)
+    if not aucs:
         return []
     limit = settings.checks.max_single_feature_auc
-    found = {}
-    for name in data.features_of("number"):
-        if name not in frame or not pd.api.types.is_numeric_dtype(frame[name]):
-            continue
-        known = frame.loc[frame[name].notna(), [name, data.target]]
-        if known[data.target].nunique() == 2:
-            auc = _auc(known[name], known[data.target] == known[data.target].max())
-            found[name] = max(auc, 1 - auc)
-    if not found:
-        return []
-    best = max(found, key=lambda name: found[name])
-    message = (
-        f"«{best}» alone ranks the target with AUC {found[best]:.2f}; above {limit:g} it must have been made from it"
-    )
-    return [Check(name="leaks", column=best, passed=found[best] <= limit, message=message)]
+    best = max(aucs, key=lambda name: aucs[name])
+    message = f"'{best}' alone ranks the target with AUC {aucs[best]:.2f}; above {limit:g} it probably contains it"
+    return [Check(name="leaks", column=best, passed=aucs[best] <= limit, message=message)]
 
 
-def _auc(values: pd.Series[Any], positive: pd.Series[bool]) -> float:
-    """Return how well values rank the positive rows above the others, by the sum of ranks of Mann and Whitney.
-
-    scikit-learn would say the same, and take seconds to be imported for it.
-    """
-    cases = int(positive.sum())
-    above = values.rank()[positive].sum() - cases * (cases + 1) / 2
-    return float(above / (cases * (len(values) - cases)))
-
-
-def _null_share(values: pd.Series[Any], train: int) -> float:
-    """Return the share of nulls in the training rows or in the fresh ones, whichever is larger."""
-    return float(max(values.iloc[:train].isna().mean(), values.iloc[train:].isna().mean()))
-
-
-def _schema(column: Column, train: int) -> pa.Column:
-    import pandera.pandas as pa
-
-    limits = []
-    if column.min is not None:
-        limits.append(pa.Check.ge(column.min))
-    if column.max is not None:
-        limits.append(pa.Check.le(column.max))
-    if column.values is not None:
-        limits.append(pa.Check.isin(column.values))
-    if column.max_null_share < 1:
-        share = column.max_null_share
-        limits.append(pa.Check(lambda values: _null_share(values, train) <= share, name="nulls", ignore_na=False))
-    return pa.Column(DTYPES[column.type], limits, nullable=True, coerce=False)
-
-
-def _of_column(
-    name: str, column: Column, frame: pd.DataFrame, failures: pd.DataFrame, key: list[str], train: int
-) -> Check:
-    """Say what pandera found of one column, or what it is like if nothing was found."""
-    if failures.empty:
-        return Check(name="values", column=name, passed=True, message=_like(frame[name]))
-    message = []
-    for asked, cases in failures.groupby("check", sort=False):
-        found = _plain(cases["failure_case"].iloc[0])
-        if str(asked).startswith("dtype"):
-            message.append(f"is {found}, should be {column.type}")
-        elif asked == "nulls":
-            nulls = frame[name].isna()
-            shares = f"{nulls[:train].mean():.1%} of the training rows and {nulls[train:].mean():.1%} of the fresh ones"
-            message.append(f"is null in {shares}; {column.max_null_share:.0%} are allowed")
-        else:
-            message.append(f"fails {asked} in {len(cases):,} rows, with {found!r} for one")
-    rows = frame.loc[failures["index"].dropna().astype(int).unique()]
-    if rows.empty:
-        rows = frame[frame[name].isna()]
-    return Check(
-        name="values", column=name, passed=False, message="; ".join(message), rows=_examples(rows, [*key, name])
-    )
-
-
-def _like(values: pd.Series[Any]) -> str:
-    nulls = f", {values.isna().mean():.1%} null" if values.isna().any() else ""
-    if pd.api.types.is_bool_dtype(values):
-        return f"{values.mean():.1%} true{nulls}"
-    if pd.api.types.is_numeric_dtype(values):
-        return f"{values.min():g} to {values.max():g}{nulls}"
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return f"{values.min():%Y-%m-%d} to {values.max():%Y-%m-%d}{nulls}"
-    return f"{values.nunique():,} values{nulls}"
-
-
-def _examples(rows: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
-    """Return a few rows, with plain Python values that JSON knows."""
-    shown = rows[[name for name in dict.fromkeys(names) if name in rows]].head(EXAMPLES)
-    return [{str(name): _plain(value) for name, value in row.items()} for row in shown.to_dict("records")]
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - a cell of any column
-    if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
-        return None
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def _named(name: str, found: list[str], well: str, ill: str) -> Check:
-    listed = ", ".join(f"«{column}»" for column in found)
-    return Check(name=name, passed=not found, message=ill.format(listed) if found else well)
+def _check_names(name: str, names: list[str], success: str, failure: str) -> Check:
+    listed = ", ".join(f"'{column}'" for column in names)
+    return Check(name=name, passed=not names, message=failure.format(listed) if names else success)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from continuous_training import progress
 from continuous_training.data import sources
 from continuous_training.data.driver_errors import ConnectionLostError
-from continuous_training.data.snapshots import FRESH, TRAIN, content_hash
+from continuous_training.data.snapshots import ARROW_TYPES, FRESH, TRAIN, content_hash
 from continuous_training.data.sources.base import check_columns
 from continuous_training.documents import Run, Snapshot, SnapshotFile, Stopwatch
 from continuous_training.errors import UserError
@@ -32,18 +32,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TYPES = {  # the Arrow type of each type of training.yaml, and the types that are converted to it
-    "category": (pa.string(), pa.types.is_string),
-    "number": (
-        pa.float64(),
-        lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind),
-    ),
-    "integer": (
-        pa.int64(),
-        lambda kind: pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0),
-    ),
-    "boolean": (pa.bool_(), pa.types.is_boolean),
-    "timestamp": (pa.timestamp("us"), lambda kind: pa.types.is_timestamp(kind) or pa.types.is_date(kind)),
+CONVERTIBLE = {  # whether an Arrow type is converted to that of a type of training.yaml
+    "category": pa.types.is_string,
+    "number": lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind),
+    "integer": lambda kind: pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0),
+    "boolean": pa.types.is_boolean,
+    "timestamp": lambda kind: pa.types.is_timestamp(kind) or pa.types.is_date(kind),
 }
 RETRY_SECONDS = (1, 5, 25)  # pauses before the attempts that follow a lost connection
 ROW_GROUP_VALUES = 4_000_000  # values in memory before a row group is written: small groups make wide files huge
@@ -158,8 +152,9 @@ def _target_type(field: pa.Field, data: Data) -> pa.DataType:
     column = data.columns.get(field.name)
     if column is None:
         return field.type
-    target, is_convertible = TYPES[column.type]
-    return target if is_convertible(field.type) or pa.types.is_null(field.type) else field.type
+    if CONVERTIBLE[column.type](field.type) or pa.types.is_null(field.type):
+        return ARROW_TYPES[column.type]
+    return field.type
 
 
 def _convert(field: pa.Field, values: pa.Array) -> pa.Array:

@@ -384,7 +384,7 @@ class TestAChangedTable:
         own.execute("ALTER TABLE own.events ALTER y TYPE text")
         monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(after="/own"))
         failed = {check.column: check.message for check in Pipeline(monkeypatch).checks() if not check.passed}
-        assert failed == {"y": "is object, should be number"}
+        assert failed == {"y": "is of type string, should be number"}
 
 
 @pytest.mark.usefixtures("workspace", "_no_pauses")
