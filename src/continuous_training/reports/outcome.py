@@ -78,7 +78,7 @@ def _rolled_back(rollback: Rollback) -> Outcome:
 
 def _promoted(deployment: Deployment) -> Outcome:
     previous = deployment.previous_version
-    instead = f"in place of version {previous}" if previous else "the first model in production"
+    instead = f"in place of version {previous}" if previous else "the first model"
     servers = pluralize(len(deployment.servers), "server")
     meaning = (
         f"It is live on {servers}, where {deployment.golden_predictions} golden predictions equal the offline ones."

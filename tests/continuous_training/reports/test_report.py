@@ -34,7 +34,7 @@ from continuous_training.documents import (
 )
 from continuous_training.documents import Tests as Counts
 from continuous_training.reports import page as report
-from continuous_training.reports import words
+from continuous_training.reports import formatting
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&"
@@ -51,7 +51,7 @@ def at(second: float, took: float = 1.0) -> dict:
 
 
 def a_run(**changed: object) -> Run:
-    given = {
+    fields = {
         "model": "toy",
         "as_of": datetime(2020, 3, 1),
         "compute": "local",
@@ -65,12 +65,12 @@ def a_run(**changed: object) -> Run:
         "lock": "10c4",
         "python": "3.11.7",
     }
-    return Run.model_validate(at(0) | given | changed)
+    return Run.model_validate(at(0) | fields | changed)
 
 
 def a_lint(*failing: str) -> Lint:
     tools = [
-        Tool(name=name, command=f"{name} .", passed=name not in failing, message=f"{name} spoke")
+        Tool(name=name, command=f"{name} .", passed=name not in failing, output=f"{name} output")
         for name in ("ruff", "mypy")
     ]
     return Lint(tools=tools, **at(1))
@@ -99,7 +99,7 @@ def a_data_check(*failing: Check) -> DataCheck:
     return DataCheck(checks=[fine, *failing], **at(6))
 
 
-def a_plan(decision: str = "train", reason: str = "this fingerprint was never trained") -> Plan:
+def a_plan(decision: str = "train", reason: str = "this fingerprint has not been trained") -> Plan:
     return Plan(decision=decision, reason=reason, fingerprint="f19e", parts={"source": "50c3"}, **at(7))
 
 
@@ -118,10 +118,10 @@ def a_verdict(decision: str = "promote", champion: str | None = "2", **changed: 
         difference=interval if champion else None,
         margin=0.001 if champion else None,
     )
-    rule = Rule(name="roc_auc improves", passed=better, value=interval[0], limit=0.001, message="the rule spoke")
-    given = {
+    rule = Rule(name="roc_auc improves", passed=better, value=interval[0], limit=0.001, message="the rule's message")
+    fields = {
         "decision": decision,
-        "message": "the judge spoke",
+        "message": "the verdict's message",
         "champion": champion,
         "fresh_rows": 1_234,
         "confidence": 0.95,
@@ -129,7 +129,7 @@ def a_verdict(decision: str = "promote", champion: str | None = "2", **changed: 
         "rules": [rule],
         "curves": [],
     }
-    return Verdict.model_validate(at(9) | given | changed)
+    return Verdict.model_validate(at(9) | fields | changed)
 
 
 def a_registration() -> Registration:
@@ -140,9 +140,9 @@ def a_deployment(previous: str | None = "2") -> Deployment:
     return Deployment(
         name="toy",
         model_version="3",
-        previous=previous,
+        previous_version=previous,
         servers=["http://a:8000"],
-        golden=20,
+        golden_predictions=20,
         canary=Deployment.Observation(requests=900, error_share=0.001, milliseconds=20.5, rows=900, agreement=0.97),
         **at(3600),
     )
@@ -218,8 +218,8 @@ class Tags(HTMLParser):
 
 
 OUTCOMES = {
-    "Promoted: version 3 now answers, in place of version 2": WHOLE,
-    "Promoted: version 3 now answers, the first model in production": (
+    "Promoted: version 3 is in production, in place of version 2": WHOLE,
+    "Promoted: version 3 is in production, the first model": (
         *UP_TO_TRAIN,
         a_verdict(champion=None),
         a_registration(),
@@ -233,9 +233,9 @@ OUTCOMES = {
         a_verdict(),
         a_registration(),
     ),
-    "Held: the candidate won, but was not approved": (*UP_TO_TRAIN, a_run(promote="ask"), a_verdict()),
-    "Nothing new to learn": (*UP_TO_PLAN[:-1], a_plan("nothing", "run ct-0 trained it")),
-    "Answered already": (*UP_TO_PLAN[:-1], a_plan("answered", "run ct-0 was asked for in the same words")),
+    "Held: the candidate is better, but was not approved": (*UP_TO_TRAIN, a_run(promote="ask"), a_verdict()),
+    "Nothing new to train": (*UP_TO_PLAN[:-1], a_plan("nothing", "run ct-0 trained it")),
+    "Repeated ping": (*UP_TO_PLAN[:-1], a_plan("duplicate", "run ct-0 had the same trigger and reason")),
     "Checked: feature passes Lint and Test": (a_run(branch="feature"), a_lint(), a_test()),
     "Stopped: mypy failed, nothing was trained": (a_run(), a_lint("mypy"), a_test()),
     "Stopped: ruff, mypy and 2 tests failed, nothing was trained": (a_run(), a_lint("ruff", "mypy"), a_test("a", "b")),
@@ -250,15 +250,15 @@ OUTCOMES = {
     "Stopped at Check data: nothing was trained": UP_TO_PLAN[:4],
     "Stopped at Plan: nothing was trained": UP_TO_PLAN[:5],
     "Stopped at Train: nothing was trained": UP_TO_PLAN,
-    "Stopped at Check model: the candidate is not judged": UP_TO_TRAIN,
-    "Stopped at Compare: the candidate is not judged": (*UP_TO_TRAIN, MODEL_CHECK),
-    "Rolled back: version 2 answers again, in place of version 3": (
+    "Stopped at Check model: the candidate was not compared": UP_TO_TRAIN,
+    "Stopped at Compare: the candidate was not compared": (*UP_TO_TRAIN, MODEL_CHECK),
+    "Rolled back: version 2 is in production again, in place of version 3": (
         a_run(rollback=True, reason="it says yes to all"),
         a_rollback(),
     ),
-    "Stopped at Roll back: the champion may still be the one to take back": (a_run(rollback=True, reason="it lies"),),
-    "Stopped at Register: the candidate is not registered": (*UP_TO_TRAIN, a_verdict()),
-    "Stopped at Deploy: the new version does not answer": (*UP_TO_TRAIN, a_verdict(), a_registration()),
+    "Stopped at Roll back: the champion may not have changed": (a_run(rollback=True, reason="it lies"),),
+    "Stopped at Register: the candidate was not registered": (*UP_TO_TRAIN, a_verdict()),
+    "Stopped at Deploy: the new version is not in production": (*UP_TO_TRAIN, a_verdict(), a_registration()),
     "No run: there is nothing to report": (),
 }
 
@@ -299,7 +299,7 @@ def test_both_models_stand_side_by_side_and_a_loss_reads_as_a_loss() -> None:
     assert "log_loss lower is better 0.4712 0.4815 +0.0103" in message
     assert "neg_" not in message
     assert "Improvement of roc_auc over the champion: +0.0020 to +0.0100 with 95% confidence" in message
-    assert "asked +0.0010" in message
+    assert "required +0.0010" in message
 
 
 def test_a_first_candidate_has_no_champion_beside_it() -> None:
@@ -310,10 +310,10 @@ def test_a_first_candidate_has_no_champion_beside_it() -> None:
 
 
 def test_every_rule_says_whether_it_held() -> None:
-    assert "✓ roc_auc improves 0.0020 0.0010 the rule spoke" in section(page(*UP_TO_TRAIN, a_verdict()), "comparison")
+    assert "✓ roc_auc improves 0.0020 0.0010 the rule's message" in section(page(*UP_TO_TRAIN, a_verdict()), "comparison")
     html = page(*UP_TO_TRAIN, a_verdict("reject"))
-    assert "✗ roc_auc improves −0.0040 0.0010 the rule spoke" in section(html, "comparison")
-    assert "Because the judge spoke." in text(html)
+    assert "✗ roc_auc improves −0.0040 0.0010 the rule's message" in section(html, "comparison")
+    assert "Reason: the verdict's message." in text(html)
 
 
 def test_a_verdict_without_scores_says_why() -> None:
@@ -326,8 +326,8 @@ def test_a_verdict_without_scores_says_why() -> None:
 
 
 def test_a_rollback_says_why_and_lists_no_stage_that_it_does_not_have() -> None:
-    html = page(*OUTCOMES["Rolled back: version 2 answers again, in place of version 3"])
-    assert "Because it says yes to all. Version 3 is not promoted again without FORCE." in text(html)
+    html = page(*OUTCOMES["Rolled back: version 2 is in production again, in place of version 3"])
+    assert "Reason: it says yes to all. Version 3 is not promoted again without FORCE." in text(html)
     assert "not run" not in section(html, "time")
 
 
@@ -347,16 +347,16 @@ def test_a_failed_check_comes_first_with_its_rows_and_the_passed_are_folded() ->
         rows=[{"flight": 1545, "seats": None}, {"flight": 1546, "seats": 9999.0}],
     )
     html = page(*UP_TO_PLAN[:4], a_data_check(failed))
-    found = "✗ values of seats is null in 48% of the rows flight seats 1545 null 1546 9999.0"
-    assert section(html, "data").startswith(f"Data checks {found}")
+    expected = "✗ values of seats is null in 48% of the rows flight seats 1545 null 1546 9999.0"
+    assert section(html, "data").startswith(f"Data checks {expected}")
     folded = text(re.findall(r"<details>.*?</details>", html, flags=re.DOTALL)[0])
-    assert folded == "✓ 1 other check passed Column Check RunDocuments carrier values 16 values"
+    assert folded == "✓ 1 other check passed Column Check Result carrier values 16 values"
 
 
 def test_what_failed_in_the_code_is_told_and_what_passed_is_not() -> None:
     message = section(page(a_run(), a_lint("mypy"), a_test("tests.code.test_plan.test_twice")), "code")
     assert "✗ Test: 40 passed, 1 failed, 2 skipped tests.code.test_plan.test_twice" in message
-    assert "mypy spoke" in message
+    assert "mypy output" in message
     assert "ruff spoke" not in message
 
 
@@ -413,7 +413,7 @@ def test_the_page_does_not_claim_what_a_broken_document_may_deny(broken: type[Do
     page(*WHOLE)
     broken.path().write_text("{")
     html = page()
-    assert headline(html) == f"Unclear: what {stage} left in build/ is broken or of another run"
+    assert headline(html) == f"Unclear: the document of {stage} in build/ is malformed or of another run"
     assert f"build/{broken.stem}.json is not a {broken.stem} document" in section(html, "left-out")
 
 
@@ -430,7 +430,7 @@ def test_hostile_text_stays_text() -> None:
     verdict = a_verdict("reject", message=HOSTILE, champion=HOSTILE, metrics=[metric], rules=[rule])
     html = page(
         a_run(reason=HOSTILE, branch=HOSTILE, trigger="push", build_url="javascript:alert(1)", commit=HOSTILE),
-        Lint(tools=[Tool(name=HOSTILE, command=HOSTILE, passed=False, message=HOSTILE)], **at(1)),
+        Lint(tools=[Tool(name=HOSTILE, command=HOSTILE, passed=False, output=HOSTILE)], **at(1)),
         a_test(HOSTILE),
         a_data_check(check),
         a_plan(reason=HOSTILE).model_copy(update={"parts": {HOSTILE: HOSTILE}}),
@@ -454,14 +454,14 @@ def test_hostile_text_stays_text() -> None:
     ],
 )
 def test_numbers_show_the_digits_that_tell_something(value: float, message: str) -> None:
-    assert words.number(value) == message
+    assert formatting.format_number(value) == message
 
 
 @pytest.mark.parametrize(
     ("seconds", "message"), [(0.017, "0.02 s"), (59, "59.0 s"), (61, "1 min 1 s"), (7300, "2 h 1 min")]
 )
 def test_durations_are_told_as_people_do(seconds: float, message: str) -> None:
-    assert words.duration(seconds) == message
+    assert formatting.format_duration(seconds) == message
 
 
 def test_the_script_is_quick_and_prints_the_path() -> None:
