@@ -18,12 +18,12 @@ def run(folder, condition="changeset 'src/**'"):
     return run_build(folder, pipeline(f"stage('A') {{\nwhen {{ {condition} }}\nsteps {{ echo 'a' }}\n}}")).stages["A"]
 
 
-def test_a_build_without_changes_skips_the_stage_as_does_the_first(repository):
+def test_a_build_without_changes_and_the_first_build_skip_the_stage(repository):
     assert [run(repository), run(repository)] == ["NOT_BUILT", "NOT_BUILT"]
 
 
 @pytest.mark.parametrize("is_committed", [True, False], ids=["committed", "uncommitted"])
-def test_a_changed_a_new_and_a_removed_file_run_it(repository, is_committed):
+def test_a_changed_a_new_and_a_deleted_file_run_the_stage(repository, is_committed):
     run(repository)
     for change in (
         lambda: (repository / "src/a/one.py").write_text("2"),
@@ -39,7 +39,7 @@ def test_a_changed_a_new_and_a_removed_file_run_it(repository, is_committed):
         assert run(repository) == "NOT_BUILT"
 
 
-def test_a_change_elsewhere_does_not(repository):
+def test_a_change_of_another_path_skips_the_stage(repository):
     run(repository)
     (repository / "README.md").write_text("more")
     commit(repository)
@@ -68,6 +68,6 @@ def test_a_workspace_without_git_has_no_changes(tmp_path):
     assert find_changed_files(tmp_path, "0" * 40) == []
 
 
-def test_a_commit_that_git_no_longer_has_leaves_what_is_not_committed(repository):
+def test_without_the_commit_of_the_previous_build_uncommitted_changes_count(repository):
     (repository / "README.md").write_text("more")
     assert find_changed_files(repository, "0" * 40) == ["README.md"]
