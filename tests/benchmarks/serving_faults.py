@@ -21,7 +21,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
 import faults
-from conftest import OF_A_RUN, aligned, enter
+from conftest import RUN_VARIABLES, aligned, enter
 from faults import Found, Versions, Watched
 
 SLOW = 0.05  # seconds of a call of a slow model
@@ -61,7 +61,7 @@ def workspace() -> Iterator[pytest.MonkeyPatch]:
     import mlflow
 
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
-        for name in OF_A_RUN.split():
+        for name in RUN_VARIABLES.split():
             patch.delenv(name, raising=False)
         folder = Path(made, "workspace")
         folder.mkdir()

@@ -25,7 +25,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflo
 os.environ["OMP_NUM_THREADS"] = "1"  # models of a few rows: threads would only wait for each other
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode the processes that tests start take twice as long
 
-OF_A_RUN = """
+RUN_VARIABLES = """
     AS_OF AWS_ENDPOINT_URL AWS_PROFILE BRANCH_NAME BUILD_TAG BUILD_URL COMPUTE CT_AMI CT_BUCKET CT_INSTANCE_PROFILE
     CT_JENKINS_URL CT_MLFLOW_SECRET_PARAMETER CT_PREDICTIONS CT_PROGRESS CT_SECURITY_GROUP CT_SUBNETS
     CT_WAREHOUSE_URL FORCE GIT_COMMIT JENKINS_URL MLFLOW_RUN_ID MLFLOW_TRACKING_URI MLFLOW_TRACKING_USERNAME MODEL
@@ -42,7 +42,7 @@ TABLES = {  # of faults: what was at stake in each test that has such properties
 }
 
 
-HEARS_CTRL_C = ("env", "--default-signal=INT")  # which a job in the background of a shell, such as CI, does not
+RECEIVES_SIGINT = ("env", "--default-signal=INT")  # which a job in the background of a shell, such as CI, does not
 
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = 120) -> None:
@@ -89,13 +89,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in OF_A_RUN.split():
+    for name in RUN_VARIABLES.split():
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
-def python_of() -> Callable[[str], Path]:
-    """Give what returns the Python of an environment of its own, as `python_of("jenkins/airflow")`; see `ct test`."""
+def env_python() -> Callable[[str], Path]:
+    """Return a function that gives the Python of a separate environment, as `env_python("jenkins/airflow")`."""
     return lambda folder: environments.ensure_python(ROOT / folder / environments.LOCK, ROOT / environments.FOLDER)
 
 
@@ -137,10 +137,10 @@ def tracked(workspace: Path, empty_mlflow: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tracked_by_all(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[pytest.MonkeyPatch]:
+def tracked_module(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[pytest.MonkeyPatch]:
     """Enter such a workspace for all tests of a module; yields what changes their environment."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in OF_A_RUN.split():
+        for name in RUN_VARIABLES.split():
             patch.delenv(name, raising=False)
         folder = enter(tmp_path_factory.mktemp("workspace"), patch)
         shutil.copy(empty_mlflow, folder / ".ct" / "mlflow.db")

@@ -163,10 +163,10 @@ class Versions:
         change(f"parameters: {self._parameters}", f"parameters: {told}")
         self._parameters = told
         run = Pipeline(self._patch, MODEL="toy", AS_OF="2020-03-01")
-        run.register(judged=False)
+        run.register(compare=False)
         self._client = run.client
-        number = run.registered.model_version
-        estimator = loading.load(f"models:/toy/{number}", run.given.model.trusted_types)
+        number = run.registration.model_version
+        estimator = loading.load(f"models:/toy/{number}", run.settings.model.trusted_types)
         self.expected[number] = estimator.predict_proba(self._asked).tolist()
         return number
 

@@ -1,12 +1,10 @@
-"""The stages of a run in this process, from Set up to the one that a test is about."""
+"""The stages of a run in this process, from Set up to the one under test."""
 
 from __future__ import annotations
 
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING
-
-import pytest
 
 from continuous_training.documents import ModelCheck, Stopwatch, Verdict
 from continuous_training.registry import connection, model_versions, promotion
@@ -18,6 +16,7 @@ from continuous_training.stages.snapshot import take_snapshot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pytest
     from mlflow import MlflowClient
 
     from continuous_training.compute import Trial
@@ -25,14 +24,23 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """One run; the training entry point runs in this process, because starting another takes seconds."""
+    """One run. Each method runs a stage and the stages before it; the documents of the last ones are attributes.
+
+    The training entry point runs in this process, because another Python takes seconds to start.
+    """
+
+    snapshot: Snapshot
+    plan: Plan
+    candidate: Candidate
+    verdict: Verdict
+    registration: Registration
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **parameters: str) -> None:
         for name, value in parameters.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setitem(train.COMPUTE, "local", self._fit_here)
+        monkeypatch.setitem(train.COMPUTE, "local", self._fit)
         self.run: Run = set_up.begin()
-        self.given = load_settings(self.run.model)
+        self.settings = load_settings(self.run.model)
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -40,45 +48,45 @@ class Pipeline:
 
     @property
     def aliases(self) -> dict[str, str]:
-        found = model_versions.registered_model(self.client, self.run.model)
-        return {alias: str(number) for alias, number in found.aliases.items()} if found else {}
+        model = model_versions.registered_model(self.client, self.run.model)
+        return {alias: str(number) for alias, number in model.aliases.items()} if model else {}
 
     @property
     def timer(self) -> Stopwatch:
         return Stopwatch(self.run.build_tag)
 
-    def snapshot(self) -> Snapshot:
-        self.taken = take_snapshot(self.run, self.given, self.timer)
-        return self.taken
+    def take_snapshot(self) -> Snapshot:
+        self.snapshot = take_snapshot(self.run, self.settings, self.timer)
+        return self.snapshot
 
-    def checks(self) -> list[Check]:
-        return check_data.check(self.run, self.given, self.snapshot(), None)
+    def check_data(self) -> list[Check]:
+        return check_data.check(self.run, self.settings, self.take_snapshot(), None)
 
-    def plan(self) -> Plan:
-        self.snapshot()
-        self.planned = make_plan(self.client, self.run, self.given, self.taken, self.timer)
-        return self.planned
+    def make_plan(self) -> Plan:
+        self.take_snapshot()
+        self.plan = make_plan(self.client, self.run, self.settings, self.snapshot, self.timer)
+        return self.plan
 
     def train(self) -> Candidate:
-        self.plan()
-        self.candidate = train.train(self.client, self.run, self.given, self.taken, self.planned, self.timer)
+        self.make_plan()
+        self.candidate = train.train(self.client, self.run, self.settings, self.snapshot, self.plan, self.timer)
         return self.candidate
 
     def compare(self, *checks: Check) -> Verdict:
         self.train()
-        checked = ModelCheck(checks=[*checks], **self.timer.stop())
+        model_check = ModelCheck(checks=[*checks], **self.timer.stop())
         self.verdict = compare.compare(
-            self.client, self.run, self.given, self.taken, self.candidate, checked, self.timer
+            self.client, self.run, self.settings, self.snapshot, self.candidate, model_check, self.timer
         )
         return self.verdict
 
-    def win(self) -> Verdict:
-        """Let the candidate win, whatever Compare would say."""
+    def skip_compare(self) -> Verdict:
+        """Train, with the verdict `promote` whatever the candidate is worth."""
         self.train()
         champion = model_versions.by_alias(self.client, self.run.model, model_versions.CHAMPION)
         self.verdict = Verdict(
             decision="promote",
-            message="it is to win",
+            message="not compared",
             champion=champion.number if champion else None,
             fresh_rows=0,
             confidence=0.95,
@@ -89,38 +97,38 @@ class Pipeline:
         )
         return self.verdict
 
-    def register(self, *, judged: bool = True) -> Registration:
-        verdict = self.compare() if judged else self.win()
-        self.registered = register.register(self.client, self.run, self.candidate, verdict, self.timer)
-        return self.registered
+    def register(self, *, compare: bool = True) -> Registration:
+        verdict = self.compare() if compare else self.skip_compare()
+        self.registration = register.register(self.client, self.run, self.candidate, verdict, self.timer)
+        return self.registration
 
-    def promote(self, *, judged: bool = True) -> model_versions.Version:
+    def promote(self, *, compare: bool = True) -> model_versions.Version:
         """Make the candidate champion, as Deploy does when every server follows."""
-        self.register(judged=judged)
-        return self.promote_registered()
+        self.register(compare=compare)
+        return self.promote_version()
 
-    def promote_registered(self) -> model_versions.Version:
-        number = self.registered.model_version
+    def promote_version(self) -> model_versions.Version:
+        number = self.registration.model_version
         with promotion.lock(self.client, self.run.model, self.run.build_tag, "promoting") as lock:
             lock.confirm(lock.promote(number, self.verdict.champion, force=False))
         version = model_versions.by_number(self.client, self.run.model, number)
         assert version is not None
         return version
 
-    def deploy(self, *, judged: bool = True) -> Deployment:
-        self.register(judged=judged)
-        return self.deploy_registered()
+    def deploy(self, *, compare: bool = True) -> Deployment:
+        self.register(compare=compare)
+        return self.deploy_version()
 
-    def deploy_registered(self) -> Deployment:
+    def deploy_version(self) -> Deployment:
         return deploy.deploy(
-            self.client, self.run, self.given, self.candidate, self.registered, self.verdict, self.timer
+            self.client, self.run, self.settings, self.candidate, self.registration, self.verdict, self.timer
         )
 
     @staticmethod
-    def _fit_here(run: Run, taken: Snapshot, trials: Sequence[Trial]) -> None:
+    def _fit(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
         for trial in trials:
             os.environ["MLFLOW_RUN_ID"] = trial.run_id
             try:
-                fit.fit(run.model, taken.train.path.parent, trial.parameters)
+                fit.fit(run.model, snapshot.train.path.parent, trial.parameters)
             finally:
                 os.environ.pop("MLFLOW_RUN_ID", None)

@@ -111,8 +111,8 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Snapshot]:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *command], check=True)
     pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-1")
     pipeline.run.write()
-    pipeline.snapshot().write()
-    return pipeline.run, pipeline.taken
+    pipeline.take_snapshot().write()
+    return pipeline.run, pipeline.snapshot
 
 
 def start(workspace: Path) -> subprocess.Popen[str]:
@@ -225,7 +225,7 @@ class TestRows:
         rows = events()
         rows["late"] = rows["id"] == 1234
         store(rows)
-        taken = Pipeline(monkeypatch).snapshot()
+        taken = Pipeline(monkeypatch).take_snapshot()
         few = bake_ami._sample_rows(taken.train, 100, load_settings("toy"), workspace)
         found = duckdb.read_parquet(str(few)).df()
         assert 90 <= len(found) <= 101

@@ -28,7 +28,7 @@ from cloud.aws import Aws
 from cloud.errors import Refusal
 from cloud.machine import Machines
 from cloud.tracking import Tracking
-from conftest import HEARS_CTRL_C, ROOT, wait_until
+from conftest import RECEIVES_SIGINT, ROOT, wait_until
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import reap, termination
 from continuous_training.compute.ec2.tags import run_identifier
@@ -101,7 +101,7 @@ class Project:
         for command in (["add", "--all"], ["commit", "--quiet", "--allow-empty", "--message", "a change"]):
             subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *command], check=True)
         pipeline = Pipeline(self.monkeypatch, COMPUTE="ec2", BUILD_TAG=tag, FORCE="true", **parameters)
-        pipeline.plan()
+        pipeline.make_plan()
         return pipeline
 
     def train(self) -> str:
@@ -111,13 +111,13 @@ class Project:
     def start(self, tag: str = "ct-1", **parameters: str) -> subprocess.Popen[str]:
         """Train in a process of its own, in a workspace of its own, as an agent does."""
         pipeline = self.ready(tag, **parameters)
-        for document in (pipeline.run, pipeline.taken, pipeline.planned):
+        for document in (pipeline.run, pipeline.snapshot, pipeline.plan):
             document.write()
         workspace = self.folder / tag
         shutil.copytree(".", workspace, symlinks=True)
         environment = os.environ | {"PYTHONPATH": str(workspace / "src")}
         return subprocess.Popen(
-            [*HEARS_CTRL_C, sys.executable, "scripts/train.py"],
+            [*RECEIVES_SIGINT, sys.executable, "scripts/train.py"],
             cwd=workspace,
             env=environment,
             stdout=subprocess.PIPE,
@@ -401,10 +401,10 @@ def test_the_upload_of_the_result_is_refused(project: Project, outcome: Outcome)
         pytest.raises(UserError, match="shut itself down at the step 'training' without a result in S3") as message,
     ):
         pipeline.train()
-    assert pipeline.plan().resumes is None  # FORCE trains anew
+    assert pipeline.make_plan().resumed_run_id is None  # FORCE trains anew
     project.monkeypatch.setenv("FORCE", "false")
     taken_up = Pipeline(project.monkeypatch, COMPUTE="ec2", BUILD_TAG="ct-2", FORCE="false")
-    assert taken_up.plan().resumes is not None
+    assert taken_up.make_plan().resumed_run_id is not None
     outcome("upload of the result refused", f"{message.value}; the next run takes up what MLflow has")
 
 

@@ -296,7 +296,7 @@ def test_all_checks_pass_on_a_right_controller_and_tell_no_secret(
     with Stub(repository, tmp_path / "workspace", begun=begun) as stub:
         code, message = on_the_command_line(
             tmp_path,
-            *test.on_jenkins(stub.url, minutes=1),
+            *test.controller_arguments(stub.url, minutes=1),
             JENKINS_USER_ID="admin",
             JENKINS_API_TOKEN=TOKEN,
             WEBHOOK_TOKEN=WEBHOOK,
@@ -314,7 +314,7 @@ def test_all_checks_pass_on_a_right_controller_and_tell_no_secret(
 
 @pytest.mark.integration(seconds=5)
 def test_without_secrets_the_checks_are_skipped_and_say_what_to_set(tmp_path: Path) -> None:
-    code, message = on_the_command_line(tmp_path, *test.on_jenkins("http://127.0.0.1:9", minutes=1))
+    code, message = on_the_command_line(tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1))
     assert code == 0, message
     assert "JENKINS_USER_ID and JENKINS_API_TOKEN are not set" in message
 
@@ -322,7 +322,9 @@ def test_without_secrets_the_checks_are_skipped_and_say_what_to_set(tmp_path: Pa
 @pytest.mark.integration(seconds=5)
 def test_where_no_jenkins_is_the_checks_end_with_one_line_that_says_so(tmp_path: Path) -> None:
     secrets = {"JENKINS_USER_ID": "admin", "JENKINS_API_TOKEN": TOKEN}
-    code, message = on_the_command_line(tmp_path, *test.on_jenkins("http://127.0.0.1:9", minutes=1), **secrets)
+    code, message = on_the_command_line(
+        tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1), **secrets
+    )
     assert code == 1, message
     assert message.count("http://127.0.0.1:9/whoAmI/api/json does not answer: ConnectionError") == 1
 
@@ -338,10 +340,10 @@ def test_what_the_checks_ask_is_there_with_the_pinned_plugins() -> None:
 @pytest.mark.parametrize("address", ["localhost:8080", "ftp://localhost", "http://"])
 def test_only_an_address_is_taken_for_one(address: str) -> None:
     with pytest.raises(UsageError, match="is no address"):
-        test.on_jenkins(address, minutes=1)
+        test.controller_arguments(address, minutes=1)
 
 
 def test_no_password_is_taken_from_a_command_line() -> None:
     with pytest.raises(UsageError, match="JENKINS_API_TOKEN") as caught:
-        test.on_jenkins("http://admin:secret@localhost:8080", minutes=1)
+        test.controller_arguments("http://admin:secret@localhost:8080", minutes=1)
     assert "secret" not in str(caught.value)

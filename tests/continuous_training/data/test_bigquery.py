@@ -46,12 +46,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ports(python_of: Callable[[str], Path]) -> Iterator[tuple[int, int]]:
+def ports(env_python: Callable[[str], Path]) -> Iterator[tuple[int, int]]:
     """Start the emulator; return its ports for REST and for gRPC."""
     rest, grpc = free_port(), free_port()
     options = ("--rest-port", str(rest), "--grpc-port", str(grpc), "--log-level", "error")
     with served(
-        python_of("tests/continuous_training/bigquery"),
+        env_python("tests/continuous_training/bigquery"),
         "tests/continuous_training/bigquery/server.py",
         "start",
         *options,

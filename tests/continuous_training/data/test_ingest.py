@@ -36,7 +36,7 @@ def test_the_sources_of_this_project_are_valid(monkeypatch: pytest.MonkeyPatch) 
     for path in source.FOLDER.glob("*.yaml"):
         folder = source.load_source(path.stem).environment
         assert folder is None or (source.FOLDER / folder / environments.LOCK).exists()
-        assert folder is None or str(source.FOLDER / folder) in tests.APART
+        assert folder is None or str(source.FOLDER / folder) in tests.ENVIRONMENTS
 
 
 def test_an_unknown_source_is_rejected_with_the_names_of_the_others(write: Write) -> None:

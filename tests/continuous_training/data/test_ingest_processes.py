@@ -40,7 +40,7 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def python(python_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(env_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a client of the shared fork server, which replaces the Python of PyAirbyte's environment."""
     folder, parent = tmp_path_factory.getbasetemp(), os.getpid()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -51,7 +51,13 @@ def python(python_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
         if not address.exists():
             client.write_text(CLIENT.format(python=Path(sys.executable).resolve(), address=str(address)))
             client.chmod(0o755)
-            command = [python_of("jenkins/ingest"), TESTS / "forking.py", address, ROOT / syncing.PROGRAM, str(parent)]
+            command = [
+                env_python("jenkins/ingest"),
+                TESTS / "forking.py",
+                address,
+                ROOT / syncing.PROGRAM,
+                str(parent),
+            ]
             with (folder / "pyairbyte.log").open("wb") as log:
                 server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             wait_until(lambda: address.exists() or server.poll() is not None, "PyAirbyte is imported")
@@ -95,7 +101,7 @@ class Events:
 
 
 @pytest.fixture
-def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Path, python_of: Callable[[str], Path]) -> Events:
+def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Path, env_python: Callable[[str], Path]) -> Events:
     """Enter a separate workspace that has a source."""
     connector = tmp_path / "bin" / "airbyte_source"
     connector.parent.mkdir()
@@ -104,7 +110,7 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Path, python
     enter(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", f"{connector.parent}:{os.environ['PATH']}")
     shutil.copytree(ROOT / source.FOLDER, source.FOLDER)
-    faker = python_of("jenkins/ingest/source-faker")
+    faker = env_python("jenkins/ingest/source-faker")
     monkeypatch.setattr(
         environments, "ensure_python", lambda lock: faker if lock.parent.name == "source-faker" else python
     )

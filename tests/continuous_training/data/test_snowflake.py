@@ -43,11 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(python_of: Callable[[str], Path]) -> Iterator[str]:
+def address(env_python: Callable[[str], Path]) -> Iterator[str]:
     """Start the server that replaces Snowflake; return its host and port."""
     port = free_port()
     with served(
-        python_of("tests/continuous_training/snowflake"),
+        env_python("tests/continuous_training/snowflake"),
         "tests/continuous_training/snowflake/server.py",
         str(port),
         PASSWORD,

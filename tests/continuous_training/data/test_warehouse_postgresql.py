@@ -89,12 +89,12 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def snapshot_hash(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
     """Return the hash of a warehouse's rows for the run of 1 March."""
     monkeypatch.setenv("CT_WAREHOUSE_URL", url)
-    return Pipeline(monkeypatch).snapshot().hash
+    return Pipeline(monkeypatch).take_snapshot().hash
 
 
 def open_source(monkeypatch: pytest.MonkeyPatch, url: str) -> Any:
     monkeypatch.setenv("CT_WAREHOUSE_URL", url)
-    return sources.open_source(Pipeline(monkeypatch).given)
+    return sources.open_source(Pipeline(monkeypatch).settings)
 
 
 def error_of(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
@@ -114,7 +114,7 @@ class TestTheSameRows:
     def test_have_the_same_snapshot_as_in_duckdb(
         self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, scheme: str
     ) -> None:
-        here = Pipeline(monkeypatch).snapshot().hash
+        here = Pipeline(monkeypatch).take_snapshot().hash
         assert snapshot_hash(monkeypatch, server.url(scheme)) == here
 
     def test_are_read_from_the_schema_of_the_address(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
@@ -130,7 +130,7 @@ class TestTheSameRows:
     def test_are_in_the_same_windows_whatever_time_zones_they_and_the_session_have(
         self, monkeypatch: pytest.MonkeyPatch, own: Warehouse, kind: LiteralString
     ) -> None:
-        here = Pipeline(monkeypatch).snapshot().hash
+        here = Pipeline(monkeypatch).take_snapshot().hash
         zones = [timezone(timedelta(hours=hours)) for hours in (0, 14, -11)]
         utc = events()["seen"].dt.tz_localize("UTC")
         rows = events().assign(seen=[seen.tz_convert(zones[n % 3]).isoformat() for n, seen in enumerate(utc)])
@@ -144,7 +144,8 @@ class TestTheSameRows:
         change(SELECT, SELECT.replace(" seen,", f" {moment} AS seen,").replace("seen ", f"{moment} "))
         own.execute("ALTER ROLE reader SET timezone TO 'Pacific/Kiritimati'")
         try:
-            assert {Pipeline(monkeypatch).snapshot().hash, snapshot_hash(monkeypatch, own.url(after="/own"))} == {here}
+            hashes = {Pipeline(monkeypatch).take_snapshot().hash, snapshot_hash(monkeypatch, own.url(after="/own"))}
+            assert hashes == {here}
         finally:
             own.execute("ALTER ROLE reader RESET timezone")
 
@@ -383,7 +384,7 @@ class TestAChangedTable:
     def test_with_a_changed_type_fails_the_data_check(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
         own.execute("ALTER TABLE own.events ALTER y TYPE text")
         monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(after="/own"))
-        failed = {check.column: check.message for check in Pipeline(monkeypatch).checks() if not check.passed}
+        failed = {check.column: check.message for check in Pipeline(monkeypatch).check_data() if not check.passed}
         assert failed == {"y": "is of type string, should be number"}
 
 
@@ -393,7 +394,7 @@ class TestTimes:
         change("AND seen < $until", "AND seen < $until OR seen IS NULL")
         own.execute("UPDATE own.events SET seen = NULL WHERE id % 100 = 0")
         monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(after="/own"))
-        [failed] = [check for check in Pipeline(monkeypatch).checks() if not check.passed]
+        [failed] = [check for check in Pipeline(monkeypatch).check_data() if not check.passed]
         assert failed.column == "seen"
         assert failed.message.startswith("is null in 0.0% of the training rows and")
 
@@ -447,10 +448,10 @@ class TestRedshift:
         own.execute("CREATE FUNCTION public.fnv_hash(text) RETURNS bigint RETURN hashtextextended($1, 0)")
         try:
             monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(scheme))
-            asked = newest.read(Pipeline(monkeypatch).given, datetime(2020, 3, 1))
+            asked = newest.read(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
             found = asked.counts({"red": asked.table.shade == "red", "known": asked.table.y.notnull()})
             monkeypatch.delenv("CT_WAREHOUSE_URL")
-            here = newest.read(Pipeline(monkeypatch).given, datetime(2020, 3, 1))
+            here = newest.read(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
             assert found == here.counts({"red": here.table.shade == "red", "known": here.table.y.notnull()})
             assert asked.sample(10).equals(asked.sample(10))
         finally:

@@ -120,10 +120,10 @@ def here() -> Iterator[Here]:
 
 @pytest.fixture(scope="module")
 def all_of_airflow(
-    python_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, here: Here
+    env_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, here: Here
 ) -> Iterator[Airflow]:
     with ExitStack() as up:
-        airflow = Airflow(python_of("jenkins/airflow"), tmp_path_factory.mktemp("airflow"), here.url)
+        airflow = Airflow(env_python("jenkins/airflow"), tmp_path_factory.mktemp("airflow"), here.url)
         up.callback(airflow.process.wait)
         up.callback(airflow.process.kill)
         yield airflow

@@ -106,8 +106,8 @@ def there() -> Iterator[Jenkins]:
 
 
 @pytest.fixture
-def server(python_of: Callable[[str], Path], tmp_path: Path, there: Jenkins) -> Iterator[Server]:
-    found = Server(python_of("jenkins/airflow"), tmp_path, there.url)
+def server(env_python: Callable[[str], Path], tmp_path: Path, there: Jenkins) -> Iterator[Server]:
+    found = Server(env_python("jenkins/airflow"), tmp_path, there.url)
     try:
         parts = {"metadatabase": "healthy", "scheduler": "healthy", "dag_processor": "healthy"}
         wait_until(lambda: parts.items() <= found.health().items(), "all of Airflow is healthy", 300)

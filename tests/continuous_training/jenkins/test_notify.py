@@ -61,7 +61,7 @@ def test_the_channel_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_busy_channel_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "RETRIES", http_client.RETRIES.new(backoff_factor=0))
     with channel(503, 429, 200) as there:
         monkeypatch.setenv(notifications.CHANNEL, there.address)
         notifications.send("SUCCESS: model/main #7")
@@ -78,7 +78,7 @@ def test_a_webhook_that_is_gone_is_said_without_its_address(monkeypatch: pytest.
 
 
 def test_nobody_there_is_said_without_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "RETRIES", http_client.RETRIES.new(backoff_factor=0))
     with channel(200) as there:
         address = there.address
     monkeypatch.setenv(notifications.CHANNEL, address)

@@ -21,7 +21,7 @@ DRIFTED = ping.Ping(
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "RETRIES", http_client.RETRIES.new(backoff_factor=0))
     monkeypatch.setenv("WEBHOOK_TOKEN", TOKEN)
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import ngrok
-from conftest import HEARS_CTRL_C, ROOT, wait_until
+from conftest import RECEIVES_SIGINT, ROOT, wait_until
 
 pytest.importorskip("pyngrok", reason="pyngrok is not installed")
 
@@ -43,7 +43,7 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str = "ngrok"
 
 def started(*arguments: str, folder: Path = ROOT) -> subprocess.Popen[str]:
     """Start `ct tunnel`, in a session of its own, as a terminal has it."""
-    command = [*HEARS_CTRL_C, sys.executable, str(ROOT / "scripts/tunnel.py"), *arguments]
+    command = [*RECEIVES_SIGINT, sys.executable, str(ROOT / "scripts/tunnel.py"), *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 

@@ -32,10 +32,10 @@ AS_OF = datetime(2020, 3, 16)  # by when two weeks of labels are known since ver
 
 
 @pytest.fixture(scope="module")
-def champion(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
+def champion(tracked_module: pytest.MonkeyPatch) -> Pipeline:
     """Version 1 of the toy model, which has learnt 45 days of calm events."""
     change("serving: {watch_seconds: 0}", "serving: {watch_seconds: 0}\nmonitor: {min_rows: 200, columns_share: 0.6}")
-    made = Pipeline(tracked_by_all)
+    made = Pipeline(tracked_module)
     made.promote()
     return made
 
@@ -44,7 +44,7 @@ def champion(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
 def _begins_anew(champion: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT_PREDICTIONS", str(tmp_path / "predictions"))
     monkeypatch.setenv("WEBHOOK_TOKEN", TOKEN)
-    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "RETRIES", http_client.RETRIES.new(backoff_factor=0))
     if state.TAG in the(champion).tags:
         champion.client.delete_model_version_tag("toy", "1", state.TAG)
 
@@ -424,8 +424,8 @@ def test_rows_that_still_wait_in_a_journal_are_counted_once(champion: Pipeline, 
 def test_the_reference_is_the_same_however_often_it_is_drawn(champion: Pipeline) -> None:
     from continuous_training.monitoring import profile
 
-    path = champion.taken.train.path
-    drawn = [profile.sample(path, champion.given).to_pandas() for _ in range(2)]
+    path = champion.snapshot.train.path
+    drawn = [profile.sample(path, champion.settings).to_pandas() for _ in range(2)]
     assert drawn[0].equals(drawn[1])
     kept = reference.kept(champion.client, the(champion))
     assert kept

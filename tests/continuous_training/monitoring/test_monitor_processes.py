@@ -84,10 +84,10 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pyte
     assert lineage[runs.REASON] == ping["reason"]
     assert lineage[runs.EVIDENCE] == ping["evidence"]
 
-    second.planned.write()
+    second.plan.write()
     assert "Drift of version 1" in page.render(run_documents.read_run_documents())
-    assert second.planned.drift
-    assert second.planned.drift.evidence == ping["evidence"]
+    assert second.plan.drift
+    assert second.plan.drift.evidence == ping["evidence"]
 
     assert "not enough data" in monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # of version 2
 

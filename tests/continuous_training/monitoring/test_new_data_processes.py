@@ -123,10 +123,10 @@ def test_new_flights_are_one_ping_whose_run_trains_on_them(
     with warehouse(flights, request) as (url, insert):
         insert(KNOWN)
         first = Pipeline(monkeypatch, MODEL="flight_delays", AS_OF=BEFORE, CT_WAREHOUSE_URL=url)
-        champion = first.promote(judged=False)
+        champion = first.promote(compare=False)
         watermark = kept.kept(first.client, champion)
         assert watermark
-        assert watermark.rows == first.taken.rows
+        assert watermark.rows == first.snapshot.rows
         with jenkins() as there:
             assert check.check(first.client, "flight_delays", there.url, AFTER).verdict == "nothing new"
             insert(NEW)
@@ -141,9 +141,9 @@ def test_new_flights_are_one_ping_whose_run_trains_on_them(
         second.train()
     lineage = second.client.get_run(second.candidate.run_id).data.tags
     assert (lineage[runs.TRIGGER], lineage[runs.REASON]) == ("data", ping["reason"])
-    times = pq.read_table([second.taken.train.path, second.taken.fresh.path], columns=["time_hour"])["time_hour"]
+    times = pq.read_table([second.snapshot.train.path, second.snapshot.fresh.path], columns=["time_hour"])["time_hour"]
     assert pc.sum(pc.greater_equal(times, watermark.until)).as_py() == ROWS
-    assert int(lineage["ct.train_rows"]) + int(lineage["ct.fresh_rows"]) == second.taken.rows > ROWS
+    assert int(lineage["ct.train_rows"]) + int(lineage["ct.fresh_rows"]) == second.snapshot.rows > ROWS
 
 
 AWKWARD = """

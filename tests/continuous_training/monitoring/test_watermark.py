@@ -29,18 +29,18 @@ WAREHOUSE = Path(".ct/warehouse.duckdb")
 
 
 @pytest.fixture(scope="module")
-def champion(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
+def champion(tracked_module: pytest.MonkeyPatch) -> Pipeline:
     """Version 1 of the toy model, which has learnt from 59 days of 40 events."""
     change("serving: {", "triggers: {min_new_rows: 100, min_new_share: 0.1}\nserving: {")
-    made = Pipeline(tracked_by_all)
-    made.promote(judged=False)
+    made = Pipeline(tracked_module)
+    made.promote(compare=False)
     return made
 
 
 @pytest.fixture(autouse=True)
 def _begins_anew(champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WEBHOOK_TOKEN", TOKEN)
-    monkeypatch.setattr(http_client, "AGAIN", http_client.AGAIN.new(backoff_factor=0))
+    monkeypatch.setattr(http_client, "RETRIES", http_client.RETRIES.new(backoff_factor=0))
     training = Path("src/toy/training.yaml").read_text()
     if Asked.tag in the(champion).tags:
         champion.client.delete_model_version_tag("toy", "1", Asked.tag)

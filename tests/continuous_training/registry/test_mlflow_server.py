@@ -146,9 +146,9 @@ def mlflow(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ml
 
 
 @pytest.fixture(scope="module")
-def champion(mlflow: Mlflow, tracked_by_all: pytest.MonkeyPatch) -> model_versions.Version:
+def champion(mlflow: Mlflow, tracked_module: pytest.MonkeyPatch) -> model_versions.Version:
     """Let a run of the project make a champion, as the user that is meant for runs."""
-    with tracked_by_all.context() as patch:
+    with tracked_module.context() as patch:
         mlflow.log_in(patch, "training")
         assert boto3.session.Session().get_credentials() is None
         return Pipeline(patch).promote()

@@ -45,8 +45,8 @@ class TestRegister:
         run = Pipeline(monkeypatch, PROMOTE="never")
         run.register()
         assert run.aliases == {"candidate": "1"}
-        assert Pipeline(monkeypatch, PROMOTE="never").plan().decision == "nothing"
-        assert Pipeline(monkeypatch, PROMOTE="auto").plan().decision == "train"
+        assert Pipeline(monkeypatch, PROMOTE="never").make_plan().decision == "nothing"
+        assert Pipeline(monkeypatch, PROMOTE="auto").make_plan().decision == "train"
 
     def test_the_version_tells_its_verdict_and_each_rule_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-7")
@@ -65,7 +65,7 @@ class TestRegister:
         write_atomically(APPROVED_BY, "ada")
         run.register()
         assert model_versions.by_number(run.client, "toy", "1").tags["ct.approved_by"] == "ada"
-        assert Pipeline(monkeypatch, PROMOTE="auto").plan().resumes == run.candidate.run_id
+        assert Pipeline(monkeypatch, PROMOTE="auto").make_plan().resumed_run_id == run.candidate.run_id
 
     @pytest.mark.parametrize(("promote", "decision"), [("auto", "reject"), ("never", "promote")])
     def test_what_was_not_to_be_promoted_is_not_deployed(
@@ -75,7 +75,7 @@ class TestRegister:
         run.register()
         run.verdict = run.verdict.model_copy(update={"decision": decision})
         with pytest.raises(UserError, match="version 1 is not deployed"):
-            run.deploy_registered()
+            run.deploy_version()
         assert "champion" not in run.aliases
 
     def test_a_candidate_that_wins_by_new_terms_is_taken_up_again_if_its_run_is_killed_then(
@@ -86,15 +86,15 @@ class TestRegister:
         change("first: {roc_auc: 0.999}", "first: {roc_auc: 0.6}")
         won = Pipeline(monkeypatch)
         assert won.compare().decision == "promote"
-        assert Pipeline(monkeypatch).plan().resumes == won.candidate.run_id
+        assert Pipeline(monkeypatch).make_plan().resumed_run_id == won.candidate.run_id
 
     def test_a_later_verdict_of_the_same_candidate_takes_the_place_of_the_first(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         Pipeline(monkeypatch, BUILD_TAG="ct-7").register()
-        Pipeline(monkeypatch, BUILD_TAG="ct-8").register(judged=False)
+        Pipeline(monkeypatch, BUILD_TAG="ct-8").register(compare=False)
         tags = model_versions.by_number(connection.open_client(), "toy", "1").tags
-        assert (tags["ct.said"], tags["ct.build_tag"]) == ("it is to win", "ct-8")
+        assert (tags["ct.said"], tags["ct.build_tag"]) == ("not compared", "ct-8")
 
     def test_words_too_many_for_a_tag_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
@@ -121,10 +121,10 @@ def client() -> MlflowClient:
     return client
 
 
-def standing(client: MlflowClient) -> tuple[str | None, str | None]:
+def aliases(client: MlflowClient) -> tuple[str | None, str | None]:
     """Return champion and previous, of a model that nobody has a turn at."""
     now = promotion.read_aliases(client, "toy")
-    assert now.announced == {}
+    assert now.claims == {}
     return now.champion, now.previous
 
 
@@ -149,7 +149,7 @@ def fail(
 class TestPromote:
     def test_the_old_champion_is_kept_as_previous_and_named_on_the_new_one(self, client: MlflowClient) -> None:
         promote(client, "2")
-        assert standing(client) == ("2", "1")
+        assert aliases(client) == ("2", "1")
         promoted = model_versions.by_number(client, "toy", "2")
         assert promoted.replaced_version == "1"
         assert client.get_run(promoted.run_id).data.tags["ct.outcome"] == "deployed"
@@ -157,7 +157,7 @@ class TestPromote:
     def test_promoting_the_champion_again_changes_nothing(self, client: MlflowClient) -> None:
         promote(client, "2")
         promote(client, "2")
-        assert standing(client) == ("2", "1")
+        assert aliases(client) == ("2", "1")
 
     def test_a_verdict_about_another_champion_does_not_count(self, client: MlflowClient) -> None:
         promote(client, "2")
@@ -173,7 +173,7 @@ class TestPromote:
             UserError, match="version 2 became champion meanwhile, but the verdict compared with no cham"
         ):
             promote(client, "3", judged=None)
-        assert standing(client) == ("2", "1")
+        assert aliases(client) == ("2", "1")
 
     def test_a_version_that_was_deleted_is_named(self, client: MlflowClient) -> None:
         client.delete_model_version("toy", "2")
@@ -184,19 +184,19 @@ class TestPromote:
     def test_a_failure_puts_both_aliases_back(self, client: MlflowClient, failure: Exception) -> None:
         with pytest.raises(UserError, match="it fails; version 1 is champion again"):
             fail(client, failure)
-        assert standing(client) == ("1", "3")
+        assert aliases(client) == ("1", "3")
 
     @pytest.mark.parametrize("abort", [KeyboardInterrupt, SystemExit])
     def test_an_abort_does_so_too(self, client: MlflowClient, abort: type[BaseException]) -> None:
         with pytest.raises(abort):
             fail(client, abort())
-        assert standing(client) == ("1", "3")
+        assert aliases(client) == ("1", "3")
 
     def test_the_first_champion_leaves_none_behind_when_it_fails(self, client: MlflowClient) -> None:
         client.delete_registered_model_alias("toy", "champion")
         with pytest.raises(UserError, match="it fails; there is no champion again"):
             fail(client, UserError("it fails"), judged=None)
-        assert standing(client)[0] is None
+        assert aliases(client)[0] is None
 
     def test_what_a_person_chose_meanwhile_is_not_put_back(self, client: MlflowClient) -> None:
         with pytest.raises(UserError, match="^it fails$"):
@@ -205,20 +205,20 @@ class TestPromote:
                 UserError("it fails"),
                 meanwhile=lambda: client.set_registered_model_alias("toy", "champion", "3"),
             )
-        assert standing(client)[0] == "3"
+        assert aliases(client)[0] == "3"
 
     def test_a_champion_that_was_deleted_meanwhile_is_not_put_back(self, client: MlflowClient) -> None:
         with pytest.raises(UserError, match="it fails"):
             fail(client, UserError("it fails"), meanwhile=lambda: client.delete_model_version("toy", "1"))
-        assert standing(client)[0] is None
+        assert aliases(client)[0] is None
 
     def test_a_turn_whose_time_is_over_moves_nothing(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(promotion, "CALLS_SECONDS", -promotion.PATIENCE_SECONDS)
+        monkeypatch.setattr(promotion, "REGISTRY_SECONDS", -promotion.WAIT_SECONDS)
         with pytest.raises(UserError, match="too slow while promoting version 2: run again"):
             promote(client, "2")
-        assert standing(client) == ("1", "3")
+        assert aliases(client) == ("1", "3")
 
 
 @contextmanager
@@ -236,21 +236,21 @@ def process() -> Iterator[Callable[[], None]]:
         other.kill()
 
 
-def half_promoted(client: MlflowClient, pid: int, host: str, until: datetime) -> None:
+def half_promoted(client: MlflowClient, pid: int, host: str, expires: datetime) -> None:
     """Leave the registry as a run that was killed while it promoted version 2."""
     run_id = model_versions.by_number(client, "toy", "2").run_id
     move = Promotion(version="2", run_id=run_id, champion="1", previous="3")
-    announced = LockClaim(
+    claim = LockClaim(
         build_tag="ct-1",
-        what="promoting version 2",
-        until=until,
+        activity="promoting version 2",
+        expires=expires,
         host=host,
         pid=pid,
-        born=psutil.Process(pid).create_time(),
+        process_started=psutil.Process(pid).create_time(),
         move=move,
     )
-    client.set_registered_model_tag("toy", f"{promotion.TURN}0", announced.model_dump_json())
-    move.make(client, "toy")
+    client.set_registered_model_tag("toy", f"{promotion.CLAIM}0", claim.model_dump_json())
+    move.apply(client, "toy")
 
 
 class TestRecovery:
@@ -259,11 +259,11 @@ class TestRecovery:
     ) -> None:
         with process() as kill:
             half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
-            Pipeline(monkeypatch).plan()
+            Pipeline(monkeypatch).make_plan()
             assert promotion.read_aliases(client, "toy").champion == "2"
             kill()
-            Pipeline(monkeypatch).plan()
-        assert standing(client) == ("1", "3")
+            Pipeline(monkeypatch).make_plan()
+        assert aliases(client) == ("1", "3")
         assert "Run ct-1 was cut off while it was promoting version 2: version 1 is champion again" in caplog.messages
 
     def test_what_a_run_on_another_machine_left_is_undone_when_its_time_is_over(
@@ -272,12 +272,12 @@ class TestRecovery:
         with process() as kill:
             half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC) + FROM_NOW)
             kill()
-            Pipeline(monkeypatch).plan()
+            Pipeline(monkeypatch).make_plan()
             assert promotion.read_aliases(client, "toy").champion == "2"
         with process() as kill:
             half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC))
-            Pipeline(monkeypatch).plan()
-        assert standing(client) == ("1", "3")
+            Pipeline(monkeypatch).make_plan()
+        assert aliases(client) == ("1", "3")
 
     def test_a_promotion_waits_for_no_dead_run_and_is_held_against_the_champion_before_it(
         self, client: MlflowClient
@@ -288,43 +288,43 @@ class TestRecovery:
             with pytest.raises(UserError, match="version 1 became champion meanwhile"):
                 promote(client, "3", judged="2")
         promote(client, "3", judged="1")
-        assert standing(client) == ("3", "1")
+        assert aliases(client) == ("3", "1")
 
     def test_a_promotion_that_was_proven_before_its_run_was_killed_stays(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with process() as kill:
             half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
-            left = promotion.read_aliases(client, "toy").announced[f"{promotion.TURN}0"]
+            left = promotion.read_aliases(client, "toy").claims[f"{promotion.CLAIM}0"]
             confirmed = left.model_copy(update={"move": left.move.model_copy(update={"confirmed": True})})
-            client.set_registered_model_tag("toy", f"{promotion.TURN}0", confirmed.model_dump_json())
+            client.set_registered_model_tag("toy", f"{promotion.CLAIM}0", confirmed.model_dump_json())
             kill()
-            Pipeline(monkeypatch).plan()
-        assert standing(client) == ("2", "1")
+            Pipeline(monkeypatch).make_plan()
+        assert aliases(client) == ("2", "1")
         assert client.get_run(left.move.run_id).data.tags["ct.outcome"] == "deployed"
 
     def test_a_champion_set_by_hand_is_left_alone(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
         client.set_registered_model_alias("toy", "champion", "3")
-        Pipeline(monkeypatch).plan()
-        assert standing(client) == ("3", "3")
+        Pipeline(monkeypatch).make_plan()
+        assert aliases(client) == ("3", "3")
 
     def test_while_another_run_has_its_turn_nobody_else_gets_one(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
+        monkeypatch.setattr(promotion, "WAIT_SECONDS", 0)
         with promotion.lock(client, "toy", "ct-5", "promoting version 2"):
             with pytest.raises(
                 UserError, match="another run, ct-5, is promoting version 2: run again after it has ended"
             ):
                 promote(client, "3")
-            assert [found.build_tag for found in promotion.read_aliases(client, "toy").announced.values()] == ["ct-5"]
+            assert [found.build_tag for found in promotion.read_aliases(client, "toy").claims.values()] == ["ct-5"]
         promote(client, "3")
 
     def test_a_turn_lasts_as_long_as_the_servers_may_take(self, client: MlflowClient) -> None:
         before = datetime.now(UTC)
         with promotion.lock(client, "toy", "ct-5", "promoting version 2", seconds=3600):
-            (announced,) = promotion.read_aliases(client, "toy").announced.values()
-        assert announced.until - before > timedelta(hours=1)
+            (claim,) = promotion.read_aliases(client, "toy").claims.values()
+        assert claim.expires - before > timedelta(hours=1)
 
     def test_an_announcement_of_another_version_of_this_program_is_named(self, client: MlflowClient) -> None:
         client.set_registered_model_tag("toy", "ct.turn.1", '{"by": "a later version"}')
@@ -398,7 +398,7 @@ class TestTwoAtOnce:
         for seed in range(SCHEDULES):
             won, lost = self.promote_at_once(client, monkeypatch, seed, failures=0)
             assert len(won) == len(lost) == 1, f"schedule {seed}"
-            assert standing(client) == (won[0], "1"), f"schedule {seed}"
+            assert aliases(client) == (won[0], "1"), f"schedule {seed}"
 
     def test_another_wins_when_no_server_follows_the_first(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
@@ -407,7 +407,7 @@ class TestTwoAtOnce:
         for seed in range(SCHEDULES):
             won, lost = self.promote_at_once(client, monkeypatch, seed, failures=1)
             assert lost == ["no server follows; version 1 is champion again"], f"schedule {seed}"
-            assert standing(client) == (won[0], "1"), f"schedule {seed}"
+            assert aliases(client) == (won[0], "1"), f"schedule {seed}"
 
     @staticmethod
     def promote_at_once(

@@ -51,14 +51,14 @@ class Reign(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def reigns(tracked_by_all: pytest.MonkeyPatch) -> list[Reign]:
+def reigns(tracked_module: pytest.MonkeyPatch) -> list[Reign]:
     """Make champions, one after the other, each of other parameters."""
     made = []
     for number in range(1, 4):
         if number > 1:
             change(f"C: {number - 1}.0", f"C: {number}.0")
-        run = Pipeline(tracked_by_all)
-        run.promote(judged=False)
+        run = Pipeline(tracked_module)
+        run.promote(compare=False)
         made.append(Reign(run, TRAINING.read_text(), DATABASE.read_bytes()))
     return made
 
@@ -72,7 +72,7 @@ def promoted(reigns: list[Reign], monkeypatch: pytest.MonkeyPatch, tracked: Path
         (tracked / DATABASE).write_bytes(reign.database)
         (tracked / TRAINING).write_text(reign.training)
         run = Pipeline(monkeypatch)
-        run.candidate, run.verdict, run.registered = reign.run.candidate, reign.run.verdict, reign.run.registered
+        run.candidate, run.verdict, run.registration = reign.run.candidate, reign.run.verdict, reign.run.registration
         return run
 
     return promoted
@@ -133,7 +133,7 @@ class TestRollBack:
         run.client.set_registered_model_alias("toy", model_versions.CHAMPION, "2")
         cut_off = promotion.lock(run.client, "toy", "ct-5", "promoting version 3")
         cut_off.__enter__().promote("3", "2", force=False)
-        ((key, left),) = promotion.read_aliases(run.client, "toy").announced.items()
+        ((key, left),) = promotion.read_aliases(run.client, "toy").claims.items()
         over = left.model_copy(update={"until": datetime.now(UTC)})
         run.client.set_registered_model_tag("toy", key, over.model_dump_json())
         assert run.aliases["champion"] == "3"
@@ -155,11 +155,11 @@ class TestAfterwards:
     ) -> None:
         run = promoted(2)
         roll_back_champion(run.client)
-        planned = Pipeline(monkeypatch).plan()
+        planned = Pipeline(monkeypatch).make_plan()
         assert planned.decision == "nothing"
         assert "trained this fingerprint and was rolled back" in planned.reason
-        forced = Pipeline(monkeypatch, FORCE="true").plan()
-        assert (forced.decision, forced.resumes) == ("train", None)
+        forced = Pipeline(monkeypatch, FORCE="true").make_plan()
+        assert (forced.decision, forced.resumed_run_id) == ("train", None)
 
     def test_another_candidate_of_the_same_fingerprint_does_not_slip_in(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
@@ -168,7 +168,7 @@ class TestAfterwards:
         with monkeypatch.context() as forced:
             Pipeline(forced, FORCE="true").train()
         roll_back_champion(run.client)
-        assert Pipeline(monkeypatch).plan().decision == "nothing"
+        assert Pipeline(monkeypatch).make_plan().decision == "nothing"
 
     def test_it_is_neither_registered_nor_deployed_by_hand(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
@@ -177,10 +177,10 @@ class TestAfterwards:
         roll_back_champion(run.client)
         refused = f"version 2 of toy was rolled back .{WHY}.: it is promoted again only with FORCE=true"
         with pytest.raises(UserError, match=refused):
-            run.promote_registered()
+            run.promote_version()
         monkeypatch.setattr(run, "win", lambda: run.verdict)
         with pytest.raises(UserError, match=refused):
-            run.register(judged=False)
+            run.register(compare=False)
 
     def test_force_promotes_it_again_and_the_reason_is_gone(self, promoted: Promoted) -> None:
         run = promoted(2)

@@ -104,10 +104,10 @@ def let_x_move() -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tracked_by_all: pytest.MonkeyPatch) -> tuple[Month, bytes]:
+def finished(tracked_module: pytest.MonkeyPatch) -> tuple[Month, bytes]:
     """Finish March with a champion; returns the month, and MLflow's database at its end."""
     let_x_move()
-    run = Pipeline(tracked_by_all, AS_OF="2020-03-01")
+    run = Pipeline(tracked_module, AS_OF="2020-03-01")
     version = run.promote()
     model = Model(run_id=version.run_id, uri=run.candidate.model_uri)
     made = ran("2020-03", version.run_id, version.run_id).model_copy(update={"candidate": model})
@@ -213,19 +213,19 @@ def test_a_model_is_judged_by_the_rows_that_came_while_it_was_in_production(
     old, new = models
     change_of_models = datetime(2020, 3, 11, 12)
     reigns = [(datetime(2020, 2, 1), old), (change_of_models, new)]
-    score, draws = judge_changing(run.given, MARCH, old, reigns)
+    score, draws = judge_changing(run.settings, MARCH, old, reigns)
 
     frame = events()
     rows = frame[(frame["seen"] >= MARCH) & (frame["seen"] < APRIL)]
     message = [
-        loading.load(one.uri, run.given.model.trusted_types).predict_proba(rows[["shade", "x", "y"]])[:, 1]
+        loading.load(one.uri, run.settings.model.trusted_types).predict_proba(rows[["shade", "x", "y"]])[:, 1]
         for one in models
     ]
     expected = roc_auc_score(rows["late"], np.where(rows["seen"] < change_of_models, *message))
     assert (tracked / ".ct/warehouse.duckdb").exists()
     assert score == pytest.approx(expected)
     assert np.mean(np.array(draws)) == pytest.approx(roc_auc_score(rows["late"], message[0]) - expected, abs=0.01)
-    assert set(judge_changing(run.given, MARCH, old, [(MARCH, old)])[1]) == {0.0}
+    assert set(judge_changing(run.settings, MARCH, old, [(MARCH, old)])[1]) == {0.0}
 
 
 def test_the_replay_takes_a_ping_as_jenkins_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ from continuous_training.documents import (
     Verdict,
 )
 from continuous_training.documents import Tests as Counts
-from continuous_training.reports import page as report
 from continuous_training.reports import formatting
+from continuous_training.reports import page as report
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&"
@@ -310,7 +310,9 @@ def test_a_first_candidate_has_no_champion_beside_it() -> None:
 
 
 def test_every_rule_says_whether_it_held() -> None:
-    assert "✓ roc_auc improves 0.0020 0.0010 the rule's message" in section(page(*UP_TO_TRAIN, a_verdict()), "comparison")
+    assert "✓ roc_auc improves 0.0020 0.0010 the rule's message" in section(
+        page(*UP_TO_TRAIN, a_verdict()), "comparison"
+    )
     html = page(*UP_TO_TRAIN, a_verdict("reject"))
     assert "✗ roc_auc improves −0.0040 0.0010 the rule's message" in section(html, "comparison")
     assert "Reason: the verdict's message." in text(html)

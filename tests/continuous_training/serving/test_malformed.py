@@ -188,8 +188,8 @@ def in_json(asked: Asked) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def server(tracked_by_all: pytest.MonkeyPatch) -> Iterator[Server]:
-    Pipeline(tracked_by_all).promote()
+def server(tracked_module: pytest.MonkeyPatch) -> Iterator[Server]:
+    Pipeline(tracked_module).promote()
     with Server(most=MOST) as running:
         running.wait_for("1")
         yield running

@@ -59,10 +59,10 @@ class Before(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def running(tracked_by_all: pytest.MonkeyPatch) -> Iterator[tuple[Server, Before]]:
+def running(tracked_module: pytest.MonkeyPatch) -> Iterator[tuple[Server, Before]]:
     with Server(most=MOST) as running:
         before = Before(running.get("/openapi.json").json(), running.predict(ROW))
-        Pipeline(tracked_by_all).promote()
+        Pipeline(tracked_module).promote()
         running.wait_for("1")
         yield running, before
 

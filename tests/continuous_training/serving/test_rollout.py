@@ -61,17 +61,17 @@ CANDIDATES = {"good": GOOD, "picky": PICKY, "constant": CONSTANT, "rotten": GOOD
 
 
 @pytest.fixture(scope="module")
-def registered(tracked_by_all: pytest.MonkeyPatch) -> tuple[dict[str, Pipeline], bytes]:
+def registered(tracked_module: pytest.MonkeyPatch) -> tuple[dict[str, Pipeline], bytes]:
     """Make a champion, version 1, and candidates; nobody has deployed them."""
-    champion = Pipeline(tracked_by_all)
-    champion.promote(judged=False)
+    champion = Pipeline(tracked_module)
+    champion.promote(compare=False)
     made = {"champion": champion}
     for name, source in CANDIDATES.items():
         SOURCE.write_text(source)
         for module in [module for module in sys.modules if module.partition(".")[0] == "toy"]:
-            tracked_by_all.delitem(sys.modules, module)
-        made[name] = Pipeline(tracked_by_all, FORCE="true")
-        made[name].register(judged=False)
+            tracked_module.delitem(sys.modules, module)
+        made[name] = Pipeline(tracked_module, FORCE="true")
+        made[name].register(compare=False)
     (stored,) = Path(".ct/artifacts").rglob(f"{model_id(made['rotten'])}/artifacts/model.skops")
     stored.write_bytes(b"rotten")
     return made, DATABASE.read_bytes()
@@ -97,7 +97,7 @@ def candidate(runs: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Can
         told = yaml.safe_load(TRAINING.read_text()) | {"serving": {"watch_seconds": 0, "min_requests": 10} | serving}
         TRAINING.write_text(yaml.safe_dump(told))
         run = Pipeline(monkeypatch)
-        run.candidate, run.verdict, run.registered = runs[name].candidate, runs[name].verdict, runs[name].registered
+        run.candidate, run.verdict, run.registration = runs[name].candidate, runs[name].verdict, runs[name].registration
         return run
 
     return candidate
@@ -111,7 +111,7 @@ def server(runs: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def number_of(run: Pipeline) -> str:
-    return run.registered.model_version
+    return run.registration.model_version
 
 
 @contextmanager
@@ -149,7 +149,7 @@ class TestRehearse:
         beside = {"share": 0.5, "seconds": 2}
         run = candidate("good", shadow=beside, canary=beside, watch_seconds=2, max_milliseconds=10_000)
         with asked(server.url, ROW) as answers:
-            made = run.deploy_registered()
+            made = run.deploy_version()
         assert made.shadow is not None
         assert made.canary is not None
         assert made.watch is not None
@@ -171,7 +171,7 @@ class TestRehearse:
             rf"^version {number_of(run)} is refused as canary: .*% of \d+ requests failed, and .*max_error_share is"
         )
         with asked(server.url, ROW, STRANGE) as answers, pytest.raises(UserError, match=refused):
-            run.deploy_registered()
+            run.deploy_version()
         found = versions(answers)
         assert set(found) == {(200, "1"), (200, number_of(run))}
         assert run.aliases["champion"] == "1"
@@ -185,21 +185,21 @@ class TestRehearse:
         refused = r"is refused as shadow: it agrees with the champion on [45]\d(\.\d)?% of \d+ rows"
         late, early = {"shade": "red", "x": 5.0, "y": 0.0}, {"shade": "red", "x": -5.0, "y": 0.0}
         with asked(server.url, late, early) as answers, pytest.raises(UserError, match=refused):
-            run.deploy_registered()
+            run.deploy_version()
         assert set(versions(answers)) == {(200, "1")}
 
     def test_one_that_is_slower_than_its_limit_is_refused(self, candidate: Candidate, server: Server) -> None:
         run = candidate("good", canary=FOR_LONG, max_milliseconds=0.001)
         refused = "1% of .* requests took .* ms or longer, and serving.max_milliseconds is 0.001"
         with asked(server.url, ROW), pytest.raises(UserError, match=refused):
-            run.deploy_registered()
+            run.deploy_version()
 
     def test_what_nobody_asked_is_not_judged_and_said_so(
         self, candidate: Candidate, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
         run = candidate("picky", shadow={"share": 1.0, "seconds": 0.1}, watch_seconds=0.1)
-        made = run.deploy_registered()
+        made = run.deploy_version()
         nothing = Deployment.Observation(requests=0, error_share=None, milliseconds=None)
         assert (made.shadow, made.canary, made.watch) == (nothing, None, nothing)
         assert f"Version {number_of(run)} as champion: 0 requests, too few to judge by" in caplog.messages
@@ -211,14 +211,14 @@ class TestRehearse:
         run = candidate("good", shadow=FOR_LONG, canary=FOR_LONG)
         run.client.delete_registered_model_alias("toy", model_versions.CHAMPION)
         run.verdict = run.verdict.model_copy(update={"champion": None})
-        made = run.deploy_registered()
+        made = run.deploy_version()
         assert (made.model_version, made.shadow, made.canary) == (number_of(run), None, None)
         assert "is no canary first: there is no champion to stand beside" in caplog.text
 
     def test_a_champion_that_is_deployed_again_stands_there_already(self, candidate: Candidate) -> None:
         run = candidate("champion", canary=FOR_LONG)
         run.verdict = run.verdict.model_copy(update={"champion": "1"})
-        assert run.deploy_registered().canary is None
+        assert run.deploy_version().canary is None
 
     def test_one_that_was_rolled_back_is_shown_to_nobody(
         self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
@@ -227,7 +227,7 @@ class TestRehearse:
         run.client.set_model_version_tag("toy", number_of(run), model_versions.ROLLED_BACK_BECAUSE, "nonsense")
         monkeypatch.setattr(Exposure, "begin", lambda *_: pytest.fail("it was shown"))
         with pytest.raises(UserError, match="was rolled back .nonsense.: it is promoted again only with FORCE=true"):
-            run.deploy_registered()
+            run.deploy_version()
 
     def test_one_that_a_server_cannot_take_up_is_refused_with_the_reason(
         self, candidate: Candidate, server: Server, monkeypatch: pytest.MonkeyPatch
@@ -236,14 +236,14 @@ class TestRehearse:
         run = candidate("rotten", canary=FOR_LONG)
         refused = f"{server.url} did not take up version {number_of(run)} as canary in .* s: .+"
         with pytest.raises(UserError, match=refused):
-            run.deploy_registered()
+            run.deploy_version()
         assert run.aliases["champion"] == "1"
 
     def test_an_abort_leaves_the_champion_alone(self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
         run = candidate("good", canary=FOR_LONG)
         monkeypatch.setattr(rollout.observation, "read", lambda _: (_ for _ in ()).throw(SystemExit(143)))
         with pytest.raises(SystemExit):
-            run.deploy_registered()
+            run.deploy_version()
         assert exposure.TAG not in model_versions.registered_model(run.client, "toy").tags
 
     def test_a_turn_lasts_as_long_as_all_that_is_to_be_seen_in_it(self) -> None:
@@ -290,10 +290,10 @@ class TestKilled:
         return run
 
     def test_the_next_deployment_is_not_answered_by_a_canary_of_the_one_before(self, left: Pipeline) -> None:
-        assert left.deploy_registered().model_version == number_of(left)
+        assert left.deploy_version().model_version == number_of(left)
 
     def test_a_rollback_takes_a_canary_away_too(self, left: Pipeline) -> None:
-        left.promote_registered()
+        left.promote_version()
         made, silent = roll_back.roll_back(left.client, "toy", "it predicts nonsense", Stopwatch("ct-9"))
         assert (made.model_version, silent) == ("1", [])
 
@@ -305,7 +305,7 @@ class TestWatch:
         run = candidate("picky", watch_seconds=600)
         refused = r"is refused as champion: .*% of \d+ requests failed, and .*; version 1 is champion again$"
         with asked(server.url, ROW, STRANGE), pytest.raises(UserError, match=refused):
-            run.deploy_registered()
+            run.deploy_version()
         assert run.aliases["champion"] == "1"
 
     def test_it_is_asked_its_golden_rows_meanwhile_and_one_wrong_answer_is_enough(
@@ -373,7 +373,7 @@ class TestToken:
     ) -> None:
         monkeypatch.setenv("SERVING_TOKEN", TOKEN)
         beside = {"share": 1.0, "seconds": 0.1}
-        made = candidate("good", shadow=beside, canary=beside, watch_seconds=0.1).deploy_registered()
+        made = candidate("good", shadow=beside, canary=beside, watch_seconds=0.1).deploy_version()
         assert made.servers == [guarded.url]
 
     @pytest.mark.parametrize(("token", "which"), [(None, "a"), ("", "a"), ("not-the-token-of-anybody", "another")])
@@ -442,7 +442,7 @@ def test_two_workers_take_a_version_from_shadow_to_champion_while_clients_ask(
         wait_until(lambda: len(questions.told(server.url)["workers"]) == 2, "both workers answer")
         rollout.wait(server.url, "1")
         with asked(server.url, ROW, Authorization=f"Bearer {TOKEN}") as answers:
-            made = run.deploy_registered()
+            made = run.deploy_version()
     for seen in (made.shadow, made.canary, made.watch):
         assert seen is not None
         assert seen.requests >= 10

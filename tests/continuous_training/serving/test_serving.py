@@ -66,7 +66,7 @@ class TestServer:
         answer = server.ask(dataframe_split=ROWS)
         assert answer.headers["X-Model-Version"] == "1"
         assert np.allclose(answer.json()["predictions"], offline(first, ROWS))
-        Pipeline(monkeypatch, FORCE="true").promote(judged=False)
+        Pipeline(monkeypatch, FORCE="true").promote(compare=False)
         server.wait_for("2")
         assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "2"
 
@@ -76,10 +76,10 @@ class TestServer:
         Pipeline(monkeypatch).promote()
         server.wait_for("1")
         run = Pipeline(monkeypatch, FORCE="true")
-        run.register(judged=False)
+        run.register(compare=False)
         newest = max((tracked / ".ct/artifacts").rglob("model.skops"), key=lambda path: path.stat().st_mtime_ns)
         newest.write_bytes(b"rotten")
-        run.promote_registered()
+        run.promote_version()
         server.wait_for_failure()
         assert server.get("/health").json()["model_version"] == "1"
         assert server.ask(dataframe_split=ROWS).status_code == 200
@@ -90,12 +90,12 @@ class TestServer:
         Pipeline(monkeypatch).promote()
         server.wait_for("1")
         run = Pipeline(monkeypatch, FORCE="true")
-        run.register(judged=False)
+        run.register(compare=False)
         (kept,) = (tracked / ".ct/artifacts").rglob(f"{run.candidate.run_id}/artifacts/{golden_predictions.FILE}")
         told = json.loads(kept.read_text())
         told["predictions"][0][0] += 0.001
         kept.write_text(json.dumps(told))
-        run.promote_registered()
+        run.promote_version()
         assert "answers otherwise than offline" in server.wait_for_failure()
         assert server.ask(dataframe_split=ROWS).headers["X-Model-Version"] == "1"
 
@@ -118,7 +118,7 @@ class TestServer:
         run = Pipeline(monkeypatch)
         run.promote()
         server.wait_for("1")
-        Pipeline(monkeypatch, FORCE="true").promote(judged=False)
+        Pipeline(monkeypatch, FORCE="true").promote(compare=False)
         server.wait_for("2")
         for folder in (".ct/artifacts", ".ct/serving"):
             (tracked / folder).rename(tracked / f"{folder}.gone")
@@ -156,8 +156,8 @@ class TestDeploy:
     ) -> None:
         with Server() as other:
             made = Pipeline(monkeypatch, SERVING_URLS=f"{server.url},{other.url}").deploy()
-        assert (made.model_version, made.previous, len(made.servers)) == ("1", None, 2)
-        assert Pipeline(monkeypatch).plan().decision == "nothing"
+        assert (made.model_version, made.previous_version, len(made.servers)) == ("1", None, 2)
+        assert Pipeline(monkeypatch).make_plan().decision == "nothing"
 
     def test_other_answers_than_offline_take_the_alias_back(
         self, monkeypatch: pytest.MonkeyPatch, server: Server
@@ -165,12 +165,12 @@ class TestDeploy:
         first = Pipeline(monkeypatch).promote()
         change("C: 1.0", "C: 0.5")
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
-        run.register(judged=False)
+        run.register(compare=False)
         rows, answers = golden_predictions.read_golden_predictions(run.candidate.run_id)
         other = SimpleNamespace(kept=lambda _: (rows, (np.asarray(answers) + 0.001).tolist()))
         monkeypatch.setattr(deploy, "golden", other)  # the server's own copy is as it was
         with pytest.raises(UserError, match="otherwise, by up to 0.001; version 1 is champion again"):
-            run.deploy_registered()
+            run.deploy_version()
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None
         assert champion.number == first.number
@@ -193,7 +193,7 @@ class TestDeploy:
         run.deploy()
         monkeypatch.setattr(rollout, "wait", lambda *_: (_ for _ in ()).throw(UserError("it did not answer in time")))
         with pytest.raises(UserError, match="it did not answer in time"):
-            run.deploy_registered()
+            run.deploy_version()
         assert model_versions.by_alias(run.client, "toy", model_versions.CHAMPION) is not None
 
     def test_a_port_taken_by_something_else_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ PAUSE = 0.05  # of each client between two requests: what starts meanwhile needs
 
 
 @pytest.fixture(scope="module")
-def versions(tracked_by_all: pytest.MonkeyPatch) -> Versions:
-    return Versions(tracked_by_all, pause=PAUSE)
+def versions(tracked_module: pytest.MonkeyPatch) -> Versions:
+    return Versions(tracked_module, pause=PAUSE)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("workspace")
 
 def failures(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame, **parameters: str) -> dict[str, Check]:
     store(frame)
-    checks = Pipeline(monkeypatch, **parameters).checks()
+    checks = Pipeline(monkeypatch, **parameters).check_data()
     return {f"{check.name} {check.column or ''}".strip(): check for check in checks if not check.passed}
 
 
@@ -102,7 +102,7 @@ def test_the_volume_is_compared_with_the_champions(
     monkeypatch: pytest.MonkeyPatch, before: float, passed: bool
 ) -> None:
     run = Pipeline(monkeypatch)
-    check = check_data.check_volume(run.given, run.snapshot(), {"ct.fresh_rows_per_day": str(before)})
+    check = check_data.check_volume(run.settings, run.take_snapshot(), {"ct.fresh_rows_per_day": str(before)})
     assert check.passed == passed
     assert "times the champion's" in check.message
 
@@ -142,7 +142,7 @@ def test_fresh_rows_of_one_class_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     on_time = events()
     on_time.loc[on_time["seen"] >= "2020-02-10", "late"] = False
     store(on_time)
-    checks = {check.name: check for check in Pipeline(monkeypatch).checks()}
+    checks = {check.name: check for check in Pipeline(monkeypatch).check_data()}
     assert not checks["cases to judge by"].passed
     assert checks["cases to judge by"].message == "the fresh rows are all of one class: nothing can be judged by them"
 
@@ -161,7 +161,7 @@ class TestNullsOfIntegersAndBooleans:
     @pytest.mark.usefixtures("column")
     def test_within_the_limit_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
-        [check] = [check for check in run.checks() if check.column == "part"]
+        [check] = [check for check in run.check_data() if check.column == "part"]
         assert check.passed
         assert check.message.endswith("10.0% null")
 
@@ -176,7 +176,7 @@ class TestNullsOfIntegersAndBooleans:
     @pytest.mark.usefixtures("column")
     def test_are_nan_for_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
-        frame = read_snapshot(run.snapshot().train.path, run.given.data)
+        frame = read_snapshot(run.take_snapshot().train.path, run.settings.data)
         assert frame["part"].dtype == "float64"
         assert frame["part"].isna().mean() == pytest.approx(0.1, abs=0.01)
 
@@ -193,7 +193,7 @@ def test_columns_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
         change("x, y, late", f"x AS {quoted}, x, y, late")
         change("    x: {type", f"    {json.dumps(name)}: {{type: number, min: -10, max: 10}}\n    x: {{type")
     run = Pipeline(monkeypatch)
-    assert all(check.passed for check in run.checks())
+    assert all(check.passed for check in run.check_data())
 
 
 def test_two_thousand_columns_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +203,6 @@ def test_two_thousand_columns_are_checked(monkeypatch: pytest.MonkeyPatch) -> No
     change("    x: {type", f"{declared}    x: {{type")
     store(events(a_day=3))
     change("min_train_rows: 100, min_fresh_rows: 50", "min_train_rows: 30, min_fresh_rows: 30")
-    checks = {check.column: check for check in Pipeline(monkeypatch).checks() if check.name == "values"}
+    checks = {check.column: check for check in Pipeline(monkeypatch).check_data() if check.name == "values"}
     assert len(checks) == 2006
     assert all(check.passed for check in checks.values())

@@ -63,9 +63,9 @@ def test_of_another_season():
 
 
 @pytest.fixture(scope="module")
-def trained(tracked_by_all: pytest.MonkeyPatch) -> Pipeline:
+def trained(tracked_module: pytest.MonkeyPatch) -> Pipeline:
     """Train a candidate, which nothing here changes, in the workspace of all tests."""
-    run = Pipeline(tracked_by_all)
+    run = Pipeline(tracked_module)
     run.train()
     return run
 
@@ -80,7 +80,7 @@ def write(trained: Pipeline) -> Iterator[Write]:
 
 
 def checks(run: Pipeline) -> list[Check]:
-    return check_model.check(run.run, run.given, run.taken, run.candidate, run.timer).checks
+    return check_model.check(run.run, run.settings, run.snapshot, run.candidate, run.timer).checks
 
 
 def test_each_behaviour_is_a_check_in_words_and_a_failed_one_says_why(trained: Pipeline, write: Write) -> None:
@@ -146,12 +146,12 @@ def test_a_candidate_that_is_not_to_be_trusted_is_asked_nothing(trained: Pipelin
 class TestRows:
     def test_they_are_spread_over_the_whole_window_and_always_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
-        fresh = read_snapshot(run.snapshot().fresh.path, run.given.data)
+        fresh = read_snapshot(run.take_snapshot().fresh.path, run.settings.data)
         monkeypatch.setattr(check_model, "ROWS", 56)
-        chosen = check_model.sample_rows(fresh, run.given.data)
+        chosen = check_model.sample_rows(fresh, run.settings.data)
         days = fresh.loc[chosen.index, "seen"].dt.date.value_counts()
         assert (len(days), days.min(), days.max()) == (14, 4, 4)
-        pd.testing.assert_frame_equal(check_model.sample_rows(fresh, run.given.data), chosen)
+        pd.testing.assert_frame_equal(check_model.sample_rows(fresh, run.settings.data), chosen)
 
     def test_they_hold_the_features_alone_in_the_order_of_the_key(self) -> None:
         data = load_settings("toy").data

@@ -9,7 +9,7 @@ import mlflow.sklearn
 import numpy as np
 import pytest
 
-from conftest import OF_A_RUN, ROOT
+from conftest import ROOT, RUN_VARIABLES
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.registry import runs
 from continuous_training.stages import check_model
@@ -37,7 +37,7 @@ def april(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Itera
     (folder / ".ct").mkdir()
     shutil.copy(empty_mlflow, folder / ".ct" / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
-        for name in OF_A_RUN.split():  # MLflow leaves the address of the test before in the environment
+        for name in RUN_VARIABLES.split():  # MLflow leaves the address of the test before in the environment
             patch.delenv(name, raising=False)
         patch.chdir(folder)
         run = Pipeline(patch, AS_OF="2013-04-01")
@@ -47,7 +47,7 @@ def april(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Itera
 
 def checks(run: Pipeline, model_uri: str) -> list[Check]:
     candidate = run.candidate.model_copy(update={"model_uri": model_uri})
-    return check_model.check(run.run, run.given, run.taken, candidate, run.timer).checks
+    return check_model.check(run.run, run.settings, run.snapshot, candidate, run.timer).checks
 
 
 def test_a_good_candidate_shows_every_behaviour(april: Pipeline) -> None:
@@ -100,13 +100,13 @@ def estimator(features: pd.DataFrame, *also_categories: str) -> Any:
 def test_a_broken_candidate_is_caught_by_what_it_lacks(
     april: Pipeline, broken: Callable[[pd.DataFrame, pd.Series], Any], lacks: set[str]
 ) -> None:
-    data, rows = april.given.data, read_snapshot(april.taken.train.path, april.given.data)
+    data, rows = april.settings.data, read_snapshot(april.snapshot.train.path, april.settings.data)
     with mlflow.start_run(experiment_id=runs.experiment_id(april.client, april.run.model)):
         logged = mlflow.sklearn.log_model(
             broken(rows[data.features], rows[data.target]),
             name="model",
             serialization_format="skops",
-            skops_trusted_types=list(april.given.model.trusted_types),
+            skops_trusted_types=list(april.settings.model.trusted_types),
             pip_requirements=[],
         )
     found = checks(april, logged.model_uri)

@@ -46,7 +46,7 @@ def rule(verdict: Verdict, name: str) -> Rule:
 
 def promote_a_sound_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     run = Pipeline(monkeypatch)
-    run.promote(judged=False)
+    run.promote(compare=False)
     return run
 
 
@@ -56,18 +56,18 @@ def promote_a_poor_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     turned.loc[::2, "late"] = ~turned["late"].loc[::2]
     store(turned)
     run = Pipeline(monkeypatch)
-    run.promote(judged=False)
+    run.promote(compare=False)
     store(events())
     return run
 
 
 @pytest.fixture(scope="module")
-def champions(tracked_by_all: pytest.MonkeyPatch) -> dict[str, tuple[Pipeline, bytes]]:
+def champions(tracked_module: pytest.MonkeyPatch) -> dict[str, tuple[Pipeline, bytes]]:
     """Make a sound champion and a poor one, each the first of its MLflow."""
     nothing, made = DATABASE.read_bytes(), {}
     for name, promote in (("sound", promote_a_sound_one), ("poor", promote_a_poor_one)):
         DATABASE.write_bytes(nothing)
-        made[name] = promote(tracked_by_all), DATABASE.read_bytes()
+        made[name] = promote(tracked_module), DATABASE.read_bytes()
     return made
 
 
@@ -114,7 +114,7 @@ class TestCompare:
     def test_a_champion_that_has_seen_the_fresh_rows_cannot_be_compared_with(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        Pipeline(monkeypatch, AS_OF=LATER).promote(judged=False)
+        Pipeline(monkeypatch, AS_OF=LATER).promote(compare=False)
         verdict = Pipeline(monkeypatch, AS_OF="2020-02-20").compare()
         assert verdict.decision == "reject"
         assert "it may have seen some of them: choose a later AS_OF" in verdict.message
@@ -122,7 +122,7 @@ class TestCompare:
     def test_a_champion_that_cannot_be_loaded_is_not_taken_for_none(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path
     ) -> None:
-        Pipeline(monkeypatch).promote(judged=False)
+        Pipeline(monkeypatch).promote(compare=False)
         for stored in (tracked / ".ct/artifacts").rglob("model.skops"):
             stored.write_bytes(b"rotten")
         with pytest.raises(UserError, match="cannot be loaded.*; it is the champion: restore its files"):
@@ -134,7 +134,7 @@ class TestCompare:
             loading.load("models:/toy@champion", ())
 
     def test_a_pickled_champion_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
-        Pipeline(monkeypatch).promote(judged=False)
+        Pipeline(monkeypatch).promote(compare=False)
         for described in (tracked / ".ct/artifacts").rglob("MLmodel"):
             change("serialization_format: skops", "serialization_format: pickle", described)
         with pytest.raises(UserError, match="was not stored with skops"):
@@ -184,7 +184,7 @@ class TestRules:
         shutil.copy(MODELS / "src/trees/model.py", "src/toy/model.py")
         change("C: 1.0", "max_iter: 40, random_state: 0")
         change("[numpy.dtype]", f"[numpy.dtype, {', '.join(OF_TREES)}]")
-        Pipeline(monkeypatch).promote(judged=False)
+        Pipeline(monkeypatch).promote(compare=False)
         ask("non_inferior: 0.5")
         ask("slices: {shade: 0.02}")
         turned = events()
@@ -223,8 +223,8 @@ class TestRules:
         standing("poor")
         later = Pipeline(monkeypatch, AS_OF=LATER)
         later.train()
-        fresh = pd.read_parquet(later.taken.fresh.path).assign(late=False)
-        fresh.to_parquet(later.taken.fresh.path)
+        fresh = pd.read_parquet(later.snapshot.fresh.path).assign(late=False)
+        fresh.to_parquet(later.snapshot.fresh.path)
         verdict = later.compare()
         assert verdict.decision == "reject"
         assert verdict.message == "the fresh rows are all of one class: nothing can be judged by them"
@@ -245,7 +245,9 @@ class TestRules:
         ask("resample_by: day")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.message == "14 days to judge by; 95% confidence needs 40"
-        assert not {one.name: one.passed for one in Pipeline(monkeypatch, AS_OF=LATER).checks()}["cases to judge by"]
+        assert not {one.name: one.passed for one in Pipeline(monkeypatch, AS_OF=LATER).check_data()}[
+            "cases to judge by"
+        ]
 
     def test_limits_of_calibration_time_and_size_are_kept(
         self, monkeypatch: pytest.MonkeyPatch, standing: Standing
@@ -267,7 +269,7 @@ class TestRules:
         standing("sound")
         later = Pipeline(monkeypatch, AS_OF=LATER)
         later.train()
-        standing = Contender("models:/toy@champion", later.given, pd.read_parquet(later.taken.fresh.path))
+        standing = Contender("models:/toy@champion", later.settings, pd.read_parquet(later.snapshot.fresh.path))
         standing.estimator.steps[-1][1].coef_ = None
         with pytest.raises(UserError, match="the model models:/toy@champion cannot answer for the fresh rows"):
             _ = standing.recorded

@@ -22,23 +22,23 @@ PING = {"TRIGGER": "drift", "REASON": "x moved"}
 
 class TestPlan:
     def test_a_new_fingerprint_is_trained(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert Pipeline(monkeypatch).plan().decision == "train"
+        assert Pipeline(monkeypatch).make_plan().decision == "train"
 
     def test_after_a_deployment_there_is_nothing_new_to_learn(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote(judged=False)
-        again = Pipeline(monkeypatch).plan()
+        Pipeline(monkeypatch).promote(compare=False)
+        again = Pipeline(monkeypatch).make_plan()
         assert again.decision == "nothing"
         assert "trained this fingerprint and was deployed" in again.reason
 
     def test_force_trains_although_nothing_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Pipeline(monkeypatch).promote(judged=False)
-        forced = Pipeline(monkeypatch, FORCE="true").plan()
-        assert (forced.decision, forced.resumes) == ("train", None)
+        Pipeline(monkeypatch).promote(compare=False)
+        forced = Pipeline(monkeypatch, FORCE="true").make_plan()
+        assert (forced.decision, forced.resumed_run_id) == ("train", None)
 
     def test_a_rejected_candidate_is_not_trained_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
         assert Pipeline(monkeypatch).compare().decision == "reject"
-        assert Pipeline(monkeypatch).plan().decision == "nothing"
+        assert Pipeline(monkeypatch).make_plan().decision == "nothing"
 
     def test_a_rejected_candidate_is_taken_up_again_when_it_is_judged_by_other_terms(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path
@@ -49,9 +49,9 @@ class TestPlan:
         behaviour = tracked / "tests/toy/test_behaviour.py"
         behaviour.parent.mkdir(parents=True)
         behaviour.write_text("def test_it_answers(): ...")
-        assert Pipeline(monkeypatch).plan().resumes == rejected.candidate.run_id
+        assert Pipeline(monkeypatch).make_plan().resumed_run_id == rejected.candidate.run_id
         behaviour.unlink()
-        assert Pipeline(monkeypatch).plan().decision == "nothing"
+        assert Pipeline(monkeypatch).make_plan().decision == "nothing"
         change("first: {roc_auc: 0.999}", "first: {roc_auc: 0.6}")
         again = Pipeline(monkeypatch)
         assert again.compare().decision == "promote"
@@ -67,32 +67,32 @@ class TestPlan:
     def test_changed_parameters_or_code_are_something_new(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path, path: str, old: str, new: str
     ) -> None:
-        before = Pipeline(monkeypatch).plan().fingerprint
+        before = Pipeline(monkeypatch).make_plan().fingerprint
         change(old, new, tracked / path)
-        assert Pipeline(monkeypatch).plan().fingerprint != before
+        assert Pipeline(monkeypatch).make_plan().fingerprint != before
 
     def test_other_features_from_the_same_rows_are_something_new(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        before = Pipeline(monkeypatch).plan().fingerprint
+        before = Pipeline(monkeypatch).make_plan().fingerprint
         change("y: {type: number,", "y: {type: number, feature: false,")
-        assert Pipeline(monkeypatch).plan().fingerprint != before
+        assert Pipeline(monkeypatch).make_plan().fingerprint != before
 
     def test_what_a_person_did_not_approve_is_not_promoted_by_the_next_night(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert Pipeline(monkeypatch, PROMOTE="ask").compare().decision == "promote"
-        assert Pipeline(monkeypatch, PROMOTE="auto").plan().decision == "nothing"
-        assert Pipeline(monkeypatch, PROMOTE="ask").plan().decision == "train"
+        assert Pipeline(monkeypatch, PROMOTE="auto").make_plan().decision == "nothing"
+        assert Pipeline(monkeypatch, PROMOTE="ask").make_plan().decision == "train"
 
     def test_changed_limits_of_the_comparison_are_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        before = Pipeline(monkeypatch).plan().fingerprint
+        before = Pipeline(monkeypatch).make_plan().fingerprint
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.7}")
-        assert Pipeline(monkeypatch).plan().fingerprint == before
+        assert Pipeline(monkeypatch).make_plan().fingerprint == before
 
 
 @pytest.fixture(scope="module")
-def promoted(tracked_by_all: pytest.MonkeyPatch) -> bytes:
+def promoted(tracked_module: pytest.MonkeyPatch) -> bytes:
     """Make a champion that a ping has asked for; returns MLflow's database."""
-    Pipeline(tracked_by_all, BUILD_TAG="ct-1", **PING).promote(judged=False)
+    Pipeline(tracked_module, BUILD_TAG="ct-1", **PING).promote(compare=False)
     return DATABASE.read_bytes()
 
 
@@ -110,7 +110,7 @@ class TestPings:
     def test_one_that_repeats_another_within_the_cool_down_is_answered_already(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        planned = Pipeline(monkeypatch, BUILD_TAG="ct-2").plan()
+        planned = Pipeline(monkeypatch, BUILD_TAG="ct-2").make_plan()
         assert planned.decision == "answered"
         assert planned.reason == "run ct-1 was asked for in the same words less than 12 hours ago"
 
@@ -129,25 +129,25 @@ class TestPings:
     def test_another_reason_trigger_or_day_and_a_person_who_insists_train(
         self, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
     ) -> None:
-        assert Pipeline(monkeypatch, BUILD_TAG="ct-2", **asked).plan().decision == "train"
+        assert Pipeline(monkeypatch, BUILD_TAG="ct-2", **asked).make_plan().decision == "train"
 
     def test_after_the_cool_down_it_trains_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("serving: {", "triggers: {cool_down_hours: 0}\nserving: {")
-        assert Pipeline(monkeypatch, BUILD_TAG="ct-2").plan().decision == "train"
+        assert Pipeline(monkeypatch, BUILD_TAG="ct-2").make_plan().decision == "train"
 
     def test_what_was_rolled_back_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-2")
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None
         runs.set_outcome(run.client, champion.run_id, runs.ROLLED_BACK)
-        assert run.plan().decision == "train"
+        assert run.make_plan().decision == "train"
 
     def test_what_was_interrupted_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-2")
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None
         runs.clear_outcome(run.client, champion.run_id)
-        assert run.plan().decision == "train"
+        assert run.make_plan().decision == "train"
 
 
 class TestTrain:
@@ -161,9 +161,9 @@ class TestTrain:
             "build_tag": "ct-7",
             "trigger": "drift",
             "reason": "x moved",
-            "snapshot": run.taken.hash,
+            "snapshot": run.snapshot.hash,
             "lock": run.run.lock,
-            "fingerprint": run.planned.fingerprint,
+            "fingerprint": run.plan.fingerprint,
         }
 
     def test_the_stored_model_is_skops_with_a_signature_and_an_example(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ class TestTrain:
         trained = killed.train()
         again = Pipeline(monkeypatch)
         assert again.train().run_id == trained.run_id
-        assert "taken up again" in again.planned.reason
+        assert "taken up again" in again.plan.reason
 
     def test_a_run_killed_while_it_trained_is_closed_and_trained_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         killed = Pipeline(monkeypatch)

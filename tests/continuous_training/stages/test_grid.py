@@ -101,7 +101,7 @@ class TestCandidate:
             assert run.info.status == "FINISHED"
             assert 0.5 < run.data.metrics["validation_roc_auc"] < 1
             assert run.data.tags[runs.TRIAL_OF] == candidate.fingerprint
-            assert run.data.tags["ct.snapshot"] == pipeline.taken.hash
+            assert run.data.tags["ct.snapshot"] == pipeline.snapshot.hash
             assert (runs.FINGERPRINT in run.data.tags) == (run.info.run_id == candidate.run_id)
 
     def test_the_first_of_equals_is_chosen_and_every_score_is_told(
@@ -204,7 +204,7 @@ class TestFailure:
         killed = Pipeline(monkeypatch)
 
         def dies(run: Run, taken: Snapshot, trials: list[Trial]) -> None:
-            killed._fit_here(run, taken, trials[:1])
+            killed._fit(run, taken, trials[:1])
             raise KeyboardInterrupt
 
         monkeypatch.setitem(train.COMPUTE, "local", dies)
@@ -215,7 +215,7 @@ class TestFailure:
         assert statuses(killed) == ["FINISHED", "KILLED" if how == "interrupted" else "RUNNING"]
         again = Pipeline(monkeypatch)
         again.train()
-        assert again.planned.resumed_run_id is None
+        assert again.plan.resumed_run_id is None
         assert statuses(again) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
 
     @pytest.mark.integration(seconds=45)
@@ -249,7 +249,7 @@ class TestFailure:
 
     def test_parameters_of_a_hand_go_before_those_of_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pipeline = Pipeline(monkeypatch)
-        run_id = fit.fit("toy", pipeline.snapshot().train.path.parent, {"C": 0.25})
+        run_id = fit.fit("toy", pipeline.take_snapshot().train.path.parent, {"C": 0.25})
         assert pipeline.client.get_run(run_id).data.params["C"] == "0.25"
 
 

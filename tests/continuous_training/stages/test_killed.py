@@ -108,12 +108,12 @@ def test_register_and_deploy_beside_a_champion(monkeypatch: pytest.MonkeyPatch, 
         answers_with(server, champion)
         seen.add(champion.number)
         following = Pipeline(monkeypatch)
-        if following.plan().decision == "train":
+        if following.make_plan().decision == "train":
             following.deploy()
         assert following.aliases == {"candidate": "2", "previous": "1", "champion": "2"}, made
-        assert promotion.read_aliases(run.client, "toy").announced == {}, made
+        assert promotion.read_aliases(run.client, "toy").claims == {}, made
         answers_with(server, model_versions.by_number(run.client, "toy", "2"))
-        assert Pipeline(monkeypatch).plan().decision == "nothing", made
+        assert Pipeline(monkeypatch).make_plan().decision == "nothing", made
     assert seen == {"1", "2"}
     assert {"create_registered_model", "create_model_version", "set_registered_model_alias"} < set(made)
 
@@ -123,10 +123,10 @@ def test_register_and_deploy_of_the_first_model(monkeypatch: pytest.MonkeyPatch,
     run.compare()
     for made in killed_at_each_call(tracked, doomed.register_and_deploy, run.run, run.candidate, run.verdict):
         following = Pipeline(monkeypatch)
-        if following.plan().decision == "train":
+        if following.make_plan().decision == "train":
             following.deploy()
         assert following.aliases == {"candidate": "1", "champion": "1"}, made
-        assert promotion.read_aliases(run.client, "toy").announced == {}, made
+        assert promotion.read_aliases(run.client, "toy").claims == {}, made
         answers_with(server, model_versions.by_number(run.client, "toy", "1"))
 
 
@@ -137,8 +137,8 @@ def test_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
     began = False
     for made in killed_at_each_call(tracked, doomed.roll_back_champion):
         answers_with(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
-        Pipeline(monkeypatch).plan()
-        assert promotion.read_aliases(run.client, "toy").announced == {}, made
+        Pipeline(monkeypatch).make_plan()
+        assert promotion.read_aliases(run.client, "toy").claims == {}, made
         if began or run.aliases["champion"] == "1":
             began = True
             assert run.aliases == {"candidate": "2", "champion": "1"}, made

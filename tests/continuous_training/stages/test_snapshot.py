@@ -112,25 +112,25 @@ EXPECTED_HASH = "045e75814bd15015b07a4a7bf8399e64f707d78b64f6f35cb83c002d8d7e3fc
 class TestTakeSnapshot:
     def test_training_rows_end_before_the_fresh_ones_begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
-        result = run.snapshot()
+        result = run.take_snapshot()
         train, fresh = (pq.read_table(part.path)["seen"].to_pandas() for part in (result.train, result.fresh))
         assert train.max() < result.fresh_since <= fresh.min()
         assert fresh.max() < result.until <= run.run.as_of
 
     def test_rows_younger_than_the_label_delay_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert Pipeline(monkeypatch, AS_OF="2020-03-01").snapshot().until == datetime(2020, 2, 29)
+        assert Pipeline(monkeypatch, AS_OF="2020-03-01").take_snapshot().until == datetime(2020, 2, 29)
 
     def test_the_same_rows_are_the_same_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = Pipeline(monkeypatch).snapshot()
+        first = Pipeline(monkeypatch).take_snapshot()
         store(events().sample(frac=1, random_state=1))
-        again = Pipeline(monkeypatch).snapshot()
+        again = Pipeline(monkeypatch).take_snapshot()
         assert (again.hash, again.train.path) == (first.hash, first.train.path)
 
     def test_a_corrected_row_is_another_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = Pipeline(monkeypatch).snapshot()
+        first = Pipeline(monkeypatch).take_snapshot()
         with duckdb.connect(".ct/warehouse.duckdb") as connection:
             connection.execute("UPDATE events SET x = x + 0.001 WHERE id = 1000")
-        assert Pipeline(monkeypatch).snapshot().hash != first.hash
+        assert Pipeline(monkeypatch).take_snapshot().hash != first.hash
 
     def test_a_killed_run_leaves_no_snapshot(self, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
         def killed(*_: object) -> None:
@@ -139,7 +139,7 @@ class TestTakeSnapshot:
         with monkeypatch.context() as patch:
             patch.setattr(snapshot, "content_hash", killed)
             with pytest.raises(KeyboardInterrupt):
-                Pipeline(monkeypatch).snapshot()
+                Pipeline(monkeypatch).take_snapshot()
         assert list((workspace / ".ct/snapshots").iterdir()) == []
 
     @pytest.mark.parametrize(
@@ -155,31 +155,31 @@ class TestTakeSnapshot:
         self, monkeypatch: pytest.MonkeyPatch, as_of: str, message: str
     ) -> None:
         with pytest.raises(UserError, match=f"AS_OF={as_of}: .*{message}"):
-            Pipeline(monkeypatch, AS_OF=as_of).snapshot()
+            Pipeline(monkeypatch, AS_OF=as_of).take_snapshot()
 
     def test_an_empty_warehouse_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events().head(0))
         with pytest.raises(UserError, match="no rows from .*; there are none at any other time either"):
-            Pipeline(monkeypatch).snapshot()
+            Pipeline(monkeypatch).take_snapshot()
 
     def test_a_time_column_of_texts_is_rejected(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("SELECT id, seen,", "SELECT id, CAST(seen AS VARCHAR) AS seen,")
         with pytest.raises(
             UserError, match="the time column 'seen' is of type string: it must be a date or a timestamp"
         ):
-            Pipeline(monkeypatch).snapshot()
+            Pipeline(monkeypatch).take_snapshot()
 
     def test_rows_are_sorted_by_their_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events().sample(frac=1, random_state=1))
         run = Pipeline(monkeypatch)
-        assert read_snapshot(run.snapshot().train.path, run.given.data)["id"].is_monotonic_increasing
+        assert read_snapshot(run.take_snapshot().train.path, run.settings.data)["id"].is_monotonic_increasing
 
     def test_a_deleted_snapshot_is_reported_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
-        path = run.snapshot().train.path
+        path = run.take_snapshot().train.path
         path.unlink()
         with pytest.raises(UserError, match="does not exist any more: run scripts/ct snapshot again"):
-            read_snapshot(path, run.given.data)
+            read_snapshot(path, run.settings.data)
 
 
 @pytest.mark.usefixtures("workspace")
@@ -203,21 +203,21 @@ class TestWarehouse:
     def test_a_wrong_query_is_explained(self, monkeypatch: pytest.MonkeyPatch, query: str, message: str) -> None:
         change("SELECT id, seen, shade, x, y, late FROM events WHERE seen >= $since AND seen < $until", query)
         with (
-            sources.open_source(Pipeline(monkeypatch).given) as source,
+            sources.open_source(Pipeline(monkeypatch).settings) as source,
             pytest.raises(UserError, match=message) as error,
         ):
             source.read(datetime(2020, 1, 1), datetime(2020, 2, 1))
         assert "\n" not in str(error.value)
 
     def test_a_wrong_address_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        settings = Pipeline(monkeypatch).given
+        settings = Pipeline(monkeypatch).settings
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/nowhere.duckdb")
         with pytest.raises(UserError, match="does not exist: check CT_WAREHOUSE_URL"):
             sources.open_source(settings)
 
     def test_a_file_that_is_not_a_warehouse_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "notes.duckdb").write_text("not a database, but long enough to look like a file of some kind")
-        settings = Pipeline(monkeypatch).given
+        settings = Pipeline(monkeypatch).settings
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/notes.duckdb")
         with pytest.raises(UserError, match="cannot be opened"):
             sources.open_source(settings)
@@ -227,13 +227,13 @@ class TestWarehouse:
     ) -> None:
         store(events(), tmp_path / "model_main@2" / "warehouse.duckdb")
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/model_main@2/warehouse.duckdb")
-        assert "events" in warehouse.connect(Pipeline(monkeypatch).given).list_tables()
+        assert "events" in warehouse.connect(Pipeline(monkeypatch).settings).list_tables()
 
     def test_duckdb_has_little_memory_unless_the_address_sets_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         limits = []
         for options in ("", "?memory_limit=1GiB"):
             monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://.ct/warehouse.duckdb{options}")
-            with warehouse.open_duckdb(Pipeline(monkeypatch).given) as connection:
+            with warehouse.open_duckdb(Pipeline(monkeypatch).settings) as connection:
                 limits.append(connection.execute("SELECT current_setting('memory_limit')").fetchone())
         assert limits == [("122.0 MiB",), ("1.0 GiB",)]
 
@@ -245,11 +245,11 @@ class TestWarehouse:
         )
         change("seen < $until", "seen < $until ORDER BY repeat(shade, 2000)")
         with pytest.raises(UserError, match="Out of Memory Error"):
-            Pipeline(monkeypatch).snapshot()
+            Pipeline(monkeypatch).take_snapshot()
         assert "fetched again" not in caplog.text
 
     def test_a_password_is_never_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        settings = Pipeline(monkeypatch).given
+        settings = Pipeline(monkeypatch).settings
         monkeypatch.setenv("CT_WAREHOUSE_URL", "nosuchwarehouse://me:hunter2@127.0.0.1:1/facts")
         with pytest.raises(UserError) as error:
             sources.open_source(settings)
@@ -261,20 +261,20 @@ class TestWarehouse:
 def test_an_integer_beyond_64_bits_is_reported_with_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
     change("SELECT id,", "SELECT id::HUGEINT * 10000000000000000000000000 AS id,")
     with pytest.raises(UserError, match="the column 'id' does not fit its type in training.yaml"):
-        Pipeline(monkeypatch).snapshot()
+        Pipeline(monkeypatch).take_snapshot()
 
 
 @pytest.mark.usefixtures("workspace")
 def test_integers_may_have_any_width_in_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Pipeline(monkeypatch).snapshot().hash
+    first = Pipeline(monkeypatch).take_snapshot().hash
     change("SELECT id,", "SELECT id::HUGEINT AS id,")
-    assert Pipeline(monkeypatch).snapshot().hash == first
+    assert Pipeline(monkeypatch).take_snapshot().hash == first
 
 
 @pytest.mark.usefixtures("workspace")
 def test_columns_have_the_types_of_training_yaml_and_nan_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
     store(events().assign(x=lambda rows: rows["x"].round().astype(int), y=float("nan")))
-    table = pq.read_table(Pipeline(monkeypatch).snapshot().train.path)
+    table = pq.read_table(Pipeline(monkeypatch).take_snapshot().train.path)
     assert table.schema.field("x").type == pa.float64()
     assert table["y"].null_count == table.num_rows
     assert pd.api.types.is_datetime64_any_dtype(table["seen"].to_pandas())
