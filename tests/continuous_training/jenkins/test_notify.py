@@ -71,7 +71,7 @@ def test_a_busy_channel_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_webhook_that_is_gone_is_said_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with channel(404) as there:
         monkeypatch.setenv(notifications.CHANNEL, there.address)
-        with pytest.raises(UserError, match="answers 404: is the webhook still there") as raised:
+        with pytest.raises(UserError, match="answers 404: does the webhook still exist") as raised:
             notifications.send("SUCCESS")
     assert SECRET not in str(raised.value)
     assert len(there.heard) == 1

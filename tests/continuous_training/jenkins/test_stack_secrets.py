@@ -83,7 +83,7 @@ class TestLater:
     def test_nothing_is_overwritten(self) -> None:
         ct()
         before = ENV.read_text()
-        assert ct().stdout.startswith(f"{ENV} has all secrets already\n")
+        assert ct().stdout.startswith(f"{ENV} already has all secrets\n")
         assert ENV.read_text() == before
 
     def test_only_what_is_missing_is_added(self) -> None:
@@ -120,7 +120,7 @@ class TestRotate:
         assert "PostgreSQL still has its old password" in ct("--rotate", "POSTGRES_PASSWORD").stdout
 
     def test_a_name_that_is_no_random_secret_is_refused_before_anything_is_written(self) -> None:
-        assert "CT_BUCKET is none of the random secrets; they are AIRBYTE_WEBHOOK_TOKEN" in refusal(
+        assert "CT_BUCKET is not a random secret; they are AIRBYTE_WEBHOOK_TOKEN" in refusal(
             "--rotate", "CT_BUCKET"
         )
         assert not ENV.exists()
@@ -147,12 +147,12 @@ class TestRefusals:
     def test_a_file_that_is_in_git_is_not_written(self) -> None:
         ENV.write_text("A=1\n")
         git("add", "--force", str(ENV))
-        assert f"{ENV} is in git: remove it with git rm --cached {ENV}" in refusal()
+        assert f"{ENV} is in git: run git rm --cached {ENV}" in refusal()
         assert ENV.read_text() == "A=1\n"
 
     def test_a_file_that_the_next_commit_would_have_in_it_is_not_written(self) -> None:
         Path(".gitignore").unlink()
-        assert f"{ENV} would get into the next commit: add it to .gitignore first" in refusal()
+        assert f"{ENV} is not ignored by git: add it to .gitignore first" in refusal()
         assert not ENV.exists()
 
     def test_outside_of_git_it_is_written(self) -> None:

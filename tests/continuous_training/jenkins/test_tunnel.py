@@ -71,7 +71,7 @@ def test_it_says_where_webhooks_go_and_leaves_no_process_when_it_is_ended(
         os.killpg(process.pid, number)
         _, message = process.communicate(timeout=60)
     assert alive
-    assert told[0].startswith(f"{ngrok.ADDRESS} leads to http://localhost:9090")
+    assert told[0].startswith(f"{ngrok.ADDRESS} forwards to http://localhost:9090")
     assert told[1].endswith(f": {ngrok.ADDRESS}/github-webhook/\n")
     assert told[2].endswith(f": {ngrok.ADDRESS}/generic-webhook-trigger/invoke\n")
     assert (process.returncode, message) == (code, "")
@@ -123,13 +123,13 @@ class TestRefusals:
     def test_a_wrong_token_is_told_and_not_shown(self, noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         installed(noted, monkeypatch, "ngrok-wrong-token")
         message = failed()
-        assert message == f"ct tunnel: error: ngrok opens no tunnel: {ngrok.WRONG.format('****')}\n"
+        assert message == f"ct tunnel: error: ngrok cannot open a tunnel: {ngrok.WRONG.format('****')}\n"
 
     def test_a_tunnel_that_is_refused_is_told_in_ngroks_words(
         self, noted: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         installed(noted, monkeypatch, "ngrok-refusing")
-        assert failed() == f"ct tunnel: error: ngrok opens no tunnel: {ngrok.REFUSED}\n"
+        assert failed() == f"ct tunnel: error: ngrok cannot open a tunnel: {ngrok.REFUSED}\n"
         wait_until(lambda: gone(noted), "ngrok has ended")
 
     @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ class TestRefusals:
     ) -> None:
         installed(noted, monkeypatch, "ngrok-dying")
         message = failed()
-        assert message.startswith("ct tunnel: error: ngrok has ended with exit code 7")
+        assert message.startswith("ct tunnel: error: ngrok exited with code 7")
         assert TOKEN not in message
 
     def test_an_ngrok_that_cannot_be_downloaded_is_told(self, noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYNGROK_NGROK_PATH", str(noted / "nowhere/ngrok"))
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody is there, so that nothing is asked outside
         message = failed()
-        assert message.startswith("ct tunnel: error: ngrok opens no tunnel: An error occurred while downloading ngrok")
+        assert message.startswith("ct tunnel: error: ngrok cannot open a tunnel: An error occurred while downloading ngrok")
 
     @pytest.mark.usefixtures("noted")
     def test_a_missing_pyngrok_is_named_with_the_command_that_installs_it(self) -> None:

@@ -166,7 +166,7 @@ class TestPromote:
         ):
             promote(client, "3")
         client.delete_registered_model_alias("toy", "champion")
-        with pytest.raises(UserError, match="the champion was taken away meanwhile"):
+        with pytest.raises(UserError, match="the champion was removed meanwhile"):
             promote(client, "3")
         client.set_registered_model_alias("toy", "champion", "2")
         with pytest.raises(
@@ -177,7 +177,7 @@ class TestPromote:
 
     def test_a_version_that_was_deleted_is_named(self, client: MlflowClient) -> None:
         client.delete_model_version("toy", "2")
-        with pytest.raises(UserError, match="version 2 of toy is not in the registry any more"):
+        with pytest.raises(UserError, match="version 2 of toy is no longer in the registry"):
             promote(client, "2")
 
     @pytest.mark.parametrize("failure", [UserError("it fails"), OSError("it fails")])
@@ -264,7 +264,7 @@ class TestRecovery:
             kill()
             Pipeline(monkeypatch).make_plan()
         assert aliases(client) == ("1", "3")
-        assert "Run ct-1 was cut off while it was promoting version 2: version 1 is champion again" in caplog.messages
+        assert "Run ct-1 was interrupted while it was promoting version 2: version 1 is champion again" in caplog.messages
 
     def test_what_a_run_on_another_machine_left_is_undone_when_its_time_is_over(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
@@ -328,7 +328,7 @@ class TestRecovery:
 
     def test_an_announcement_of_another_version_of_this_program_is_named(self, client: MlflowClient) -> None:
         client.set_registered_model_tag("toy", "ct.turn.1", '{"by": "a later version"}')
-        with pytest.raises(UserError, match="remove the tag ct.turn.1 of toy, which is no announcement"):
+        with pytest.raises(UserError, match="remove the tag ct.turn.1 of toy, which is not a claim"):
             promote(client, "2")
 
 

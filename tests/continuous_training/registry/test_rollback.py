@@ -271,7 +271,7 @@ class TestCommand:
         with Server() as server:
             made = Shell(tracked)("--reason", WHY, "--model", "toy", SERVING_URLS=server.url)
         assert made.returncode == 0, made.stderr
-        assert made.stdout == "version 1 of toy is champion again, version 2 is not\n"
+        assert made.stdout == "version 1 of toy replaces version 2\n"
         assert not (tracked / "build/rollback.json").exists()
 
     def test_in_a_run_that_was_started_for_it_it_leaves_its_document(
@@ -283,7 +283,7 @@ class TestCommand:
         url = f"http://127.0.0.1:{free_port()}"
         failed = Shell(tracked)(REASON=WHY, MODEL="toy", SERVING_URLS=url)
         assert failed.returncode == 1
-        assert f"version 1 of toy is champion again, version 2 is not; but no server answers at {url}" in failed.stderr
+        assert f"version 1 of toy replaces version 2; but no server answers at {url}" in failed.stderr
         made = Rollback.read()
         assert (made.model_version, made.rolled_back_version, made.reason, made.servers) == ("1", "2", WHY, [])
 

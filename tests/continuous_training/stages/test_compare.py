@@ -130,7 +130,7 @@ class TestCompare:
 
     def test_a_champion_of_types_that_are_not_trusted_is_not_loaded(self, standing: Standing) -> None:
         standing("sound")
-        with pytest.raises(UserError, match=r"asks for types that training.yaml does not trust: numpy\.dtype"):
+        with pytest.raises(UserError, match=r"needs types that training.yaml does not trust: numpy\.dtype"):
             loading.load("models:/toy@champion", ())
 
     def test_a_pickled_champion_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:

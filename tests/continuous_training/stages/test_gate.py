@@ -112,7 +112,7 @@ class TestPings:
     ) -> None:
         planned = Pipeline(monkeypatch, BUILD_TAG="ct-2").make_plan()
         assert planned.decision == "answered"
-        assert planned.reason == "run ct-1 was asked for in the same words less than 12 hours ago"
+        assert planned.reason == "run ct-1 had the same trigger and reason less than 12 hours ago"
 
     @pytest.mark.parametrize(
         "asked",
@@ -196,7 +196,7 @@ class TestTrain:
         trained = killed.train()
         again = Pipeline(monkeypatch)
         assert again.train().run_id == trained.run_id
-        assert "taken up again" in again.plan.reason
+        assert "is used again" in again.plan.reason
 
     def test_a_run_killed_while_it_trained_is_closed_and_trained_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         killed = Pipeline(monkeypatch)

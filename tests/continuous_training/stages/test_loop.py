@@ -190,12 +190,12 @@ def test_the_loop_closes(clone: Clone) -> None:
     assert clone.served() == served
 
     third = clone.run("--from", "Snapshot")  # the same again: nothing that was linted and tested has changed
-    assert "Nothing new to learn" in third
+    assert "Nothing new to train" in third
     assert results(third)["Plan"] == "SUCCESS"
     assert {results(third)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"NOT_BUILT"}
     assert clone.served() == served
     page = (clone.folder / "build/report.html").read_text()
-    assert "othing new to learn" in page
+    assert "othing new to train" in page
 
 
 def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_trained_here(
