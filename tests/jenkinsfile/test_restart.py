@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from git_repository import commit, create_repository
+from git_repository import commit, create_repository, git
 from jenkinsfile.builds.source_code import SourceCode, read_source_code
 from jenkinsfile.execution.restart import RestartError
 from jenkinsfile.parameters import ParameterError
@@ -19,9 +19,10 @@ STAGES = "\n".join(
 TEXT = pipeline(STAGES, PARAMETERS)
 
 
-@pytest.fixture
-def repository(tmp_path):
-    return create_repository(tmp_path, {".gitignore": "fail-*\nignored/\n", "code.py": "1", "folder/more.py": "2"})
+@pytest.fixture(params=["", ".ct/\n", ".ct/builds\n"], ids=["", "state ignored", "builds ignored"])
+def repository(request, tmp_path):
+    ignored = f"fail-*\nignored/\n{request.param}"
+    return create_repository(tmp_path, {".gitignore": ignored, "code.py": "1", "folder/more.py": "2"})
 
 
 def refusal(folder, stage="B", *assignments, text=TEXT, branch=None) -> str:
@@ -146,6 +147,8 @@ def test_the_record_and_the_environment_have_the_commit(repository):
     )
     first = run_build(repository, text)
     code = SourceCode(first.record["commit"], first.record["tree"])
+    assert code.commit
+    assert code.tree
     assert code == read_source_code(repository)
     assert f"{code.commit} main none none" in first.lines
     (repository / "code.py").write_text("2")
@@ -177,7 +180,8 @@ def test_a_restart_with_other_code_is_refused_whether_it_is_committed_or_not(rep
 
 
 def test_ignored_files_and_the_state_folder_are_not_code(repository):
-    run_build(repository, TEXT)
+    tree = run_build(repository, TEXT).record["tree"]
+    assert tree == git(repository, "rev-parse", "HEAD^{tree}").strip()
     (repository / "ignored").mkdir()
     (repository / "ignored/file").write_text("4")
     assert run_build(repository, TEXT, start_stage="B").result == "SUCCESS"
@@ -211,3 +215,10 @@ def test_a_repository_that_is_gone_is_other_code(repository):
     run_build(repository, TEXT)
     shutil.rmtree(repository / ".git")
     assert refusal(repository).startswith("the code is not that of build 1")
+
+
+def test_a_work_tree_that_git_cannot_read_is_refused(repository):
+    run_build(repository, TEXT)
+    git(repository, "init", "nested")  # a repository without a commit, which cannot be added
+    assert read_source_code(repository).tree is None
+    assert refusal(repository).startswith("git cannot read the work tree")

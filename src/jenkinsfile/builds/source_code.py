@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 GIT_TIMEOUT = 60  # seconds
+ADD_OPTIONS = ("-c", "core.looseCompression=0", "-c", "core.safecrlf=false")  # fast, and no error about line ends
 STATE_FOLDER = ".ct"  # of this tool, in the workspace
 
 
@@ -56,21 +58,24 @@ def find_changed_files(workspace: Path, commit: str | None) -> list[str]:
 def _tree(workspace: Path, git_folder: str, objects: str) -> str | None:
     """Write the work tree to a temporary index and object folder, and return the id of its tree.
 
-    A copy of the index makes git read only the files that changed since the index was written.
+    A copy of the index makes git read only the files that changed since the index was written. The copy has the index's
+    modification time: git compares it with that of files to find those that changed right afterwards.
     """
     with tempfile.TemporaryDirectory(prefix="jenkinsfile-") as folder:
         index = Path(folder, "index")
         original_index = Path(git_folder, "index")
         if original_index.is_file():
-            index.write_bytes(original_index.read_bytes())
+            shutil.copy2(original_index, index)
         Path(folder, "objects").mkdir()
         variables = {
             "GIT_INDEX_FILE": str(index),
             "GIT_OBJECT_DIRECTORY": str(Path(folder, "objects")),
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
         }
-        everything = (":/", f":(exclude){STATE_FOLDER}")
-        if _git(workspace, "add", "--all", "--", *everything, variables=variables) is None:
+        paths = [":/"]
+        if _git(workspace, "check-ignore", "--quiet", f"{STATE_FOLDER}/") is None:  # git rejects an ignored folder here
+            paths.append(f":(exclude){STATE_FOLDER}")
+        if _git(workspace, *ADD_OPTIONS, "add", "--all", "--", *paths, variables=variables) is None:
             return None
         tree = _git(workspace, "write-tree", variables=variables)
         return tree and tree.strip()

@@ -40,6 +40,8 @@ def find_origin(builds: BuildStore, pipeline: Pipeline, stage: str, source_code:
         raise RestartError(f"there is no build to restart from stage '{stage}': {RUN_AGAIN}")
     if origin.state != "finished":
         raise RestartError(f"build {origin.number} is still running: wait until it has finished")
+    if source_code.commit and not source_code.tree:
+        raise RestartError(f"git cannot read the work tree, so its code cannot be compared: {RUN_AGAIN}")
     if SourceCode(origin.commit, origin.tree) != source_code:
         raise RestartError(f"the code is not that of build {origin.number}{_commits(origin, source_code)}: {RUN_AGAIN}")
     records = {record.name: record for record in origin.stages if record.depth == 0}
