@@ -23,9 +23,9 @@ def run(arguments: argparse.Namespace) -> int:
         os.environ.setdefault("CT_PROGRESS", "1")
     code = cli.run(arguments)
     if code != cli.USAGE_ERROR:
-        from continuous_training.serving.addresses import addresses  # it takes long to import
+        from continuous_training.serving.addresses import describe_addresses  # it takes long to import
 
-        print(*addresses(), sep="\n")
+        print(*describe_addresses(), sep="\n")
     return code
 
 

@@ -1,4 +1,4 @@
-"""Serve: answer predictions with the registry's champion, and follow it."""
+"""Serve: answer HTTP requests for predictions with the registry's champion, and follow it."""
 
 import argparse
 import os
@@ -8,13 +8,13 @@ from continuous_training import command
 
 def main(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from continuous_training.serving import supervisor as workers
-    from continuous_training.serving.options import Options
+    from continuous_training.serving.options import Options  # these take long to import
+    from continuous_training.serving.supervisor import serve
     from continuous_training.settings import load_settings
 
-    load_settings(arguments.model)  # a wrong name is values before any process is started
+    load_settings(arguments.model)  # report a wrong name before any process is started
     values = vars(arguments)
-    workers.serve(Options(**{name: values[name] for name in Options.__dataclass_fields__}))
+    serve(Options(**{name: values[name] for name in Options.__dataclass_fields__}))
 
 
 if __name__ == "__main__":
@@ -27,12 +27,16 @@ if __name__ == "__main__":
     command.add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="the port to listen on (default: %(default)s)")
-    workers_default = int(os.environ.get("WEB_CONCURRENCY", "1"))
-    parser.add_argument("--workers", type=int, default=workers_default, help="processes (WEB_CONCURRENCY; default: 1)")
-    parser.add_argument("--waiting", type=int, default=1000, help="requests that may wait for an answer, of a worker")
-    parser.add_argument("--megabytes", type=float, default=10, help="that a request may have (default: %(default)s)")
-    parser.add_argument("--rate", type=float, help="requests a second that a token may make; without: any number")
+    workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
+    parser.add_argument("--workers", type=int, default=workers, help="worker processes (default: WEB_CONCURRENCY or 1)")
     parser.add_argument(
-        "--burst", type=float, default=100, help="requests that it may make at once (default: %(default)s)"
+        "--max-queue", type=int, default=1000, help="requests in a worker's queue, more get 503 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-body-mb", type=float, default=10, help="size of a request's body in megabytes (default: %(default)s)"
+    )
+    parser.add_argument("--rate", type=float, help="requests per second for each token (default: no limit)")
+    parser.add_argument(
+        "--burst", type=float, default=100, help="requests at once for each token, with --rate (default: %(default)s)"
     )
     command.start(main, parser)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
@@ -13,26 +12,39 @@ if TYPE_CHECKING:
 
 
 class Application:
-    """Runs it on a port of its own, or a given one, for as long as the context lasts."""
+    """Runs an application on a free port, or on the one that is passed, until the end of the `with` block."""
 
     def __init__(self, app: Any, port: int = 0, log_level: str = "error") -> None:
-        self._uvicorn = uvicorn.Server(uvicorn.Config(app, port=port, log_level=log_level, log_config=None))
-        self._thread = threading.Thread(target=self._uvicorn.run)
+        self._server = _Server(uvicorn.Config(app, port=port, log_level=log_level, log_config=None))
+        self._thread = threading.Thread(target=self._server.run)
 
     def __enter__(self) -> Self:
         self._thread.start()
-        while not self._uvicorn.started:
-            time.sleep(0.01)
+        self._server.listening.wait()
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._uvicorn.should_exit = True
+        self._server.should_exit = True
         self._thread.join()
 
     @property
     def url(self) -> str:
         """Its address."""
-        port = self._uvicorn.servers[0].sockets[0].getsockname()[1]
+        port = self._server.servers[0].sockets[0].getsockname()[1]
         return f"http://127.0.0.1:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Reports when it listens, or cannot."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = threading.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        try:
+            await super().startup(sockets)
+        finally:
+            self.listening.set()

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from continuous_training.serving.predictions_log.writer import Batch, PredictionsLog
+from continuous_training.serving.predictions_log.columns import PredictionBatch
+from continuous_training.serving.predictions_log.writer import PredictionsLog
 from toy import events
 
 INPUTS = ["shade", "x", "y"]
@@ -50,15 +51,15 @@ def batch(
     ago: timedelta = timedelta(hours=1),
     keys: bool = True,
     request: str = "",
-) -> Batch:
+) -> PredictionBatch:
     """Give what one call of the model answered about these rows."""
     at = datetime.now(UTC) - ago
-    return Batch(
+    return PredictionBatch(
         version=version,
         role=role,
         requests=[(request or f"{version}-{role}-{at.timestamp()}", range(len(frame)))],
         inputs={name: frame[name].tolist() for name in INPUTS if name in frame},
         keys={"id": frame["id"].tolist()} if keys else {},
-        answers=certain(frame) if answers is None else answers,
+        predictions=certain(frame) if answers is None else answers,
         time=at,
     )

@@ -1,9 +1,9 @@
-"""The faults that a prediction server meets while it is asked: each is brought about, and told with what it costs.
+"""Faults of a prediction server under load: each function causes one, and returns its effect on the requests.
 
-Each function has a steady load on `ct serve` in the current workspace, with the toy model, and looks at what it answers
-and at what it says of itself. The tests do this with few requests, the benchmark with many.
+Each puts a steady load on `ct serve` in the current workspace, with the toy model, and checks the predictions and the
+status that the server reports. The tests send few requests, the benchmark many.
 
-A server that is given to them they leave as it was, unless the fault is its end.
+A server that is passed to a function is unchanged afterwards, unless the fault ends it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from cloud.tracking import Tracking
 from conftest import wait_until
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
-from continuous_training.serving import local_server as daemon
-from continuous_training.serving.supervisor import listen
+from continuous_training.serving import local_server
+from continuous_training.serving.supervisor import bind_socket
 from continuous_training.versions import golden_predictions, loading
 from load import Counts, Load
 from pipeline import Pipeline
-from server import Processes
+from server import ServerProcess
 from toy import change, events
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,11 @@ log = logging.getLogger(__name__)
 ROWS = 300
 CONNECTIONS = 32
 WORKERS = 2
-WAITING = 5  # requests, where too many come
-LOOKS = 30  # at /health
+MAX_QUEUE = 5  # requests, for the fault of an overload
+HEALTH_CHECKS = 30
 DROPPED, LOGGED = ('ct_logged_rows_total{outcome="dropped"}', 'ct_logged_rows_total{outcome="logged"}')
 
-SLOW = """
+SLOW_MODEL = """
 
 import time
 
@@ -64,115 +64,118 @@ class Slow(LogisticRegression):
 
 
 @dataclass(frozen=True)
-class Found:
-    """What became of the requests during a fault, and of the server."""
+class FaultResult:
+    """What happened to the requests during a fault, and to the server."""
 
     fault: str
     counts: Counts
-    became: str
-    may_lose: int = 0  # requests
-    surprises: list[str] = field(default_factory=list)  # what the server should have done or said, and did not
+    outcome: str
+    max_lost: int = 0  # requests
+    violations: list[str] = field(default_factory=list)  # of what the server should do or report
 
     @property
     def row(self) -> dict[str, object]:
         """Its line of the table."""
-        became = "; but ".join([self.became, *self.surprises])
-        counts = self.counts
         return {
             "server fault": self.fault,
-            "answers": f"{counts.answers:,}",
-            "failed": counts.failed,
-            "wrong": counts.wrong,
-            "became": became,
+            "answers": f"{self.counts.predictions:,}",
+            "failed": self.counts.failed,
+            "wrong": self.counts.wrong,
+            "became": "; but ".join([self.outcome, *self.violations]),
         }
 
     @property
-    def wrongs(self) -> list[str]:
-        """All that should not have been."""
-        counts, found = self.counts, []
+    def errors(self) -> list[str]:
+        """Everything that should not have happened."""
+        counts, errors = self.counts, []
         if counts.wrong:
-            found.append(f"{counts.wrong} answers were wrong")
-        if counts.others:
-            found.append(f"{counts.others.total()} requests got {dict(counts.others)}")
-        if len(counts.lost) > self.may_lose:
-            found.append(f"{len(counts.lost)} requests were lost, where {self.may_lose} may be")
-        return [*self.surprises, *found, *(counts.examples if found else [])]
+            errors.append(f"{counts.wrong} predictions were wrong")
+        if counts.errors:
+            errors.append(f"{counts.errors.total()} requests got {dict(counts.errors)}")
+        if len(counts.lost) > self.max_lost:
+            errors.append(f"{len(counts.lost)} requests were lost, at most {self.max_lost} may be")
+        return [*self.violations, *errors, *(counts.examples if errors else [])]
 
 
-class Versions:
-    """Versions of the toy model in the current workspace, and what each says offline of the rows that are asked for."""
+class ToyVersions:
+    """Versions of the toy model in the current workspace, and their offline predictions for the rows of the load."""
 
     def __init__(self, patch: pytest.MonkeyPatch, *, pause: float = 0.0) -> None:
-        """Make the workspace's toy model one that can be slow; a client lets so many seconds pass after an answer."""
+        """Replace the workspace's toy model with one that can be slow.
+
+        Args:
+            patch: changes the environment.
+            pause: the seconds between a response and the client's next request.
+        """
         self._patch = patch
         self._pause = pause
-        self._asked = events()[["shade", "x", "y"]].head(ROWS)
-        cells = self._asked.astype(object).to_numpy().tolist()
+        self._frame = events()[["shade", "x", "y"]].head(ROWS)
+        values = self._frame.astype(object).to_numpy().tolist()
         self.rows = {
-            "columns": list(self._asked.columns),
-            "data": [[None if pd.isna(cell) else cell for cell in row] for row in cells],
+            "columns": list(self._frame.columns),
+            "data": [[None if pd.isna(value) else value for value in row] for row in values],
         }
         self.expected: dict[str, list[list[float]]] = {}
         self._good: list[str] = []
         self._slow: dict[float, str] = {}
         with Path("src/toy/model.py").open("a") as model:
-            model.write(SLOW)
+            model.write(SLOW_MODEL)
         change("LogisticRegression(**parameters))", "Slow(**parameters))", Path("src/toy/model.py"))
         change("trusted_types: [numpy.dtype]", "trusted_types: [numpy.dtype, toy.model.Slow]")
         self._parameters = "{C: 1.0}"
 
     def good(self, count: int) -> list[str]:
-        """Return the numbers of so many versions, each of which answers otherwise than the others."""
+        """Return the numbers of so many versions, whose predictions all differ."""
         while len(self._good) < count:
-            self._good.append(self._make())
+            self._good.append(self._register())
         return self._good[:count]
 
     def slow(self, seconds: float) -> str:
-        """Return the number of a version that takes so long for each call."""
+        """Return the number of a version whose calls take so long."""
         if seconds not in self._slow:
-            self._slow[seconds] = self._make(seconds=seconds)
+            self._slow[seconds] = self._register(seconds=seconds)
         return self._slow[seconds]
 
-    def rotten(self) -> str:
-        """Make a version that cannot be loaded."""
-        number = self._make()
-        stored = Path(".ct/artifacts").rglob("model.skops")
-        max(stored, key=lambda path: path.stat().st_mtime_ns).write_bytes(b"rotten")
+    def register_corrupt(self) -> str:
+        """Register a version that cannot be loaded."""
+        number = self._register()
+        models = Path(".ct/artifacts").rglob("model.skops")
+        max(models, key=lambda path: path.stat().st_mtime_ns).write_bytes(b"corrupt")
         return number
 
-    def different(self) -> str:
-        """Make a version that answers otherwise than it did offline."""
-        number = self._make()
+    def register_deviating(self) -> str:
+        """Register a version whose predictions differ from its golden predictions."""
+        number = self._register()
         run_id = self._client.get_model_version("toy", number).run_id
-        (kept,) = Path(".ct/artifacts").rglob(f"{run_id}/artifacts/{golden_predictions.FILE}")
-        told = json.loads(kept.read_text())
-        told["predictions"][0][0] += 0.001
-        kept.write_text(json.dumps(told))
+        (path,) = Path(".ct/artifacts").rglob(f"{run_id}/artifacts/{golden_predictions.FILE}")
+        document = json.loads(path.read_text())
+        document["predictions"][0][0] += 0.001
+        path.write_text(json.dumps(document))
         return number
 
     def promote(self, number: str) -> None:
-        """Make a version champion, or champion again."""
+        """Make a version the champion."""
         self._client.set_registered_model_alias("toy", model_versions.CHAMPION, number)
 
     def load(self, url: str) -> Load:
-        """Make a load on a server, which holds each answer against what its version says offline."""
+        """Return a load on a server, which compares each prediction with the version's offline prediction."""
         return Load(url, self.rows, self.expected, connections=CONNECTIONS, pause=self._pause)
 
-    def _make(self, **parameters: float) -> str:
-        told = json.dumps({"C": 2.0 ** -len(self.expected), **parameters})
-        change(f"parameters: {self._parameters}", f"parameters: {told}")
-        self._parameters = told
+    def _register(self, **parameters: float) -> str:
+        line = json.dumps({"C": 2.0 ** -len(self.expected), **parameters})
+        change(f"parameters: {self._parameters}", f"parameters: {line}")
+        self._parameters = line
         run = Pipeline(self._patch, MODEL="toy", AS_OF="2020-03-01")
         run.register(compare=False)
         self._client = run.client
         number = run.registration.model_version
         estimator = loading.load(f"models:/toy/{number}", run.settings.model.trusted_types)
-        self.expected[number] = estimator.predict_proba(self._asked).tolist()
+        self.expected[number] = estimator.predict_proba(self._frame).tolist()
         return number
 
 
-class Watched(Processes):
-    """A server, and what it says of itself to whoever asks again when a worker takes the question with it."""
+class MonitoredServer(ServerProcess):
+    """A server process whose status can be read while its workers die: failed connections are repeated."""
 
     def __init__(self, *arguments: str, workers: int = WORKERS, **environment: str) -> None:
         path = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))
@@ -197,307 +200,319 @@ class Watched(Processes):
     def pids(self) -> set[int]:
         return {worker["pid"] for worker in self.workers}
 
-    def number(self, name: str) -> float:
-        """Return a number of /metrics."""
+    def read_metric(self, name: str) -> float:
+        """Return a value of /metrics."""
         for line in self.get("/metrics").text.splitlines():
-            found, _, value = line.rpartition(" ")
-            if found == name:
+            metric, _, value = line.rpartition(" ")
+            if metric == name:
                 return float(value)
         return 0.0
 
-    def says_why(self) -> str:
-        """Wait until each worker has said that something keeps it from following; return what."""
-        message: dict[int, str] = {}
+    def wait_for_failures(self) -> str:
+        """Wait until each worker has reported that it cannot follow the registry; return one of the reasons."""
+        failures: dict[int, str] = {}
 
-        def each() -> bool:
-            found = self.workers
-            message.update({one["pid"]: one["failure"] for one in found if one["failure"]})
-            return {one["pid"] for one in found} <= message.keys()
+        def all_workers_fail() -> bool:
+            workers = self.workers
+            failures.update({worker["pid"]: worker["failure"] for worker in workers if worker["failure"]})
+            return {worker["pid"] for worker in workers} <= failures.keys()
 
-        wait_until(each, "each worker says why it does not follow")
-        return next(iter(message.values()))
+        wait_until(all_workers_fail, "each worker reports a failure")
+        return next(iter(failures.values()))
 
-    def follows(self, number: str) -> None:
-        """Wait until every worker answers with a version."""
-        wait_until(lambda: self.get("/version").json()["model_version"] == number, f"all answer with version {number}")
+    def wait_for_version(self, version: str) -> None:
+        """Wait until every worker serves a version."""
+        wait_until(lambda: self.serves(version), f"all workers serve version {version}")
 
-    def is_well(self, number: str) -> bool:
-        """Tell whether it lives, and every worker answers with a version, or soon does."""
-        return self.process.poll() is None and comes(lambda: self.get("/version").json()["model_version"] == number)
+    def serves(self, version: str) -> bool:
+        """Return whether every worker serves a version."""
+        return bool(self.get("/version").json()["model_version"] == version)
 
-    def kill_one(self) -> int:
-        """Kill a worker with -9; return how many connections it had."""
-        victim = min(self.pids)
+    def is_usable(self, version: str) -> bool:
+        """Return whether it runs, and every worker serves a version or soon does."""
+        return self.process.poll() is None and becomes_true(lambda: self.serves(version))
+
+    def kill_worker(self) -> int:
+        """Kill a worker with -9; return the number of its connections."""
+        pid = min(self.pids)
         port = int(self.url.rpartition(":")[2])
-        its = [one for one in psutil.Process(victim).net_connections("tcp") if one.laddr.port == port and one.raddr]
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: victim not in self.pids and len(self.workers) == self._count, "the worker is replaced")
-        return len(its)
+        sockets = psutil.Process(pid).net_connections("tcp")
+        connections = [socket for socket in sockets if socket.laddr.port == port and socket.raddr]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: pid not in self.pids and len(self.workers) == self._count, "the worker is replaced")
+        return len(connections)
 
     def has_ended(self, pids: set[int]) -> bool:
-        """Tell whether these processes have ended, and nobody listens any more."""
+        """Return whether these processes have ended, and the port is free."""
         host, _, port = self.url.removeprefix("http://").rpartition(":")
         try:
-            listen(host, int(port), shared=False).close()
+            bind_socket(host, int(port), shared=False).close()
         except UserError:
             return False
-        return not any(daemon.alive(pid) for pid in pids)
+        return not any(local_server.is_running(pid) for pid in pids)
 
 
-def comes(holds: Callable[[], object], seconds: float = 30) -> bool:
-    """Wait for what may not come."""
+def becomes_true(condition: Callable[[], object], seconds: float = 30) -> bool:
+    """Wait for a condition that may stay false."""
     deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
-    return bool(holds())
+    return bool(condition())
 
 
-def promotions(server: Watched, versions: Versions, count: int, *, promoted: int, rolled_back: int) -> Found:
-    """Move the champion on and sometimes back, while so many requests come in."""
+def promotions(
+    server: MonitoredServer, versions: ToyVersions, count: int, *, promoted: int, rolled_back: int
+) -> FaultResult:
+    """Promote versions and roll some of them back, under a load of `count` requests."""
     numbers = versions.good(min(4, promoted + 1))
-    moves = _moves(numbers, promoted, rolled_back)
-    surprises: list[str] = []
+    champions = _list_champions(numbers, promoted, rolled_back)
+    violations: list[str] = []
     versions.promote(numbers[0])
-    server.follows(numbers[0])
+    server.wait_for_version(numbers[0])
     with versions.load(server.url) as load:
-        for done, number in enumerate(moves, start=1):
-            load.until(count // len(moves) // 2)
+        for index, number in enumerate(champions, start=1):
+            load.wait_for_predictions(count // len(champions) // 2)
             versions.promote(number)
-            server.follows(number)
-            before = _others(load, number)
-            load.until(count // len(moves) // 2)
-            if (late := _others(load, number) - before) > CONNECTIONS:  # those that were under way are no more
-                surprises.append(f"{late} answers were of a version before {number}, which all answered with")
-            log.info("move %d of %d: %s answers", done, len(moves), f"{load.counts.answers:,}")
-    if unseen := set(numbers) - set(load.counts.versions):
-        surprises.append(f"no answer is of version {', '.join(sorted(unseen))}")
+            server.wait_for_version(number)
+            before = _count_other_versions(load, number)
+            load.wait_for_predictions(count // len(champions) // 2)
+            late = _count_other_versions(load, number) - before
+            if late > CONNECTIONS:  # more than there were requests under way
+                violations.append(f"{late} predictions are of versions before {number}, which all workers serve")
+            log.info("move %d of %d: %s predictions", index, len(champions), f"{load.counts.predictions:,}")
+    if unused := set(numbers) - set(load.counts.versions):
+        violations.append(f"no prediction is of version {', '.join(sorted(unused))}")
     fault = f"{promoted} promotions and {rolled_back} rollback{'s' if rolled_back > 1 else ''}"
-    became = f"each followed by all workers; the slowest answer took {load.counts.slowest:.2f} s"
-    return Found(fault, load.counts, became, surprises=surprises)
+    outcome = f"each followed by all workers; the slowest prediction took {load.counts.max_seconds:.2f} s"
+    return FaultResult(fault, load.counts, outcome, violations=violations)
 
 
 def bad_version(
-    server: Watched, versions: Versions, count: int, *, number: str, fault: str, kills: bool = True
-) -> Found:
-    """Promote a version that must not answer, kill a worker with -9 if asked to, and then promote a good one."""
+    server: MonitoredServer, versions: ToyVersions, count: int, *, number: str, fault: str, kill: bool = True
+) -> FaultResult:
+    """Promote a version that must not be served, optionally kill a worker with -9, and then promote a good version."""
     first, second = versions.good(2)
-    surprises = []
+    violations = []
     versions.promote(first)
-    server.follows(first)
+    server.wait_for_version(first)
     with versions.load(server.url) as load:
-        load.until(count // 3)
+        load.wait_for_predictions(count // 3)
         versions.promote(number)
-        why = server.says_why()
-        message, looks, goal = 0, 0, load.counts.answers + count // 3
-        while looks < LOOKS or load.counts.answers < goal:
-            looks += 1
-            message += server.get("/health").json()["failure"] is not None
+        reason = server.wait_for_failures()
+        failures, checks, goal = 0, 0, load.counts.predictions + count // 3
+        while checks < HEALTH_CHECKS or load.counts.predictions < goal:
+            checks += 1
+            failures += server.get("/health").json()["failure"] is not None
             time.sleep(0.05)
-        if message < looks:
-            surprises.append(f"/health says so at {message} of {looks} looks")
-        its = server.kill_one() if kills else 0
-        wait_until(lambda: all(one["model_version"] == first for one in server.workers), "the old one is back")
+        if failures < checks:
+            violations.append(f"/health reports the failure in {failures} of {checks} checks")
+        connections = server.kill_worker() if kill else 0
+        wait_until(
+            lambda: all(worker["model_version"] == first for worker in server.workers), "the old version is served"
+        )
         versions.promote(second)
-        server.follows(second)
-        load.until(count // 3)
+        server.wait_for_version(second)
+        load.wait_for_predictions(count // 3)
         if (failure := server.get("/health").json()["failure"]) is not None:
-            surprises.append(f"/health says even now: {failure}")
+            violations.append(f"/health still reports: {failure}")
     if number in load.counts.versions:
-        surprises.append(f"it answers {load.counts.versions[number]} requests")
-    returns = f"; a worker is killed, with {its} connections, and returns with the old one" if kills else ""
-    became = f"the old one answers; /health: «{_short(why)}»{returns}; the next is followed"
-    return Found(fault, load.counts, became, its, surprises)
+        violations.append(f"{load.counts.versions[number]} predictions are of it")
+    killed = f"; a worker with {connections} connections is killed, its successor serves the old one" if kill else ""
+    outcome = f"the old version is served; /health: '{_shorten(reason)}'{killed}; the next one is followed"
+    return FaultResult(fault, load.counts, outcome, connections, violations)
 
 
-def worker_killed(server: Watched, versions: Versions, count: int, *, times: int) -> Found:
-    """Kill a worker with -9, several times one after the other."""
+def worker_killed(server: MonitoredServer, versions: ToyVersions, count: int, *, times: int) -> FaultResult:
+    """Kill a worker with -9, several times."""
     (number,) = versions.good(1)
-    counts, may_lose, surprises = Counts(), 0, []
+    counts, max_lost, violations = Counts(), 0, []
     versions.promote(number)
-    server.follows(number)
+    server.wait_for_version(number)
     for _ in range(times):
         with versions.load(server.url) as load:
-            load.until(count // times // 2)
-            its = server.kill_one()
-            server.follows(number)
-            load.until(count // times // 2)
-        if load.counts.broke > its:
-            surprises.append(f"{load.counts.broke} connections broke where the worker had {its}")
-        counts, may_lose = counts + load.counts, may_lose + its
-    became = f"replaced; of {times * CONNECTIONS} connections its {may_lose} broke, with a request at most on each"
-    return Found(f"kill -9 of a worker, {times}×", counts, became, may_lose, surprises)
+            load.wait_for_predictions(count // times // 2)
+            connections = server.kill_worker()
+            server.wait_for_version(number)
+            load.wait_for_predictions(count // times // 2)
+        if load.counts.broke > connections:
+            violations.append(f"{load.counts.broke} connections broke, and the worker had {connections}")
+        counts, max_lost = counts + load.counts, max_lost + connections
+    outcome = f"replaced; {max_lost} of {times * CONNECTIONS} connections broke, with at most one request on each"
+    return FaultResult(f"kill -9 of a worker, {times}×", counts, outcome, max_lost, violations)
 
 
-def log_disk_full(server: Watched, versions: Versions, count: int) -> Found:
-    """Let the disk of the predictions log refuse every byte for a while."""
+def log_disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
+    """Let the workers' writes fail for a while, as on a full disk."""
     (number,) = versions.good(1)
     versions.promote(number)
-    server.follows(number)
-    dropped, logged = server.number(DROPPED), server.number(LOGGED)
+    server.wait_for_version(number)
+    dropped, logged = server.read_metric(DROPPED), server.read_metric(LOGGED)
     with versions.load(server.url) as load:
-        load.until(count // 3)
+        load.wait_for_predictions(count // 3)
         with _full_disk(server.pids):
-            wait_until(lambda: server.number(DROPPED) > dropped, "rows are dropped and counted")
-            load.until(count // 3)
-        before = server.number(LOGGED)
-        wait_until(lambda: server.number(LOGGED) > before, "rows are logged again")
-        load.until(count // 3)
-    told = dropped + logged + load.counts.answers
-    wait_until(lambda: server.number(DROPPED) + server.number(LOGGED) >= told, "every row is counted")
-    became = f"{server.number(DROPPED) - dropped:,.0f} rows of the log are dropped and counted; all others are in it"
-    return Found("the predictions log's disk is full", load.counts, became)
+            wait_until(lambda: server.read_metric(DROPPED) > dropped, "rows are dropped and counted")
+            load.wait_for_predictions(count // 3)
+        before = server.read_metric(LOGGED)
+        wait_until(lambda: server.read_metric(LOGGED) > before, "rows are logged again")
+        load.wait_for_predictions(count // 3)
+    total = dropped + logged + load.counts.predictions
+    wait_until(lambda: server.read_metric(DROPPED) + server.read_metric(LOGGED) >= total, "every row is counted")
+    outcome = f"{server.read_metric(DROPPED) - dropped:,.0f} rows are dropped and counted; all others are logged"
+    return FaultResult("the predictions log's disk is full", load.counts, outcome)
 
 
-def disk_full(server: Watched, versions: Versions, count: int) -> Found:
-    """Let the disk refuse every byte of all processes while the champion moves; there is room for the workers last."""
+def disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
+    """Let the writes of all processes fail while the champion changes; the workers can write again last."""
     first, second = versions.good(2)
-    surprises = []
+    violations = []
     versions.promote(first)
-    server.follows(first)
+    server.wait_for_version(first)
     with versions.load(server.url) as load:
         pids = server.pids
-        load.until(count // 3)
+        load.wait_for_predictions(count // 3)
         with _full_disk(pids):
             with _full_disk({server.process.pid}):
                 versions.promote(second)
-                time.sleep(3)  # in which the follower looks at the registry
-                load.until(count // 3)
-            if not comes(lambda: load.counts.versions[second] > 0):
-                surprises.append("the follower follows no more when it has room again")
-        if not comes(lambda: server.get("/version").json()["model_version"] == second):
-            surprises.append("the workers follow no more when they have room again")
-        load.until(count // 3)
-    became = "serves on; when there is room again, the promotion is followed"
-    return Found("the whole disk is full", load.counts, became, surprises=surprises)
+                time.sleep(3)  # the follower polls the registry meanwhile
+                load.wait_for_predictions(count // 3)
+            if not becomes_true(lambda: load.counts.versions[second] > 0):
+                violations.append("the follower does not follow after its disk has space again")
+        if not becomes_true(lambda: server.serves(second)):
+            violations.append("the workers do not follow after their disk has space again")
+        load.wait_for_predictions(count // 3)
+    outcome = "continues to serve; when there is space again, the promotion is followed"
+    return FaultResult("the whole disk is full", load.counts, outcome, violations=violations)
 
 
-def registry_gone(versions: Versions, count: int, *, seconds: float, workers: int = WORKERS) -> Found:
-    """Kill the registry, for so many seconds and requests at least, and start it again; then promote."""
+def registry_gone(versions: ToyVersions, count: int, *, seconds: float, workers: int = WORKERS) -> FaultResult:
+    """Kill the registry, for at least so many seconds and requests, restart it, and promote a version."""
     first, second = versions.good(2)
     versions.promote(first)
     tracking = Tracking(Path(".ct").resolve())
-    with ExitStack() as there:
-        there.enter_context(tracking)
-        told = {"MLFLOW_TRACKING_URI": tracking.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-        with Watched(workers=workers, **told) as server:
-            server.follows(first)
+    with ExitStack() as resources:
+        resources.enter_context(tracking)
+        environment = {"MLFLOW_TRACKING_URI": tracking.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        with MonitoredServer(workers=workers, **environment) as server:
+            server.wait_for_version(first)
             with versions.load(server.url) as load:
-                load.until(count // 3)
-                there.close()
-                gone = time.monotonic()
-                why = server.says_why()
-                wait_until(lambda: server.number("ct_following") == 0, "/metrics say that nobody follows")
-                while time.monotonic() < gone + seconds:
-                    load.until(1)
-                load.until(count // 3)
-                lasted = time.monotonic() - gone
-                there.enter_context(tracking)
+                load.wait_for_predictions(count // 3)
+                resources.close()
+                start = time.monotonic()
+                reason = server.wait_for_failures()
+                wait_until(lambda: server.read_metric("ct_following") == 0, "/metrics report that no worker follows")
+                while time.monotonic() < start + seconds:
+                    load.wait_for_predictions(1)
+                load.wait_for_predictions(count // 3)
+                duration = time.monotonic() - start
+                resources.enter_context(tracking)
                 versions.promote(second)
-                server.follows(second)
-                load.until(count // 3)
-                wait_until(lambda: server.number("ct_following") == workers, "/metrics say that all follow")
-    became = f"gone for {lasted:.0f} s; /health: «{_short(why)}»; when it is back, a promotion is followed"
-    return Found("the registry is killed, and comes back", load.counts, became)
+                server.wait_for_version(second)
+                load.wait_for_predictions(count // 3)
+                wait_until(
+                    lambda: server.read_metric("ct_following") == workers, "/metrics report that all workers follow"
+                )
+    outcome = f"unavailable for {duration:.0f} s; /health: '{_shorten(reason)}'; afterwards a promotion is followed"
+    return FaultResult("the registry is killed and restarted", load.counts, outcome)
 
 
-def supervisor_killed(server: Watched, versions: Versions, count: int) -> Found:
-    """Kill the process that supervises the workers with -9."""
+def supervisor_killed(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
+    """Kill the supervisor with -9."""
     (number,) = versions.good(1)
     versions.promote(number)
-    server.follows(number)
+    server.wait_for_version(number)
     with versions.load(server.url) as load:
-        load.until(count)
+        load.wait_for_predictions(count)
         pids = server.pids
-        at = time.monotonic()
+        end = time.monotonic()
         server.process.kill()
         wait_until(lambda: server.has_ended(pids), "the workers have ended")
-    became = f"its workers end by themselves and leave the port; {_late(load, at)}"
-    return Found("kill -9 of the supervisor", load.counts, became, *_ending(load, at))
+    outcome = f"its workers end by themselves and release the port; {_describe_late_requests(load, end)}"
+    return FaultResult("kill -9 of the supervisor", load.counts, outcome, *_split_lost_requests(load, end))
 
 
-def too_many(versions: Versions, count: int, *, seconds: float) -> Found:
-    """Send more requests than a slow model can answer."""
+def too_many(versions: ToyVersions, count: int, *, seconds: float) -> FaultResult:
+    """Send more requests than a slow model can predict."""
     versions.promote(number := versions.slow(seconds))
-    surprises = []
-    with Watched("--waiting", str(WAITING), workers=1) as server:
-        server.follows(number)
+    violations = []
+    with MonitoredServer("--max-queue", str(MAX_QUEUE), workers=1) as server:
+        server.wait_for_version(number)
         with versions.load(server.url) as load:
-            load.until(count)
+            load.wait_for_predictions(count)
     counts = load.counts
-    if not counts.refused:
-        surprises.append("nobody is sent away")
-    if 2 * counts.overtook < counts.refused:
-        surprises.append(
-            f"{counts.refused - counts.overtook} of {counts.refused} refusals had waited for answers first"
-        )
-    became = f"{counts.refused:,} times 503 with Retry-After, at once; the slowest answer took {counts.slowest:.2f} s"
-    return Found(f"{CONNECTIONS} clients, {seconds:g} s a call, --waiting {WAITING}", counts, became, 0, surprises)
+    if not counts.rejected:
+        violations.append("no request is rejected")
+    if 2 * counts.rejected_first < counts.rejected:
+        queued = counts.rejected - counts.rejected_first
+        violations.append(f"{queued} of {counts.rejected} rejected requests had waited for other responses first")
+    outcome = f"{counts.rejected:,} times 503 with Retry-After, at once; the slowest took {counts.max_seconds:.2f} s"
+    fault = f"{CONNECTIONS} clients, {seconds:g} s a call, --max-queue {MAX_QUEUE}"
+    return FaultResult(fault, counts, outcome, 0, violations)
 
 
-def ended(server: Watched, versions: Versions, count: int, *, number: str, fault: str) -> Found:
-    """Send SIGTERM while a version is asked."""
-    surprises = []
+def terminated(server: MonitoredServer, versions: ToyVersions, count: int, *, number: str, fault: str) -> FaultResult:
+    """Send SIGTERM under load."""
+    violations = []
     versions.promote(number)
-    server.follows(number)
+    server.wait_for_version(number)
     pids = server.pids
     with versions.load(server.url) as load:
-        load.until(count)
-        at = time.monotonic()
+        load.wait_for_predictions(count)
+        end = time.monotonic()
         server.process.terminate()
         code = server.process.wait(60)
-        took = time.monotonic() - at
+        duration = time.monotonic() - end
     if code != 0:
-        surprises.append(f"its exit code is {code}")
+        violations.append(f"its exit code is {code}")
     if "timeout graceful shutdown exceeded" in server.stop():
-        surprises.append("requests under way had no time to be answered")
+        violations.append("current requests were cut off")
     if not server.has_ended(pids):
-        surprises.append("a process of it lives on")
-    may_lose, more = _ending(load, at)
-    became = f"ends with {code} after {took:.1f} s; {_late(load, at)}"
-    return Found(fault, load.counts, became, may_lose, surprises + more)
+        violations.append("one of its processes still runs")
+    max_lost, more = _split_lost_requests(load, end)
+    outcome = f"exits with {code} after {duration:.1f} s; {_describe_late_requests(load, end)}"
+    return FaultResult(fault, load.counts, outcome, max_lost, violations + more)
 
 
-def _moves(numbers: list[str], promoted: int, rolled_back: int) -> list[str]:
-    """Return the champions one after the other: each next version, and here and there the one before."""
-    moves = []
-    for done in range(promoted):
-        moves.append(numbers[(done + 1) % len(numbers)])
-        if (done + 1) * rolled_back // promoted > done * rolled_back // promoted:
-            moves.append(numbers[done % len(numbers)])
-    return moves
+def _list_champions(numbers: list[str], promoted: int, rolled_back: int) -> list[str]:
+    """Return the champions in their order: the next version each time, and sometimes the previous one again."""
+    champions = []
+    for index in range(promoted):
+        champions.append(numbers[(index + 1) % len(numbers)])
+        if (index + 1) * rolled_back // promoted > index * rolled_back // promoted:
+            champions.append(numbers[index % len(numbers)])
+    return champions
 
 
-def _others(load: Load, number: str) -> int:
+def _count_other_versions(load: Load, number: str) -> int:
     versions = Counter(load.counts.versions)
     return versions.total() - versions[number]
 
 
 @contextmanager
 def _full_disk(pids: set[int]) -> Iterator[None]:
-    """Let the disk refuse every byte that these processes write to a file."""
+    """Let each write of these processes to a file fail."""
 
-    def room(size: int) -> None:
+    def limit_file_size(size: int) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
-    room(0)
+    limit_file_size(0)
     try:
         yield
     finally:
-        room(resource.RLIM_INFINITY)
+        limit_file_size(resource.RLIM_INFINITY)
 
 
-def _ending(load: Load, at: float) -> tuple[int, list[str]]:
-    """Return how many requests may be lost, for they were sent to a server that was ending; and what may not be."""
-    late = [sent for sent in load.counts.lost if sent > at]
+def _split_lost_requests(load: Load, end: float) -> tuple[int, list[str]]:
+    """Return the number of lost requests that were sent after the server's end began, and a violation for others."""
+    late = [start for start in load.counts.lost if start > end]
     early = len(load.counts.lost) - len(late)
     return len(late), [f"{early} requests that were sent before were lost"] if early else []
 
 
-def _late(load: Load, at: float) -> str:
-    return f"of what was sent after, {_ending(load, at)[0]} requests find their connection closed"
+def _describe_late_requests(load: Load, end: float) -> str:
+    return f"{_split_lost_requests(load, end)[0]} requests that were sent later found their connection closed"
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 70 else f"{text[:69]}…"

@@ -1,7 +1,6 @@
-"""A steady load of single rows on a prediction server, each answer of which is held against what is known offline.
+"""A steady load of single rows on a prediction server; each prediction is compared with the one made offline.
 
-It shares the machine with the server that it asks: one thread, uvloop and httptools take a fraction of what the server
-takes for the same requests.
+It shares the machine with the server: one thread with uvloop and httptools takes a fraction of the server's time.
 """
 
 from __future__ import annotations
@@ -21,80 +20,80 @@ import httptools
 import orjson
 import uvloop
 
-ATOL = 1e-9
-STALLED_SECONDS = 60  # without an answer, after which nobody waits for the next one any more
-AGAIN_SECONDS = 0.05  # until a client whose connection broke, or was refused, makes another one
-EXAMPLES = 5  # of what went wrong
+TOLERANCE = 1e-9
+STALL_SECONDS = 60  # without a prediction, after which the load fails
+RECONNECT_SECONDS = 0.05
+MAX_EXAMPLES = 5  # of errors
 
-Expected = Mapping[str, Sequence[Sequence[float]]]  # of each version: its answer to each row
+Expected = Mapping[str, Sequence[Sequence[float]]]  # for each version its predictions for all rows
 
 
 @dataclass
 class Counts:
-    """What became of the requests so far.
+    """The outcomes of the requests so far.
 
-    `answers` are those with status 200, `wrong` the ones among them that are not the version's own. `refused` ones were
-    sent away with a time to come back, and came back. Of the connections that `broke`, each may have taken a request
-    along: `lost` has the moments (of time.monotonic) at which these were sent.
+    `predictions` counts responses with status 200, `wrong` those that differ from the version's offline predictions.
+    `rejected` requests got 503 with Retry-After, and were sent again. Each connection that `broke` may have lost a
+    request: `lost` has the times (of time.monotonic) at which these were sent.
     """
 
-    answers: int = 0
+    predictions: int = 0
     wrong: int = 0
-    refused: int = 0
-    overtook: int = 0  # refused before a request that was sent earlier was answered: so it did not wait
+    rejected: int = 0
+    rejected_first: int = 0  # before the response to a request that was sent earlier: so it was not queued
     broke: int = 0
     lost: list[float] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)  # by what was answered in place of 200 or a time to come back
+    errors: Counter[str] = field(default_factory=Counter)  # by status, other than 200 and a rejection
     versions: Counter[str] = field(default_factory=Counter)
-    slowest: float = 0.0  # seconds to an answer
+    max_seconds: float = 0.0  # of a request that got a prediction
     examples: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
-        """Requests that no answer came to, or another than an answer."""
-        return len(self.lost) + self.others.total()
+        """Requests without a response, or with an error."""
+        return len(self.lost) + self.errors.total()
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
-            self.answers + other.answers,
+            self.predictions + other.predictions,
             self.wrong + other.wrong,
-            self.refused + other.refused,
-            self.overtook + other.overtook,
+            self.rejected + other.rejected,
+            self.rejected_first + other.rejected_first,
             self.broke + other.broke,
             self.lost + other.lost,
-            self.others + other.others,
+            self.errors + other.errors,
             self.versions + other.versions,
-            max(self.slowest, other.slowest),
-            (self.examples + other.examples)[:EXAMPLES],
+            max(self.max_seconds, other.max_seconds),
+            (self.examples + other.examples)[:MAX_EXAMPLES],
         )
 
 
 class Load:
-    """So many clients, each of which asks for one row after the other on a connection of its own, until the block ends.
+    """Clients that each send one request after the other on their own connection, until the end of the `with` block.
 
-    A client whose connection breaks makes another one after a moment, and tries on while nobody listens.
+    A client whose connection breaks reconnects after a moment, and keeps trying while no server listens.
     """
 
     def __init__(
         self, url: str, rows: dict[str, Any], expected: Expected, *, connections: int = 32, pause: float = 0.0
     ) -> None:
-        """Prepare to ask.
+        """Prepare the requests.
 
         Args:
             url: the server.
-            rows: in MLflow's `dataframe_split`; they are asked for in turn.
-            expected: each version's answers to them.
-            connections: how many clients there are.
-            pause: seconds that each of them lets pass after an answer.
+            rows: in MLflow's `dataframe_split`; they are sent in turn.
+            expected: each version's predictions for them.
+            connections: the number of clients.
+            pause: the seconds between a response and the client's next request.
         """
         address = urlsplit(url)
         self.host, self.port = str(address.hostname), address.port or 80
         self.counts = Counts()
-        self.waiting: dict[Client, None] = {}  # for an answer, the one that waits longest first
+        self.pending: dict[Client, None] = {}  # the clients that wait for a response, the oldest request first
         self.pause = pause
-        self.ends = False
+        self.ending = False
         self._expected = expected
-        self._right: dict[tuple[str, int], bytes] = {}  # bodies that were held against what is known already
+        self._correct_bodies: dict[tuple[str, int], bytes] = {}
         self._requests = [_request(address.netloc, rows["columns"], row) for row in rows["data"]]
         self._order = cycle(range(len(self._requests)))
         self._connections = connections
@@ -106,86 +105,86 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ask no more; what was sent and is not answered even now is lost."""
-        self.ends = True
-        self._thread.join(STALLED_SECONDS)
+        """Send no more requests; those without a response after STALL_SECONDS are lost."""
+        self.ending = True
+        self._thread.join(STALL_SECONDS)
         if self._thread.is_alive():
-            self._runner.get_loop().call_soon_threadsafe(lambda: [client.abort() for client in list(self.waiting)])
+            self._runner.get_loop().call_soon_threadsafe(lambda: [client.abort() for client in list(self.pending)])
             self._thread.join()
 
-    def until(self, more: int) -> None:
-        """Wait for so many answers more.
+    def wait_for_predictions(self, count: int) -> None:
+        """Wait for so many more predictions.
 
         Raises:
-            RuntimeError: they do not come.
+            RuntimeError: there are none for STALL_SECONDS.
         """
-        goal, seen, since = self.counts.answers + more, self.counts.answers, time.monotonic()
-        while self.counts.answers < goal:
-            if self.counts.answers > seen:
-                seen, since = self.counts.answers, time.monotonic()
-            if not self._thread.is_alive() or time.monotonic() - since > STALLED_SECONDS:
-                raise RuntimeError(f"no answers come any more: {self.counts}")
+        goal, last, since = self.counts.predictions + count, self.counts.predictions, time.monotonic()
+        while self.counts.predictions < goal:
+            if self.counts.predictions > last:
+                last, since = self.counts.predictions, time.monotonic()
+            if not self._thread.is_alive() or time.monotonic() - since > STALL_SECONDS:
+                raise RuntimeError(f"the server has stopped responding: {self.counts}")
             time.sleep(0.01)
 
-    def next(self) -> tuple[int, bytes]:
-        """Return the number of the row that is due, and the request for it."""
+    def next_request(self) -> tuple[int, bytes]:
+        """Return the index of the next row, and the request for it."""
         row = next(self._order)
         return row, self._requests[row]
 
-    def judge(self, row: int, version: str, body: bytes) -> None:
-        """Count an answer, and whether it is the one that this version gives offline."""
-        self.counts.answers += 1
+    def count_prediction(self, row: int, version: str, body: bytes) -> None:
+        """Count a response with status 200, and compare it with the version's offline prediction."""
+        self.counts.predictions += 1
         self.counts.versions[version] += 1
-        if self._right.get((version, row)) == body:
+        if self._correct_bodies.get((version, row)) == body:
             return
-        if self._is_right(row, version, body):
-            self._right[version, row] = body
+        if self._is_correct(row, version, body):
+            self._correct_bodies[version, row] = body
             return
         self.counts.wrong += 1
-        self.note(f"version «{version}» answered row {row} with {body[:200]!r}")
+        self.add_example(f"version '{version}' predicted row {row} as {body[:200]!r}")
 
-    def note(self, what: str) -> None:
-        """Keep an example of what went wrong."""
-        if len(self.counts.examples) < EXAMPLES:
-            self.counts.examples.append(what)
+    def add_example(self, error: str) -> None:
+        """Add an example of an error."""
+        if len(self.counts.examples) < MAX_EXAMPLES:
+            self.counts.examples.append(error)
 
-    def _is_right(self, row: int, version: str, body: bytes) -> bool:
+    def _is_correct(self, row: int, version: str, body: bytes) -> bool:
         try:
-            (found,) = orjson.loads(body)["predictions"]
-            pairs = list(zip(found, self._expected[version][row], strict=True))
-            return all(abs(one - other) <= ATOL for one, other in pairs)
-        except (ValueError, LookupError, TypeError):  # it is no answer, or nobody knows this version
+            (prediction,) = orjson.loads(body)["predictions"]
+            pairs = list(zip(prediction, self._expected[version][row], strict=True))
+            return all(abs(value - expected) <= TOLERANCE for value, expected in pairs)
+        except (ValueError, LookupError, TypeError):  # not a prediction, or of an unknown version
             return False
 
     def _run(self) -> None:
         with self._runner:
-            self._runner.run(self._ask())
+            self._runner.run(self._run_clients())
 
-    async def _ask(self) -> None:
-        await asyncio.gather(*(self._be_a_client() for _ in range(self._connections)))
+    async def _run_clients(self) -> None:
+        await asyncio.gather(*(self._run_client() for _ in range(self._connections)))
 
-    async def _be_a_client(self) -> None:
+    async def _run_client(self) -> None:
         loop = asyncio.get_running_loop()
-        while not self.ends:
+        while not self.ending:
             client = Client(self)
             try:
-                await loop.create_connection(lambda made=client: made, self.host, self.port)
-                broke = await client.gone
+                await loop.create_connection(lambda client=client: client, self.host, self.port)
+                broke = await client.closed
             except OSError:
                 broke = True
             if broke:
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(RECONNECT_SECONDS)
 
 
 class Client(asyncio.Protocol):
-    """One connection, and the request that is on it."""
+    """One connection, and its current request."""
 
     def __init__(self, load: Load) -> None:
-        self.gone: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # whether it broke
+        self.closed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # whether it broke
         self._load = load
-        self._row: int | None = None  # until it is answered
-        self._again: asyncio.TimerHandle | None = None
-        self._ends = False  # as it is meant to
+        self._row: int | None = None  # of the current request, until it has a response
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
@@ -196,18 +195,18 @@ class Client(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._load.note(f"{error!r} of {data[:200]!r}")
+            self._load.add_example(f"{error!r} of {data[:200]!r}")
             self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._again:
-            self._again.cancel()
-        self._load.counts.broke += not self._ends
-        if self in self._load.waiting:
-            del self._load.waiting[self]
-            self._load.counts.lost.append(self._sent)
-            self._load.note(f"a connection broke with a request on it: {error!r}")
-        self.gone.set_result(not self._ends)
+        if self._timer:
+            self._timer.cancel()
+        self._load.counts.broke += not self._closing
+        if self in self._load.pending:
+            del self._load.pending[self]
+            self._load.counts.lost.append(self._start)
+            self._load.add_example(f"a connection broke during a request: {error!r}")
+        self.closed.set_result(not self._closing)
 
     def on_message_begin(self) -> None:
         self._headers: dict[bytes, str] = {}
@@ -221,46 +220,46 @@ class Client(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         load, status = self._load, self._parser.get_status_code()
-        is_first = next(iter(load.waiting)) is self
-        del load.waiting[self]
+        is_oldest = next(iter(load.pending)) is self
+        del load.pending[self]
         pause = load.pause
         if status == 200:
-            load.counts.slowest = max(load.counts.slowest, time.monotonic() - self._sent)
-            load.judge(self._row or 0, self._headers.get(b"x-model-version", ""), self._body)
+            load.counts.max_seconds = max(load.counts.max_seconds, time.monotonic() - self._start)
+            load.count_prediction(self._row or 0, self._headers.get(b"x-model-version", ""), self._body)
             self._row = None
         elif status == 503 and b"retry-after" in self._headers:
-            load.counts.refused += 1
-            load.counts.overtook += not is_first
+            load.counts.rejected += 1
+            load.counts.rejected_first += not is_oldest
             pause = float(self._headers[b"retry-after"])
         else:
-            load.counts.others[str(status)] += 1
-            load.note(f"{status} {self._body[:200]!r}")
+            load.counts.errors[str(status)] += 1
+            load.add_example(f"{status} {self._body[:200]!r}")
             self._row = None
-        if load.ends or not self._parser.should_keep_alive():
-            self._leave()
+        if load.ending or not self._parser.should_keep_alive():
+            self._close()
         elif pause:
-            self._again = asyncio.get_running_loop().call_later(pause, self._send)
+            self._timer = asyncio.get_running_loop().call_later(pause, self._send)
         else:
             self._send()
 
     def abort(self) -> None:
-        """Give up what is on the connection."""
+        """Close the connection with its request."""
         self._transport.abort()
 
-    def _leave(self) -> None:
-        self._ends = True
+    def _close(self) -> None:
+        self._closing = True
         self._transport.close()
 
     def _send(self) -> None:
-        """Ask for the row that is due, or for the same one again."""
-        self._again = None
-        if self._load.ends:
-            self._leave()
+        """Send a request for the next row, or the same one again."""
+        self._timer = None
+        if self._load.ending:
+            self._close()
             return
         if self._row is None:
-            self._row, self._request = self._load.next()
-        self._sent = time.monotonic()
-        self._load.waiting[self] = None
+            self._row, self._request = self._load.next_request()
+        self._start = time.monotonic()
+        self._load.pending[self] = None
         self._transport.write(self._request)
 
 

@@ -23,8 +23,9 @@ from continuous_training.monitoring import asked
 from continuous_training.monitoring.asked import PREDICTION, Asked
 from continuous_training.monitoring.finding import Finding
 from continuous_training.monitoring.profile import plain, quoted
-from continuous_training.serving.predictions_log import journal
-from continuous_training.serving.rollout.client import OWN
+from continuous_training.serving.predictions_log import storage
+from continuous_training.serving.predictions_log.journal import read_pending_journals
+from continuous_training.serving.rollout.client import OWN_REQUEST_PREFIX
 from continuous_training.settings import STATE
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Log:
         with _said():
             self.connection.execute(
                 f"CREATE TEMP VIEW log AS SELECT * FROM read_parquet([{named}], union_by_name=true)"  # noqa: S608
-                f" WHERE NOT starts_with(request_id, '{OWN}')"
+                f" WHERE NOT starts_with(request_id, '{OWN_REQUEST_PREFIX}')"
             )
             for name, kind, *_ in self.connection.execute("DESCRIBE log").fetchall():
                 if name in self.fields and kind.startswith("STRUCT"):
@@ -188,7 +189,7 @@ def opened(model: str, since: datetime) -> Iterator[Log]:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         files = []
-        for name, table in journal.waiting(STATE / "serving" / "journal" / model).items():
+        for name, table in read_pending_journals(STATE / "serving" / "journal" / model).items():
             path = folder / "journals" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, path)
@@ -212,11 +213,11 @@ def _fetched(address: str, model: str, since: str, folder: Path) -> list[Path]:
         UserError: the place cannot be read.
     """
     try:
-        place = journal.place(address)
-        if isinstance(place, journal.Folder):
+        place = storage.open_storage(address)
+        if isinstance(place, storage.FolderStorage):
             days = [day for day in Path(address, model).glob("date=*") if day.name >= since]
             return sorted(path for day in days for path in day.glob("*.parquet"))
-        return place.fetch(f"{model}/", lambda name: name.partition("/")[0] >= since, folder)
+        return place.download(f"{model}/", lambda name: name.partition("/")[0] >= since, folder)
     except UserError:
         raise
     except Exception as error:

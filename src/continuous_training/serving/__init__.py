@@ -1,3 +1,3 @@
-"""The prediction server: `follower` follows the registry's champion, `app` answers with it, `daemon` starts one."""
+"""The prediction server, and what Deploy and Roll back do with servers; README.md has the map of the modules."""
 
-SERVICE = "continuous-training"  # what /version calls itself, so that a deployment knows whom it is talking to
+SERVICE = "continuous-training"  # the name in /version, by which a deployment recognizes a server of this project

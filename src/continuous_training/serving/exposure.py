@@ -1,7 +1,8 @@
-"""Exposure: a candidate beside the champion on the servers, for a share of the requests and until a set time.
+"""Exposure: a candidate gets a share of the servers' requests beside the champion, until a set time.
 
-A canary's answers go to the clients, a shadow's only to the predictions log. It is one tag of the registered model,
-which the servers read with the champion's alias; it ends by itself, so that a deployment that is killed leaves none.
+A canary's predictions go to the clients, a shadow's only to the predictions log. The exposure is a tag of the
+registered model, which servers read together with the champion's alias. It expires, so that a deployment that is killed
+leaves none behind.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TAG = "ct.exposure"
 
 
 class Exposure(Value):
-    """Which version stands beside the champion, as what, for which share of the requests, and until when."""
+    """Which version is exposed, in which role, to which share of the requests, and until when."""
 
     version: str
     role: Literal["canary", "shadow"]
@@ -31,32 +32,30 @@ class Exposure(Value):
     until: AwareDatetime
 
     @property
-    def over(self) -> bool:
+    def expired(self) -> bool:
         """Whether its time has passed."""
         return datetime.now(UTC) > self.until
 
-    def begin(self, client: MlflowClient, model: str) -> None:
-        """Have every server of the model take it up, in place of any other."""
+    def publish(self, client: MlflowClient, model: str) -> None:
+        """Set it on a registered model, in place of any other; the model's servers read it within a second."""
         client.set_registered_model_tag(model, TAG, self.model_dump_json())
 
 
-def end(client: MlflowClient, model: str) -> None:
-    """Leave every server of the model with the champion alone."""
+def end_exposure(client: MlflowClient, model: str) -> None:
+    """Remove the exposure from a registered model: its servers use the champion alone."""
     client.delete_registered_model_tag(model, TAG)
 
 
-def read(tags: Mapping[str, str]) -> Exposure | None:
-    """Find the exposure among the tags of a registered model, if there is one whose time has not passed.
+def read_exposure(tags: Mapping[str, str]) -> Exposure | None:
+    """Read the exposure from the tags of a registered model; None if there is none, or it has expired.
 
     Raises:
-        UserError: somebody else has written that tag.
+        UserError: the tag's value is not an exposure.
     """
     if TAG not in tags:
         return None
     try:
-        found = Exposure.model_validate_json(tags[TAG])
+        exposure = Exposure.model_validate_json(tags[TAG])
     except ValidationError as error:
-        raise UserError(
-            f"remove the tag {TAG}, which tells of no canary and no shadow: {first_error(error)}"
-        ) from error
-    return None if found.over else found
+        raise UserError(f"the tag {TAG} is not a valid exposure: remove it ({first_error(error)})") from error
+    return None if exposure.expired else exposure

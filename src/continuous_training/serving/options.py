@@ -13,8 +13,8 @@ class Options:
     host: str
     port: int
     workers: int
-    waiting: int
-    megabytes: float
+    max_queue: int
+    max_body_mb: float
     rate: float | None
     burst: float
     debug: bool

@@ -1,17 +1,19 @@
-"""One worker of the server: its versions, its batches, its log and its numbers, put together."""
+"""One worker of the server: its versions, its batching, its predictions log and its metrics."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from continuous_training.serving import metrics
-from continuous_training.serving.following.cache import Cache
-from continuous_training.serving.following.loader import Memory
-from continuous_training.serving.following.worker_status import Board
-from continuous_training.serving.http import app
-from continuous_training.serving.http.authentication import EVERYBODY, Guard, RateLimit, Tokens
-from continuous_training.serving.prediction.batching import Batches
+from continuous_training.serving.following.cache import VersionCache
+from continuous_training.serving.following.loader import VersionLoader
+from continuous_training.serving.following.worker_status import WorkerStatuses
+from continuous_training.serving.http.access_control import AccessControl
+from continuous_training.serving.http.app import Endpoints, create_app
+from continuous_training.serving.http.rate_limit import RateLimit
+from continuous_training.serving.http.tokens import Tokens
+from continuous_training.serving.metrics import Metrics, remove_dead_workers
+from continuous_training.serving.prediction.batching import Batcher
 from continuous_training.serving.predictions_log.writer import PredictionsLog
 from continuous_training.settings import STATE, Serving, load_settings
 
@@ -23,49 +25,51 @@ if TYPE_CHECKING:
 
     from continuous_training.serving.options import Options
 
-ADDRESS = "CT_PREDICTIONS"  # a folder or s3://bucket/prefix; `none` keeps nothing
+LOG_ADDRESS = "CT_PREDICTIONS"  # a folder, s3://bucket/prefix, or none
 
 
-def application(options: Options, shared: Path) -> ASGIApp:
-    """Make the application.
+def create_worker(options: Options, shared: Path) -> ASGIApp:
+    """Create the application of one worker.
 
     Args:
-        options: what `ct serve` was told.
-        shared: a folder that the workers of this server share with its follower.
+        options: the options of `ct serve`.
+        shared: the folder that the server's workers share with its follower.
 
     Raises:
-        UserError: training.yaml or the environment is wrong.
+        UserError: training.yaml or the environment is invalid.
     """
     settings = load_settings(options.model)
     tokens = Tokens.from_environment()
-    rate = None
+    rate_limit = None
     if options.rate is not None:
-        rate = RateLimit(shared / "buckets", tokens.names or (EVERYBODY,), options.rate, options.burst)
-    counted = metrics.Metrics()
-    board = Board(shared / "board", options.workers)
-    metrics.forget(board.clear())
+        rate_limit = RateLimit(shared / "buckets", tokens.names, options.rate, options.burst)
+    metrics = Metrics()
+    statuses = WorkerStatuses(shared / "workers", options.workers)
+    remove_dead_workers(statuses.remove_dead_workers())
 
-    def message(status: dict[str, Any]) -> None:
-        board.post(status)
-        counted.serves(status["model_version"], well=status["failure"] is None)
+    def publish_status(status: dict[str, Any]) -> None:
+        statuses.write(status)
+        metrics.set_version(status["model_version"], following=status["failure"] is None)
 
-    memory = Memory(shared, Cache(options.model), settings.model.trusted_types, settings.data.key, message)
-    log = _log(options.model, settings.serving, counted)
-    batches = Batches(counted, log.append if log else None, options.waiting)
+    cache = VersionCache(options.model)
+    loader = VersionLoader(shared, cache, settings.model.trusted_types, settings.data.key, publish_status)
+    log = _create_log(options.model, settings.serving, metrics)
+    batcher = Batcher(metrics, log.append if log else None, options.max_queue)
 
-    def closing() -> None:
-        batches.close()
+    def shut_down() -> None:
+        batcher.close()
         if log:
             log.close()
 
-    face = app.Face(options.model, memory, batches, board, counted, int(options.megabytes * 1e6))
+    max_body = int(options.max_body_mb * 1e6)
+    app = create_app(Endpoints(options.model, loader, batcher, statuses, metrics, max_body), shut_down)
     if log:
         log.start()
-    return Guard(app.create(face, closing), tokens, rate, lambda status: counted.requested("refused", status, 0.0))
+    return AccessControl(app, tokens, rate_limit, lambda status: metrics.count_request("refused", status, 0.0))
 
 
-def _log(model: str, serving: Serving, counted: metrics.Metrics) -> PredictionsLog | None:
-    address = os.environ.get(ADDRESS) or str(STATE / "predictions")
+def _create_log(model: str, serving: Serving, metrics: Metrics) -> PredictionsLog | None:
+    address = os.environ.get(LOG_ADDRESS) or str(STATE / "predictions")
     if address == "none":
         return None
     return PredictionsLog(
@@ -74,5 +78,5 @@ def _log(model: str, serving: Serving, counted: metrics.Metrics) -> PredictionsL
         state=STATE / "serving" / "journal",
         share=serving.log_share,
         redacted=frozenset(serving.redacted),
-        count=counted.logged,
+        count=metrics.count_log_rows,
     )

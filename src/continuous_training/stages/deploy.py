@@ -15,10 +15,10 @@ import requests
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Stopwatch, Verdict
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions, promotion
-from continuous_training.serving import exposure
-from continuous_training.serving import local_server as daemon
-from continuous_training.serving.rollout import client as questions
+from continuous_training.serving import local_server
+from continuous_training.serving.exposure import end_exposure
 from continuous_training.serving.rollout import rollout
+from continuous_training.serving.rollout.client import read_server_urls, read_status
 from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
@@ -54,22 +54,22 @@ def deploy(
         raise UserError(f"version {registration.model_version} is not deployed: {why}")
     number = registration.model_version
     expected = model_versions.registry_identity(client, run.model)
-    servers = questions.servers()
+    servers = read_server_urls()
     for url in servers:
         _ensure(url, run.model, expected)
     rows, predictions = golden_predictions.read_golden_predictions(candidate.run_id)
-    activity, longest = f"promoting version {number}", rollout.longest(len(servers), settings.serving)
+    activity, longest = f"promoting version {number}", rollout.estimate_max_seconds(len(servers), settings.serving)
     with promotion.lock(client, run.model, run.build_tag, activity, longest) as lock:
-        exposure.end(client, run.model)  # of a run that was killed: it would answer in place of the champion
+        end_exposure(client, run.model)  # of a run that was killed: it would answer in place of the champion
         shadow = _expose(client, run, verdict, number, "shadow", servers, settings.serving)
         canary = _expose(client, run, verdict, number, "canary", servers, settings.serving)
         move = lock.promote(number, verdict.champion, force=run.force)
         for url in servers:
-            rollout.follow(url, number, rows, predictions)
+            rollout.wait_and_verify(url, number, rows, predictions)
             log.info("%s serves version %s with the same predictions as offline", url, number)
         observation = None
         if settings.serving.watch_seconds:
-            observation = rollout.watch(servers, number, settings.serving, rows, predictions)
+            observation = rollout.observe_champion(servers, number, settings.serving, rows, predictions)
         lock.confirm(move)
     return Deployment(
         name=registration.name,
@@ -103,7 +103,7 @@ def _expose(
     if version is None or champion == number or champion != verdict.champion:
         return None  # it is the champion already, or promoting it will raise the error
     promotion.require_not_rolled_back(version, force=run.force)
-    return rollout.rehearse(client, run.model, number, role, exposure_settings, servers, serving)
+    return rollout.run_phase(client, run.model, number, role, exposure_settings, servers, serving)
 
 
 def _ensure(url: str, model: str, expected: str | None) -> None:
@@ -112,15 +112,17 @@ def _ensure(url: str, model: str, expected: str | None) -> None:
     pid = None
     while True:
         try:
-            status = questions.told(url)
+            status = read_status(url)
         except requests.ConnectionError as error:
-            if pid is None and not daemon.can_start(url):
+            if pid is None and not local_server.is_local(url):
                 raise UserError(f"no server answers at {url}: check SERVING_URLS") from error
             if pid is None:
                 log.info("Starting a server at %s", url)
-                pid = daemon.start(url, model)
-            elif not daemon.alive(pid):
-                raise UserError(f"the server at {url} exited immediately: {daemon.last_words()}") from error
+                pid = local_server.start_server(url, model)
+            elif not local_server.is_running(pid):
+                raise UserError(
+                    f"the server at {url} exited immediately: {local_server.read_last_messages(url)}"
+                ) from error
             status = {}
         if status.get("registry") == expected and status.get("model") == model:
             return
@@ -130,5 +132,7 @@ def _ensure(url: str, model: str, expected: str | None) -> None:
                 f"SERVING_URLS to a free address such as http://127.0.0.1:8001"
             )
         if time.monotonic() > deadline:
-            raise UserError(f"the server at {url} did not start within {START_SECONDS} s: {daemon.last_words()}")
+            raise UserError(
+                f"the server at {url} did not start within {START_SECONDS} s: {local_server.read_last_messages(url)}"
+            )
         time.sleep(0.5)

@@ -11,9 +11,9 @@ from continuous_training.documents import Rollback, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions, promotion
 from continuous_training.registry.alias_moves import Withdrawal
-from continuous_training.serving import exposure
-from continuous_training.serving.rollout import client as questions
+from continuous_training.serving.exposure import end_exposure
 from continuous_training.serving.rollout import rollout
+from continuous_training.serving.rollout.client import read_server_urls, read_status
 from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
         earlier = (
             model_versions.by_number(client, model, restored.replaced_version) if restored.replaced_version else None
         )
-        exposure.end(client, model)  # of a deployment that was killed: it would answer in place of the champion
+        end_exposure(client, model)  # of a deployment that was killed: it would answer in place of the champion
         lock.write_move(
             Withdrawal(
                 version=withdrawn.number,
@@ -59,7 +59,7 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
     log.info(
         "Version %s of %s is champion, in place of version %s: %s", restored.number, model, withdrawn.number, reason
     )
-    following, errors = _follow(client, restored, questions.servers())
+    following, errors = _follow(client, restored, read_server_urls())
     rollback = Rollback(
         name=model,
         model_version=restored.number,
@@ -108,9 +108,9 @@ def _follow(client: MlflowClient, version: Version, servers: list[str]) -> tuple
 
 def _check(url: str, version: Version, expected: str | None) -> None:
     try:
-        status = questions.told(url)
+        status = read_status(url)
     except requests.ConnectionError as error:
         raise UserError(f"no server answers at {url}") from error
     if (status["model"], status["registry"]) != (version.name, expected):
         raise UserError(f"{url} is a server of another model or registry")
-    rollout.follow(url, version.number, *golden_predictions.read_golden_predictions(version.run_id))
+    rollout.wait_and_verify(url, version.number, *golden_predictions.read_golden_predictions(version.run_id))

@@ -23,7 +23,7 @@ import yaml
 
 from conftest import ROOT, wait_until
 from continuous_training.jenkins import env_file, stack_secrets
-from continuous_training.serving.http import authentication as guard
+from continuous_training.serving.http.tokens import Tokens
 from dockerfile import Stage, all_of, environment, stages
 from listening import Heard, listening
 from server import free_port
@@ -267,8 +267,8 @@ class TestStart:
             assert set(SERVICES[asking]["networks"]) & set(SERVICES[str(host)]["networks"]), host
 
     def test_what_the_server_takes_is_what_deploy_shows(self, secrets: dict[str, str]) -> None:
-        tokens = guard.Tokens.parse(interpolated(SERVICES["serving"]["environment"]["SERVING_TOKENS"], secrets))
-        assert tokens.name_of(f"Bearer {secrets['SERVING_TOKEN']}".encode()) == "jenkins"
+        tokens = Tokens.parse(interpolated(SERVICES["serving"]["environment"]["SERVING_TOKENS"], secrets))
+        assert tokens.find_client(f"Bearer {secrets['SERVING_TOKEN']}".encode()) == "jenkins"
 
     def test_who_asks_mlflow_is_who_it_knows(self) -> None:
         known = {

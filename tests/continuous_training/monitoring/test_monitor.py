@@ -21,7 +21,7 @@ from continuous_training.monitoring.examination import Examination, Examiner
 from continuous_training.registry import model_versions
 from continuous_training.serving.predictions_log import journal
 from continuous_training.serving.predictions_log.writer import PredictionsLog
-from continuous_training.serving.rollout import client as questions
+from continuous_training.serving.rollout.client import OWN_REQUEST_PREFIX
 from continuous_training.settings import STATE, Column, load_settings
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
@@ -143,7 +143,7 @@ class TestWhatFollows:
         assert found.decision.verdict == "none"
 
     def test_what_a_deployment_asks_by_itself_is_left_out(self, champion: Pipeline) -> None:
-        asked.log(asked.rows(shift=5), request=f"{questions.OWN}1")
+        asked.log(asked.rows(shift=5), request=f"{OWN_REQUEST_PREFIX}1")
         assert examine(champion).decision.verdict == "not enough data"
 
     def test_fewer_rows_than_are_needed_are_never_called_no_drift(self, champion: Pipeline) -> None:
@@ -410,10 +410,10 @@ def test_rows_that_still_wait_in_a_journal_are_counted_once(champion: Pipeline, 
     try:
         log = PredictionsLog(str(tmp_path / "unmoved"), "toy", state=folder.parent, count=lambda *_: None)
         log.append(asked.batch(asked.rows(count=300, start=5000)))
-        log._empty_queue()  # as its thread does while it lives: the journal is being written
+        log._write_queue()  # as its thread does while it lives: the journal is being written
         assert examine(champion).rows == 1500
         [path] = folder.glob("*.journal")
-        twin = tmp_path / "predictions" / "toy" / journal._moved(path)
+        twin = tmp_path / "predictions" / "toy" / journal._parquet_name(path)
         twin.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(moved, twin)  # a move that was cut short before the journal was removed
         assert examine(champion).rows == 1500

@@ -19,7 +19,7 @@ from continuous_training.reports import page, run_documents
 from continuous_training.stages import plan
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
-from server import Processes
+from server import ServerProcess
 from toy import change, events, store
 
 pytestmark = [pytest.mark.integration(seconds=100), pytest.mark.usefixtures("tracked")]
@@ -48,19 +48,19 @@ def monitor(*arguments: str, code: int = 0, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-def ask(server: Processes, rows: pd.DataFrame) -> None:
+def ask(server: ServerProcess, rows: pd.DataFrame) -> None:
     """Ask a server about rows, and send what they are found by in the warehouse."""
     for part in (rows.iloc[start::4] for start in range(4)):
         records: list[dict[str, Any]] = json.loads(part[["id", "shade", "x", "y"]].to_json(orient="records"))
-        assert server.ask(dataframe_records=records).status_code == 200
+        assert server.invoke(dataframe_records=records).status_code == 200
 
 
 def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Pipeline(monkeypatch)
     first.promote()
     world = moved_world()
-    with Processes() as server:
-        server.wait_for("1")
+    with ServerProcess() as server:
+        server.wait_for_version("1")
         ask(server, world[world["seen"] >= "2020-04-10"].head(800))
         store(world)
         with jenkins() as there:

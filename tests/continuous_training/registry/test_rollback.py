@@ -203,7 +203,7 @@ class TestServers:
             made, silent = roll_back_champion(run.client)
             assert (made.servers, silent) == ([one.url, other.url], [])
             assert (
-                one.ask(dataframe_split=golden_predictions.read_golden_predictions(run.candidate.run_id)[0]).headers[
+                one.invoke(dataframe_split=golden_predictions.read_golden_predictions(run.candidate.run_id)[0]).headers[
                     "X-Model-Version"
                 ]
                 == "1"
@@ -227,13 +227,13 @@ class TestServers:
             monkeypatch.setenv("SERVING_URLS", one.url)
             made, silent = roll_back_champion(run.client)
         assert made.servers == []
-        assert f"{one.url} answers the golden rows of version 1 otherwise" in silent[0]
+        assert f"the predictions of {one.url} for the golden rows of version 1 differ" in silent[0]
 
     def test_one_of_another_registry_is_told(self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
         run = promoted(2)
         with Server() as one:
-            one.wait_for("2")
-            one.belong_to("toy@1")
+            one.wait_for_version("2")
+            one.set_registry("toy@1")
             monkeypatch.setenv("SERVING_URLS", one.url)
             assert roll_back_champion(run.client)[1] == [f"{one.url} is a server of another model or registry"]
 

@@ -1,7 +1,7 @@
-"""Malformed requests: of ten thousand each is refused in one line, and what is answered among them is answered rightly.
+"""Malformed requests: each of ten thousand is an error of one line, or its predictions are correct.
 
-They are made in three ways: from the server's own description of itself, of parts that are each wrong in some way, and
-by damage to good requests. All go over real connections, which have to stay open.
+They are generated in three ways: from the server's OpenAPI description, from invalid parts, and by damage to valid
+requests. All are sent over real connections, which must stay open.
 """
 
 from __future__ import annotations
@@ -30,14 +30,10 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from continuous_training.serving.following import loaded_version as served
-from continuous_training.serving.following import loader as memory
+from continuous_training.serving.following import loaded_version, loader
 from continuous_training.serving.http import app
-from continuous_training.serving.prediction import batching as batches
-from continuous_training.serving.prediction import routing as answering
-from continuous_training.serving.protocols import mlflow_protocol as protocol
-from continuous_training.serving.protocols import signature
-from continuous_training.serving.protocols import typed_protocol as typed
+from continuous_training.serving.prediction import batching, routing
+from continuous_training.serving.protocols import errors, mlflow_protocol, signature, typed_protocol
 from continuous_training.versions import loading
 from pipeline import Pipeline
 from server import Server
@@ -47,24 +43,26 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),  # x may be 1e308
 ]
 
-DESCRIBED, COMPOSED, DAMAGED = 100, 1300, 8000  # requests: for each path and mode, for each path, in all
-MOST = 20_000  # bytes of a body
+GENERATED, COMPOSED, DAMAGED = 100, 1300, 8000  # requests: for each path and mode, for each path, in all
+MAX_BODY = 20_000  # bytes of a body
 JSON, CSV = "application/json", "text/csv"
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 DOCUMENTED = {200, 400, 413, 415, 422}
-ONCE = settings(max_examples=COMPOSED, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-OURS = {
+GENERATE_ONLY = settings(
+    max_examples=COMPOSED, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
+CLASS_NAMES = {
     name
-    for module in (answering, app, batches, memory, protocol, served, signature, typed)
-    for name, thing in vars(module).items()
-    if isinstance(thing, type) and thing.__module__.startswith("continuous_training")
+    for module in (app, batching, errors, loaded_version, loader, mlflow_protocol, routing, signature, typed_protocol)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and value.__module__.startswith("continuous_training")
 }
-INSIDE = re.compile(rf"Traceback|File \"|\.py\b|site-packages|continuous_training|\b({'|'.join(OURS)})\b")
+INTERNALS = re.compile(rf"Traceback|File \"|\.py\b|site-packages|continuous_training|\b({'|'.join(CLASS_NAMES)})\b")
 ROW: dict[str, Any] = {"shade": "red", "x": 1.5, "y": -0.25}
 
 
-class Asked(NamedTuple):
-    """A request as it goes over the wire."""
+class SentRequest(NamedTuple):
+    """A request as it is sent."""
 
     path: str
     body: bytes
@@ -73,78 +71,79 @@ class Asked(NamedTuple):
     chunked: bool = False
 
 
-class Judge:
-    """Sends requests over one connection, and judges each response."""
+class CheckingClient:
+    """Sends requests over one connection, and checks each response."""
 
     def __init__(self, url: str, offline: Callable[[pd.DataFrame], np.ndarray]) -> None:
         self.counts: Counter[str] = Counter()
         self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
         self._offline = offline
         self._rows: list[pd.DataFrame] = []
-        self._answers: list[list[float]] = []
+        self._predictions: list[list[float]] = []
 
-    def ask(self, asked: Asked) -> int:
-        """Return the status of a response that is as it should be."""
-        headers = {"Content-Type": asked.content_type, "X-Request-ID": asked.request_id}
-        body = iter([asked.body[:7], asked.body[7:]]) if asked.chunked else asked.body
+    def send(self, request: SentRequest) -> int:
+        """Send a request, check the response, and return its status."""
+        headers = {"Content-Type": request.content_type, "X-Request-ID": request.request_id}
+        body = iter([request.body[:7], request.body[7:]]) if request.chunked else request.body
         try:
-            self._connection.request("POST", asked.path, body, headers, encode_chunked=asked.chunked)
+            self._connection.request("POST", request.path, body, headers, encode_chunked=request.chunked)
             response = self._connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            pytest.fail(f"the server hung up ({error!r}): {asked}")
-        assert response.status in DOCUMENTED, asked
-        assert response.headers["Content-Type"] == JSON, asked
+            pytest.fail(f"the server closed the connection ({error!r}): {request}")
+        assert response.status in DOCUMENTED, request
+        assert response.headers["Content-Type"] == JSON, request
         if response.status == 200:
-            self._take(asked, json.loads(text), response.headers["X-Request-ID"])
+            self._add_prediction(request, json.loads(text), response.headers["X-Request-ID"])
         else:
-            refused(text, asked)
-        self.counts[f"{asked.path} {response.status}"] += 1
+            check_error(text, request)
+        self.counts[f"{request.path} {response.status}"] += 1
         return response.status
 
-    def leave(self) -> None:
+    def close(self) -> None:
         self._connection.close()
 
-    def settle(self, malformed: int) -> None:
-        """See that it still answers, that all answers are the model's offline, and how many requests were refused."""
-        assert self.ask(Asked("/predict", json.dumps({"rows": [ROW]}).encode())) == 200
+    def check(self, malformed: int) -> None:
+        """Check that the server still works, that all predictions are correct, and how many requests were errors."""
+        assert self.send(SentRequest("/predict", json.dumps({"rows": [ROW]}).encode())) == 200
         expected = self._offline(pd.concat(self._rows, ignore_index=True))
-        assert np.allclose(np.array(self._answers, float), expected, rtol=0, atol=1e-9, equal_nan=True)
+        assert np.allclose(np.array(self._predictions, float), expected, rtol=0, atol=1e-9, equal_nan=True)
         assert sum(self.counts[outcome] for outcome in self.counts if not outcome.endswith("200")) >= malformed
 
-    def _take(self, asked: Asked, told: dict[str, Any], request_id: str) -> None:
-        rows = rows_of(asked)
-        answers = told["predictions"]
-        if asked.path == "/predict":
-            assert request_id == told["request_id"]
+    def _add_prediction(self, request: SentRequest, document: dict[str, Any], request_id: str) -> None:
+        rows = parse_rows(request)
+        answers = document["predictions"]
+        if request.path == "/predict":
+            assert request_id == document["request_id"]
             answers = [[one["probabilities"]["false"], one["probabilities"]["true"]] for one in answers]
-        assert len(answers) == len(rows), asked
+        assert len(answers) == len(rows), request
         self._rows.append(rows)
-        self._answers += answers
+        self._predictions += answers
 
 
-def refused(text: bytes, sent: object) -> None:
-    """See that a refusal says why, in one line, to someone who does not know the server's program."""
-    told = json.loads(text)
-    assert set(told) == {"error_code", "message"}, sent
-    assert len(told["message"].splitlines()) == 1, sent
-    assert len(told["message"]) < 1000, sent
-    inside = INSIDE.search(told["message"])
-    assert inside is None or inside[0] in str(sent), (sent, told)  # what was sent may be told back
+def check_error(text: bytes, request: object) -> None:
+    """Check that an error has a message of one line without internals of the server."""
+    document = json.loads(text)
+    assert set(document) == {"error_code", "message"}, request
+    assert len(document["message"].splitlines()) == 1, request
+    assert len(document["message"]) < 1000, request
+    internals = INTERNALS.search(document["message"])
+    assert internals is None or internals[0] in str(request), (request, document)  # a message may quote the request
 
 
-def rows_of(asked: Asked) -> pd.DataFrame:
-    """Read a request that was answered, by other means than the server's; fail if it should have been refused."""
-    table = in_csv(asked.body) if (asked.path, asked.content_type[:8]) == ("/invocations", CSV) else in_json(asked)
+def parse_rows(request: SentRequest) -> pd.DataFrame:
+    """Parse a request that got predictions, independently of the server; fail if it should have been an error."""
+    is_csv = (request.path, request.content_type[:8]) == ("/invocations", CSV)
+    table = parse_csv(request.body) if is_csv else parse_json(request)
     rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
     for row in rows:
-        assert isinstance(row.setdefault("shade", None), str | None), asked
+        assert isinstance(row.setdefault("shade", None), str | None), request
         for name in ("x", "y"):
-            assert row.setdefault(name, None) is None or type(row[name]) in {int, float}, asked
-            assert row[name] is None or math.isfinite(row[name]), asked
-    assert rows, asked
-    assert {"shade", "x"} <= {*table.columns}, asked
+            assert row.setdefault(name, None) is None or type(row[name]) in {int, float}, request
+            assert row[name] is None or math.isfinite(row[name]), request
+    assert rows, request
+    assert {"shade", "x"} <= {*table.columns}, request
     return pd.DataFrame(
         {
             "shade": pd.Series([row["shade"] for row in rows], dtype=object),
@@ -154,13 +153,15 @@ def rows_of(asked: Asked) -> pd.DataFrame:
     )
 
 
-def in_csv(body: bytes) -> pd.DataFrame:
+def parse_csv(body: bytes) -> pd.DataFrame:
     names, *lines = [line for line in csv.reader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if line]
     assert len(set(names)) == len(names), body
     assert {len(line) for line in lines} == {len(names)}, body
     table = pd.read_csv(
         StringIO(
-            "\n".join(",".join(f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in line) for line in [names, *lines])
+            "\n".join(
+                ",".join(f'"{value.replace(chr(34), chr(34) * 2)}"' for value in line) for line in [names, *lines]
+            )
         ),
         dtype=str,
         engine="python",
@@ -170,46 +171,46 @@ def in_csv(body: bytes) -> pd.DataFrame:
     return table
 
 
-def in_json(asked: Asked) -> pd.DataFrame:
-    told = json.loads(asked.body.decode(), parse_constant=lambda name: pytest.fail(f"{name}: {asked}"))
-    if asked.path == "/predict":
-        assert set(told) == {"rows"}, asked
-        assert all(set(row) <= {"shade", "x", "y", "id"} for row in told["rows"]), asked
-        return pd.DataFrame(told["rows"], dtype=object)
-    (given,) = (told[name] for name in FORMATS if name in told)
-    if "dataframe_split" in told:
-        assert {len(row) for row in given["data"]} == {len(set(given["columns"]))}, asked
-        return pd.DataFrame(given["data"], columns=given["columns"], dtype=object)
-    if isinstance(given, dict):
+def parse_json(request: SentRequest) -> pd.DataFrame:
+    document = json.loads(request.body.decode(), parse_constant=lambda name: pytest.fail(f"{name}: {request}"))
+    if request.path == "/predict":
+        assert set(document) == {"rows"}, request
+        assert all(set(row) <= {"shade", "x", "y", "id"} for row in document["rows"]), request
+        return pd.DataFrame(document["rows"], dtype=object)
+    (table,) = (document[name] for name in FORMATS if name in document)
+    if "dataframe_split" in document:
+        assert {len(row) for row in table["data"]} == {len(set(table["columns"]))}, request
+        return pd.DataFrame(table["data"], columns=table["columns"], dtype=object)
+    if isinstance(table, dict):
         return pd.DataFrame(
-            {name: cells if isinstance(cells, list) else [cells] for name, cells in given.items()}, dtype=object
+            {name: values if isinstance(values, list) else [values] for name, values in table.items()}, dtype=object
         )
-    return pd.DataFrame(given, dtype=object)
+    return pd.DataFrame(table, dtype=object)
 
 
 @pytest.fixture(scope="module")
 def server(tracked_module: pytest.MonkeyPatch) -> Iterator[Server]:
     Pipeline(tracked_module).promote()
-    with Server(most=MOST) as running:
-        running.wait_for("1")
+    with Server(max_body=MAX_BODY) as running:
+        running.wait_for_version("1")
         yield running
 
 
 @pytest.fixture
-def judge(server: Server) -> Iterator[Judge]:
-    judge = Judge(server.url, loading.load("models:/toy/1", ("numpy.dtype",)).predict_proba)
-    yield judge
-    judge.leave()
+def client(server: Server) -> Iterator[CheckingClient]:
+    client = CheckingClient(server.url, loading.load("models:/toy/1", ("numpy.dtype",)).predict_proba)
+    yield client
+    client.close()
 
 
-# What a value may be written as: much of it is no JSON, or no cell of any column.
-WRITTEN = r"""
+# Literals for values: many are not JSON, or not valid in any column.
+LITERALS = r"""
     1e400 -1e400 1e308 -0 0.0 01 +1 .5 1. 0x10 1_000 NaN -NaN Infinity -Infinity null None true false True nul 1e -
     "" "1.5" "red" "true" "NaN" 'red' "\ud800" "\u0000" "\x" "\u2028" "2013-04-01T12:00:00" [] {} [1] [[]] {"x":1}
     [null] [[1],[2,3]] -1e-400 18446744073709551616 9223372036854775808 1e5 1E+2
 """
-written = (
-    st.sampled_from(WRITTEN.split())
+literals = (
+    st.sampled_from(LITERALS.split())
     | st.sampled_from(
         ["9" * 400, '"\n"', '"\x01"', '"é"', "", " ", "/**/1", '"' + "a" * 5000 + '"', "[" * 30 + "]" * 30]
     )
@@ -223,42 +224,43 @@ good = st.sampled_from([("shade", '"red"'), ("x", "1.5"), ("y", "null"), ("id", 
 names = st.sampled_from(["shade", "x", "y", "id", "X", "more", "", "x\n", "é", "rows", "a" * 300])
 
 
-def an_object(cells: list[tuple[str, str]]) -> str:
-    members = ",".join(f"{json.dumps(name)}:{cell}" for name, cell in cells)
+def to_object(values: list[tuple[str, str]]) -> str:
+    members = ",".join(f"{json.dumps(name)}:{value}" for name, value in values)
     return f"{{{members}}}"
 
 
-def a_list(cells: list[str]) -> str:
-    return f"[{','.join(cells)}]"
+def to_list(values: list[str]) -> str:
+    return f"[{','.join(values)}]"
 
 
-row = st.lists(good | st.tuples(names, written), max_size=2).map(lambda more: [("shade", '"blue"'), ("x", "2"), *more])
-incomplete = row.map(lambda cells: an_object(cells[1:])) | written
-records = (st.lists(row.map(an_object), min_size=1, max_size=3) | st.lists(incomplete, max_size=3)).map(a_list)
-cells = st.lists(written, max_size=3).map(a_list)
+row = st.lists(good | st.tuples(names, literals), max_size=2).map(lambda more: [("shade", '"blue"'), ("x", "2"), *more])
+incomplete = row.map(lambda values: to_object(values[1:])) | literals
+records = (st.lists(row.map(to_object), min_size=1, max_size=3) | st.lists(incomplete, max_size=3)).map(to_list)
+values = st.lists(literals, max_size=3).map(to_list)
 columns = (
-    row.map(lambda cells: an_object([(name, f"[{cell}]") for name, cell in cells]))
-    | row.map(an_object)
-    | st.lists(st.tuples(names, cells | written), max_size=4).map(an_object)
+    row.map(lambda values: to_object([(name, f"[{value}]") for name, value in values]))
+    | row.map(to_object)
+    | st.lists(st.tuples(names, values | literals), max_size=4).map(to_object)
 )
 split = st.builds(
-    lambda named, data, more: an_object([("columns", a_list(named)), ("data", data), *more]),
+    lambda named, data, more: to_object([("columns", to_list(named)), ("data", data), *more]),
     st.just(['"shade"', '"x"', '"y"']) | st.lists(names.map(json.dumps), max_size=4),
-    st.lists(written.map(lambda cell: f'["red",{cell},null]') | cells, min_size=1, max_size=3).map(a_list) | written,
-    st.just([]) | st.lists(st.tuples(st.sampled_from(["index", "data", "more"]), written), max_size=1),
+    st.lists(literals.map(lambda value: f'["red",{value},null]') | values, min_size=1, max_size=3).map(to_list)
+    | literals,
+    st.just([]) | st.lists(st.tuples(st.sampled_from(["index", "data", "more"]), literals), max_size=1),
 )
 member = st.sampled_from([*FORMATS, "rows"])
 in_json_text = (
-    st.tuples(member | st.just("rows"), records).map(lambda pair: an_object([pair]))
-    | st.tuples(st.sampled_from(["inputs", "instances"]), columns).map(lambda pair: an_object([pair]))
+    st.tuples(member | st.just("rows"), records).map(lambda pair: to_object([pair]))
+    | st.tuples(st.sampled_from(["inputs", "instances"]), columns).map(lambda pair: to_object([pair]))
     | split.map(lambda table: f'{{"dataframe_split":{table}}}')
     | st.lists(
-        st.tuples(member, records | columns | split | written)
-        | st.tuples(st.sampled_from(["params", "more", ""]), written),
+        st.tuples(member, records | columns | split | literals)
+        | st.tuples(st.sampled_from(["params", "more", ""]), literals),
         min_size=1,
         max_size=3,
-    ).map(an_object)
-    | written
+    ).map(to_object)
+    | literals
     | st.text()
 )
 csv_cells = st.sampled_from(
@@ -283,7 +285,7 @@ ENCODINGS: list[Callable[[str], bytes]] = [
     lambda text: text.encode("utf-8", "surrogatepass")[: len(text) // 2],
     lambda text: text.encode("utf-8", "surrogatepass") + b"\xff\xfe\x00",
     lambda text: text.encode("utf-8", "surrogatepass") * 2,
-    lambda text: text.encode("utf-8", "surrogatepass").ljust(MOST + 1),
+    lambda text: text.encode("utf-8", "surrogatepass").ljust(MAX_BODY + 1),
 ]
 CONTENT_TYPES = [
     *[JSON] * 32,
@@ -293,6 +295,7 @@ CONTENT_TYPES = [
     *("text/csv; header=absent", "text/plain", "application/vnd.apache.parquet", "multipart/form-data"),
     *("", ";", "é/ü", "a" * 9000),
 ]
+content_types = st.sampled_from(CONTENT_TYPES)
 letters = st.characters(codec="latin-1", exclude_categories=["Cc"])
 request_ids = st.just("id") | st.just("x" * 5000) | st.text(letters, max_size=20).map(str.strip)
 bodies = st.builds(lambda text, encode: encode(text), in_json_text | in_csv_text, st.sampled_from(ENCODINGS))
@@ -300,54 +303,54 @@ bodies = st.builds(lambda text, encode: encode(text), in_json_text | in_csv_text
 
 @pytest.mark.parametrize("mode", [GenerationMode.NEGATIVE, GenerationMode.POSITIVE], ids=lambda mode: mode.value)
 @pytest.mark.parametrize("path", ["/invocations", "/predict"])
-def test_what_it_says_of_itself_holds_for_what_is_made_of_it(
+def test_requests_from_the_openapi_description_get_the_described_responses(
     server: Server, path: str, mode: GenerationMode, record_property: Callable[[str, object], None]
 ) -> None:
     operation = schemathesis.openapi.from_url(f"{server.url}/openapi.json")[path]["POST"]
     counts: Counter[str] = Counter()
     conform = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance]
     conform.append(checks.response_schema_conformance)
-    if path == "/predict":  # described exactly, as MLflow's formats cannot be: their columns must be of the same length
+    if path == "/predict":  # its description is exact; MLflow's formats require columns of the same length
         conform += [checks.negative_data_rejection, checks.positive_data_acceptance]
 
-    @settings(ONCE, max_examples=DESCRIBED)
+    @settings(GENERATE_ONLY, max_examples=GENERATED)
     @given(case=operation.as_strategy(generation_mode=mode))
-    def ask(case: schemathesis.Case) -> None:
+    def send(case: schemathesis.Case) -> None:
         response = case.call(session=session)
         case.validate_response(response, checks=conform)
         if response.status_code != 200:
-            refused(response.content, response.request.body)
+            check_error(response.content, response.request.body)
         counts[f"{path} {response.status_code}"] += 1
 
     with requests.Session() as session:
-        ask()
+        send()
     record_property("requests", dict(counts))
-    assert counts.total() == DESCRIBED
+    assert counts.total() == GENERATED
     assert server.predict(ROW).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/invocations", "/predict"])
-def test_what_is_composed_of_wrong_parts_is_refused_or_rightly_answered(
-    judge: Judge, path: str, record_property: Callable[[str, object], None]
+def test_requests_from_invalid_parts_are_errors_or_predicted_correctly(
+    client: CheckingClient, path: str, record_property: Callable[[str, object], None]
 ) -> None:
-    @ONCE
-    @given(asked=st.builds(Asked, st.just(path), bodies, st.sampled_from(CONTENT_TYPES), request_ids, st.booleans()))
-    def ask(asked: Asked) -> None:
-        judge.ask(asked)
+    @GENERATE_ONLY
+    @given(st.builds(SentRequest, st.just(path), bodies, content_types, request_ids, st.booleans()))
+    def send(request: SentRequest) -> None:
+        client.send(request)
 
-    ask()
-    record_property("requests", dict(judge.counts))
-    judge.settle(malformed=COMPOSED - 150)
+    send()
+    record_property("requests", dict(client.counts))
+    client.check(malformed=COMPOSED - 150)
 
 
-def damaged(random: random.Random, body: bytes) -> bytes:
-    """Damage a body in one to three places."""
-    made = bytearray(body)
+def damage_body(random: random.Random, body: bytes) -> bytes:
+    """Damage a body in one to three positions."""
+    content = bytearray(body)
     for _ in range(random.randint(1, 3)):
-        start = random.randrange(len(made) + 1)
-        stop = min(start + random.choice([1, 1, 2, 8, len(made)]), len(made))
-        piece = made[start:stop]
-        made[start:stop] = random.choice(
+        start = random.randrange(len(content) + 1)
+        stop = min(start + random.choice([1, 1, 2, 8, len(content)]), len(content))
+        piece = content[start:stop]
+        content[start:stop] = random.choice(
             [
                 b"",  # deleted
                 piece * random.randint(2, 40),  # repeated
@@ -356,32 +359,33 @@ def damaged(random: random.Random, body: bytes) -> bytes:
                 piece + random.choice([b"\0", b"\xff", b"\xc3", b'"', b"\\", b"[", b"}", b",", b"-", b"e9", b"\r\n"]),
             ]
         )
-    return bytes(made)
+    return bytes(content)
 
 
-def test_what_is_damaged_on_its_way_is_refused_or_rightly_answered(
-    judge: Judge, record_property: Callable[[str, object], None]
+def test_damaged_requests_are_errors_or_predicted_correctly(
+    client: CheckingClient, record_property: Callable[[str, object], None]
 ) -> None:
     row = ROW | {"id": 7}
-    intact = [
-        Asked("/invocations", json.dumps({"dataframe_split": {"columns": [*row], "data": [[*row.values()]]}}).encode()),
-        Asked("/invocations", json.dumps({"dataframe_records": [row, ROW]}).encode()),
-        Asked("/invocations", json.dumps({"inputs": {name: [cell] for name, cell in row.items()}}).encode()),
-        Asked("/invocations", b'shade,x,y,id\nred,1.5,,7\n"blue",-2,1e-3,8\n', CSV),
-        Asked("/predict", json.dumps({"rows": [row, ROW]}).encode()),
+    split = {"columns": [*row], "data": [[*row.values()]]}
+    valid = [
+        SentRequest("/invocations", json.dumps({"dataframe_split": split}).encode()),
+        SentRequest("/invocations", json.dumps({"dataframe_records": [row, ROW]}).encode()),
+        SentRequest("/invocations", json.dumps({"inputs": {name: [value] for name, value in row.items()}}).encode()),
+        SentRequest("/invocations", b'shade,x,y,id\nred,1.5,,7\n"blue",-2,1e-3,8\n', CSV),
+        SentRequest("/predict", json.dumps({"rows": [row, ROW]}).encode()),
     ]
-    damage = random.Random(2013)
-    for asked in intact:
-        assert judge.ask(asked) == 200
+    generator = random.Random(2013)
+    for request in valid:
+        assert client.send(request) == 200
     for number in range(DAMAGED):
-        asked = intact[number % len(intact)]
-        judge.ask(asked._replace(body=damaged(damage, asked.body)))
-    record_property("requests", dict(judge.counts))
-    judge.settle(malformed=DAMAGED - 500)
+        request = valid[number % len(valid)]
+        client.send(request._replace(body=damage_body(generator, request.body)))
+    record_property("requests", dict(client.counts))
+    client.check(malformed=DAMAGED - 500)
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "content",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the beginning of TLS
         b"hello\r\n\r\n",
@@ -401,15 +405,15 @@ def test_what_is_damaged_on_its_way_is_refused_or_rightly_answered(
         "nothing but NUL",
     ],
 )
-def test_what_is_no_http_harms_nobody_else(server: Server, sent: bytes) -> None:
+def test_invalid_http_does_not_affect_other_requests(server: Server, content: bytes) -> None:
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     with socket.create_connection(address, timeout=10) as connection:
-        connection.sendall(sent)
+        connection.sendall(content)
         assert connection.recv(1000).startswith(b"HTTP/1.1 4")
     assert server.predict(ROW).status_code == 200
 
 
-def test_a_client_that_leaves_before_its_body_has_arrived_harms_nobody_else(server: Server) -> None:
+def test_a_client_that_disconnects_early_does_not_affect_other_requests(server: Server) -> None:
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     for _ in range(20):
         with socket.create_connection(address, timeout=10) as connection:

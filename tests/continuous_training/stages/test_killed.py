@@ -70,7 +70,7 @@ def copy(source: Path, target: Path) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(follower, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(follower, "POLL_SECONDS", 0.1)
     with Server() as running:
         monkeypatch.setenv("SERVING_URLS", running.url)
         yield running
@@ -93,8 +93,8 @@ def answers_with(server: Server, version: model_versions.Version) -> None:
     """See that the stored version loads, that the server follows it and that both say the same."""
     rows, answers = golden_predictions.read_golden_predictions(version.run_id)
     loading.load(version.uri, ("numpy.dtype",))
-    server.wait_for(version.number)
-    told = server.ask(dataframe_split=rows)
+    server.wait_for_version(version.number)
+    told = server.invoke(dataframe_split=rows)
     assert told.headers["X-Model-Version"] == version.number
     assert np.allclose(told.json()["predictions"], answers)
 

@@ -1,4 +1,7 @@
-"""What is wanted of a server's workers, as its follower read it in the registry: one file, which is always whole."""
+"""The assignment: the versions that a server's workers should have, as its follower read them from the registry.
+
+It is one file, which is replaced atomically.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from continuous_training.serving.exposure import Exposure
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILE = "wanted.json"
+FILE = "assignment.json"
 
 
-class Copy(Value):
-    """A version of which this machine has a copy: of which registry's model, which number, from which MLflow run."""
+class VersionReference(Value):
+    """A version: the registered model's identity and name, the number, and the MLflow run that made it."""
 
     identity: str
     name: str
@@ -23,30 +26,30 @@ class Copy(Value):
 
     @property
     def uri(self) -> str:
-        """The address by which MLflow downloads it."""
+        """The URI from which MLflow downloads it."""
         return f"models:/{self.name}/{self.number}"
 
 
-class Wanted(Value):
-    """Who shall answer, who shall stand beside, and what keeps the follower from knowing better.
+class Assignment(Value):
+    """The champion, an exposed candidate if there is one, and the follower's current failure.
 
-    A copy is named before it has arrived: a worker that has the version in memory needs none.
+    A version is assigned before its download is complete: a worker that has it in memory needs no download.
     """
 
     registry: str | None = None
-    champion: Copy | None = None
-    beside: Copy | None = None
+    champion: VersionReference | None = None
+    candidate: VersionReference | None = None
     exposure: Exposure | None = None
     failure: str | None = None
 
     def write(self, folder: Path) -> None:
-        """Let the workers know."""
+        """Write it for the workers."""
         write_atomically(folder / FILE, self.model_dump_json() + "\n")
 
 
-def read(folder: Path) -> Wanted | None:
-    """Return what is wanted, or None before the follower knows."""
+def read_assignment(folder: Path) -> Assignment | None:
+    """Read the assignment, or return None before the follower has written the first one."""
     try:
-        return Wanted.model_validate_json((folder / FILE).read_bytes())
+        return Assignment.model_validate_json((folder / FILE).read_bytes())
     except FileNotFoundError:
         return None

@@ -1,8 +1,8 @@
-"""The versions on a server's own disk: each is there whole or not at all, and one of them served last.
+"""Versions on the server's disk: each is complete or absent. One file records which version was served last.
 
-.ct/serving/<registry's model>/<number>/model/   what MLflow loads
-.ct/serving/<registry's model>/<number>/golden.json
-.ct/serving/<model>-<tracking server>.json       which one served last, for a start without the registry
+.ct/serving/<registered model>/<number>/model/        what MLflow stored
+.ct/serving/<registered model>/<number>/golden.json   its golden rows and predictions
+.ct/serving/<model>-<tracking server>.json            the version that was served last, for a start without registry
 """
 
 from __future__ import annotations
@@ -20,93 +20,90 @@ from pydantic import ValidationError
 
 from continuous_training.documents import write_atomically
 from continuous_training.registry import connection
-from continuous_training.serving.following.assignment import Copy
+from continuous_training.serving.following.assignment import VersionReference
 from continuous_training.settings import STATE
 from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEPT = 3  # versions
+MAX_VERSIONS = 3
 
 
-class Cache:
-    """What this server has downloaded of one registered model."""
+class VersionCache:
+    """The downloads of one registered model. Servers of the same machine share the folder."""
 
     def __init__(self, model: str, folder: Path = STATE / "serving") -> None:
         self._folder = folder
         server = hashlib.sha256(connection.tracking_uri().encode()).hexdigest()[:12]
-        self._last = folder / f"{model}-{server}.json"
+        self._last_version = folder / f"{model}-{server}.json"
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait until no other server of this folder is at this; a server that dies gives its turn back."""
+    def lock(self) -> Iterator[None]:
+        """Exclude the other processes that use the folder; the lock of a process that dies is released."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / ".turn").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def place(self, copy: Copy) -> Path:
-        """Return where a copy is, or will be."""
-        return self._folder / copy.identity / copy.number
+    def locate(self, version: VersionReference) -> Path:
+        """Return the folder of a version, which exists once its download is complete."""
+        return self._folder / version.identity / version.number
 
-    def fetch(self, copy: Copy) -> None:
-        """Download a version and its golden rows, if they are not here yet."""
-        place = self.place(copy)
-        if place.exists():
+    def download(self, version: VersionReference) -> None:
+        """Download a version and its golden predictions, unless it is here already."""
+        folder = self.locate(version)
+        if folder.exists():
             return
         import mlflow.artifacts
 
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=place.parent, ignore_cleanup_errors=True) as unfinished:
-            made = Path(unfinished, "whole")
-            made.mkdir()
-            mlflow.artifacts.download_artifacts(artifact_uri=copy.uri, dst_path=str(made / "model"))
-            rows, answers = golden_predictions.read_golden_predictions(copy.run_id)
-            (made / golden_predictions.FILE).write_text(json.dumps([rows, answers]), encoding="utf-8")
-            _keep(made, place)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+            download = Path(temporary, "download")
+            download.mkdir()
+            mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=str(download / "model"))
+            rows, predictions = golden_predictions.read_golden_predictions(version.run_id)
+            (download / golden_predictions.FILE).write_text(json.dumps([rows, predictions]), encoding="utf-8")
+            _move(download, folder)
 
-    def golden(self, copy: Copy) -> tuple[dict[str, Any], list[Any]]:
-        """Return the golden rows of a version that was fetched, and their answers."""
-        rows, answers = json.loads((self.place(copy) / golden_predictions.FILE).read_text(encoding="utf-8"))
-        return rows, answers
+    def read_golden_predictions(self, version: VersionReference) -> tuple[dict[str, Any], list[Any]]:
+        """Return the golden rows of a version, in MLflow's `dataframe_split`, and their predictions."""
+        rows, predictions = json.loads((self.locate(version) / golden_predictions.FILE).read_text(encoding="utf-8"))
+        return rows, predictions
 
-    def forget(self, copy: Copy) -> None:
-        """Remove a copy that is of no use, so that it is downloaded anew."""
-        shutil.rmtree(self.place(copy), ignore_errors=True)
+    def remove(self, version: VersionReference) -> None:
+        """Remove a version that cannot be used, so that it is downloaded again."""
+        shutil.rmtree(self.locate(version), ignore_errors=True)
 
-    def remember(self, copy: Copy) -> None:
-        """Write down that a version serves, and remove all but the newest few."""
-        write_atomically(self._last, copy.model_dump_json(indent=2) + "\n")
-        if (place := self.place(copy)).exists():
-            place.touch()
-        for old in sorted(_versions(place.parent), key=_changed)[:-KEPT]:
+    def record_last_version(self, version: VersionReference) -> None:
+        """Record the version that is served now, and remove all but the newest few versions."""
+        write_atomically(self._last_version, version.model_dump_json(indent=2) + "\n")
+        if (folder := self.locate(version)).exists():
+            folder.touch()
+        versions = [path for path in folder.parent.glob("*") if not path.name.startswith(".")]
+        for old in sorted(versions, key=_modification_time)[:-MAX_VERSIONS]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def last(self) -> Copy | None:
-        """Return the version that served last, if its copy is still here."""
+    def read_last_version(self) -> VersionReference | None:
+        """Return the version that was served last, if it is still here."""
         try:
-            copy = Copy.model_validate_json(self._last.read_bytes())
+            version = VersionReference.model_validate_json(self._last_version.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-        return copy if self.place(copy).exists() else None
+        return version if self.locate(version).exists() else None
 
 
-def _keep(made: Path, place: Path) -> None:
-    """Move a download to its place; another server of this machine may have been quicker with the same."""
+def _move(download: Path, folder: Path) -> None:
+    """Move a complete download to its folder, unless another server of this machine was faster."""
     try:
-        made.rename(place)
+        download.rename(folder)
     except OSError:
-        if not place.is_dir():
+        if not folder.is_dir():
             raise
 
 
-def _versions(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*") if not path.name.startswith(".")]
-
-
-def _changed(folder: Path) -> float:
+def _modification_time(folder: Path) -> float:
     try:
         return folder.stat().st_mtime
-    except FileNotFoundError:  # another worker was quicker
+    except FileNotFoundError:  # another worker has removed it
         return 0.0

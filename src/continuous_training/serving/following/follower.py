@@ -1,7 +1,7 @@
-"""Following the champion: a thread that reads the registry and downloads what the workers shall answer with.
+"""The follower: a thread that polls the registry, downloads versions and writes the assignment for the workers.
 
-There is one for all workers of a server, in the process that supervises them: a worker neither waits for the registry
-nor for MLflow to be imported.
+There is one for all workers of a server, in the supervisor's process: a worker waits neither for the registry nor for
+MLflow's import.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
-from continuous_training.serving import exposure
-from continuous_training.serving.following.assignment import Copy, Wanted
+from continuous_training.serving.exposure import read_exposure
+from continuous_training.serving.following.assignment import Assignment, VersionReference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,108 +23,113 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import RegisteredModel
 
-    from continuous_training.serving.following.cache import Cache
+    from continuous_training.serving.following.cache import VersionCache
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 1.0
-PATIENCE_SECONDS = 10.0  # the longest pause between two tries at a registry that fails
-SILENCE_SECONDS = 10.0  # of a registry at the start, after which what served last serves again
+POLL_SECONDS = 1.0
+MAX_RETRY_SECONDS = 10.0  # the longest pause between two attempts while the registry fails
+FIRST_RESPONSE_SECONDS = 10.0  # without a response of the registry for so long, the last version is served again
 
 
 class Follower:
-    """Keeps `wanted` at the registry's champion; while the registry is away, what was wanted goes on being wanted."""
+    """Keeps the assignment equal to the registry's champion; while the registry is unavailable, it stays as it is."""
 
-    def __init__(self, connect: Callable[[], MlflowClient], model: str, cache: Cache, folder: Path) -> None:
+    def __init__(self, connect: Callable[[], MlflowClient], model: str, cache: VersionCache, folder: Path) -> None:
         """Prepare to follow.
 
         Args:
             connect: opens the registry.
             model: the registered model.
-            cache: has the copies.
-            folder: where the workers are told.
+            cache: stores the downloads.
+            folder: where the workers read the assignment.
         """
-        self.wanted = Wanted()
+        self.assignment = Assignment()
         self._connect = connect
         self._model = model
         self._cache = cache
         self._folder = folder
         self._client: MlflowClient | None = None
-        self._told: Wanted | None = None
+        self._published: Assignment | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="follower", daemon=True)
-        self._silence = threading.Timer(SILENCE_SECONDS, self._fail, ["the registry has not answered yet"])
-        self._silence.daemon = True
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._timeout = threading.Timer(FIRST_RESPONSE_SECONDS, self._fail, ["the registry has not responded yet"])
+        self._timeout.daemon = True
 
     def start(self) -> None:
-        """Begin to follow, in the background."""
-        self._silence.start()
+        """Start to follow, in the background."""
+        self._timeout.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following; waits for a step under way."""
-        self._silence.cancel()
+        """Stop following, after the current poll."""
+        self._timeout.cancel()
         self._stop.set()
-        self._thread.join(timeout=PATIENCE_SECONDS)
+        self._thread.join(timeout=MAX_RETRY_SECONDS)
 
-    def step(self) -> None:
-        """Look at the registry once, and tell the workers what they shall answer with.
+    def poll(self) -> None:
+        """Read the registry once and publish the assignment.
 
         Raises:
-            UserError: the registry does not tell, or a version cannot be had.
+            UserError: the registry does not respond, or a version cannot be downloaded.
         """
         self._client = self._client or self._connect()
-        found = model_versions.registered_model(self._client, self._model)
-        self._silence.cancel()
-        identity = model_versions.identity_of(found) if found else None
-        if (
-            found is None or model_versions.CHAMPION not in found.aliases
-        ):  # on purpose: a silent registry is a UserError
-            self._tell(Wanted(registry=identity))
+        model = model_versions.registered_model(self._client, self._model)
+        self._timeout.cancel()
+        identity = model_versions.identity_of(model) if model else None
+        if model is None or model_versions.CHAMPION not in model.aliases:
+            self._publish(Assignment(registry=identity))  # certain: a registry that does not respond is a UserError
             return
-        known = self.wanted
-        champion = self._copy(found, str(found.aliases[model_versions.CHAMPION]), known.champion)
-        if champion != known.champion:  # before anything is read that could be wrong beside it
-            self._tell(Wanted(registry=identity, champion=champion))
-        self._cache.fetch(champion)  # each time: a worker that cannot load a copy removes it
-        shown, beside = exposure.read(found.tags), None
-        if shown is not None and shown.version != champion.number:
-            beside = self._copy(found, shown.version, known.beside)
-        self._tell(Wanted(registry=identity, champion=champion, beside=beside, exposure=shown if beside else None))
-        if beside is not None:
-            self._cache.fetch(beside)
+        current = self.assignment
+        champion = self._resolve(model, str(model.aliases[model_versions.CHAMPION]), current.champion)
+        if champion != current.champion:  # first of all: whatever else is wrong must not delay the champion
+            self._publish(Assignment(registry=identity, champion=champion))
+        self._cache.download(champion)  # at every poll: a worker removes a copy that it cannot load
+        exposure, candidate = read_exposure(model.tags), None
+        if exposure is not None and exposure.version != champion.number:
+            candidate = self._resolve(model, exposure.version, current.candidate)
+        self._publish(
+            Assignment(
+                registry=identity,
+                champion=champion,
+                candidate=candidate,
+                exposure=exposure if candidate else None,
+            )
+        )
+        if candidate is not None:
+            self._cache.download(candidate)
 
-    def _copy(self, model: RegisteredModel, number: str, known: Copy | None) -> Copy:
+    def _resolve(self, model: RegisteredModel, number: str, current: VersionReference | None) -> VersionReference:
         identity = model_versions.identity_of(model)
-        if known is not None and (known.number, known.identity) == (number, identity):
-            return known
+        if current is not None and (current.number, current.identity) == (number, identity):
+            return current
         version = model_versions.by_number(self._client, self._model, number) if self._client else None
         if version is None:
             raise UserError(f"version {number} of {self._model} is not in the registry")
-        return Copy(identity=identity, name=version.name, number=number, run_id=version.run_id)
+        return VersionReference(identity=identity, name=version.name, number=number, run_id=version.run_id)
 
-    def _watch(self) -> None:
-        pause = EVERY_SECONDS
+    def _follow(self) -> None:
+        pause = POLL_SECONDS
         while not self._stop.is_set():
             try:
-                self.step()
+                self.poll()
             except Exception as error:
-                pause = min(2 * pause, PATIENCE_SECONDS)
+                pause = min(2 * pause, MAX_RETRY_SECONDS)
                 message = str(error).strip().partition("\n")[0] or type(error).__name__
-                log.warning("Not followed, trying again in %.0f s: %s", pause, message)
-                with suppress(OSError):  # the disk is full: that is in the log
+                log.warning("Cannot follow the registry, next attempt in %.0f s: %s", pause, message)
+                with suppress(OSError):  # the disk is full, which is in the log already
                     self._fail(message)
             else:
-                pause = EVERY_SECONDS
+                pause = POLL_SECONDS
             self._stop.wait(pause)
 
-    def _fail(self, why: str) -> None:
-        self._tell(self.wanted.model_copy(update={"failure": why}))
+    def _fail(self, message: str) -> None:
+        self._publish(self.assignment.model_copy(update={"failure": message}))
 
-    def _tell(self, wanted: Wanted) -> None:
+    def _publish(self, assignment: Assignment) -> None:
         with self._lock:
-            self.wanted = wanted
-            if wanted != self._told:
-                wanted.write(self._folder)
-                self._told = wanted
+            self.assignment = assignment
+            if assignment != self._published:
+                assignment.write(self._folder)
+                self._published = assignment

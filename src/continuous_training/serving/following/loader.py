@@ -1,4 +1,4 @@
-"""The versions in a worker's memory: each that is wanted is loaded beside the old one, tried, and then swapped in."""
+"""The versions in a worker's memory: each assigned version is loaded and checked first, and then swapped in."""
 
 from __future__ import annotations
 
@@ -9,185 +9,186 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.serving.following import assignment as wanted
-from continuous_training.serving.following.assignment import Wanted
-from continuous_training.serving.following.loaded_version import Served
+from continuous_training.serving.following.assignment import Assignment, read_assignment
+from continuous_training.serving.following.loaded_version import LoadedVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from continuous_training.serving.exposure import Exposure
-    from continuous_training.serving.following.assignment import Copy
-    from continuous_training.serving.following.cache import Cache
+    from continuous_training.serving.following.assignment import VersionReference
+    from continuous_training.serving.following.cache import VersionCache
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 0.1
-PATIENCE_SECONDS = 10.0  # the longest pause between two tries at a version that fails
+POLL_SECONDS = 0.1
+MAX_RETRY_SECONDS = 10.0  # the longest pause between two attempts to load a version
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """A candidate in memory beside the champion, and what it is there for."""
+class ExposedVersion:
+    """A candidate in memory, and its exposure."""
 
-    served: Served
+    version: LoadedVersion
     exposure: Exposure
 
 
-class Memory:
-    """Keeps `served` and `beside` at what is wanted; whatever fails, the version that serves goes on serving.
+class VersionLoader:
+    """Keeps `champion` and `candidate` as assigned; if anything fails, the current champion stays.
 
-    `served` is replaced as a whole, so a request that took it keeps one version from its first line to its last. The
-    version before stays until the next one comes, so that a rollback is a swap.
+    `champion` is replaced in one assignment, so a request that has read it uses one version from start to end. The
+    version before stays in memory until the next one arrives, so that a rollback is a swap.
     """
 
     def __init__(
         self,
         folder: Path,
-        cache: Cache,
-        trusted: Sequence[str],
+        cache: VersionCache,
+        trusted_types: Sequence[str],
         keys: Sequence[str],
-        message: Callable[[dict[str, Any]], None],
+        on_change: Callable[[dict[str, Any]], None],
     ) -> None:
-        """Begin with nothing.
+        """Create a loader without any version.
 
         Args:
-            folder: where the follower says what is wanted.
-            cache: has the copies.
-            trusted: the types that skops may load.
-            keys: columns that name a row, which requests may have beside the model's.
-            message: told the status of this worker whenever it changes, from the loading thread.
+            folder: where the follower writes the assignment.
+            cache: the downloads.
+            trusted_types: the types that skops may load in addition to its own.
+            keys: the key columns that requests may have beside the model's columns.
+            on_change: is called with this worker's status when it changes, from the loader's thread.
         """
-        self.served: Served | None = None
-        self.beside: Beside | None = None
-        self.settled = threading.Event()  # what was wanted first is there, or cannot be had
+        self.champion: LoadedVersion | None = None
+        self.candidate: ExposedVersion | None = None
+        self.initialized = threading.Event()  # the first assignment is loaded, or cannot be
         self._folder = folder
         self._cache = cache
-        self._trusted, self._keys = trusted, keys
-        self._said = message
-        self._status: dict[str, Any] | None = None
-        self._wanted = Wanted()
+        self._trusted_types, self._keys = trusted_types, keys
+        self._on_change = on_change
+        self._last_status: dict[str, Any] | None = None
+        self._assignment = Assignment()
         self._failure: str | None = None
-        self._pause, self._again = EVERY_SECONDS, 0.0  # between tries, and when the next is due
-        self._before: Served | None = None
+        self._pause, self._next_attempt = POLL_SECONDS, 0.0
+        self._previous: LoadedVersion | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
 
     def start(self) -> None:
-        """Begin to load what is wanted, in the background."""
+        """Start to load what is assigned, in the background."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; waits for a version that is being loaded."""
+        """Stop, after a version that is being loaded."""
         self._stop.set()
-        self._thread.join(timeout=PATIENCE_SECONDS)
+        self._thread.join(timeout=MAX_RETRY_SECONDS)
 
     def status(self) -> dict[str, Any]:
-        """Say which version answers, what stands beside it, and what keeps this worker from what is wanted."""
-        served, beside = self.served, self.beside
+        """Return the champion in memory, the exposed candidate, and what keeps this worker from its assignment."""
+        champion, candidate = self.champion, self.candidate
         return {
-            "model_version": served.number if served else None,
-            "run_id": served.copy.run_id if served else None,
-            "registry": self._wanted.registry,
-            "beside": {"version": beside.served.number, "role": beside.exposure.role} if beside else None,
-            "failure": self._failure or self._wanted.failure,
+            "model_version": champion.number if champion else None,
+            "run_id": champion.reference.run_id if champion else None,
+            "registry": self._assignment.registry,
+            "beside": {"version": candidate.version.number, "role": candidate.exposure.role} if candidate else None,
+            "failure": self._failure or self._assignment.failure,
         }
 
-    def _watch(self) -> None:
-        while not self._stop.wait(EVERY_SECONDS):
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
             try:
-                now = wanted.read(self._folder)
-                if now is not None and (now != self._wanted or time.monotonic() >= self._again):
-                    self._follow(now)
-                self._tell()
+                assignment = read_assignment(self._folder)
+                if assignment is not None and (
+                    assignment != self._assignment or time.monotonic() >= self._next_attempt
+                ):
+                    self._follow(assignment)
+                self._publish_status()
             except OSError as error:  # a full disk, which must not end this thread
-                log.warning("The other workers cannot be told: %s", error)
+                log.warning("Cannot write this worker's status: %s", error)
 
-    def _follow(self, now: Wanted) -> None:
-        """Try to get what is wanted; what fails is tried again, after longer and longer pauses."""
-        if (now.champion, now.beside) != (self._wanted.champion, self._wanted.beside):
-            self._pause, self._failure = EVERY_SECONDS, None
-        self._wanted, self._again, done = now, 0.0, False
+    def _follow(self, assignment: Assignment) -> None:
+        """Try to load what is assigned; after a failure, retry with growing pauses."""
+        versions = (self._assignment.champion, self._assignment.candidate)
+        if (assignment.champion, assignment.candidate) != versions:
+            self._pause, self._failure = POLL_SECONDS, None
+        self._assignment, self._next_attempt, complete = assignment, 0.0, False
         try:
-            done = self._take_up(now)
+            complete = self._load_assignment(assignment)
         except Exception as error:
-            self._pause = min(2 * self._pause, PATIENCE_SECONDS)
-            self._again = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, MAX_RETRY_SECONDS)
+            self._next_attempt = time.monotonic() + self._pause
             self._failure = str(error).strip().partition("\n")[0] or type(error).__name__
-            log.warning("Not loaded, trying again in %.1f s: %s", self._pause, self._failure)
-        if done:
-            self._pause, self._again, self._failure = EVERY_SECONDS, math.inf, None
-        if self.served is None and (now.failure or self._failure):
-            self._restore()
-        if self.served is not None or done:
-            self.settled.set()
+            log.warning("Cannot load the assigned version, next attempt in %.1f s: %s", self._pause, self._failure)
+        if complete:
+            self._pause, self._next_attempt, self._failure = POLL_SECONDS, math.inf, None
+        if self.champion is None and (assignment.failure or self._failure):
+            self._load_last_version()
+        if self.champion is not None or complete:
+            self.initialized.set()
 
-    def _take_up(self, now: Wanted) -> bool:
-        """Swap in what is wanted; say whether it is all there, or a copy has not arrived yet."""
-        if now.champion is None:
-            if now.failure is None:
-                self.served = self.beside = None
+    def _load_assignment(self, assignment: Assignment) -> bool:
+        """Swap in what is assigned; return whether it is complete, or a download is still missing."""
+        if assignment.champion is None:
+            if assignment.failure is None:
+                self.champion = self.candidate = None
             return True
-        if self.served is None or self.served.copy != now.champion:
-            champion = self._load(now.champion)
+        if self.champion is None or self.champion.reference != assignment.champion:
+            champion = self._load(assignment.champion)
             if champion is None:
                 return False
-            self._before, self.served = self.served, champion
+            self._previous, self.champion = self.champion, champion
             number = champion.number
-            log.info("Version %s of %s serves", number, now.champion.name, extra={"model_version": number})
-        if now.beside is None or now.exposure is None:
-            self.beside = None
-        elif self.beside is None or self.beside.exposure != now.exposure:
-            candidate = self._load(now.beside)
+            log.info("Serving version %s of %s", number, assignment.champion.name, extra={"model_version": number})
+        if assignment.candidate is None or assignment.exposure is None:
+            self.candidate = None
+        elif self.candidate is None or self.candidate.exposure != assignment.exposure:
+            candidate = self._load(assignment.candidate)
             if candidate is None:
                 return False
-            self.beside = Beside(candidate, now.exposure)
-            log.info(
-                "Version %s is %s for %g of the requests", now.beside.number, now.exposure.role, now.exposure.share
-            )
-        if self._cache.last() != now.champion:  # last of all, as a full disk forbids it
-            self._cache.remember(now.champion)
+            self.candidate = ExposedVersion(candidate, assignment.exposure)
+            role, share = assignment.exposure.role, assignment.exposure.share
+            log.info("Version %s is %s for a share %g of the requests", candidate.number, role, share)
+        if self._cache.read_last_version() != assignment.champion:  # the last step, because a full disk prevents it
+            self._cache.record_last_version(assignment.champion)
         return True
 
-    def _restore(self) -> None:
-        """Serve what served last, while what is wanted is not known or cannot be had."""
-        last = self._cache.last()
+    def _load_last_version(self) -> None:
+        """Serve the version that was served last, while the assignment is unknown or cannot be loaded."""
+        last = self._cache.read_last_version()
         if last is None:
             return
         try:
-            self.served = self._load(last)
+            self.champion = self._load(last)
         except Exception as error:
-            log.warning("Version %s, which served last, does not any more: %s", last.number, error)
+            log.warning("Cannot load version %s, which was served last: %s", last.number, error)
             return
-        if self.served is not None:
-            log.info("Version %s, which served last, serves again", last.number)
+        if self.champion is not None:
+            log.info("Serving version %s, which was served last", last.number)
 
-    def _load(self, copy: Copy) -> Served | None:
-        """Take a version from memory, or load it and let it answer its golden rows; None if its copy is not here yet.
+    def _load(self, reference: VersionReference) -> LoadedVersion | None:
+        """Return a version from memory, or load it and check its golden predictions; None if it is not downloaded yet.
 
-        One worker of a machine loads at a time; the others answer on at full speed.
+        Only one worker of a machine loads at a time; the others continue at full speed.
 
         Raises:
-            UserError: it is not to be trusted, cannot be loaded, or answers otherwise than offline.
+            UserError: it has types that are not trusted, cannot be loaded, or predicts other values than offline.
         """
-        there = (self.served, self._before, self.beside.served if self.beside else None)
-        if found := next((one for one in there if one is not None and one.copy == copy), None):
-            return found
-        with self._cache.turn():
-            folder = self._cache.place(copy)
+        loaded = (self.champion, self._previous, self.candidate.version if self.candidate else None)
+        if match := next((one for one in loaded if one is not None and one.reference == reference), None):
+            return match
+        with self._cache.lock():
+            folder = self._cache.locate(reference)
             if not folder.exists():
                 return None
             try:
-                served = Served(folder / "model", copy, self._trusted, self._keys)
-                served.try_out(*self._cache.golden(copy))
+                version = LoadedVersion(folder / "model", reference, self._trusted_types, self._keys)
+                version.check_golden_predictions(*self._cache.read_golden_predictions(reference))
             except Exception:
-                self._cache.forget(copy)  # whatever is wrong may be wrong with the copy
+                self._cache.remove(reference)  # the download itself may be damaged
                 raise
-        return served
+        return version
 
-    def _tell(self) -> None:
+    def _publish_status(self) -> None:
         status = self.status()
-        if status != self._status:
-            self._said(status)
-            self._status = status
+        if status != self._last_status:
+            self._on_change(status)
+            self._last_status = status

@@ -1,4 +1,4 @@
-"""The board of a server: what each of its workers says of itself, a file for each, for any of them to read."""
+"""The status of each worker of a server: one file for each, which every worker can read."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Board:
-    """The folder that the workers of one server share."""
+class WorkerStatuses:
+    """The folder with the workers' status files."""
 
     def __init__(self, folder: Path, workers: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._own = folder / f"{os.getpid()}.json"
+        self._own_file = folder / f"{os.getpid()}.json"
         self.workers = workers
 
-    def post(self, message: dict[str, Any]) -> None:
-        """Say something of this worker, in place of what it said before."""
-        write_atomically(self._own, json.dumps({"pid": os.getpid()} | message) + "\n")
+    def write(self, status: dict[str, Any]) -> None:
+        """Replace this worker's status."""
+        write_atomically(self._own_file, json.dumps({"pid": os.getpid()} | status) + "\n")
 
-    def clear(self) -> list[int]:
-        """Remove what dead workers said, and return their process ids."""
-        dead = [pid for pid in self._pids() if not psutil.pid_exists(pid)]
+    def remove_dead_workers(self) -> list[int]:
+        """Remove the files of dead workers, and return their process ids."""
+        dead = [pid for pid in self._list_pids() if not psutil.pid_exists(pid)]
         for pid in dead:
             (self._folder / f"{pid}.json").unlink(missing_ok=True)
         return dead
 
     def read(self) -> list[dict[str, Any]]:
-        """Return what the living workers say."""
-        message = []
-        for pid in sorted(self._pids()):
+        """Return the statuses of all living workers, ordered by process id."""
+        statuses = []
+        for pid in sorted(self._list_pids()):
             if psutil.pid_exists(pid):
                 try:
-                    message.append(json.loads((self._folder / f"{pid}.json").read_text(encoding="utf-8")))
+                    statuses.append(json.loads((self._folder / f"{pid}.json").read_text(encoding="utf-8")))
                 except FileNotFoundError:
                     continue
-        return message
+        return statuses
 
-    def _pids(self) -> list[int]:
+    def _list_pids(self) -> list[int]:
         return [int(path.stem) for path in self._folder.glob("*.json")]

@@ -1,4 +1,4 @@
-"""The HTTP face of the champion: MLflow's scoring protocol, the typed one, and what is asked about a server."""
+"""The HTTP endpoints: predictions by MLflow's and by the typed protocol, and the state of the server."""
 
 from __future__ import annotations
 
@@ -16,208 +16,218 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from continuous_training.serving import SERVICE, metrics
+from continuous_training.serving import SERVICE
 from continuous_training.serving.http import openapi
-from continuous_training.serving.prediction.routing import Answering
-from continuous_training.serving.protocols import mlflow_protocol as protocol
-from continuous_training.serving.protocols.signature import Refused
+from continuous_training.serving.metrics import CONTENT_TYPE
+from continuous_training.serving.prediction.routing import SERVICE_UNAVAILABLE, Router
+from continuous_training.serving.protocols import mlflow_protocol
+from continuous_training.serving.protocols.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from continuous_training.serving.following.loaded_version import Served
-    from continuous_training.serving.following.loader import Memory
-    from continuous_training.serving.following.worker_status import Board
-    from continuous_training.serving.prediction.batching import Answers, Batches
+    from continuous_training.serving.following.loaded_version import LoadedVersion
+    from continuous_training.serving.following.loader import VersionLoader
+    from continuous_training.serving.following.worker_status import WorkerStatuses
+    from continuous_training.serving.metrics import Metrics
+    from continuous_training.serving.prediction.batching import Batcher, Predictions
     from continuous_training.serving.protocols.signature import Rows
 
 log = logging.getLogger(__name__)
 
-BODY_SECONDS = 30.0  # that a client may take to send a request
-LARGE = 32 * 1024  # bytes, beyond which a body is read in a thread, so that others' answers do not wait for it
-LISTEN_SECONDS = 30.0  # after which a server says that it is not ready, rather than nothing
+BODY_SECONDS = 30.0  # the time limit for a client to send a request
+LARGE_BODY = 32 * 1024  # bytes; a larger body is parsed in a thread, so that other requests do not wait for it
+STARTUP_SECONDS = 30.0  # without a version for so long, the server listens and reports that it is not ready
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-class Face:
+class Endpoints:
     """The endpoints of one worker."""
 
     def __init__(
-        self, model: str, memory: Memory, batches: Batches, board: Board, counted: metrics.Metrics, most: int
+        self,
+        model: str,
+        loader: VersionLoader,
+        batcher: Batcher,
+        statuses: WorkerStatuses,
+        metrics: Metrics,
+        max_body: int,
     ) -> None:
-        """Gather what the endpoints need.
+        """Create the endpoints.
 
         Args:
             model: the registered model.
-            memory: has the champion.
-            batches: ask it.
-            board: tells of the other workers.
-            counted: counts requests.
-            most: bytes that a body may have.
+            loader: has the champion.
+            batcher: calls the model.
+            statuses: the statuses of all workers.
+            metrics: counts requests.
+            max_body: the maximum size of a request's body, in bytes.
         """
         self.model = model
-        self.memory = memory
-        self.board = board
-        self.metrics = counted
-        self._answering = Answering(memory, batches, counted)
-        self._most = most
+        self.loader = loader
+        self._statuses = statuses
+        self._metrics = metrics
+        self._router = Router(loader, batcher, metrics)
+        self._max_body = max_body
 
     async def invocations(self, request: Request) -> Response:
-        """Answer in MLflow's formats; the header X-Model-Version names the version that did."""
-        content_type = request.headers.get("content-type", protocol.JSON)
+        """Predict in MLflow's formats; the header X-Model-Version has the version."""
+        content_type = request.headers.get("content-type", mlflow_protocol.JSON)
 
-        def read(body: bytes, model: Served) -> Rows:
-            return protocol.read(body, content_type, model.signature)
+        def parse(body: bytes, version: LoadedVersion) -> Rows:
+            return mlflow_protocol.parse_rows(body, content_type, version.signature)
 
-        return await self._answer(request, read, lambda _served, _name, answers: protocol.write(answers))
+        def write(_version: LoadedVersion, _request_id: str, predictions: Predictions) -> bytes:
+            return mlflow_protocol.write_predictions(predictions)
+
+        return await self._respond(request, parse, write)
 
     async def predict(self, request: Request) -> Response:
-        """Answer typed rows, with the probability of each class where the champion has them."""
+        """Predict typed rows, with the probability of each class if the champion predicts them."""
 
-        def write(model: Served, request_id: str, answers: Answers) -> bytes:
-            return model.typed.write(model.number, request_id, answers)
+        def write(version: LoadedVersion, request_id: str, predictions: Predictions) -> bytes:
+            return version.typed_protocol.write_predictions(version.number, request_id, predictions)
 
-        return await self._answer(request, lambda body, served: served.typed.read(body), write)
+        return await self._respond(request, lambda body, version: version.typed_protocol.parse_rows(body), write)
 
-    async def _answer(
+    async def _respond(
         self,
         request: Request,
-        read: Callable[[bytes, Served], Rows],
-        write: Callable[[Served, str, Answers], bytes],
+        parse: Callable[[bytes, LoadedVersion], Rows],
+        write: Callable[[LoadedVersion, str, Predictions], bytes],
     ) -> Response:
-        began = time.perf_counter()
+        start = time.perf_counter()
         path = request.scope["path"]
         request_id = _request_id(request)
         headers = {"X-Request-ID": request_id}
         try:
-            body = await self._body(request)
+            body = await self._read_body(request)
 
-            async def rows(model: Served) -> Rows:
-                return await asyncio.to_thread(read, body, model) if len(body) > LARGE else read(body, model)
+            async def parse_body(version: LoadedVersion) -> Rows:
+                return await asyncio.to_thread(parse, body, version) if len(body) > LARGE_BODY else parse(body, version)
 
-            served, answers = await self._answering.answer(request_id, rows)
-            headers["X-Model-Version"] = served.number
-            response = Response(write(served, request_id, answers), 200, headers, "application/json")
-        except Refused as error:
-            if error.status == 503:
+            version, predictions = await self._router.predict(request_id, parse_body)
+            headers["X-Model-Version"] = version.number
+            response = Response(write(version, request_id, predictions), 200, headers, "application/json")
+        except RequestError as error:
+            if error.status == SERVICE_UNAVAILABLE:
                 headers["Retry-After"] = "1"
-            response = Response(_refusal(error.code, error.message), error.status, headers, "application/json")
-        except Exception:  # an error of this program: it is in the log, and none of the client's business
+            response = Response(_error_body(error.code, error.message), error.status, headers, "application/json")
+        except Exception:  # a bug: the details go to the log, not to the client
             log.exception("Request %s failed", request_id)
-            response = Response(
-                _refusal("INTERNAL_ERROR", f"see the log for {request_id}"), 500, headers, "application/json"
-            )
-        seconds = time.perf_counter() - began
-        self.metrics.requested(path, response.status_code, seconds)
+            message = f"internal error: see the server's log for request {request_id}"
+            response = Response(_error_body("INTERNAL_ERROR", message), 500, headers, "application/json")
+        seconds = time.perf_counter() - start
+        self._metrics.count_request(path, response.status_code, seconds)
         if log.isEnabledFor(logging.DEBUG):
-            told = {"request_id": request_id, "status": response.status_code, "seconds": round(seconds, 6)}
+            fields = {"request_id": request_id, "status": response.status_code, "seconds": round(seconds, 6)}
             client = request.scope.get("state", {}).get("client")
-            log.debug("%s", path, extra=told | ({"client": client} if client else {}))
+            log.debug("%s", path, extra=fields | ({"client": client} if client else {}))
         return response
 
-    async def _body(self, request: Request) -> bytes:
-        """Read a body of bounded size, in bounded time.
+    async def _read_body(self, request: Request) -> bytes:
+        """Read a body within the limits of size and time.
 
         Raises:
-            Refused: it is larger, slower, or its end never comes.
+            RequestError: it is too large or too slow, or the client has disconnected.
         """
-        told = request.headers.get("content-length", "0")
-        too_large = Refused(
-            413, "INVALID_PARAMETER_VALUE", f"the body is larger than {self._most:,} bytes: send fewer rows"
+        length = request.headers.get("content-length", "0")
+        too_large = RequestError(
+            413, "INVALID_PARAMETER_VALUE", f"the body is larger than {self._max_body:,} bytes: send fewer rows"
         )
-        if told.isdigit() and int(told) > self._most:
+        if length.isdigit() and int(length) > self._max_body:
             raise too_large
         chunks, size = [], 0
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > self._most:
+                    if size > self._max_body:
                         raise too_large
                     chunks.append(chunk)
         except TimeoutError:
-            raise Refused(408, "INVALID_PARAMETER_VALUE", f"the body did not arrive in {BODY_SECONDS:.0f} s") from None
+            message = f"the body did not arrive in {BODY_SECONDS:.0f} s"
+            raise RequestError(408, "INVALID_PARAMETER_VALUE", message) from None
         except ClientDisconnect:
-            raise Refused(400, "INVALID_PARAMETER_VALUE", "the client left before its body had arrived") from None
+            raise RequestError(400, "INVALID_PARAMETER_VALUE", "the client disconnected too early") from None
         return b"".join(chunks)
 
     async def health(self) -> Response:
-        """Say 200 while the server lives, with what it answers, and what keeps a newer version from being followed."""
-        status = self.memory.status()
-        return _json({"status": "ok" if status["model_version"] else "no champion"} | status)
+        """Return 200 while the worker is alive, with its version and what keeps it from following the registry."""
+        status = self.loader.status()
+        return _to_json({"status": "ok" if status["model_version"] else "no champion"} | status)
 
     async def ready(self) -> Response:
-        """Say 200 when there is a model to answer with: a balancer sends requests to such a server only."""
-        return Response("\n", 200 if self.memory.served else 503)
+        """Return 200 if there is a champion, else 503: a load balancer then sends no requests here."""
+        return Response("\n", 200 if self.loader.champion else SERVICE_UNAVAILABLE)
 
     def version(self) -> Response:
-        """Say which version of which registered model all workers answer with; null while they differ."""
-        workers = self.board.read()
+        """Return the version that all workers serve, or null while they differ, and each worker's status."""
+        workers = self._statuses.read()
         versions = {worker["model_version"] for worker in workers}
-        together = len(versions) == 1 and len(workers) == self.board.workers
-        own = self.memory.status()
-        told = {"service": SERVICE, "model": self.model, **own, "workers": workers}
-        told["model_version"] = own["model_version"] if together and own["model_version"] in versions else None
-        told["failure"] = next((worker["failure"] for worker in workers if worker["failure"]), own["failure"])
-        return _json(told)
+        complete = len(versions) == 1 and len(workers) == self._statuses.workers
+        own = self.loader.status()
+        status = {"service": SERVICE, "model": self.model, **own, "workers": workers}
+        status["model_version"] = own["model_version"] if complete and own["model_version"] in versions else None
+        status["failure"] = next((worker["failure"] for worker in workers if worker["failure"]), own["failure"])
+        return _to_json(status)
 
-    def numbers(self) -> Response:
-        """Tell Prometheus the numbers of all workers."""
-        return Response(self.metrics.text(), 200, media_type=metrics.CONTENT_TYPE)
+    def prometheus_metrics(self) -> Response:
+        """Return the metrics of all workers."""
+        return Response(self._metrics.render(), 200, media_type=CONTENT_TYPE)
 
 
-def create(face: Face, closing: Callable[[], None] = lambda: None) -> FastAPI:
-    """Make the application; its memory starts and stops with it, and `closing` is called at the end.
+def create_app(endpoints: Endpoints, on_shutdown: Callable[[], None] = lambda: None) -> FastAPI:
+    """Create the application; the version loader starts and stops with it, and `on_shutdown` is called at the end.
 
-    It does not listen before the champion is loaded or cannot be had, so that nobody is told that there is none because
-    the server has not seen it yet.
+    It does not listen before the champion is loaded or cannot be loaded: otherwise it would report that there is no
+    champion only because it has not looked yet.
     """
-    memory = face.memory
+    loader = endpoints.loader
 
     @asynccontextmanager
-    async def follow(_: FastAPI) -> AsyncIterator[None]:
-        memory.start()
-        await asyncio.to_thread(memory.settled.wait, LISTEN_SECONDS)
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loader.start()
+        await asyncio.to_thread(loader.initialized.wait, STARTUP_SECONDS)
         yield
-        await asyncio.to_thread(memory.stop)
-        await asyncio.to_thread(closing)
+        await asyncio.to_thread(loader.stop)
+        await asyncio.to_thread(on_shutdown)
 
-    app = FastAPI(title=f"{face.model} champion", lifespan=follow, redoc_url=None, redirect_slashes=False)
-    # Plain routes: FastAPI's own would look at each request for parameters that these do not have.
+    app = FastAPI(title=f"{endpoints.model} champion", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
+    # Plain Starlette routes: FastAPI's would search each request for parameters that these do not have.
     app.router.routes += [
-        Route("/invocations", face.invocations, methods=["POST"]),
-        Route("/predict", face.predict, methods=["POST"]),
+        Route("/invocations", endpoints.invocations, methods=["POST"]),
+        Route("/predict", endpoints.predict, methods=["POST"]),
     ]
     for path, endpoint in {
-        "/health": face.health,
-        "/ready": face.ready,
-        "/ping": face.ready,
-        "/version": face.version,
-        "/metrics": face.numbers,
+        "/health": endpoints.health,
+        "/ready": endpoints.ready,
+        "/ping": endpoints.ready,
+        "/version": endpoints.version,
+        "/metrics": endpoints.prometheus_metrics,
     }.items():
         app.add_api_route(path, endpoint, operation_id=path.removeprefix("/"), response_class=Response)
-    app.openapi = lambda: openapi.describe(app, memory.served)  # type: ignore[method-assign]  # as FastAPI documents it
-    app.add_exception_handler(HTTPException, _elsewhere)
+    app.openapi = lambda: openapi.describe(app, loader.champion)  # type: ignore[method-assign]  # as FastAPI documents
+    app.add_exception_handler(HTTPException, _respond_to_http_exception)
     return app
 
 
-async def _elsewhere(_: Request, error: Exception) -> Response:
-    """Answer what no endpoint answers in the form of all other refusals."""
+async def _respond_to_http_exception(_: Request, error: Exception) -> Response:
+    """Return errors of the framework, such as an unknown path, in the same form as all others."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = error.detail if isinstance(error, HTTPException) else "internal error"
-    return Response(
-        _refusal("ENDPOINT_NOT_FOUND", message), status, getattr(error, "headers", None), "application/json"
-    )
+    body = _error_body("ENDPOINT_NOT_FOUND", message)
+    return Response(body, status, getattr(error, "headers", None), "application/json")
 
 
 def _request_id(request: Request) -> str:
-    given = request.headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    header = request.headers.get("x-request-id", "")
+    return header if REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
 
 
-def _refusal(code: str, message: str) -> bytes:
+def _error_body(code: str, message: str) -> bytes:
     return orjson.dumps({"error_code": code, "message": message})
 
 
-def _json(told: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(told), media_type="application/json")
+def _to_json(document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

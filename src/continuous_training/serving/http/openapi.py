@@ -1,4 +1,4 @@
-"""The server's own description: OpenAPI, with the types of the version that answers now."""
+"""The server's OpenAPI description, with the types of the version that it serves now."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from continuous_training.serving.http.authentication import OPEN
-from continuous_training.serving.protocols.typed_protocol import Refusal
+from continuous_training.serving.http.access_control import OPEN_PATHS
+from continuous_training.serving.protocols.typed_protocol import ErrorResponse
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from continuous_training.serving.following.loaded_version import Served
+    from continuous_training.serving.following.loaded_version import LoadedVersion
 
-REFUSED = {
-    400: "the request is wrong in itself",
-    401: "its token is missing or wrong",
-    408: "its body did not arrive in time",
-    413: "its body is too large",
-    415: "its content type is not known",
-    422: "its rows are not of the champion's types",
-    429: "its token has asked too often",
-    503: "there is no champion, or too many requests wait: come back after Retry-After seconds",
+ERROR_DESCRIPTIONS = {
+    400: "the request is malformed",
+    401: "the token is missing or wrong",
+    408: "the body did not arrive in time",
+    413: "the body is too large",
+    415: "the content type is not supported",
+    422: "the rows do not match the champion's types",
+    429: "the client's rate limit is exceeded",
+    503: "there is no champion, or the queue is full: try again after Retry-After seconds",
 }
-SPLIT = {
+SPLIT_SCHEMA = {
     "type": "object",
     "required": ["columns", "data"],
     "properties": {
@@ -36,60 +36,61 @@ SPLIT = {
 }
 
 
-def describe(app: FastAPI, served: Served | None) -> dict[str, Any]:
-    """Describe the server in OpenAPI; without a champion nothing can be asked of /predict, so it is not there."""
-    number = served.number if served else "none"
-    described = get_openapi(title=app.title, version=number, routes=app.routes)
-    schemas = described.setdefault("components", {}).setdefault("schemas", {})
-    schemas["Refusal"] = Refusal.model_json_schema()
-    described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+def describe(app: FastAPI, version: LoadedVersion | None) -> dict[str, Any]:
+    """Describe the server in OpenAPI; without a champion, /predict has no types and is left out."""
+    number = version.number if version else "none"
+    description = get_openapi(title=app.title, version=number, routes=app.routes)
+    schemas = description.setdefault("components", {}).setdefault("schemas", {})
+    schemas["ErrorResponse"] = ErrorResponse.model_json_schema()
+    description["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path in ("/ready", "/ping"):
-        described["paths"][path]["get"]["responses"]["503"] = {"description": "there is no champion"}
-    if served:
-        template = "#/components/schemas/{model}"
-        types = (served.typed.asked, "validation"), (served.typed.answered, "serialization")
-        asked, answered = (one.json_schema(ref_template=template, mode=mode) for one, mode in types)  # type: ignore[arg-type]
-        for schema in (asked, answered):
+        description["paths"][path]["get"]["responses"]["503"] = {"description": "there is no champion"}
+    if version:
+        protocol, template = version.typed_protocol, "#/components/schemas/{model}"
+        request = protocol.request_type.json_schema(ref_template=template, mode="validation")
+        response = protocol.response_type.json_schema(ref_template=template, mode="serialization")
+        for schema in (request, response):
             schemas.update(schema.pop("$defs", {}))
-        bodies = {"application/json": {"schema": asked}}
-        described["paths"]["/predict"] = {"post": _operation("predict", "Typed rows", bodies, answered)}
-    mlflows = _mlflows(schemas.get("Row", {"properties": {}}))
-    described["paths"]["/invocations"] = {"post": _operation("invocations", "MLflow's scoring protocol", *mlflows)}
-    for path, operations in described["paths"].items():
-        if path not in OPEN:
+        bodies = {"application/json": {"schema": request}}
+        description["paths"]["/predict"] = {"post": _describe_operation("predict", "Typed rows", bodies, response)}
+    row = schemas.get("Row", {"properties": {}})
+    invocations = _describe_operation("invocations", "MLflow's scoring protocol", *_describe_mlflow_protocol(row))
+    description["paths"]["/invocations"] = {"post": invocations}
+    for path, operations in description["paths"].items():
+        if path not in OPEN_PATHS:
             for operation in operations.values():
                 operation["security"] = [{}, {"token": []}]
-    return described
+    return description
 
 
-def _operation(name: str, message: str, bodies: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:
-    refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+def _describe_operation(name: str, summary: str, bodies: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
     responses: dict[str, Any] = {
-        str(status): {"description": why, "content": refusal} for status, why in REFUSED.items()
+        str(status): {"description": text, "content": error} for status, text in ERROR_DESCRIPTIONS.items()
     }
-    responses["200"] = {"description": "the answers", "content": {"application/json": {"schema": answered}}}
+    responses["200"] = {"description": "the predictions", "content": {"application/json": {"schema": response}}}
     return {
         "operationId": name,
-        "summary": message,
+        "summary": summary,
         "requestBody": {"required": True, "content": bodies},
         "responses": dict(sorted(responses.items())),
     }
 
 
-def _mlflows(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the bodies that MLflow's protocol takes, and the one that it answers with.
+def _describe_mlflow_protocol(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the request bodies of MLflow's protocol by content type, and the schema of its response.
 
     Args:
-        row: the schema of a row of /predict; here a row may have more in it.
+        row: the schema of a row of /predict; here a row may have additional members.
     """
-    object_of: dict[str, Any] = {"type": "object", "required": row.get("required", [])}
-    columns = {name: {"type": "array", "minItems": 1, "items": cell} for name, cell in row["properties"].items()}
-    records = {"type": "array", "minItems": 1, "items": object_of | {"properties": row["properties"]}}
-    either = {"anyOf": [object_of | {"properties": columns, "minProperties": 1}, records]}
-    tables = {"dataframe_split": SPLIT, "dataframe_records": records, "instances": either, "inputs": either}
+    base: dict[str, Any] = {"type": "object", "required": row.get("required", [])}
+    columns = {name: {"type": "array", "minItems": 1, "items": value} for name, value in row["properties"].items()}
+    records = {"type": "array", "minItems": 1, "items": base | {"properties": row["properties"]}}
+    either = {"anyOf": [base | {"properties": columns, "minProperties": 1}, records]}
+    formats = {"dataframe_split": SPLIT_SCHEMA, "dataframe_records": records, "instances": either, "inputs": either}
     one_of = [
-        {"type": "object", "required": [name], "properties": {name: table, "params": {"type": ["object", "null"]}}}
-        for name, table in tables.items()
+        {"type": "object", "required": [name], "properties": {name: schema, "params": {"type": ["object", "null"]}}}
+        for name, schema in formats.items()
     ]
-    answered = {"type": "object", "required": ["predictions"], "properties": {"predictions": {"type": "array"}}}
-    return {"application/json": {"schema": {"oneOf": one_of}}, "text/csv": {"schema": {"type": "string"}}}, answered
+    response = {"type": "object", "required": ["predictions"], "properties": {"predictions": {"type": "array"}}}
+    return {"application/json": {"schema": {"oneOf": one_of}}, "text/csv": {"schema": {"type": "string"}}}, response

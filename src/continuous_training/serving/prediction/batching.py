@@ -1,9 +1,9 @@
-"""Micro-batches: requests that arrive while the model answers others are answered together, in its next call.
+"""Micro-batching: requests that arrive during a call of the model are predicted together in its next call.
 
-Nothing waits for company: a request that finds the model idle is answered at once. How many rows one call may have is
-found by additive increase and multiplicative decrease against a bound on its time (Crankshaw et al., Clipper: A
-Low-Latency Online Prediction Serving System, NSDI 2017, section 4.3.1), and a request of more rows is answered in
-parts, between which others have their turn: so no request waits long for another's rows.
+No request waits for others: if the model is idle, the call starts at once. The maximum number of rows in one call is
+adapted by additive increase and multiplicative decrease, against a limit on the call's duration (Crankshaw et al.,
+Clipper: A Low-Latency Online Prediction Serving System, NSDI 2017, section 4.3.1). A request with more rows is split
+into parts, and other requests get their turn between them, so that no request waits long for another's rows.
 """
 
 from __future__ import annotations
@@ -14,181 +14,190 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from continuous_training.serving.predictions_log.writer import Batch
-from continuous_training.serving.protocols.signature import Refused, Rows, part
+from continuous_training.serving.predictions_log.columns import PredictionBatch
+from continuous_training.serving.protocols.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from continuous_training.serving.following.loaded_version import Served
+    from continuous_training.serving.following.loaded_version import LoadedVersion
     from continuous_training.serving.metrics import Metrics
+    from continuous_training.serving.protocols.signature import Rows
 
-CALL_SECONDS = 0.05  # the longest that one call of the model should take
-FIRST_ROWS = 1024
-FEWEST_ROWS = 128  # fewer would cost nearly as much: what a call takes for itself outweighs so few rows
-MORE_ROWS = 128  # in the next call, after a full one within the bound
-LESS = 0.9  # of the rows, after one beyond it
-WAITING_ROWS = 50_000  # beyond, a request is sent away rather than kept waiting
+MAX_CALL_SECONDS = 0.05
+INITIAL_ROWS = 1024  # the first maximum of rows in one call
+MIN_ROWS = 128  # fewer rows would take nearly as long: a call's fixed cost outweighs them
+ROWS_INCREASE = 128  # after a full call within the time limit
+DECREASE_FACTOR = 0.9  # after a call beyond it
+MAX_QUEUE_ROWS = 50_000  # beyond this, requests are rejected rather than queued
 
-Answers = np.ndarray[Any, Any]
+Predictions = np.ndarray[Any, Any]
 
 
 @dataclass(eq=False, slots=True)
-class Waiting:
-    """A request on its way through the model, in one part or several."""
+class PendingRequest:
+    """A request in the queue; `position` is the first row that no call has had yet."""
 
-    served: Served
+    version: LoadedVersion
     role: str
     request_id: str
     rows: Rows
-    answers: asyncio.Future[Answers]
-    taken: int = 0
-    pieces: list[Answers] = field(default_factory=list)
+    predictions: asyncio.Future[Predictions]
+    position: int = 0
+    parts: list[Predictions] = field(default_factory=list)
 
 
-Taken = tuple[Waiting, range, Rows]  # a request, which of its rows, and these
+class Part(NamedTuple):
+    """The rows of one request that go into one call."""
+
+    request: PendingRequest
+    indices: range
+    rows: Rows
 
 
-class Batches:
-    """One thread that calls the model, and the requests that wait for it."""
+class Batcher:
+    """The queue of requests, and the thread that calls the model."""
 
-    def __init__(self, metrics: Metrics, log: Callable[[Batch], None] | None, waiting: int) -> None:
-        """Make an empty queue.
+    def __init__(self, metrics: Metrics, log: Callable[[PredictionBatch], None] | None, max_queue: int) -> None:
+        """Create an empty queue.
 
         Args:
-            metrics: that count the calls.
-            log: what every call is told to, from its thread; it must not wait. None: nobody.
-            waiting: how many requests may wait.
+            metrics: counts the calls.
+            log: is called with every batch from the model's thread, and must not block; None logs nothing.
+            max_queue: the maximum number of requests in the queue.
         """
         self._metrics = metrics
         self._log = log
-        self._most_waiting = waiting
-        self._queue: deque[Waiting] = deque()
-        self._rows = 0  # that wait
-        self._limit = FIRST_ROWS
+        self._max_queue = max_queue
+        self._queue: deque[PendingRequest] = deque()
+        self._queue_rows = 0
+        self._max_rows = INITIAL_ROWS
         self._running = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    async def answer(self, model: Served, role: str, request_id: str, rows: Rows) -> Answers:
-        """Return a version's answers to the rows of a request.
+    async def predict(self, version: LoadedVersion, role: str, request_id: str, rows: Rows) -> Predictions:
+        """Return a version's predictions for the rows of a request.
 
         Raises:
-            Refused: too many wait already, or the version cannot answer these rows.
+            RequestError: the queue is full, or the version fails for these rows.
         """
-        if len(self._queue) >= self._most_waiting or (self._queue and self._rows + rows.count > WAITING_ROWS):
-            raise Refused(503, "RESOURCE_EXHAUSTED", "too many requests wait for an answer: ask again in a second")
+        if len(self._queue) >= self._max_queue or (self._queue and self._queue_rows + rows.count > MAX_QUEUE_ROWS):
+            raise RequestError(503, "RESOURCE_EXHAUSTED", "the queue is full: try again in a second")
         loop = asyncio.get_running_loop()
-        waiting = Waiting(model, role, request_id, rows, loop.create_future())
-        self._queue.append(waiting)
-        self._rows += rows.count
+        request = PendingRequest(version, role, request_id, rows, loop.create_future())
+        self._queue.append(request)
+        self._queue_rows += rows.count
         if not self._running:
             self._running = True
-            loop.call_soon(self._next)  # what else has arrived by now is read first, and goes along
-        return await waiting.answers
+            loop.call_soon(self._start_call)  # after requests that have arrived by now were parsed: they join it
+        return await request.predictions
 
     def close(self) -> None:
-        """End the thread, after the call under way."""
+        """End the thread after the current call."""
         self._thread.shutdown()
 
-    def _next(self) -> None:
-        """Hand the thread what waits, as far as it goes into one call."""
-        self._metrics.waiting.set(len(self._queue))
-        taken = self._take()
-        if not taken:
+    def _start_call(self) -> None:
+        """Start a call with as much of the queue as fits."""
+        self._metrics.queue_length.set(len(self._queue))
+        parts = self._take_parts()
+        if not parts:
             self._running = False
             return
-        call = asyncio.get_running_loop().run_in_executor(self._thread, self._call, taken)
-        call.add_done_callback(lambda done: self._finish(taken, done))
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._call, parts)
+        call.add_done_callback(lambda call: self._finish_call(parts, call))
 
-    def _take(self) -> list[Taken]:
-        """Take the requests in front that one call can answer: of one version, in one role."""
-        taken: list[Taken] = []
-        room = self._limit
-        while self._queue and room > 0:
-            front = self._queue[0]
-            if front.answers.done():  # its client has gone, or a part of it has failed
-                self._rows -= front.rows.count - front.taken
+    def _take_parts(self) -> list[Part]:
+        """Take requests from the front of the queue for one call: all of one version and role."""
+        parts: list[Part] = []
+        capacity = self._max_rows
+        while self._queue and capacity > 0:
+            request = self._queue[0]
+            if request.predictions.done():  # its client has disconnected, or a part of it has failed
+                self._queue_rows -= request.rows.count - request.position
                 self._queue.popleft()
                 continue
-            if taken and (front.served, front.role) != (taken[0][0].served, taken[0][0].role):
+            first = parts[0].request if parts else request
+            if (request.version, request.role) != (first.version, first.role):
                 break
-            stop = min(front.rows.count, front.taken + room)
-            taken.append((front, range(front.taken, stop), part(front.rows, front.taken, stop)))
-            room -= stop - front.taken
-            self._rows -= stop - front.taken
-            front.taken = stop
+            start, stop = request.position, min(request.rows.count, request.position + capacity)
+            parts.append(Part(request, range(start, stop), request.rows.slice(start, stop)))
+            capacity -= stop - start
+            self._queue_rows -= stop - start
+            request.position = stop
             self._queue.popleft()
-            if front.taken < front.rows.count:
-                self._queue.append(front)
+            if request.position < request.rows.count:
+                self._queue.append(request)
                 break
-        return taken
+        return parts
 
-    def _call(self, taken: list[Taken]) -> list[Answers | Refused]:
-        """Have a call answered, in the thread; if it fails, each request alone, so that no other fails with it."""
-        began = time.perf_counter()
-        first = taken[0][0]
-        rows = [rows for _, _, rows in taken]
-        count = sum(one.count for one in rows)
+    def _call(self, parts: list[Part]) -> list[Predictions | RequestError]:
+        """Call the model, in its thread. If that fails, call it for each request alone, so that no other one fails."""
+        start = time.perf_counter()
+        version = parts[0].request.version
+        count = sum(part.rows.count for part in parts)
         try:
-            columns = first.served.signature.arrays(rows)
-            answers = first.served.answer(columns)
+            columns = version.signature.to_arrays([part.rows for part in parts])
+            predictions = version.predict(columns)
         except Exception as error:
-            if len(taken) > 1:
-                return [found for one in taken for found in self._call([one])]
-            return [_failed(error)]
-        seconds = time.perf_counter() - began
-        self._pace(count, seconds)
-        self._metrics.called(first.served.number, count, seconds)
+            if len(parts) > 1:
+                return [result for part in parts for result in self._call([part])]
+            return [_to_request_error(error)]
+        seconds = time.perf_counter() - start
+        self._adapt_max_rows(count, seconds)
+        self._metrics.count_call(version.number, count, seconds)
         if self._log:
-            self._log(_batch(taken, columns, answers))
-        ends = np.cumsum([one.count for one in rows])[:-1]
-        return list(np.split(answers, ends))
+            self._log(_to_batch(parts, columns, predictions))
+        ends = np.cumsum([part.rows.count for part in parts])[:-1]
+        return list(np.split(predictions, ends))
 
-    def _pace(self, rows: int, seconds: float) -> None:
-        """Let the next calls have more rows, or fewer, by how long this one took."""
-        if seconds > CALL_SECONDS and rows > FEWEST_ROWS:
-            self._limit = max(FEWEST_ROWS, int(LESS * min(self._limit, rows)))
-        elif seconds <= CALL_SECONDS and rows >= self._limit:
-            self._limit += MORE_ROWS
+    def _adapt_max_rows(self, rows: int, seconds: float) -> None:
+        """Raise or lower the maximum number of rows by the duration of a call."""
+        if seconds > MAX_CALL_SECONDS and rows > MIN_ROWS:
+            self._max_rows = max(MIN_ROWS, int(DECREASE_FACTOR * min(self._max_rows, rows)))
+        elif seconds <= MAX_CALL_SECONDS and rows >= self._max_rows:
+            self._max_rows += ROWS_INCREASE
 
-    def _finish(self, taken: list[Taken], call: asyncio.Future[list[Answers | Refused]]) -> None:
-        """Hand out what a call has answered, and go on; whatever went wrong in it, nobody is left waiting."""
+    def _finish_call(self, parts: list[Part], call: asyncio.Future[list[Predictions | RequestError]]) -> None:
+        """Pass the results of a call to its requests, even if it failed, and start the next call."""
         error = call.exception()
-        found = call.result() if error is None else [error] * len(taken)
-        for (waiting, _, _), answers in zip(taken, found, strict=True):
-            if waiting.answers.done():
+        results = call.result() if error is None else [error] * len(parts)
+        for (request, _, _), result in zip(parts, results, strict=True):
+            if request.predictions.done():
                 continue
-            if isinstance(answers, BaseException):
-                waiting.answers.set_exception(answers)
+            if isinstance(result, BaseException):
+                request.predictions.set_exception(result)
                 continue
-            waiting.pieces.append(answers)
-            if waiting.taken == waiting.rows.count:
-                whole = waiting.pieces[0] if len(waiting.pieces) == 1 else np.concatenate(waiting.pieces)
-                waiting.answers.set_result(whole)
-        self._next()
+            request.parts.append(result)
+            if request.position == request.rows.count:
+                complete = request.parts[0] if len(request.parts) == 1 else np.concatenate(request.parts)
+                request.predictions.set_result(complete)
+        self._start_call()
 
 
-def _failed(error: Exception) -> Refused:
-    """Say why a version does not answer: its golden rows were answered, so it is these rows that it cannot."""
-    if isinstance(error, Refused):
+def _to_request_error(error: Exception) -> RequestError:
+    """Blame the rows: the version has predicted its golden rows without an error."""
+    if isinstance(error, RequestError):
         return error
     message = str(error).strip().partition("\n")[0]
-    return Refused(400, "BAD_REQUEST", f"the model cannot answer these rows: {message[:200]}")
+    return RequestError(400, "BAD_REQUEST", f"the model fails for these rows: {message[:200]}")
 
 
-def _batch(taken: list[Taken], columns: dict[str, np.ndarray[Any, Any]], answers: Answers) -> Batch:
-    first = taken[0][0]
-    names = dict.fromkeys(name for _, _, one in taken for name in one.keys)
-    return Batch(
-        version=first.served.number,
+def _to_batch(parts: list[Part], columns: dict[str, np.ndarray[Any, Any]], predictions: Predictions) -> PredictionBatch:
+    first = parts[0].request
+    names = dict.fromkeys(name for part in parts for name in part.rows.keys)
+    return PredictionBatch(
+        version=first.version.number,
         role=first.role,
-        requests=[(waiting.request_id, which) for waiting, which, _ in taken],
+        requests=[(part.request.request_id, part.indices) for part in parts],
         inputs=columns,
-        keys={name: [cell for _, _, one in taken for cell in one.keys.get(name, [None] * one.count)] for name in names},
-        answers=answers,
+        keys={
+            name: [value for part in parts for value in part.rows.keys.get(name, [None] * part.rows.count)]
+            for name in names
+        },
+        predictions=predictions,
         time=datetime.now(UTC),
     )

@@ -1,4 +1,4 @@
-"""Who answers a request: the champion, or the canary beside it; and who else is asked the same, to be compared."""
+"""Which version predicts for a request: the champion, or a canary; and which one predicts too, for comparison."""
 
 from __future__ import annotations
 
@@ -10,131 +10,136 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from continuous_training.serving.protocols.signature import Refused
+from continuous_training.serving.protocols.errors import RequestError
 
 if TYPE_CHECKING:
-    from continuous_training.serving.following.loaded_version import Served
-    from continuous_training.serving.following.loader import Beside, Memory
+    from continuous_training.serving.following.loaded_version import LoadedVersion
+    from continuous_training.serving.following.loader import ExposedVersion, VersionLoader
     from continuous_training.serving.metrics import Metrics
-    from continuous_training.serving.prediction.batching import Answers, Batches
+    from continuous_training.serving.prediction.batching import Batcher, Predictions
     from continuous_training.serving.protocols.signature import Rows
 
-Read = Callable[["Served"], Awaitable["Rows"]]  # a request's body, as a version's signature has it
+Parse = Callable[["LoadedVersion"], Awaitable["Rows"]]  # parses a request's body by a version's signature
 
 CHAMPION = "champion"
-NEAR = 0.1  # two numbers agree if they differ by no more than this share of the larger
-BUSY = 503
+RELATIVE_TOLERANCE = 0.1  # two numbers agree if their difference is at most this share of the larger one
+SERVICE_UNAVAILABLE = 503
 
 
-class Answering:
-    """Has requests answered by the version that is due, and counts what each version makes of them."""
+class Router:
+    """Chooses the version that predicts for each request, and counts the outcomes of each version."""
 
-    def __init__(self, memory: Memory, batches: Batches, metrics: Metrics) -> None:
-        self._memory = memory
-        self._batches = batches
+    def __init__(self, loader: VersionLoader, batcher: Batcher, metrics: Metrics) -> None:
+        self._loader = loader
+        self._batcher = batcher
         self._metrics = metrics
-        self._comparing: set[asyncio.Task[None]] = set()  # asyncio itself keeps no task alive
+        self._comparisons: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references to tasks
 
-    async def answer(self, request_id: str, read: Read) -> tuple[Served, Answers]:
-        """Answer a request; a canary that fails is stood in for by the champion.
+    async def predict(self, request_id: str, parse: Parse) -> tuple[LoadedVersion, Predictions]:
+        """Return the predictions for a request and the version that made them.
+
+        If a canary fails, the champion predicts in its place.
 
         Args:
-            request_id: its name.
-            read: reads its body, as a version's signature has it.
+            request_id: the request's id.
+            parse: parses the request's body by a version's signature.
 
         Raises:
-            Refused: there is no champion, the request is wrong, or too many wait.
+            RequestError: there is no champion, the request is invalid, or the queue is full.
         """
-        champion, beside = self._memory.served, self._memory.beside
+        champion, candidate = self._loader.champion, self._loader.candidate
         if champion is None:
-            raise Refused(503, "TEMPORARILY_UNAVAILABLE", "there is no champion to answer with yet")
-        rows = await read(champion)
-        if beside is None or random.random() >= beside.exposure.share or beside.exposure.over:  # noqa: S311
-            return champion, await self._ask(champion, CHAMPION, request_id, rows)
-        if beside.exposure.role == "canary":
-            return await self._by_canary(beside, champion, request_id, read, rows)
-        answers = await self._ask(champion, CHAMPION, request_id, rows)
-        self._later(self._by_shadow(beside, request_id, read, answers))
-        return champion, answers
+            raise RequestError(SERVICE_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE", "there is no champion yet")
+        rows = await parse(champion)
+        if candidate is None or random.random() >= candidate.exposure.share or candidate.exposure.expired:  # noqa: S311
+            return champion, await self._predict(champion, CHAMPION, request_id, rows)
+        if candidate.exposure.role == "canary":
+            return await self._predict_with_canary(candidate, champion, request_id, parse, rows)
+        predictions = await self._predict(champion, CHAMPION, request_id, rows)
+        self._run_in_background(self._compare_shadow(candidate, request_id, parse, predictions))
+        return champion, predictions
 
-    async def _by_canary(
-        self, beside: Beside, champion: Served, request_id: str, read: Read, rows: Rows
-    ) -> tuple[Served, Answers]:
-        canary = beside.served
+    async def _predict_with_canary(
+        self, candidate: ExposedVersion, champion: LoadedVersion, request_id: str, parse: Parse, rows: Rows
+    ) -> tuple[LoadedVersion, Predictions]:
         try:
-            answers = await self._ask_beside(beside, request_id, read)
-        except Refused:
-            return champion, await self._ask(champion, CHAMPION, request_id, rows)
-        self._later(self._by_champion(canary, champion, request_id, rows, answers))
-        return canary, answers
+            predictions = await self._predict_with_candidate(candidate, request_id, parse)
+        except RequestError:
+            return champion, await self._predict(champion, CHAMPION, request_id, rows)
+        self._run_in_background(self._compare_canary(candidate.version, champion, request_id, rows, predictions))
+        return candidate.version, predictions
 
-    async def _by_champion(
-        self, canary: Served, champion: Served, request_id: str, rows: Rows, answers: Answers
+    async def _compare_canary(
+        self, canary: LoadedVersion, champion: LoadedVersion, request_id: str, rows: Rows, predictions: Predictions
     ) -> None:
-        """Ask the champion what it would have answered in the canary's place."""
-        other = await self._batches.answer(champion, "shadow", request_id, rows)
-        self._compare(canary, answers, other)
+        """Compare a canary's predictions with the champion's."""
+        reference = await self._batcher.predict(champion, "shadow", request_id, rows)
+        self._count_agreement(canary, predictions, reference)
 
-    async def _by_shadow(self, beside: Beside, request_id: str, read: Read, answers: Answers) -> None:
-        """Ask the shadow the same; it may ask for other columns of the request."""
-        other = await self._ask_beside(beside, request_id, read)
-        self._compare(beside.served, other, answers)
+    async def _compare_shadow(
+        self, candidate: ExposedVersion, request_id: str, parse: Parse, reference: Predictions
+    ) -> None:
+        """Compare a shadow's predictions with the champion's; it may use other columns of the request."""
+        predictions = await self._predict_with_candidate(candidate, request_id, parse)
+        self._count_agreement(candidate.version, predictions, reference)
 
-    async def _ask_beside(self, beside: Beside, request_id: str, read: Read) -> Answers:
-        """Ask a candidate; a request that it cannot read, but the champion could, is an error of its own."""
-        role = beside.exposure.role
+    async def _predict_with_candidate(self, candidate: ExposedVersion, request_id: str, parse: Parse) -> Predictions:
+        """Predict; a request that the champion accepts and the candidate does not counts as the candidate's error."""
+        role = candidate.exposure.role
         try:
-            rows = await read(beside.served)
-        except Refused:
-            self._metrics.answered(beside.served.number, role, "error", None)
+            rows = await parse(candidate.version)
+        except RequestError:
+            self._metrics.count_prediction(candidate.version.number, role, "error", None)
             raise
-        return await self._ask(beside.served, role, request_id, rows)
+        return await self._predict(candidate.version, role, request_id, rows)
 
-    async def _ask(self, model: Served, role: str, request_id: str, rows: Rows) -> Answers:
-        began = time.perf_counter()
+    async def _predict(self, version: LoadedVersion, role: str, request_id: str, rows: Rows) -> Predictions:
+        start = time.perf_counter()
         outcome = "error"
         try:
-            answers = await self._batches.answer(model, role, request_id, rows)
+            predictions = await self._batcher.predict(version, role, request_id, rows)
             outcome = "ok"
-        except Refused as error:
-            outcome = "busy" if error.status == BUSY else "error"
+        except RequestError as error:
+            outcome = "busy" if error.status == SERVICE_UNAVAILABLE else "error"
             raise
         finally:
-            seconds = None if outcome == "busy" else time.perf_counter() - began
-            self._metrics.answered(model.number, role, outcome, seconds)
-        return answers
+            seconds = None if outcome == "busy" else time.perf_counter() - start
+            self._metrics.count_prediction(version.number, role, outcome, seconds)
+        return predictions
 
-    def _later(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
-        async def quietly() -> None:
+    def _run_in_background(self, comparison: Any) -> None:  # noqa: ANN401 - a coroutine
+        async def run() -> None:
             try:
-                await work
-            except Refused:
-                return  # it is counted; nobody waits for it
+                await comparison
+            except RequestError:
+                return  # it was counted, and no client waits for it
 
-        task = asyncio.get_running_loop().create_task(quietly())
-        self._comparing.add(task)
-        task.add_done_callback(self._comparing.discard)
+        task = asyncio.get_running_loop().create_task(run())
+        self._comparisons.add(task)
+        task.add_done_callback(self._comparisons.discard)
 
-    def _compare(self, beside: Served, one: Answers, other: Answers) -> None:
-        agreed = agreement(one, other)
-        self._metrics.compared(beside.number, int(agreed.sum()), int((~agreed).sum()))
+    def _count_agreement(self, version: LoadedVersion, predictions: Predictions, reference: Predictions) -> None:
+        agreement = rows_agree(predictions, reference)
+        self._metrics.count_comparison(version.number, int(agreement.sum()), int((~agreement).sum()))
 
 
-def agreement(one: Answers, other: Answers) -> np.ndarray[Any, Any]:
-    """Tell for each row whether two versions agree: on the likeliest class, the label, or nearly on the number.
+def rows_agree(first: Predictions, second: Predictions) -> np.ndarray[Any, Any]:
+    """Compare two versions' predictions row by row.
+
+    They agree if the most probable class or the label is the same, or numbers differ by at most 10%.
 
     Args:
-        one: of shape (rows,) or (rows, outputs).
-        other: of the same rows.
+        first: of shape (rows,) or (rows, outputs).
+        second: for the same rows.
 
     Returns:
-        Of shape (rows,); nothing agrees with answers of another shape.
+        Booleans of shape (rows,); all are false if the shapes differ.
     """
-    if one.shape != other.shape:
-        return np.zeros(len(one), dtype=bool)
-    if one.ndim > 1:
-        return np.asarray(one.argmax(axis=1) == other.argmax(axis=1))
-    if one.dtype.kind == "f":
-        near = NEAR * np.maximum(np.abs(one), np.abs(other))
-        return np.asarray((np.abs(one - other) <= near) | (np.isnan(one) & np.isnan(other)))
-    return np.asarray(one == other)
+    if first.shape != second.shape:
+        return np.zeros(len(first), dtype=bool)
+    if first.ndim > 1:
+        return np.asarray(first.argmax(axis=1) == second.argmax(axis=1))
+    if first.dtype.kind == "f":
+        tolerance = RELATIVE_TOLERANCE * np.maximum(np.abs(first), np.abs(second))
+        return np.asarray((np.abs(first - second) <= tolerance) | (np.isnan(first) & np.isnan(second)))
+    return np.asarray(first == second)

@@ -1,4 +1,4 @@
-"""A version's way to the servers: beside the champion, then in its place, held against the golden rows, and watched."""
+"""How a version comes into service: exposed beside the champion, then as champion, verified and observed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import numpy as np
 import requests
 
 from continuous_training.errors import UserError
-from continuous_training.serving import exposure
-from continuous_training.serving.exposure import Exposure
-from continuous_training.serving.rollout import client as questions
-from continuous_training.serving.rollout import observation
-from continuous_training.serving.rollout.observation import Numbers
+from continuous_training.serving.exposure import Exposure, end_exposure
+from continuous_training.serving.rollout.client import TIMEOUT_SECONDS, call_server, read_status
+from continuous_training.serving.rollout.counters import Counters, read_counters, subtract
+from continuous_training.serving.rollout.limits import find_violation, summarize
 from continuous_training.versions.golden_predictions import TOLERANCE
 
 if TYPE_CHECKING:
@@ -32,197 +31,218 @@ log = logging.getLogger(__name__)
 
 Role = Literal["canary", "shadow"]
 
-FOLLOW_SECONDS = 120
-FAILING_SECONDS = 10  # that what keeps a server from a version may last: its registry may only have been slow
-TIMES = 5  # that a server is asked the golden rows when it has followed: each time any of its workers may answer
-PAUSE_SECONDS = 1.0  # between two looks at the servers' numbers
-SLACK_SECONDS = 60  # that a server's clock may be ahead
+FOLLOW_SECONDS = 120  # the time limit for a server to load a version
+FAILURE_SECONDS = 10  # the time for which a server may report a failure: its registry may only have been slow
+GOLDEN_REQUESTS = 5  # to each server after it has followed: any of its workers may handle each of them
+POLL_SECONDS = 0.5  # between two requests for a server's status
+OBSERVATION_SECONDS = 1.0  # between two readings of the servers' counters
+CLOCK_TOLERANCE_SECONDS = 60  # by which a server's clock may be ahead
 
 
-def longest(servers: int, serving: Serving) -> float:
-    """Return the most seconds that a deployment to so many servers can take, from its rehearsals to its last look.
+def estimate_max_seconds(servers: int, serving: Serving) -> float:
+    """Return the most seconds that a deployment to so many servers can take, with all its phases.
 
-    A question that is never answered ends after twice its time, once for the connection and once for the answer.
+    A request without a response takes twice its timeout: once for the connection and once for the response.
     """
-    rehearsals = [exposed for exposed in (serving.shadow, serving.canary) if exposed]
-    waiting = FOLLOW_SECONDS * (servers + len(rehearsals))
-    watching = serving.watch_seconds + sum(exposed.seconds for exposed in rehearsals)
-    following = 1 + TIMES  # questions to each server: the last one while it is waited for, and the golden rows
-    observing = 1 + 1 + 2 * 2  # the same; a first look; and two rounds around the end, of golden rows and a look
-    asked = servers * (following + observing * (1 + len(rehearsals)))
-    return waiting + watching + asked * 2 * questions.SECONDS
+    phases = [phase for phase in (serving.shadow, serving.canary) if phase]
+    following = FOLLOW_SECONDS * (servers + len(phases))
+    observing = serving.watch_seconds + sum(phase.seconds for phase in phases)
+    requests_to_follow = 1 + GOLDEN_REQUESTS  # to each server: the last request for its status, and the golden rows
+    requests_to_observe = 1 + 1 + 2 * 2  # the status; the first counters; twice golden rows and counters at the end
+    count = servers * (requests_to_follow + requests_to_observe * (1 + len(phases)))
+    return following + observing + count * 2 * TIMEOUT_SECONDS
 
 
-def rehearse(
+def run_phase(
     client: MlflowClient,
     model: str,
     number: str,
     role: Role,
-    exposed: RolloutPhase,
+    phase: RolloutPhase,
     servers: list[str],
     serving: Serving,
 ) -> Deployment.Observation:
-    """Have a version stand beside the champion on all servers for a while, and judge it by what they count of it.
+    """Expose a version beside the champion on all servers, and check its counters against the limits.
 
-    However this ends, the version does not stand there any longer; if this process is killed, not much longer.
+    The exposure ends with this function. If this process is killed, it expires soon afterwards.
 
     Args:
         client: of the registry.
         model: the registered model, which has a champion.
         number: the version.
-        role: what it does there.
-        exposed: for how long, and for which share of the requests.
+        role: the version's role.
+        phase: the duration, and the share of the requests.
         servers: their addresses.
         serving: the limits.
 
     Raises:
-        UserError: a server does not take it up, or it breaks a limit.
+        UserError: a server does not load the version, or it exceeds a limit.
     """
-    share = f"{100 * exposed.share:g}%"
-    log.info("Version %s is %s for %s of the requests, for %g s", number, role, share, exposed.seconds)
-    lasts = timedelta(seconds=FOLLOW_SECONDS + exposed.seconds + SLACK_SECONDS)
-    shown = Exposure(version=number, role=role, share=exposed.share, until=datetime.now(UTC) + lasts)
+    log.info("Version %s is %s for %g%% of the requests, for %g s", number, role, 100 * phase.share, phase.seconds)
+    duration = timedelta(seconds=FOLLOW_SECONDS + phase.seconds + CLOCK_TOLERANCE_SECONDS)
+    exposure = Exposure(version=number, role=role, share=phase.share, until=datetime.now(UTC) + duration)
     try:
-        shown.begin(client, model)
+        exposure.publish(client, model)
         deadline = time.monotonic() + FOLLOW_SECONDS
-        what, beside = f"did not take up version {number} as {role}", {"version": number, "role": role}
+        candidate = {"version": number, "role": role}
         for url in servers:
-            _wait(
-                url, lambda told: told["model_version"] and _have_beside(told, beside), what, deadline, FAILING_SECONDS
+            _wait_for_status(
+                url,
+                lambda status: status["model_version"] and _all_workers_have(status, candidate),
+                f"did not load version {number} as {role}",
+                deadline,
+                FAILURE_SECONDS,
             )
-        return _observe(servers, number, role, exposed.seconds, serving)
+        return _observe(servers, number, role, phase.seconds, serving)
     finally:
-        exposure.end(client, model)
+        end_exposure(client, model)
 
 
-def follow(url: str, number: str, rows: dict[str, Any], answers: list[Any]) -> None:
-    """Wait until a server answers with a version, as the stored model did offline.
+def wait_and_verify(url: str, number: str, rows: dict[str, Any], expected: list[Any]) -> None:
+    """Wait until a server serves a version, and compare its golden predictions with those made offline.
 
     Raises:
-        UserError: it does not follow, or answers otherwise.
+        UserError: it does not serve the version, or the predictions differ.
     """
-    wait(url, number)
-    for _ in range(TIMES):
-        check_golden(url, number, rows, answers)
+    wait_for_version(url, number)
+    for _ in range(GOLDEN_REQUESTS):
+        check_golden_predictions(url, number, rows, expected)
 
 
-def watch(
-    servers: list[str], number: str, serving: Serving, rows: dict[str, Any], answers: list[Any]
+def observe_champion(
+    servers: list[str], number: str, serving: Serving, rows: dict[str, Any], expected: list[Any]
 ) -> Deployment.Observation:
-    """Watch the new champion on all servers for a while, and judge it by what they count of it.
+    """Observe the new champion on all servers for `serving.watch_seconds`, and check its counters against the limits.
 
-    Meanwhile each is asked the golden rows, once a second.
+    Meanwhile the golden predictions of each server are checked once a second.
 
     Raises:
-        UserError: it breaks a limit; or a server does not answer once, or otherwise than the stored model did offline.
+        UserError: the version exceeds a limit; or a golden prediction is missing once, or differs from the one offline.
     """
 
-    def ask() -> int:
+    def check_servers() -> int:
         for url in servers:
-            check_golden(url, number, rows, answers)
+            check_golden_predictions(url, number, rows, expected)
         return len(servers)
 
-    log.info("Watching version %s as champion for %g s", number, serving.watch_seconds)
-    return _observe(servers, number, "champion", serving.watch_seconds, serving, ask)
+    log.info("Observing version %s as champion for %g s", number, serving.watch_seconds)
+    return _observe(servers, number, "champion", serving.watch_seconds, serving, check_servers)
 
 
-def wait(url: str, number: str) -> None:
-    """Wait until all workers of a server answer with a version alone; one unanswered question is no reason to give up.
+def wait_for_version(url: str, number: str) -> None:
+    """Wait until all workers of a server serve a version and no other; a request that fails is repeated.
 
     Raises:
         UserError: they do not.
     """
-    deadline = time.monotonic() + FOLLOW_SECONDS
-    what = f"did not follow to version {number}"
-    _wait(url, lambda told: told["model_version"] == number and _have_beside(told, None), what, deadline)
+    _wait_for_status(
+        url,
+        lambda status: status["model_version"] == number and _all_workers_have(status, None),
+        f"did not load version {number}",
+        time.monotonic() + FOLLOW_SECONDS,
+    )
 
 
-def check_golden(url: str, number: str, rows: dict[str, Any], expected: list[Any]) -> None:
-    """Hold a server's answers over HTTP against those that the stored model gave offline.
+def check_golden_predictions(url: str, number: str, rows: dict[str, Any], expected: list[Any]) -> None:
+    """Compare a server's predictions for the golden rows with those that the stored model made offline.
 
     Raises:
-        UserError: it does not answer, or otherwise.
+        UserError: there are none, or they differ.
     """
     try:
-        answer = questions.ask(url, "/invocations", {"dataframe_split": rows})
+        response = call_server(url, "/invocations", {"dataframe_split": rows})
     except requests.RequestException as error:
-        raise UserError(f"{url} does not answer the golden rows of version {number}: {error}") from error
-    if answer.status_code != requests.codes.ok:
-        raise UserError(f"{url} refuses the golden rows of version {number}: {answer.text[:200]}")
-    named = answer.headers.get("X-Model-Version")
+        raise UserError(f"{url} does not respond to the golden rows of version {number}: {error}") from error
+    if response.status_code != requests.codes.ok:
+        raise UserError(f"{url} rejects the golden rows of version {number}: {response.text[:200]}")
+    version = response.headers.get("X-Model-Version")
     try:
-        given = np.asarray(answer.json()["predictions"], dtype=float)
+        predictions = np.asarray(response.json()["predictions"], dtype=float)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{url} answers the golden rows with no predictions: {answer.text[:200]}") from error
-    if named != number or given.shape != np.shape(expected):
-        raise UserError(f"{url} answers the golden rows of version {number} with version {named}, shape {given.shape}")
-    worst = float(np.abs(given - np.asarray(expected)).max())
-    if not worst <= TOLERANCE:
-        raise UserError(f"{url} answers the golden rows of version {number} otherwise, by up to {worst:.2g}")
+        raise UserError(f"{url} returns no predictions for the golden rows: {response.text[:200]}") from error
+    if version != number or predictions.shape != np.shape(expected):
+        raise UserError(
+            f"{url} predicts the golden rows of version {number} with version {version}, shape {predictions.shape}"
+        )
+    difference = float(np.abs(predictions - np.asarray(expected)).max())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"the predictions of {url} for the golden rows of version {number} differ from those made offline, "
+            f"by up to {difference:.2g}"
+        )
 
 
-def _wait(
-    url: str, holds: Callable[[dict[str, Any]], bool], what: str, deadline: float, failing: float = math.inf
+def _wait_for_status(
+    url: str,
+    condition: Callable[[dict[str, Any]], bool],
+    failure: str,
+    deadline: float,
+    failure_seconds: float = math.inf,
 ) -> None:
-    """Ask a server until something holds; if a failure of its own lasts for so many seconds, no longer."""
-    began, failed = time.monotonic(), None
+    """Read a server's status until it fulfils a condition, or the server has reported a failure for too long."""
+    start, failing_since = time.monotonic(), None
     while True:
-        why = ""
+        reason = ""
         try:
-            told = questions.told(url)
-            if holds(told):
+            status = read_status(url)
+            if condition(status):
                 return
-            failed = (failed or time.monotonic()) if told["failure"] else None
-            why = f": {told['failure']}" if told["failure"] else ""
+            failing_since = (failing_since or time.monotonic()) if status["failure"] else None
+            reason = f": {status['failure']}" if status["failure"] else ""
         except (UserError, requests.RequestException) as error:
-            why = f": {error}"
+            reason = f": {error}"
         now = time.monotonic()
-        if now > deadline or (failed and now > failed + failing):
-            raise UserError(f"{url} {what} in {now - began:.0f} s{why}")
-        time.sleep(0.5)
+        if now > deadline or (failing_since and now > failing_since + failure_seconds):
+            raise UserError(f"{url} {failure} in {now - start:.0f} s{reason}")
+        time.sleep(POLL_SECONDS)
 
 
-def _have_beside(told: dict[str, Any], beside: dict[str, str] | None) -> bool:
-    """Tell whether all workers of a server have this beside their champion, or nothing."""
-    return all(worker["beside"] == beside for worker in told["workers"])
+def _all_workers_have(status: dict[str, Any], candidate: dict[str, str] | None) -> bool:
+    """Return whether all workers of a server have this candidate beside their champion, or None."""
+    return all(worker["beside"] == candidate for worker in status["workers"])
 
 
 def _observe(
-    servers: list[str], number: str, role: str, seconds: float, serving: Serving, ask: Callable[[], int] = lambda: 0
+    servers: list[str],
+    number: str,
+    role: str,
+    seconds: float,
+    serving: Serving,
+    send_requests: Callable[[], int] = lambda: 0,
 ) -> Deployment.Observation:
-    """Add up what the servers count of a version in a role, and judge it again and again.
+    """Sum a version's counters over the servers, and check them against the limits repeatedly.
 
     Args:
         servers: their addresses.
         number: the version.
-        role: what it does.
-        seconds: for how long.
+        role: its role.
+        seconds: the duration.
         serving: the limits.
-        ask: asks the servers something in every round, and says how many requests of the version's those were: they are
-            no client's.
+        send_requests: is called before each reading; returns the number of requests that it has sent to the version,
+            which are not counted as clients' requests.
 
     Raises:
-        UserError: it breaks a limit, or a server does not tell at the end.
+        UserError: the version exceeds a limit, or a server's counters cannot be read at the end.
     """
-    before = {url: observation.read(url) for url in servers}
+    before = {url: read_counters(url) for url in servers}
     deadline = time.monotonic() + seconds
-    counted, own, over = Numbers(), 0, False
-    while not over:
-        time.sleep(max(0.0, min(PAUSE_SECONDS, deadline - time.monotonic())))
-        over = time.monotonic() >= deadline
-        own += ask()
+    total, own_requests, final = Counters(), 0, False
+    while not final:
+        time.sleep(max(0.0, min(OBSERVATION_SECONDS, deadline - time.monotonic())))
+        final = time.monotonic() >= deadline
+        own_requests += send_requests()
         for url in servers:
             try:
-                now = observation.read(url)
+                after = read_counters(url)
             except UserError:
-                if over:
+                if final:
                     raise
-                continue  # what is missed now, the next look shows
-            counted += observation.since(now, before[url]).get((number, role), Numbers())
-            before[url] = now
-        found = replace(counted, answered=max(0, counted.answered - own))
-        if message := observation.broken(found, serving, over=over):
-            raise UserError(f"version {number} is refused as {role}: {message}")
-    kept = observation.kept(found, serving)
-    log.info("Version %s as %s: %s", number, role, kept.summary)
-    return kept
+                continue  # the next reading includes what this one misses
+            total += subtract(after, before[url]).get((number, role), Counters())
+            before[url] = after
+        clients = replace(total, succeeded=max(0, total.succeeded - own_requests))
+        if violation := find_violation(clients, serving, final=final):
+            raise UserError(f"version {number} is refused as {role}: {violation}")
+    observed = summarize(clients, serving)
+    log.info("Version %s as %s: %s", number, role, observed.summary)
+    return observed
