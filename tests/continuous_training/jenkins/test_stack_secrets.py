@@ -120,9 +120,7 @@ class TestRotate:
         assert "PostgreSQL still has its old password" in ct("--rotate", "POSTGRES_PASSWORD").stdout
 
     def test_a_name_that_is_no_random_secret_is_refused_before_anything_is_written(self) -> None:
-        assert "CT_BUCKET is not a random secret; they are AIRBYTE_WEBHOOK_TOKEN" in refusal(
-            "--rotate", "CT_BUCKET"
-        )
+        assert "CT_BUCKET is not a random secret; they are AIRBYTE_WEBHOOK_TOKEN" in refusal("--rotate", "CT_BUCKET")
         assert not ENV.exists()
 
 

@@ -157,7 +157,9 @@ class TestRefusals:
         monkeypatch.setenv("PYNGROK_NGROK_PATH", str(noted / "nowhere/ngrok"))
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody is there, so that nothing is asked outside
         message = failed()
-        assert message.startswith("ct tunnel: error: ngrok cannot open a tunnel: An error occurred while downloading ngrok")
+        assert message.startswith(
+            "ct tunnel: error: ngrok cannot open a tunnel: An error occurred while downloading ngrok"
+        )
 
     @pytest.mark.usefixtures("noted")
     def test_a_missing_pyngrok_is_named_with_the_command_that_installs_it(self) -> None:

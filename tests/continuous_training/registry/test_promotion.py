@@ -100,7 +100,7 @@ class TestRegister:
         run = Pipeline(monkeypatch)
         run.train()
         model_versions.register(
-            run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {"ct.message": "why " * 5000}
+            run.client, "toy", run.candidate.run_id, run.candidate.model_uri, {"ct.said": "why " * 5000}
         )
         message = model_versions.by_number(run.client, "toy", "1").tags["ct.said"]
         assert len(message) == connection.TAG_LENGTH
@@ -264,7 +264,9 @@ class TestRecovery:
             kill()
             Pipeline(monkeypatch).make_plan()
         assert aliases(client) == ("1", "3")
-        assert "Run ct-1 was interrupted while it was promoting version 2: version 1 is champion again" in caplog.messages
+        assert (
+            "Run ct-1 was interrupted while it was promoting version 2: version 1 is champion again" in caplog.messages
+        )
 
     def test_what_a_run_on_another_machine_left_is_undone_when_its_time_is_over(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch

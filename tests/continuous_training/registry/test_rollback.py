@@ -117,7 +117,7 @@ class TestRollBack:
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = promoted(2)
-        monkeypatch.setattr(promotion, "PATIENCE_SECONDS", 0)
+        monkeypatch.setattr(promotion, "WAIT_SECONDS", 0)
         with (
             promotion.lock(run.client, "toy", "ct-5", "promoting version 3"),
             pytest.raises(UserError, match="another run, ct-5, is promoting version 3"),
@@ -134,7 +134,7 @@ class TestRollBack:
         cut_off = promotion.lock(run.client, "toy", "ct-5", "promoting version 3")
         cut_off.__enter__().promote("3", "2", force=False)
         ((key, left),) = promotion.read_aliases(run.client, "toy").claims.items()
-        over = left.model_copy(update={"until": datetime.now(UTC)})
+        over = left.model_copy(update={"expires": datetime.now(UTC)})
         run.client.set_registered_model_tag("toy", key, over.model_dump_json())
         assert run.aliases["champion"] == "3"
         made, _ = roll_back_champion(run.client)

@@ -1,4 +1,4 @@
-"""The loop, as a user closes it: `scripts/ct run` in a clone, on the real data, with real processes."""
+"""Whole runs as a user starts them: `scripts/ct run` in a clone, with real processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,12 @@ import requests
 from cloud.aws import Aws
 from cloud.machine import Machines
 from cloud.tracking import Tracking
-from conftest import ROOT
+from conftest import ROOT, wait_until
+from continuous_training.model_packages import list_models
 from continuous_training.registry import connection
 from continuous_training.versions import golden_predictions
 from environment import lend
+from toy import MODELS, change, events, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,39 +36,46 @@ LIMIT = 300  # seconds for one `ct run`
 
 
 class Clone:
-    """A clone of this work tree that shares its environment, warehouse and caches, and nothing else."""
+    """A clone of this work tree with the model `toy` in place of its models; it shares environment and caches."""
 
-    def __init__(self, folder: Path, **elsewhere: str) -> None:
+    def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
-        self._elsewhere = elsewhere
-        listed = subprocess.run(
+        self._variables = variables
+        self._copy_files()
+        lend(folder)
+        for name in ("src/toy", "tests/toy"):
+            shutil.copytree(MODELS / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        store(events(), folder / ".ct/warehouse.duckdb")
+        person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for command in (["init"], ["add", "--all"], [*person, "commit", "--message", "first"]):
+            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+
+    def _copy_files(self) -> None:
+        """Copy what git would, committed or not, but for the models."""
+        files = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
             capture_output=True,
             check=True,
         )
-        for name in filter(None, listed.stdout.decode().split("\0")):
-            if (ROOT / name).exists():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, folder / name)
-        lend(folder)
-        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        for command in (["init"], ["add", "--all"], [*who, "commit", "--message", "what is tested"]):
-            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        models = [ROOT / folder / model for folder in ("src", "tests") for model in list_models()]
+        for name in filter(None, files.stdout.decode().split("\0")):
+            file = ROOT / name
+            if file.exists() and not any(file.is_relative_to(model) for model in models):
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, self.folder / name)
 
     @property
     def environment(self) -> dict[str, str]:
         return os.environ | {
             "PYTHONPATH": str(self.folder / "src"),
             "SERVING_URLS": self.url,
-            "PYTEST_ADDOPTS": "tests/continuous_training/test_documents.py",  # the others run in this session
-            "PYTEST_XDIST_AUTO_NUM_WORKERS": "0",
             "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
             "RUFF_CACHE_DIR": str(ROOT / ".ruff_cache"),
-            "OMP_NUM_THREADS": "1",  # threads that wait for each other burn the cores that other tests need
-            **self._elsewhere,
+            "OMP_NUM_THREADS": "1",  # threads that wait for each other take the cores that other tests need
+            **self._variables,
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -138,16 +146,18 @@ def results(message: str) -> dict[str, str]:
     )
 
 
-def kill(running: subprocess.Popen[str], when: str) -> None:
-    """Kill the runner with -9 as soon as it says this."""
-    assert running.stdout is not None
-    for line in running.stdout:
-        if when in line:
+def kill(process: subprocess.Popen[str], after: str) -> None:
+    """Kill the runner with -9 as soon as a line contains this text."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if after in line:
             break
     else:
-        pytest.fail(f"the run ended before it said {when}")
-    os.kill(running.pid, signal.SIGKILL)
-    running.wait()
+        pytest.fail(f"the run ended without '{after}':\n{''.join(lines)}")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def leftovers(folder: Path) -> list[psutil.Process]:
@@ -165,13 +175,14 @@ def leftovers(folder: Path) -> list[psutil.Process]:
 
 def test_the_loop_closes(clone: Clone) -> None:
     """Kill a run while it trains; the next makes the first champion all the same; then the world moves on."""
-    kill(clone.start("-P", "AS_OF=2013-04-01"), when="Fitting Pipeline")
+    kill(clone.start("-P", "AS_OF=2020-03-01"), after="Fitting Pipeline")
     assert clone.served() is None
 
-    first = clone.run("-P", "AS_OF=2013-04-01")
+    first = clone.run("-P", "AS_OF=2020-03-01")
     assert leftovers(clone.folder) == []
     assert set(results(first).values()) == {"SUCCESS", "NOT_BUILT"}
-    assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == ["Roll back", "Approve"]
+    skipped = ["Roll back", "Test the framework", "Approve"]
+    assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == skipped
     assert clone.document("deployment")["model_version"] == "1"
     assert clone.served() == "1"
 
@@ -182,14 +193,16 @@ def test_the_loop_closes(clone: Clone) -> None:
     answer = requests.post(f"{clone.url}/invocations", json={"dataframe_split": offline["dataframe_split"]}, timeout=30)
     assert np.allclose(answer.json()["predictions"], offline["predictions"], rtol=0, atol=1e-9)
 
-    second = clone.run("-P", "AS_OF=2013-05-01", "-P", "TRIGGER=cron", "-P", "REASON=a new month")
+    second = clone.run("-P", "AS_OF=2020-03-20", "-P", "TRIGGER=cron", "-P", "REASON=new rows")
     verdict = clone.document("verdict")
     assert verdict["champion"] == "1"
     assert results(second)["Compare"] == {"promote": "SUCCESS", "reject": "UNSTABLE"}[str(verdict["decision"])]
     served = {"promote": "2", "reject": "1"}[str(verdict["decision"])]
     assert clone.served() == served
 
-    third = clone.run("--from", "Snapshot")  # the same again: nothing that was linted and tested has changed
+    third = clone.run("-P", "AS_OF=2020-03-20")
+    assert "Linted in run 1 (ct-1) with the same code" in third
+    assert "Tested in run 1 (ct-1) with the same code" in third
     assert "Nothing new to train" in third
     assert results(third)["Plan"] == "SUCCESS"
     assert {results(third)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"NOT_BUILT"}
@@ -198,10 +211,20 @@ def test_the_loop_closes(clone: Clone) -> None:
     assert "othing new to train" in page
 
 
+COMPUTE = """
+compute:
+  instance_types: [c7i.large]
+  max_hours: 1
+  max_cost_usd: 1
+  prices: {c7i.large: 0.1}
+"""
+
+
 def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_trained_here(
     clone_on_ec2: Clone, aws: Aws
 ) -> None:
-    message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2013-04-01")
+    change("serving:", f"{COMPUTE.lstrip()}serving:", clone_on_ec2.folder / "src/toy/training.yaml")
+    message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2020-03-01")
     assert {results(message)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
     assert clone_on_ec2.served() == "1"
     assert len(aws.faults.made("ec2", "RunInstances")) == 1
@@ -215,17 +238,15 @@ def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_train
 
 
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:
-    running = clone.start()
-    assert running.stdout is not None
-    for line in running.stdout:
+    (clone.folder / "tests/toy/test_slow.py").write_text("import time\n\n\ndef test_slow():\n    time.sleep(1000)\n")
+    process = clone.start()
+    assert process.stdout is not None
+    for line in process.stdout:
         if "test session starts" in line:
             break
-    running.send_signal(signal.SIGINT)
-    message, _ = running.communicate(timeout=60)
-    assert running.returncode == 130
+    process.send_signal(signal.SIGINT)
+    message, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
     assert results(message)["Test"] == "ABORTED"
     assert "published Report" in message
-    deadline = time.monotonic() + 10
-    while leftovers(clone.folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert leftovers(clone.folder) == []
+    wait_until(lambda: leftovers(clone.folder) == [], "all processes of the run have ended")
