@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from continuous_training import environments
+
+# Not pytest's pythonpath, which would put the modules beside this one before a model's package in the model's tests
+sys.path.insert(0, str(Path(__file__).parents[1] / "jenkinsfile"))
+sys.path.insert(0, str(Path(__file__).with_name("jenkins")))
+sys.path.insert(0, str(Path(__file__).parent))
+
 from toy import MODELS, events, store
 
 if TYPE_CHECKING:
