@@ -1,4 +1,4 @@
-"""The server beside `mlflow models serve`: the same champion, as many workers, the same machine, one run.
+"""Compare the server with `mlflow models serve`: the same champion, number of workers, machine and load.
 
 python tests/benchmarks/serving.py          after `scripts/ct run`; the load is wrk's (Debian's package)
 """
@@ -49,7 +49,7 @@ function done(summary, latency)
 end
 """
 
-NOTHING = """
+EMPTY_APP = """
 import fastapi, uvicorn
 app = fastapi.FastAPI()
 
@@ -60,39 +60,39 @@ async def nothing():
 
 
 def main() -> None:
-    """Print what each server does in a second, and the ratios that count."""
-    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    given.add_argument("--model", default="flight_delays")
-    given.add_argument("--workers", type=int, default=2)
-    given.add_argument(
+    """Print the throughput and latency of each server, and their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="flight_delays")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
         "--seconds", type=int, default=SECONDS, help=f"of load in each of {ROUNDS} rounds (default: %(default)s)"
     )
-    options = given.parse_args()
+    options = parser.parse_args()
     if shutil.which("wrk") is None:
-        raise UserError("wrk makes the load and is not here: install the package wrk")
+        raise UserError("wrk, which makes the load, is missing: install the package wrk")
     os.environ["MLFLOW_TRACKING_URI"] = connection.tracking_uri()
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.workers))  # for all alike
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.workers))  # the same for all servers
     client = connection.open_client()
     champion = model_versions.by_alias(client, options.model, model_versions.CHAMPION)
     if champion is None:
-        raise UserError("there is no champion to serve: do scripts/ct run first")
+        raise UserError("there is no champion: run scripts/ct run first")
     rows, _ = golden_predictions.read_golden_predictions(champion.run_id)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as up:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as resources:
         bodies = {count: _body(Path(folder), rows, count) for count in CONNECTIONS}
         starts, servers = {}, {}
         for name, command in _servers(options, Path(folder)).items():
-            starts[name], servers[name] = up.enter_context(_running(name, command, bodies[1]))
-        found = {name: {count: [] for count in CONNECTIONS} for name in servers}
+            starts[name], servers[name] = resources.enter_context(_running(name, command, bodies[1]))
+        results = {name: {count: [] for count in CONNECTIONS} for name in servers}
         for _ in range(ROUNDS):
             for name, url in servers.items():
                 for count in CONNECTIONS:
                     if count == 1 or name != "nothing":
-                        found[name][count].append(_load(url, Path(folder), bodies[count], count, options.seconds))
-    _print(found, starts, _bare(champion, options.model, rows))
+                        results[name][count].append(_load(url, Path(folder), bodies[count], count, options.seconds))
+    _print(results, starts, _measure_model(champion, options.model, rows))
 
 
 def _servers(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[int], list[str]]]:
-    (folder / "nothing.py").write_text(NOTHING)
+    (folder / "nothing.py").write_text(EMPTY_APP)
     bin_ = Path(sys.executable).parent
     workers = str(options.workers)
     return {
@@ -120,27 +120,27 @@ def _servers(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[i
 
 @contextmanager
 def _running(name: str, command: Callable[[int], list[str]], body: Path) -> Iterator[tuple[float, str]]:
-    """Start a server; yield the seconds to its first answer, and its address."""
+    """Start a server; yield the seconds to its first prediction, and its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/invocations"
-    shutil.rmtree(STATE / "serving", ignore_errors=True)  # or ours would start from its own copy
-    began = time.monotonic()
-    found = os.environ | {
+    shutil.rmtree(STATE / "serving", ignore_errors=True)  # or our server would start with its download
+    start = time.monotonic()
+    environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     }  # MLflow starts uvicorn by its name
-    process = subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=found)
+    process = subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
-        while time.monotonic() - began < UP_SECONDS and process.poll() is None:
+        while time.monotonic() - start < UP_SECONDS and process.poll() is None:
             try:
                 if requests.post(url, body.read_bytes(), headers={"Content-Type": "application/json"}, timeout=30).ok:
                     break
             except requests.ConnectionError:
                 time.sleep(0.02)
         else:
-            raise UserError(f"{name} does not answer: try {' '.join(command(port))}")
-        seconds = time.monotonic() - began
-        time.sleep(3)  # until its other workers are there
+            raise UserError(f"{name} does not respond: try {' '.join(command(port))}")
+        seconds = time.monotonic() - start
+        time.sleep(3)  # until its other workers are ready
         yield seconds, url
     finally:
         for child in psutil.Process(process.pid).children(recursive=True):
@@ -160,36 +160,35 @@ def _load(url: str, folder: Path, body: Path, count: int, seconds: int) -> dict[
     script = folder / "load.lua"
     script.write_text(LUA.format(body=body))
     command = ["wrk", "-t1", f"-c{CONNECTIONS[count]}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
-    message = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return json.loads(message.strip().splitlines()[-1])
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(output.strip().splitlines()[-1])
 
 
-def _bare(champion: model_versions.Version, model: str, rows: dict[str, Any]) -> dict[int, float]:
-    """Return how many calls a second the model itself answers, in one process, for so many rows."""
+def _measure_model(champion: model_versions.Version, model: str, rows: dict[str, Any]) -> dict[int, float]:
+    """Return the calls per second of the model itself, in one process, by the number of rows."""
     import pandas as pd
 
     estimator = loading.load(champion.uri, load_settings(model).model.trusted_types)
     floor = {}
     for count in CONNECTIONS:
         frame = pd.DataFrame((rows["data"] * count)[:count], columns=rows["columns"])
-        kinds = frame.select_dtypes(object).columns
-        frame = frame.astype({name: float for name in kinds if not frame[name].map(type).eq(str).any()})
+        names = frame.select_dtypes(object).columns
+        frame = frame.astype({name: float for name in names if not frame[name].map(type).eq(str).any()})
         estimator.predict_proba(frame)
-        began = time.perf_counter()
-        times = 0
-        while time.perf_counter() - began < 3:
+        start, calls = time.perf_counter(), 0
+        while time.perf_counter() - start < 3:
             estimator.predict_proba(frame)
-            times += 1
-        floor[count] = times / (time.perf_counter() - began)
+            calls += 1
+        floor[count] = calls / (time.perf_counter() - start)
     return floor
 
 
 def _print(
-    found: dict[str, dict[int, list[dict[str, float]]]], starts: dict[str, float], floor: dict[int, float]
+    results: dict[str, dict[int, list[dict[str, float]]]], starts: dict[str, float], floor: dict[int, float]
 ) -> None:
     print(f"{'server':<10}{'rows':>6}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'failed':>8}{'first answer s':>16}")
-    middle: dict[tuple[str, int], tuple[float, float]] = {}
-    for name, counts in found.items():
+    medians: dict[tuple[str, int], tuple[float, float]] = {}
+    for name, counts in results.items():
         for count, rounds in counts.items():
             if not rounds:
                 continue
@@ -199,17 +198,20 @@ def _print(
                     *((one["requests"] / one["seconds"], one["p50"], one["p99"]) for one in rounds), strict=True
                 )
             )
-            middle[name, count] = rate, p99
+            medians[name, count] = rate, p99
             wrong = sum(one["wrong"] for one in rounds)
             print(f"{name:<10}{count:>6}{rate:>12.1f}{p50:>10.1f}{p99:>10.1f}{wrong:>8.0f}{starts[name]:>16.1f}")
     for count, rate in floor.items():
         print(f"{'the model':<10}{count:>6}{rate:>12.1f}   called in process, one after the other")
-    single, batch = middle["ours", 1][0] / middle["mlflow", 1][0], middle["ours", 1000][0] / middle["mlflow", 1000][0]
-    slow, start = middle["ours", 1][1] / middle["mlflow", 1][1], starts["ours"] / starts["mlflow"]
-    print(f"\nsingle rows, {CONNECTIONS[1]} connections: {single:.1f} times the throughput (asked: 10)")
-    print(f"single rows, {CONNECTIONS[1]} connections: p99 is {slow:.2f} of its (asked: 0.33)")
-    print(f"1,000 rows, {CONNECTIONS[1000]} connections: {batch:.1f} times the throughput (asked: 2)")
-    print(f"start to first answer: {start:.2f} of its (asked: 0.5)")
+    single, batch = (
+        medians["ours", 1][0] / medians["mlflow", 1][0],
+        medians["ours", 1000][0] / medians["mlflow", 1000][0],
+    )
+    slow, start = medians["ours", 1][1] / medians["mlflow", 1][1], starts["ours"] / starts["mlflow"]
+    print(f"\nsingle rows, {CONNECTIONS[1]} connections: {single:.1f} times the throughput (target: 10)")
+    print(f"single rows, {CONNECTIONS[1]} connections: p99 is {slow:.2f} of its (target: 0.33)")
+    print(f"1,000 rows, {CONNECTIONS[1000]} connections: {batch:.1f} times the throughput (target: 2)")
+    print(f"start to first prediction: {start:.2f} of its (target: 0.5)")
 
 
 if __name__ == "__main__":

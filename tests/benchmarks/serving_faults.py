@@ -1,4 +1,4 @@
-"""What the faults of tests/faults.py cost a prediction server that answers as fast as it can: a table, a line for each.
+"""The effect of the faults of tests/continuous_training/faults.py on a prediction server under full load, as a table.
 
 .venv/bin/python tests/benchmarks/serving_faults.py                   # 200,000 requests and more: a quarter of an hour
 .venv/bin/python tests/benchmarks/serving_faults.py --requests 20000 --others 3000 --down 10
@@ -22,78 +22,78 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as
 
 import faults
 from conftest import RUN_VARIABLES, aligned, enter
-from faults import Found, Versions, Watched
+from faults import FaultResult, MonitoredServer, ToyVersions
 
 SLOW = 0.05  # seconds of a call of a slow model
 
 
 def main() -> int:
-    """Bring about one fault after the other; return 1 if any has cost what it must not."""
-    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    given.add_argument("--requests", type=int, default=200_000, help="while champions come and go (%(default)s)")
-    given.add_argument("--promotions", type=int, default=20, help="meanwhile (%(default)s)")
-    given.add_argument("--rollbacks", type=int, default=5, help="meanwhile (%(default)s)")
-    given.add_argument("--others", type=int, default=15_000, help="requests during each other fault (%(default)s)")
-    given.add_argument("--down", type=float, default=60, help="seconds without the registry (%(default)s)")
-    given.add_argument("--kills", type=int, default=5, help="workers killed one after the other (%(default)s)")
-    options = given.parse_args()
+    """Cause one fault after the other; return 1 if any has an effect that is not permitted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=200_000, help="during promotions (default: %(default)s)")
+    parser.add_argument("--promotions", type=int, default=20, help="their number (default: %(default)s)")
+    parser.add_argument("--rollbacks", type=int, default=5, help="their number (default: %(default)s)")
+    parser.add_argument("--others", type=int, default=15_000, help="during each other fault (default: %(default)s)")
+    parser.add_argument("--down", type=float, default=60, help="seconds without the registry (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=5, help="workers that are killed (default: %(default)s)")
+    options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     faults.log.setLevel(logging.INFO)
-    rows, wrongs = [("fault", "answers", "failed", "wrong", "what became of it")], []
+    rows, errors = [("fault", "predictions", "failed", "wrong", "outcome")], []
     with workspace() as patch:
-        for bring_about in everything(Versions(patch), options):
-            began = time.monotonic()
+        for cause in list_faults(ToyVersions(patch), options):
+            start = time.monotonic()
             try:
-                found = bring_about()
-            except (RuntimeError, pytest.fail.Exception) as error:  # what is waited for and does not come
-                wrongs.append(str(error))
+                result = cause()
+            except (RuntimeError, pytest.fail.Exception) as error:  # an expected state was not reached
+                errors.append(str(error))
                 continue
-            faults.log.info("%s: %.0f s", found.fault, time.monotonic() - began)
-            rows.append(tuple(map(str, found.row.values())))
-            wrongs += [f"{found.fault}: {wrong}" for wrong in found.wrongs]
-    print("\n".join([*aligned(rows), *wrongs]))
-    return 1 if wrongs else 0
+            faults.log.info("%s: %.0f s", result.fault, time.monotonic() - start)
+            rows.append(tuple(map(str, result.row.values())))
+            errors += [f"{result.fault}: {error}" for error in result.errors]
+    print("\n".join([*aligned(rows), *errors]))
+    return 1 if errors else 0
 
 
 @contextmanager
 def workspace() -> Iterator[pytest.MonkeyPatch]:
-    """Enter a workspace with the toy model and an empty MLflow; yields what changes its environment."""
+    """Enter a workspace with the toy model and an empty MLflow; yields what patches the environment."""
     import mlflow
 
-    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
         for name in RUN_VARIABLES.split():
             patch.delenv(name, raising=False)
-        folder = Path(made, "workspace")
+        folder = Path(temporary, "workspace")
         folder.mkdir()
         enter(folder, patch)
         mlflow.MlflowClient(f"sqlite:///{folder / '.ct' / 'mlflow.db'}").search_experiments()
         yield patch
 
 
-def everything(versions: Versions, given: argparse.Namespace) -> Iterator[Callable[[], Found]]:
-    """Return what brings about each of the faults, most of them on a server that is started for it."""
+def list_faults(versions: ToyVersions, options: argparse.Namespace) -> Iterator[Callable[[], FaultResult]]:
+    """Yield a function for each fault, most of which start a server for it."""
     (first,) = versions.good(1)
-    few, many = given.others // 10, given.others
+    few, many = options.others // 10, options.others
 
-    def on_a_server(fault: Callable[..., Found], count: int, /, **more: Any) -> Callable[[], Found]:
-        def bring_about() -> Found:
+    def on_a_server(fault: Callable[..., FaultResult], count: int, /, **more: Any) -> Callable[[], FaultResult]:
+        def cause() -> FaultResult:
             versions.promote(first)
-            with Watched() as server:
+            with MonitoredServer() as server:
                 return fault(server, versions, count, **more)
 
-        return bring_about
+        return cause
 
-    moves = {"promoted": given.promotions, "rolled_back": given.rollbacks}
-    yield on_a_server(faults.promotions, given.requests, **moves)
-    yield lambda: faults.registry_gone(versions, many, seconds=given.down)
-    rotten, different = "a version that cannot be loaded", "a version that answers otherwise than offline"
-    yield on_a_server(faults.bad_version, many, number=versions.rotten(), fault=rotten)
-    yield on_a_server(faults.bad_version, many, number=versions.different(), fault=different)
-    yield on_a_server(faults.worker_killed, many, times=given.kills)
+    moves = {"promoted": options.promotions, "rolled_back": options.rollbacks}
+    yield on_a_server(faults.promotions, options.requests, **moves)
+    yield lambda: faults.registry_gone(versions, many, seconds=options.down)
+    corrupt, deviating = "a version that cannot be loaded", "a version with other predictions than offline"
+    yield on_a_server(faults.bad_version, many, number=versions.register_corrupt(), fault=corrupt)
+    yield on_a_server(faults.bad_version, many, number=versions.register_deviating(), fault=deviating)
+    yield on_a_server(faults.worker_killed, many, times=options.kills)
     for fault in (faults.log_disk_full, faults.disk_full, faults.supervisor_killed):
         yield on_a_server(fault, many)
-    yield on_a_server(faults.ended, many, number=first, fault="SIGTERM")
-    yield on_a_server(faults.ended, few, number=versions.slow(SLOW), fault=f"SIGTERM, {SLOW:g} s a call")
+    yield on_a_server(faults.terminated, many, number=first, fault="SIGTERM")
+    yield on_a_server(faults.terminated, few, number=versions.slow(SLOW), fault=f"SIGTERM, {SLOW:g} s a call")
     yield lambda: faults.too_many(versions, few, seconds=SLOW)
 
 

@@ -113,13 +113,15 @@ class CheckingClient:
 
     def _add_prediction(self, request: SentRequest, document: dict[str, Any], request_id: str) -> None:
         rows = parse_rows(request)
-        answers = document["predictions"]
+        predictions = document["predictions"]
         if request.path == "/predict":
             assert request_id == document["request_id"]
-            answers = [[one["probabilities"]["false"], one["probabilities"]["true"]] for one in answers]
-        assert len(answers) == len(rows), request
+            predictions = [
+                [item["probabilities"][label] for label in ("false", "true")] for item in document["predictions"]
+            ]
+        assert len(predictions) == len(rows), request
         self._rows.append(rows)
-        self._predictions += answers
+        self._predictions += predictions
 
 
 def check_error(text: bytes, request: object) -> None:
