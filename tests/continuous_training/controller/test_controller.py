@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
+from continuous_training.model_packages import default_model
 from continuous_training.settings import load_settings
 from controller import checks
 from controller.access import Access, Secret
@@ -38,7 +39,7 @@ def github(access: Access) -> Secret:
 @pytest.fixture(scope="module")
 def as_of() -> str:
     """The day on which a run without AS_OF stands, so that what the checks start finds what other runs find."""
-    declared = load_settings("flight_delays").data.clock
+    declared = load_settings(default_model()).data.clock
     return (declared or datetime.now(UTC).date()).isoformat()
 
 

@@ -46,9 +46,8 @@ class Clone:
         for name in ("src/toy", "tests/toy"):
             shutil.copytree(MODELS / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         store(events(), folder / ".ct/warehouse.duckdb")
-        person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        for command in (["init"], ["add", "--all"], [*person, "commit", "--message", "first"]):
-            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+        subprocess.run(["git", "init"], cwd=folder, check=True, capture_output=True)
+        self.commit()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
 
@@ -66,6 +65,11 @@ class Clone:
             if file.exists() and not any(file.is_relative_to(model) for model in models):
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, self.folder / name)
+
+    def commit(self) -> None:
+        person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for command in (["add", "--all"], [*person, "commit", "--message", "change"]):
+            subprocess.run(["git", *command], cwd=self.folder, check=True, capture_output=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -224,6 +228,7 @@ def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_train
     clone_on_ec2: Clone, aws: Aws
 ) -> None:
     change("serving:", f"{COMPUTE.lstrip()}serving:", clone_on_ec2.folder / "src/toy/training.yaml")
+    clone_on_ec2.commit()
     message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2020-03-01")
     assert {results(message)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
     assert clone_on_ec2.served() == "1"
