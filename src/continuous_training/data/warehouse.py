@@ -43,12 +43,18 @@ def connect(settings: Settings) -> BaseBackend:
         ConnectionLostError: the warehouse does not respond, or rejects the user: some drivers do not distinguish these.
         UserError: the address is wrong, or the driver is not installed.
     """
-    kind = _check_address(settings.warehouse_url)
+    _fill_if_missing(settings)
+    return connect_to(settings.warehouse_url)
+
+
+def connect_to(url: str) -> BaseBackend:
+    """Open the warehouse at an address for reading, through Ibis; raises as `connect` does."""
+    kind = _check_address(url)
     if kind == DUCKDB:
         import ibis
 
-        return ibis.duckdb.from_connection(open_duckdb(settings))
-    return _open_server(kind, settings.warehouse_url)
+        return ibis.duckdb.from_connection(_open_file(url))
+    return _open_server(kind, url)
 
 
 def open_duckdb(settings: Settings) -> duckdb.DuckDBPyConnection:
@@ -59,11 +65,26 @@ def open_duckdb(settings: Settings) -> duckdb.DuckDBPyConnection:
     Raises:
         UserError: the file does not exist, or cannot be opened.
     """
+    _fill_if_missing(settings)
+    return _open_file(settings.warehouse_url)
+
+
+def _fill_if_missing(settings: Settings) -> None:
     url = settings.warehouse_url
+    if settings.sample and url == settings.warehouse and url.startswith(f"{DUCKDB}://"):
+        path, _ = _split(url)
+        if not path.exists():
+            _fill(path, settings.sample)
+
+
+def _split(url: str) -> tuple[Path, str]:
+    """Return the file and the settings of a DuckDB address."""
     location, _, options = url.removeprefix(f"{DUCKDB}://").partition("?")
-    path = Path(location)
-    if not path.exists() and url == settings.warehouse and settings.sample:
-        _fill(path, settings.sample)
+    return Path(location), options
+
+
+def _open_file(url: str) -> duckdb.DuckDBPyConnection:
+    path, options = _split(url)
     if not path.exists():
         raise UserError(f"the warehouse {url} does not exist: check CT_WAREHOUSE_URL")
     try:
