@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from continuous_training.errors import UsageError
-from continuous_training.model_packages import SOURCES
+from continuous_training.model_packages import SOURCES, list_models
 
 PATTERN = re.compile(r"[a-z][a-z0-9_]*")
 # Folders that are on the path of Python while a script or a test runs, before src/
@@ -34,9 +34,8 @@ def check_name(name: str) -> None:
         raise UsageError(f"'{name}' cannot be the name of a model: use lower-case letters, digits and _{hint}")
     for folder in (SOURCES / name, Path("tests") / name):
         if folder.exists():
-            raise UsageError(
-                f"{folder} exists already: choose another name, or remove it with scripts/ct remove {name}"
-            )
+            removal = f", or remove it with scripts/ct remove {name}" if name in list_models() else ""
+            raise UsageError(f"{folder} exists already: choose another name{removal}")
     if name in sys.stdlib_module_names:
         raise UsageError(f"'{name}' is a module of Python: choose another name")
     for folder in FOLDERS:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from continuous_training.new_model.origin import Origin
 
 Kind = Literal["boolean", "integer", "number", "text", "date", "timestamp", "other"]
+MIN_COLUMNS = 3
 AT_ONCE = 100  # columns in one statement
 
 
@@ -57,6 +58,11 @@ def profile(origin: Origin) -> dict[str, ColumnProfile]:
         UserError: there are no rows or columns, or two columns differ in capitals only.
     """
     table = origin.rows
+    if len(table.columns) < MIN_COLUMNS:
+        raise UserError(
+            f"{origin.title} has {len(table.columns)} columns, and time, target and a feature are {MIN_COLUMNS}: "
+            "is a CSV file incomplete, or without a header?"
+        )
     _check_names(list(table.columns), origin.title)
     kinds = {name: _kind(dtype) for name, dtype in table.schema().items()}
     supported = [name for name, kind in kinds.items() if kind != "other"]
