@@ -1,0 +1,317 @@
+"""`ct new` and `ct remove`: what they write from small data, and what they refuse."""
+
+import ast
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from continuous_training.errors import UsageError, UserError
+from continuous_training.new_model import creation, removal
+from continuous_training.new_model.dialogue import Dialogue
+from continuous_training.new_model.names import check_name
+from continuous_training.new_model.origin import Address
+from continuous_training.new_model.periods import choose_periods
+from continuous_training.new_model.profile import Day
+from continuous_training.new_model.roles import Answers
+from continuous_training.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[3]
+CSV = Address(files="rides.csv")
+
+
+def rides(rows: int = 1500) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    temperature = random.normal(12, 8, rows).round(1)
+    frame = pd.DataFrame(
+        {
+            "ride_id": [f"r{number:05d}" for number in range(rows)],
+            "started at": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(rows), unit="h"),
+            "Station": random.choice(["A", "B", "C"], rows),
+            "temp": np.where(random.random(rows) < 0.05, np.nan, temperature),
+            "select": random.integers(0, 24, rows),
+            'odd "name"': random.random(rows).round(3),
+            "country": "DE",
+        }
+    )
+    score = temperature / 8 + frame["select"] / 6 + (frame["Station"] == "A")
+    return frame.assign(
+        rentals=(score * 10 + random.normal(0, 3, rows)).round(1),
+        late=score + random.normal(0, 0.5, rows) > score.median(),
+        team=pd.qcut(score, 3, labels=["billing", "hardware", "software"]).astype(str),
+    )
+
+
+def of(target: str) -> pd.DataFrame:
+    return rides().drop(columns={"rentals", "late", "team"} - {target})
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CT_WAREHOUSE_URL", raising=False)
+    monkeypatch.delenv("CT_DATA_URL", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for folder in ("src", "tests", "scripts"):
+        Path(folder).mkdir()
+    shutil.copy(ROOT / "requirements.lock", "requirements.lock")
+
+
+def create(name: str = "rides", address: Address = CSV, **answers: object) -> list[Path]:
+    return creation.create(name, address, Answers(**answers), None, Dialogue(interactive=False))  # type: ignore[arg-type]
+
+
+def is_untouched() -> bool:
+    left = [path for folder in ("src", "tests", ".ct") for path in Path(folder).rglob("*") if path.is_file()]
+    return not [path for path in left if "snapshots" not in path.parts]
+
+
+class TestWhatIsWritten:
+    @pytest.mark.parametrize(
+        ("target", "task", "metric"),
+        [
+            ("rentals", "regression", "neg_mean_absolute_error"),
+            ("late", "classification", "roc_auc"),
+            ("team", "classification", "neg_log_loss"),
+        ],
+    )
+    def test_each_task_from_a_csv_file(self, target: str, task: str, metric: str) -> None:
+        of(target).to_csv("rides.csv", index=False)
+        assert create(target=target) == [Path("tests/rides"), Path("src/rides")]
+        settings = load_settings("rides")
+        assert (settings.model.task, settings.compare.metric) == (task, metric)
+        assert (settings.data.source, settings.data.time, settings.data.key) == ("rides.csv", "started at", ["ride_id"])
+        assert settings.data.features == ["Station", "temp", "select", 'odd "name"']
+        assert settings.data.clock == date(2024, 3, 4)
+        assert settings.data.columns["temp"].max_null_share > 0.05
+        assert settings.data.columns["select"].max > 23
+        assert set(settings.data.columns) == set(of(target).columns)
+        if target == "team":
+            assert settings.data.columns["team"].values == ["billing", "hardware", "software"]
+        first = Path("src/rides/training.yaml").read_text().splitlines()[0]
+        schema = first.removeprefix("# yaml-language-server: $schema=")
+        assert (ROOT / "src/rides" / schema).resolve().is_file()
+        environment = {**os.environ, "PYTHONPATH": str(Path("src").resolve())}
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--import-mode=importlib",
+            "-p",
+            "no:cacheprovider",
+            "tests/rides",
+        ]
+        tests = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert tests.returncode == 0, tests.stdout
+        check = [sys.executable, "-m", "ruff", "check", "--isolated", "src/rides", "tests/rides"]
+        assert subprocess.run(check, capture_output=True, text=True, check=False).returncode == 0
+
+    def test_a_table_with_dates_and_names_that_need_quotes(self) -> None:
+        frame = of("rentals").rename(columns={"started at": "day"})
+        with duckdb.connect("shop.duckdb") as connection:
+            connection.register("rows", frame)
+            connection.execute('CREATE TABLE "my rides" AS SELECT * REPLACE (CAST(day AS DATE) AS day) FROM rows')
+        create(address=Address(table="my rides", warehouse="duckdb://shop.duckdb"), target="rentals")
+        data = load_settings("rides").data
+        assert data.query is not None
+        assert 'FROM "my rides"' in data.query
+        assert "CAST(day AS TIMESTAMP) AS day" in data.query
+        assert '"select"' in data.query
+        assert data.columns["day"].type == "timestamp"
+
+    def test_rows_without_a_target_are_left_out_of_a_query(self) -> None:
+        frame = of("rentals")
+        frame.loc[::10, "rentals"] = np.nan
+        with duckdb.connect("shop.duckdb") as connection:
+            connection.register("rows", frame)
+            connection.execute("CREATE TABLE rides AS FROM rows")
+        create(address=Address(query="SELECT * FROM rides;", warehouse="duckdb://shop.duckdb"), target="rentals")
+        assert "AND rentals IS NOT NULL" in str(load_settings("rides").data.query)
+
+    def test_targets_that_are_missing_lately_are_a_delay(self) -> None:
+        frame = of("rentals")
+        frame.loc[frame["started at"] >= "2024-02-29", "rentals"] = np.nan
+        frame.to_parquet("rides.parquet")
+        create(address=Address(files="rides.parquet"), target="rentals")
+        assert load_settings("rides").data.label_delay_days == 4
+
+    def test_a_feature_that_contains_the_answer_is_none(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        of("late").assign(minutes=lambda frame: frame["late"] * 30.0).to_csv("rides.csv", index=False)
+        create(target="late")
+        assert "minutes" not in load_settings("rides").data.features
+        assert "not a feature: 'minutes' ranks the target too well" in caplog.text
+
+    def test_every_behaviour_test_has_an_assertion(self) -> None:
+        of("team").to_csv("rides.csv", index=False)
+        create(target="team")
+        tree = ast.parse(Path("tests/rides/test_behaviour.py").read_text())
+        for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            if function.name.startswith("test_"):
+                assert "assert" in ast.unparse(function), function.name
+
+    def test_many_columns_are_no_problem(self) -> None:
+        random = np.random.default_rng(1)
+        wide = pd.DataFrame(
+            random.normal(size=(1500, 300)).round(3), columns=[f"Column {place}" for place in range(300)]
+        )
+        pd.concat([of("late"), wide], axis=1).to_parquet("rides.parquet")
+        create(address=Address(files="rides.parquet"), target="late")
+        assert len(load_settings("rides").data.features) == 304
+
+
+class TestWhatIsRefused:
+    @pytest.fixture(autouse=True)
+    def data(self) -> None:
+        of("rentals").to_csv("rides.csv", index=False)
+
+    @pytest.mark.parametrize(
+        ("answers", "message"),
+        [
+            ({}, "--target is missing.*possible are ride_id"),
+            ({"target": "price"}, "--target price: there is no such column"),
+            ({"target": "country"}, "--target country is constant"),
+            ({"target": "rentals", "task": "classification"}, "50 classes are the most"),
+            ({"target": "Station", "task": "regression"}, "of type text, not a number"),
+            ({"target": "rentals", "time": "temp"}, "must be a timestamp or a date"),
+            ({"target": "rentals", "key": ("Station",)}, "does not identify a row"),
+        ],
+    )
+    def test_an_answer_that_is_missing_or_impossible(self, answers: dict[str, object], message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            create(**answers)
+        assert is_untouched()
+
+    @pytest.mark.parametrize(
+        ("path", "message"),
+        [
+            ("nowhere.csv", "there is no file or folder"),
+            ("empty.csv", "columns|rows"),
+            ("header.csv", "has no rows"),
+            ("cut.parquet", "is the file still being written"),
+            ("no_time.csv", "there is no time column"),
+            ("short.csv", "two full days are the least"),
+            ("few.csv", "too few rows"),
+        ],
+    )
+    def test_files_of_which_no_model_can_be_made(self, path: str, message: str) -> None:
+        frame = of("rentals")
+        Path("empty.csv").touch()
+        frame.head(0).to_csv("header.csv", index=False)
+        frame.to_parquet("whole.parquet")
+        Path("cut.parquet").write_bytes(Path("whole.parquet").read_bytes()[:5000])
+        frame.drop(columns="started at").to_csv("no_time.csv", index=False)
+        frame.head(20).to_csv("short.csv", index=False)
+        frame.iloc[::40].to_csv("few.csv", index=False)
+        with pytest.raises(UserError, match=message):
+            create(address=Address(files=path), target="rentals")
+        assert is_untouched()
+
+    @pytest.mark.parametrize(
+        ("address", "message"),
+        [
+            (Address(table="orders", warehouse="duckdb://none.duckdb"), "does not exist"),
+            (Address(table="orders", warehouse="duckdb://shop.duckdb"), "orders does not exist"),
+            (Address(query="SELEC 1", warehouse="duckdb://shop.duckdb"), "syntax error"),
+            (Address(table="orders", warehouse="postgres://me:secret@db/shop"), "set CT_WAREHOUSE_URL to"),
+        ],
+    )
+    def test_a_warehouse_without_the_rows(self, address: Address, message: str) -> None:
+        duckdb.connect("shop.duckdb").close()
+        with pytest.raises(UserError, match=message) as problem:
+            create(address=address, target="rentals")
+        assert "\n" not in str(problem.value)
+        assert "secret" not in str(problem.value)
+        assert is_untouched()
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("json", "is a module of Python"),
+            ("numpy", "is an installed Python module"),
+            ("continuous_training", "is an installed Python module"),
+            ("MyModel", "such as my_model"),
+            ("two words", "such as two_words"),
+            ("class", "cannot be the name"),
+            ("9", "cannot be the name"),
+            ("plan", "is the name of scripts/plan.py"),
+            ("other", "src/other exists already"),
+        ],
+    )
+    def test_a_name_that_is_taken_or_no_identifier(self, name: str, message: str) -> None:
+        Path("scripts/plan.py").touch()
+        Path("src/other").mkdir()
+        with pytest.raises(UsageError, match=message):
+            check_name(name)
+
+    def test_without_a_terminal_the_command_names_what_is_missing(self) -> None:
+        command = [sys.executable, ROOT / "scripts/new.py", "rides"]
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "ct new: error: --from is missing" in ended.stderr
+
+
+class TestPeriods:
+    TODAY = date(2026, 6, 1)
+
+    def days(self, newest: date, count: int, rows: int = 100) -> list[Day]:
+        return [Day(newest - timedelta(days=ago), None, rows, rows) for ago in reversed(range(count))]
+
+    def test_live_data_have_no_clock(self) -> None:
+        periods = choose_periods(self.days(date(2026, 5, 31), 400), by_class=False, today=self.TODAY)
+        assert (periods.clock, periods.fresh_days, periods.train_days) == (None, 28, 365)
+
+    def test_data_that_have_ended_have_one(self) -> None:
+        periods = choose_periods(self.days(date(2024, 5, 31), 50), by_class=False, today=self.TODAY)
+        assert (periods.clock, periods.fresh_days, periods.train_days) == (date(2024, 6, 1), 10, 40)
+
+    def test_few_rows_get_a_longer_window_and_a_lower_confidence(self) -> None:
+        many, few = (choose_periods(self.days(date(2024, 5, 31), 80, rows), by_class=False) for rows in (2, 1))
+        assert (many.fresh_days, many.confidence) == (20, 0.95)
+        assert (few.fresh_days, few.confidence) == (20, 0.9)
+
+    def test_rows_of_the_future_are_refused(self) -> None:
+        with pytest.raises(UserError, match="all rows are in the future"):
+            choose_periods(self.days(date(2030, 5, 31), 80), by_class=False, today=self.TODAY)
+
+
+class TestRemove:
+    @pytest.fixture(autouse=True)
+    def repository(self) -> None:
+        for path in ("src/rides/training.yaml", "tests/rides/test_model.py", "src/other/model.py"):
+            Path(path).parent.mkdir(parents=True)
+            Path(path).write_text("# text\n")
+        git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.com"]
+        for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+            subprocess.run([*git, *arguments], check=True)
+
+    def test_a_committed_model_is_removed(self) -> None:
+        assert removal.remove("rides", force=False) == [Path("src/rides"), Path("tests/rides")]
+        assert not Path("src/rides").exists()
+        assert not Path("tests/rides").exists()
+        assert Path("src/other/model.py").exists()
+
+    @pytest.mark.parametrize("path", ["src/rides/new.py", "tests/rides/test_model.py"])
+    def test_files_that_git_could_not_restore_are_kept_without_force(self, path: str) -> None:
+        Path(path).write_text("# other\n")
+        with pytest.raises(UserError, match=f"git could not restore {path}"):
+            removal.remove("rides", force=False)
+        assert Path("src/rides/training.yaml").exists()
+        removal.remove("rides", force=True)
+        assert not Path("src/rides").exists()
+
+    def test_what_is_no_model_is_not_removed(self) -> None:
+        with pytest.raises(UsageError, match="there is no model 'other'"):
+            removal.remove("other", force=True)
+        assert Path("src/other/model.py").exists()
