@@ -22,6 +22,7 @@ from continuous_training.errors import UserError
 from continuous_training.registry import connection
 from continuous_training.settings import TESTS
 from continuous_training.stages import test
+from continuous_training.stages.assertions import find_tests_without_assertion
 from continuous_training.versions import loading
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def checks(tests: Path) -> list[Check]:
     """Read the result of each behaviour test; a skipped test is not a check.
 
     Raises:
-        UserError: a test could not be run, or all were skipped.
+        UserError: a test could not be run or asserts nothing, or all were skipped.
     """
     cases = test.cases(JUNIT)
     completed = [case for case in cases if case.outcome != "skipped"]
@@ -86,6 +87,7 @@ def checks(tests: Path) -> list[Check]:
         log.warning("Skipped behaviour tests: %s", ", ".join(map(_behaviour, skipped)))
     if not completed:
         raise UserError(f"{tests} skips all its tests: nothing was checked on the candidate")
+    _refuse_tests_without_assertion(tests, completed)
     return [
         Check(
             name=_behaviour(case.name),
@@ -94,6 +96,14 @@ def checks(tests: Path) -> list[Check]:
         )
         for case in completed
     ]
+
+
+def _refuse_tests_without_assertion(tests: Path, completed: list[test.Case]) -> None:
+    """Raise a UserError if a test passed that would have passed with any model."""
+    passed = {f"{case.module}.{case.name.partition('[')[0]}" for case in completed if case.outcome == "passed"}
+    for name in find_tests_without_assertion(tests):
+        if any(f".{path}".endswith(f".{tests.stem}.{name}") for path in passed):
+            raise UserError(f"{tests}: {name} asserts nothing, so it checks nothing: add an assert, or remove the test")
 
 
 def _run_tests(tests: Path, candidate: Candidate, rows: pd.DataFrame, folder: Path) -> int:

@@ -108,12 +108,13 @@ def test_a_model_without_behaviour_tests_is_told_which_file_to_write(
 @pytest.mark.parametrize(
     ("tests", "message"),
     [
-        ("", "holds no test"),
-        ("def test_it_is_python(:", "cannot be run, pytest ended with 2"),
-        ("def test_it_is_asked(nothing_of_this_name): ...", "cannot ask test_it_is_asked"),
+        ("", "contains no test"),
+        ("def test_it_is_python(:", "cannot be run, pytest exited with 2"),
+        ("def test_it_is_asked(nothing_of_this_name): ...", "cannot run test_it_is_asked"),
         ("import pytest\ndef test_it_is_asked(): pytest.skip('no')", "skips all its tests"),
+        ("def test_it_is_asked(): ...", "test_it_is_asked asserts nothing.*add an assert, or remove the test"),
     ],
-    ids=["no test", "a broken file", "a broken fixture", "only skipped tests"],
+    ids=["no test", "a broken file", "a broken fixture", "only skipped tests", "a test without an assertion"],
 )
 def test_tests_that_ask_nothing_end_the_run_instead_of_judging(
     trained: Pipeline, write: Write, tests: str, message: str
@@ -126,7 +127,7 @@ def test_tests_that_ask_nothing_end_the_run_instead_of_judging(
 def test_ones_own_pytest_options_leave_out_no_test(
     monkeypatch: pytest.MonkeyPatch, trained: Pipeline, write: Write
 ) -> None:
-    write("def test_it_holds(): ...\ndef test_it_fails(): assert False")
+    write("def test_it_holds(): assert 1 < 2\ndef test_it_fails(): assert False")
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k holds")
     assert [check.passed for check in checks(trained)] == [True, False]
 
