@@ -17,8 +17,8 @@ def find_tests_without_assertion(path: Path) -> list[str]:
     """Return the tests that neither assert nor call a function that does.
 
     An assertion is an `assert` of more than a constant, `pytest.raises`, `warns` or `fail`, and any call of a function
-    whose name begins with assert, as those of `numpy.testing`, `pandas.testing` and `unittest` do. It counts in the test
-    itself and in the functions and methods of its file that it calls.
+    whose name begins with assert, as those of `numpy.testing`, `pandas.testing` and `unittest` do. It counts in the
+    test itself and in the functions and methods of its file that it calls.
 
     Args:
         path: a file that Python can compile.
