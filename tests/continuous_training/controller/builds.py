@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,7 @@ class Item:
     number: int
     parameters: dict[str, str]
     causes: list[str]
-    due: float
+    is_quiet: bool  # in its quiet period, in which equal items are merged
     build: int | None = None
 
 
@@ -77,7 +76,7 @@ class Builds:
         """What the Jenkinsfile of the branch says."""
         return parse((self.repository / "Jenkinsfile").read_text(), "Jenkinsfile")
 
-    def schedule(self, given: dict[str, str], cause: str, delay: float) -> Item:
+    def schedule(self, given: dict[str, str], cause: str, *, quiet: bool = False) -> Item:
         """Put a build into the queue, or its cause to an equal one that waits there."""
         defaults = {one.name: to_string(one.default) for one in read_parameters(self.pipeline.parameters)}
         parameters = defaults | {name: value for name, value in given.items() if name in defaults}
@@ -86,10 +85,17 @@ class Builds:
             if waiting and self._merges:
                 waiting[0].causes.append(cause)
                 return waiting[0]
-            item = Item(len(self.items) + 1, parameters, [cause], time.monotonic() + delay)
+            item = Item(len(self.items) + 1, parameters, [cause], quiet)
             self.items.append(item)
             self._changed.notify_all()
             return item
+
+    def end_quiet_periods(self) -> None:
+        """Let the executor take all items."""
+        with self._changed:
+            for item in self.items:
+                item.is_quiet = False
+            self._changed.notify_all()
 
     def folder(self, ran: Ran) -> Path:
         """Return where a build's record and its archive are."""
@@ -97,7 +103,7 @@ class Builds:
 
     def index(self) -> None:
         """Do what Jenkins does when it finds the branch: build it, here to the end."""
-        item = self.schedule({}, "Branch indexing", 0)
+        item = self.schedule({}, "Branch indexing")
         with self._changed:
             ended = self._changed.wait_for(lambda: any(ran.item is item and ran.record for ran in self.done), 60)
         assert ended, "the first build does not end"
@@ -128,11 +134,9 @@ class Builds:
         """Wait for the first item that is due; None at the end."""
         with self._changed:
             while not self._closed:
-                now = time.monotonic()
-                waiting = [item for item in self.items if item.build is None]
-                if due := [item for item in waiting if item.due <= now]:
+                if due := [item for item in self.items if item.build is None and not item.is_quiet]:
                     return due[0]
-                self._changed.wait(min((item.due - now for item in waiting), default=None))
+                self._changed.wait()
             return None
 
     def _run(self, ran: Ran) -> None:
