@@ -111,7 +111,7 @@ class TestPings:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         planned = Pipeline(monkeypatch, BUILD_TAG="ct-2").make_plan()
-        assert planned.decision == "answered"
+        assert planned.decision == "duplicate"
         assert planned.reason == "run ct-1 had the same trigger and reason less than 12 hours ago"
 
     @pytest.mark.parametrize(
