@@ -209,7 +209,7 @@ class TestFailure:
 
         monkeypatch.setitem(train.COMPUTE, "local", dies)
         if how == "killed with -9":
-            monkeypatch.setattr(train, "_abandon", lambda *_: None)  # whoever is dead closes nothing
+            monkeypatch.setattr(train, "_close_runs", lambda *_: None)  # whoever is dead closes nothing
         with pytest.raises(KeyboardInterrupt):
             killed.train()
         assert statuses(killed) == ["FINISHED", "KILLED" if how == "interrupted" else "RUNNING"]
