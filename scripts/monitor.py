@@ -1,4 +1,4 @@
-"""Monitor: examine what the champion is asked now, and ask Jenkins for a training if it has moved too far."""
+"""Monitor: check the champion for drift and performance loss, and ping Jenkins for a training if it needs one."""
 
 import argparse
 import logging
@@ -11,20 +11,21 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Print what was found, and leave build/monitor.html, monitor.json and monitor/drift.html."""
-    from continuous_training.monitoring import examination, page  # seconds that --help should not take
+    """Print the report, and write build/monitor.html, monitor.json and monitor/drift.html."""
+    from continuous_training.monitoring import monitor, page  # imports take seconds, which --help does not need
     from continuous_training.registry import connection
 
-    page.forget()
+    page.remove_outputs()
     client, as_of = connection.open_client(), os.environ.get("AS_OF", "")
-    examiner = examination.of(client, arguments.model, arguments.source, as_of)
-    found = examiner.examine(arguments.jenkins, as_of.strip() or None)
-    log.info("%s", page.write(client, found, examiner.given.monitor.history_length).resolve().as_uri())
-    print(found.model_dump_json(indent=2) if arguments.json else found.summary)
-    if found.asking and found.asking.preview and not arguments.json:
-        print(found.asking.preview)
-    if found.faults:
-        raise UserError("; ".join(found.faults))
+    model_monitor = monitor.create_monitor(client, arguments.model, arguments.source, as_of)
+    report = model_monitor.check(arguments.jenkins, as_of.strip() or None)
+    path = page.write_page(client, report, model_monitor.settings.monitor.history_length)
+    log.info("%s", path.resolve().as_uri())
+    print(report.model_dump_json(indent=2) if arguments.json else report.summary)
+    if report.ping_result and report.ping_result.preview and not arguments.json:
+        print(report.ping_result.preview)
+    if report.errors:
+        raise UserError("; ".join(report.errors))
 
 
 if __name__ == "__main__":
@@ -38,7 +39,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--source",
         choices=["log", "warehouse"],
-        help="the predictions log, or the newest rows of the warehouse (default: what training.yaml says)",
+        help="check the predictions log or the newest rows of the warehouse (default: monitor.source in training.yaml)",
     )
     command.add_jenkins(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object")

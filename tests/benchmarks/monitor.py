@@ -1,12 +1,12 @@
-"""What an examination of very many rows costs, beside Evidently with all rows in memory: seconds, memory, verdict.
+"""The cost of a check of many rows, compared with Evidently on all rows in memory: seconds, memory, verdict.
 
 .venv/bin/python tests/benchmarks/monitor.py                  # a million rows and ten: minutes, and gigabytes of disk
 .venv/bin/python tests/benchmarks/monitor.py --rows 100000 --more 1000000
 
-Each is a process of its own. Evidently reads both windows from Parquet files and measures the same columns by the same
-tests and thresholds. The monitor is `scripts/monitor.py` on a predictions log of so many rows, from its start to its
-end: it also measures the predictions, counts what is wrong with the values, asks MLflow, and writes two pages. What it
-keeps of the training rows when a version is promoted is in the last lines.
+Each runs in a separate process. Evidently reads both windows from Parquet files and measures the same columns with the
+same tests and thresholds. The monitor is `scripts/monitor.py` on a predictions log of so many rows, from start to end:
+it also measures the predictions, counts data quality problems, reads and writes MLflow, and writes two pages. The last
+lines are the cost of saving the reference at a promotion.
 """
 
 from __future__ import annotations
@@ -27,82 +27,83 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
 ROOT = Path(__file__).parents[2]
-MOVED = {"normal_1": 0.3, "waiting_1": 0.2, "place": 0.25, "even_1": 0.04}  # the last one less than any limit
-PREDICTIONS = "the predictions"  # which Evidently is not asked about
+DRIFT = {"normal_1": 0.3, "waiting_1": 0.2, "place": 0.25, "even_1": 0.04}  # the last one is below every limit
+PREDICTIONS = "the predictions"  # which Evidently does not measure
 THRESHOLD = 0.1  # of training.yaml
-EXAMINATION, PROMOTION, PEER = "examination", "promotion", "evidently"
-EVIDENTLY, OTHERS = "imports: Evidently", "imports: all else"
-START = "Python, its start and end"
-KEEPING = "what is kept"
-ALIKE = {START, EVIDENTLY, OTHERS}  # whatever the rows
+CHECK, PROMOTION, PEER = "check", "promotion", "evidently"
+EVIDENTLY, OTHERS = "imports: Evidently", "imports: other packages"
+START = "start and end of Python"
+REFERENCE = "reference"
+CONSTANT = {START, EVIDENTLY, OTHERS}  # independent of the number of rows
+RESULT = "result.json"  # what a process hands back
 PARTS = [
-    *(START, EVIDENTLY, OTHERS, "MLflow, pages, all else", "reading the rows", "counting the rows"),
-    *("drawing the sample", "what chance makes", "Evidently's tests", "Evidently's page"),
+    *(START, EVIDENTLY, OTHERS, "MLflow, pages, other", "reading the rows", "counting the rows"),
+    *("reading the sample", "sampling noise", "distances", "Evidently's page"),
 ]
 
 
-class Laps:
-    """How long each part took, without the parts within it, and how long processors were at work for it."""
+class Profiler:
+    """The wall-clock and processor time of each part, without its nested parts."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.busy: dict[str, float] = {}
+        self.processor: dict[str, float] = {}
         self._open: list[str] = []
-        self._since = self._worked = 0.0
-        self._book()
+        self._since = self._processor = 0.0
+        self._add()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Measure what is done in this block."""
-        self._book()
+        """Measure a block."""
+        self._add()
         self._open.append(name)
         try:
             yield
         finally:
-            self._book()
+            self._add()
             self._open.pop()
 
     def measure(self, owner: Any, function: str, name: str) -> None:
         """Measure every call of a function."""
         inner = getattr(owner, function)
 
-        def outer(*given: Any, **more: Any) -> Any:
+        def outer(*arguments: Any, **options: Any) -> Any:
             with self.part(name):
-                return inner(*given, **more)
+                return inner(*arguments, **options)
 
         setattr(owner, function, outer)
 
-    def _book(self) -> None:
-        now, worked = time.perf_counter(), time.process_time()
+    def _add(self) -> None:
+        now, processor = time.perf_counter(), time.process_time()
         if self._since:
             name = self._open[-1] if self._open else START
             self.seconds[name] = self.seconds.get(name, 0) + now - self._since
-            self.busy[name] = self.busy.get(name, 0) + worked - self._worked
-        self._since, self._worked = now, worked
+            self.processor[name] = self.processor.get(name, 0) + processor - self._processor
+        self._since, self._processor = now, processor
 
 
 def main() -> None:
-    """Measure each in a process of its own, and print what it took."""
+    """Measure each in a separate process, and print the results."""
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--more", type=int, default=10_000_000)
     parser.add_argument("--process", choices=[*PROCESSES], help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.process:
-        laps = Laps()
-        told = PROCESSES[given.process](laps)
-        measured = {"seconds": laps.seconds, "busy": laps.busy, "peak": _peak(), "moved": told}
-        Path("measured.json").write_text(json.dumps(measured))
+    options = parser.parse_args()
+    if options.process:
+        profiler = Profiler()
+        drifted = PROCESSES[options.process](profiler)
+        times = {"seconds": profiler.seconds, "processor": profiler.processor}
+        Path(RESULT).write_text(json.dumps(times | {"peak": _peak_memory(), "drifted": drifted}))
         return
-    with tempfile.TemporaryDirectory() as made:
-        found = _compared(Path(made), given.rows, given.more)
-    _print(found, given.rows, given.more)
+    with tempfile.TemporaryDirectory() as folder:
+        results = _measure_all(Path(folder), options.rows, options.more)
+    _print(results, options.rows, options.more)
 
 
-def _compared(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
+def _measure_all(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
     import duckdb
 
-    import wide
+    import wide_model
     from continuous_training.registry import connection
     from continuous_training.settings import load_settings
 
@@ -110,129 +111,132 @@ def _compared(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]:
     for name in ("CT_PREDICTIONS", "MLFLOW_TRACKING_URI", "AS_OF", "JENKINS_URL"):
         os.environ.pop(name, None)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    (folder / "src" / wide.MODEL).mkdir(parents=True)
-    (folder / "src" / wide.MODEL / "training.yaml").write_text(wide.TRAINING)
-    measures = {name: "wasserstein" if name in wide.NUMBERS else "jensenshannon" for name in wide.FEATURES}
-    (folder / "tests.json").write_text(json.dumps(measures))
-    client, model = connection.open_client(), load_settings(wide.MODEL)
-    found: dict[str, dict[str, Any]] = {}
+    (folder / "src" / wide_model.MODEL).mkdir(parents=True)
+    (folder / "src" / wide_model.MODEL / "training.yaml").write_text(wide_model.TRAINING)
+    drift_tests = {
+        name: "wasserstein" if name in wide_model.NUMBERS else "jensenshannon" for name in wide_model.FEATURES
+    }
+    (folder / "tests.json").write_text(json.dumps(drift_tests))
+    client, settings = connection.open_client(), load_settings(wide_model.MODEL)
+    results: dict[str, dict[str, Any]] = {}
     for count in (few, many):
-        taken = wide.snapshot(folder / "snapshot", count)
-        (folder / "snapshot.json").write_text(taken.model_dump_json())
-        found[f"{PROMOTION} {count}"] = _process(PROMOTION)
+        snapshot = wide_model.make_snapshot(folder / "snapshot", count)
+        (folder / "snapshot.json").write_text(snapshot.model_dump_json())
+        results[f"{PROMOTION} {count}"] = _run_process(PROMOTION)
         if count == few:
-            version = wide.champion(client, model, taken)
-        wide.log(folder / "predictions", count, version.number, MOVED)
+            version = wide_model.register_champion(client, settings, snapshot)
+        wide_model.write_log(folder / "predictions", count, version.number, DRIFT)
         os.environ["CT_PREDICTIONS"] = str(folder / "predictions")
-        found[f"{EXAMINATION} {count}"] = _process(EXAMINATION)
+        results[f"{CHECK} {count}"] = _run_process(CHECK)
         if count == few:
             with duckdb.connect() as connection:
                 connection.execute(
                     "COPY (SELECT unnest(inputs) FROM read_parquet('predictions/*/*/*.parquet'))"
                     " TO 'window.parquet' (FORMAT parquet)"
                 )
-            found[f"{PEER} {count}"] = _process(PEER)
+            results[f"{PEER} {count}"] = _run_process(PEER)
             (folder / "window.parquet").unlink()
         for path in [*folder.glob("predictions/*/*/*"), *folder.glob("snapshot/*")]:
             path.unlink()
         for path in [*folder.glob("predictions/*/*"), *folder.glob("predictions/*"), folder / "snapshot"]:
             path.rmdir()
-    return found
+    return results
 
 
-def _process(name: str) -> dict[str, Any]:
+def _run_process(name: str) -> dict[str, Any]:
     began = time.perf_counter()
     command = [sys.executable, str(Path(__file__).resolve()), "--process", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
-    if done.returncode:
-        sys.exit(f"{name} failed: {done.stderr.strip()}")
-    found: dict[str, Any] = json.loads(Path("measured.json").read_text())
-    found["seconds"][START] += seconds - sum(found["seconds"].values())
+    if process.returncode:
+        sys.exit(f"{name} failed: {process.stderr.strip()}")
+    result: dict[str, Any] = json.loads(Path(RESULT).read_text())
+    result["seconds"][START] += seconds - sum(result["seconds"].values())
     print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-    return found
+    return result
 
 
-def _peak() -> float:
-    """Return the most memory that this process has held, in MB."""
+def _peak_memory() -> float:
+    """Return the peak memory of this process in MB."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
-def _evidently(laps: Laps) -> dict[str, float]:
-    with laps.part(EVIDENTLY):
+def _evidently(profiler: Profiler) -> dict[str, float]:
+    with profiler.part(EVIDENTLY):
         import pandas as pd
         from evidently import DataDefinition, Dataset, Report
         from evidently.presets import DataDriftPreset
     tests = json.loads(Path("tests.json").read_text())
     numbers = [name for name, test in tests.items() if test == "wasserstein"]
-    described = DataDefinition(numerical_columns=numbers, categorical_columns=[*{*tests} - {*numbers}])
-    with laps.part("reading the rows"):
-        before, now = (
-            Dataset.from_pandas(pd.read_parquet(path, columns=[*tests]), data_definition=described)
+    definition = DataDefinition(numerical_columns=numbers, categorical_columns=[*{*tests} - {*numbers}])
+    with profiler.part("reading the rows"):
+        reference, current = (
+            Dataset.from_pandas(pd.read_parquet(path, columns=[*tests]), data_definition=definition)
             for path in ("snapshot/train.parquet", "window.parquet")
         )
-    with laps.part("Evidently's tests"):
-        account = Report([DataDriftPreset(per_column_method=tests, threshold=THRESHOLD)]).run(now, before)
-        measured = {one["config"].get("column"): float(one["value"]) for one in account.dict()["metrics"][1:]}
-    with laps.part("Evidently's page"):
-        account.save_html("evidently.html")
-    return {name: value for name, value in measured.items() if value >= THRESHOLD}
+    with profiler.part("distances"):
+        result = Report([DataDriftPreset(per_column_method=tests, threshold=THRESHOLD)]).run(current, reference)
+        values = {metric["config"].get("column"): float(metric["value"]) for metric in result.dict()["metrics"][1:]}
+    with profiler.part("Evidently's page"):
+        result.save_html("evidently.html")
+    return {name: value for name, value in values.items() if value >= THRESHOLD}
 
 
-def _examination(laps: Laps) -> dict[str, float]:
-    with laps.part(EVIDENTLY):
+def _check(profiler: Profiler) -> dict[str, float]:
+    with profiler.part(EVIDENTLY):
         import evidently
         import evidently.metrics  # noqa: F401
-    with laps.part(OTHERS):
+    with profiler.part(OTHERS):
         import ibis  # noqa: F401
         import mlflow  # noqa: F401
 
-        from continuous_training.monitoring import distances, drift, examination, page, quality  # noqa: F401
-        from continuous_training.monitoring.asked import Asked
-        from continuous_training.monitoring.log import Log
+        from continuous_training.monitoring import distances, drift, page, quality  # noqa: F401
+        from continuous_training.monitoring.predictions_log import PredictionsLogReader
+        from continuous_training.monitoring.report import DOCUMENT, MonitorReport
+        from continuous_training.monitoring.window import Window
     for owner, function, name in [
-        *((Log, "asked", "counting the rows"), (quality, "nulls", "counting the rows")),
-        *((Asked, "counts", "counting the rows"), (Asked, "sample", "drawing the sample")),
-        *((distances, "by_chance", "what chance makes"), (drift, "look", "Evidently's tests")),
-        (drift.Seen, "write", "Evidently's page"),
+        *((PredictionsLogReader, "read_window", "counting the rows"), (quality, "count_nulls", "counting the rows")),
+        *((Window, "count_rows", "counting the rows"), (Window, "sample", "reading the sample")),
+        *((distances, "sampling_noise", "sampling noise"), (drift, "measure_drift", "distances")),
+        (drift.DriftResult, "write_evidently_report", "Evidently's page"),
     ]:
-        laps.measure(owner, function, name)
+        profiler.measure(owner, function, name)
     sys.argv = ["monitor.py", "--model", "wide", "--source", "log", "--jenkins", "none"]
-    with laps.part("MLflow, pages, all else"):
+    with profiler.part("MLflow, pages, other"):
         try:
             runpy.run_path(str(ROOT / "scripts" / "monitor.py"), run_name="__main__")
-        except SystemExit as ended:
-            if ended.code:
+        except SystemExit as exit_:
+            if exit_.code:
                 raise
-    found = examination.Examination.model_validate_json(Path("build/monitor.json").read_bytes())
-    return {one.name: one.distance for one in found.drifts if one.moved}
+    report = MonitorReport.model_validate_json(DOCUMENT.read_bytes())
+    return {column.name: column.distance for column in report.drifts if column.drifted}
 
 
-def _promotion(laps: Laps) -> dict[str, float]:
-    with laps.part(OTHERS):
-        import wide
+def _promotion(profiler: Profiler) -> dict[str, float]:
+    with profiler.part(OTHERS):
+        import wide_model
         from continuous_training.documents import Snapshot
         from continuous_training.registry import connection, runs
         from continuous_training.settings import load_settings
 
         client = connection.open_client()
-    with laps.part(KEEPING):
-        taken = Snapshot.model_validate_json(Path("snapshot.json").read_bytes())
-        run_id = client.create_run(runs.experiment_id(client, wide.MODEL)).info.run_id
-        wide.keep(client, run_id, load_settings(wide.MODEL), taken)
+    with profiler.part(REFERENCE):
+        snapshot = Snapshot.model_validate_json(Path("snapshot.json").read_bytes())
+        run_id = client.create_run(runs.experiment_id(client, wide_model.MODEL)).info.run_id
+        wide_model.save_reference(client, run_id, load_settings(wide_model.MODEL), snapshot)
     return {}
 
 
-PROCESSES: dict[str, Callable[[Laps], dict[str, float]]] = {
-    EXAMINATION: _examination,
+PROCESSES: dict[str, Callable[[Profiler], dict[str, float]]] = {
+    CHECK: _check,
     PROMOTION: _promotion,
     PEER: _evidently,
 }
 
 
-def _print(found: dict[str, dict[str, Any]], few: int, many: int) -> None:
-    peer, short, long = (found[name] for name in (f"{PEER} {few}", f"{EXAMINATION} {few}", f"{EXAMINATION} {many}"))
+def _print(results: dict[str, dict[str, Any]], few: int, many: int) -> None:
+    peer, short, long = (results[name] for name in (f"{PEER} {few}", f"{CHECK} {few}", f"{CHECK} {many}"))
     columns = (peer, short, long)
 
     def line(message: str, *cells: str) -> None:
@@ -241,36 +245,36 @@ def _print(found: dict[str, dict[str, Any]], few: int, many: int) -> None:
     line("", "Evidently", "monitor", "monitor")
     line("rows of the window", f"{few:,}", f"{few:,}", f"{many:,}")
     for part in PARTS:
-        line(part, *(f"{one['seconds'].get(part, 0):.2f}" for one in columns))
+        line(part, *(f"{result['seconds'].get(part, 0):.2f}" for result in columns))
     sums = {}
-    for measure, message in (("seconds", "seconds"), ("busy", "seconds of a processor")):
-        sums[measure] = [sum(one[measure].values()) for one in columns]
-        rest = [sum(time for part, time in one[measure].items() if part not in ALIKE) for one in columns]
+    for measure, message in (("seconds", "seconds"), ("processor", "processor seconds")):
+        sums[measure] = [sum(result[measure].values()) for result in columns]
+        rest = [sum(time for part, time in result[measure].items() if part not in CONSTANT) for result in columns]
         line(message, *(f"{time:.2f}" for time in sums[measure]))
         line("  after start and imports", *(f"{time:.2f}" for time in rest))
         sums[f"{measure} after"] = rest
-    line("memory at its peak, MB", *(f"{one['peak']:.0f}" for one in columns))
+    line("peak memory, MB", *(f"{result['peak']:.0f}" for result in columns))
     print()
-    for measure in ("seconds", "busy"):
-        (theirs, ours, of_many), (after, ours_after, _) = sums[measure], sums[f"{measure} after"]
+    for measure in ("seconds", "processor"):
+        (peer_time, time, time_of_many), (peer_rest, rest, _) = sums[measure], sums[f"{measure} after"]
         print(
             "in seconds"
             if measure == "seconds"
-            else "in seconds of a processor, which others on this machine leave alike"
+            else "in processor seconds, which do not depend on the load of this machine"
         )
-        print(f"  faster: {theirs / ours:.1f} times, {after / ours_after:.1f} after start and imports (asked: 10)")
-        print(f"  {many / few:g} times the rows: {of_many / ours:.2f} times the seconds (asked: 2)")
-    print(f"memory: {short['peak'] / peer['peak']:.2f} of Evidently's (asked: 0.33)")
-    for who, one in zip(("Evidently", "monitor", "monitor"), columns, strict=True):
-        print(f"{who} finds moved: " + ", ".join(f"{name} {one['moved'][name]:.4f}" for name in sorted(one["moved"])))
-    verdicts = [{*one["moved"]} - {PREDICTIONS} for one in columns]
-    print("the same verdict" if verdicts == verdicts[:1] * 3 else "ANOTHER VERDICT")
+        print(f"  faster: {peer_time / time:.1f} times, {peer_rest / rest:.1f} after start and imports (goal: 10)")
+        print(f"  {many / few:g} times the rows: {time_of_many / time:.2f} times the seconds (goal: 2)")
+    print(f"memory: {short['peak'] / peer['peak']:.2f} of Evidently's (goal: 0.33)")
+    for tool, result in zip(("Evidently", "monitor", "monitor"), columns, strict=True):
+        drifted = ", ".join(f"{name} {distance:.4f}" for name, distance in sorted(result["drifted"].items()))
+        print(f"{tool} reports drift: {drifted}")
+    verdicts = [{*result["drifted"]} - {PREDICTIONS} for result in columns]
+    print("the same verdict" if verdicts == verdicts[:1] * 3 else "DIFFERENT VERDICTS")
     for count in (few, many):
-        kept = found[f"{PROMOTION} {count}"]
-        message = (
-            f"{kept['seconds'][KEEPING]:.1f} s, {kept['busy'][KEEPING]:.1f} s of a processor, {kept['peak']:.0f} MB"
-        )
-        print(f"kept of {count:,} training rows at a promotion: {message} at its peak")
+        result = results[f"{PROMOTION} {count}"]
+        seconds, processor = result["seconds"][REFERENCE], result["processor"][REFERENCE]
+        cost = f"{seconds:.1f} s, {processor:.1f} processor seconds, {result['peak']:.0f} MB peak memory"
+        print(f"saving the reference of {count:,} training rows: {cost}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How often the monitor's sample leads to another verdict than all rows would, over windows whose drift is known.
+"""How often the monitor's sample leads to another verdict than all rows, in windows with known drift.
 
 .venv/bin/python tests/benchmarks/monitor_sample.py           # 200 windows of 100,000 rows: some ten minutes
 .venv/bin/python tests/benchmarks/monitor_sample.py --windows 20 --rows 50000
 
-In each window up to six of the thirteen columns are moved, by half to twice their threshold. The same measures and
-limits are taken of all rows of both windows and of samples of both; what chance may make of so few rows is part of a
-limit, so a sample's is wider. For the first windows Evidently measures the sample too.
+In each window up to six of the thirteen columns drift, by half to twice their threshold. Distances and limits are
+computed from all rows and from samples; a limit contains the sampling noise, so that of a sample is wider. In the first
+windows Evidently measures the sample too.
 """
 
 from __future__ import annotations
@@ -24,96 +24,107 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-import wide
+import wide_model
 from conftest import aligned
 from continuous_training.monitoring import decision, distances, drift, profile
-from continuous_training.monitoring.finding import Drift
-from continuous_training.monitoring.reference import Learnt, Reference
+from continuous_training.monitoring.drift import ColumnDrift
+from continuous_training.monitoring.reference import Reference, ReferenceProfile
 from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
-MOST_MOVED = 6  # columns of a window
-SIZES = [0, 0.5, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2]  # of known drift, in parts of the threshold
+MAX_DRIFTED = 6  # columns of a window
+SIZES = [0, 0.5, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2]  # of known drift, divided by the threshold
 THRESHOLD = 0.1  # of training.yaml
-CHECKED = 3  # windows whose sample Evidently measures too
+EVIDENTLY_WINDOWS = 3  # windows whose sample Evidently measures too
 
 
 def main() -> None:
-    """Measure every window twice, and print how often the two differ."""
+    """Measure every window twice, and print how often the results differ."""
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=200)
     parser.add_argument("--rows", type=int, default=100_000, help="of each window (default: %(default)s)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        os.chdir(made)
-        (Path("src") / wide.MODEL).mkdir(parents=True)
-        (Path("src") / wide.MODEL / "training.yaml").write_text(wide.TRAINING)
-        given = load_settings(wide.MODEL)
-        learnt, before = _learnt(given, options.rows)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        (Path("src") / wide_model.MODEL).mkdir(parents=True)
+        (Path("src") / wide_model.MODEL / "training.yaml").write_text(wide_model.TRAINING)
+        settings = load_settings(wide_model.MODEL)
+        reference, before = _make_reference(settings, options.rows)
         os.chdir("/")
     random = np.random.default_rng(0)
-    columns, decisions, apart = [], Counter[tuple[str, ...]](), 0.0
+    columns, decisions, max_difference = [], Counter[tuple[str, ...]](), 0.0
     limits: list[dict[str, float]] = []
     for window in range(options.windows):
-        names = random.choice(wide.FEATURES, random.integers(MOST_MOVED + 1), replace=False)
-        known = {str(name): THRESHOLD * random.uniform(SIZES[1], SIZES[-1]) for name in names}
-        now = duckdb.sql(wide.rows(options.rows, window + 10, known)).df()
-        sample = now.sample(given.monitor.sample_rows, random_state=window)
-        pairs = [(before, now), (learnt.sample, sample)]
+        names = random.choice(wide_model.FEATURES, random.integers(MAX_DRIFTED + 1), replace=False)
+        drift_sizes = {str(name): THRESHOLD * random.uniform(SIZES[1], SIZES[-1]) for name in names}
+        now = duckdb.sql(wide_model.rows_query(options.rows, window + 10, drift_sizes)).df()
+        sample = now.sample(settings.monitor.sample_rows, random_state=window)
+        pairs = [(before, now), (reference.sample, sample)]
         if not limits:  # windows of as many rows have the same
-            limits = [drift._limits(learnt.learnt.columns, given, *pair) for pair in pairs]
-        by_all, by_sample = (_measured(*pair, limit, learnt.learnt) for pair, limit in zip(pairs, limits, strict=True))
-        if window < CHECKED and (seen := drift.look(learnt, sample, given, {})):
-            evidently = {one.name: one.distance for one in seen.drifts}
-            apart = max(apart, *(abs(evidently[one.name] - one.distance) for one in by_sample))
-        truth = [one.model_copy(update={"distance": known.get(one.name, 0), "limit": THRESHOLD}) for one in by_all]
-        decisions[tuple(_decided(drifts, given) for drifts in (truth, by_all, by_sample))] += 1
-        columns += [
-            (one.name, known.get(one.name, 0) / THRESHOLD, one.ratio >= 1, other.ratio >= 1)
-            for one, other in zip(by_all, by_sample, strict=True)
+            limits = [drift.compute_limits(reference.profile.columns, settings, *pair) for pair in pairs]
+        by_all, by_sample = (
+            _measure(*pair, limit, reference.profile) for pair, limit in zip(pairs, limits, strict=True)
+        )
+        if window < EVIDENTLY_WINDOWS and (result := drift.measure_drift(reference, sample, settings, {})):
+            distance_of = {column.name: column.distance for column in result.drifts}
+            max_difference = max(
+                max_difference, *(abs(distance_of[column.name] - column.distance) for column in by_sample)
+            )
+        truth = [
+            column.model_copy(update={"distance": drift_sizes.get(column.name, 0), "limit": THRESHOLD})
+            for column in by_all
         ]
-    print(f"{options.windows} windows of {options.rows:,} rows, and samples of {given.monitor.sample_rows:,}")
-    print(f"Evidently's distances of the samples differ by {apart:.1e} at most\n")
+        decisions[tuple(_decide(drifts, settings) for drifts in (truth, by_all, by_sample))] += 1
+        columns += [
+            (column.name, drift_sizes.get(column.name, 0) / THRESHOLD, column.ratio >= 1, sampled.ratio >= 1)
+            for column, sampled in zip(by_all, by_sample, strict=True)
+        ]
+    print(f"{options.windows} windows of {options.rows:,} rows, and samples of {settings.monitor.sample_rows:,}")
+    print(f"Evidently's distances of the samples differ by {max_difference:.1e} at most\n")
     _print(pd.DataFrame(columns, columns=["column", "size", "all", "sample"]), decisions, *limits)
 
 
-def _learnt(given: Settings, rows: int) -> tuple[Reference, pd.DataFrame]:
-    """Return what a champion has learnt of so many rows, as far as drift goes, and all these rows."""
-    taken = wide.snapshot(Path("snapshot"), rows)
-    learnt = Learnt(
+def _make_reference(settings: Settings, rows: int) -> tuple[Reference, pd.DataFrame]:
+    """Return the reference of so many training rows, without predictions, and all these rows."""
+    snapshot = wide_model.make_snapshot(Path("snapshot"), rows)
+    reference_profile = ReferenceProfile(
         rows=rows,
-        since=taken.since,
-        until=taken.fresh_since,
-        window_days=given.monitor.window_days,
-        columns=profile.profiles(taken.train.path, given),
-        prediction=profile.Profile(test="wasserstein", null_share=0, distances=[]),
+        since=snapshot.since,
+        until=snapshot.fresh_since,
+        window_days=settings.monitor.window_days,
+        columns=profile.profile_columns(snapshot.train.path, settings),
+        prediction=profile.ColumnProfile(test="wasserstein", null_share=0, distances=[]),
         classes=None,
-        measured=None,
+        baseline=None,
     )
-    sample = profile.sample(taken.train.path, given).to_pandas()
-    every = pd.read_parquet(taken.train.path, columns=wide.FEATURES)
-    return Reference(learnt, sample, pd.Series(dtype=float)), every
+    sample = profile.sample_rows(snapshot.train.path, settings).to_pandas()
+    all_rows = pd.read_parquet(snapshot.train.path, columns=wide_model.FEATURES)
+    return Reference(reference_profile, sample, pd.Series(dtype=float)), all_rows
 
 
-def _measured(before: pd.DataFrame, now: pd.DataFrame, limits: dict[str, float], learnt: Learnt) -> list[Drift]:
+def _measure(
+    before: pd.DataFrame, now: pd.DataFrame, limits: dict[str, float], reference_profile: ReferenceProfile
+) -> list[ColumnDrift]:
     return [
-        Drift(
+        ColumnDrift(
             name=name,
-            test=learnt.columns[name].test,
-            distance=distances.between(learnt.columns[name].test, before[name], now[name]),
+            test=reference_profile.columns[name].test,
+            distance=distances.distance(reference_profile.columns[name].test, before[name], now[name]),
             limit=limits[name],
             null_share=0,
-            learnt_null_share=0,
+            reference_null_share=0,
         )
-        for name in wide.FEATURES
+        for name in wide_model.FEATURES
     ]
 
 
-def _decided(drifts: list[Drift], given: Settings) -> str:
-    moved = {one.name for one in drifts if one.ratio >= 1}
-    return decision.decide(drifts, None, None, moved=moved, odd=0, limits=given.monitor).verdict
+def _decide(drifts: list[ColumnDrift], settings: Settings) -> str:
+    drifted = {column.name for column in drifts if column.ratio >= 1}
+    return decision.decide(
+        drifts, None, None, None, drifted=drifted, invalid_columns=0, limits=settings.monitor
+    ).verdict
 
 
 def _print(
@@ -124,24 +135,24 @@ def _print(
 ) -> None:
     columns["differ"] = columns["all"] != columns["sample"]
     sizes = pd.cut(columns["size"], [-1, *SIZES])
-    rows: list[list[str]] = [["known drift, in thresholds", "columns", "moved by all", "by the sample", "differ"]]
-    for size, found in columns.groupby(sizes, value=True):
-        message = "none" if size.right == 0 else f"{max(size.left, 0):g} to {size.right:g}"
-        rows.append([message, f"{len(found)}", *(f"{found[name].mean():.1%}" for name in ("all", "sample", "differ"))])
+    rows: list[list[str]] = [["known drift, in thresholds", "columns", "drifted by all", "by the sample", "differ"]]
+    for size, group in columns.groupby(sizes, observed=True):
+        label = "none" if size.right == 0 else f"{max(size.left, 0):g} to {size.right:g}"
+        rows.append([label, f"{len(group)}", *(f"{group[name].mean():.1%}" for name in ("all", "sample", "differ"))])
     rows.append(["all", f"{len(columns)}", *(f"{columns[name].mean():.1%}" for name in ("all", "sample", "differ"))])
     print("\n".join([*aligned(rows), ""]))
-    rows = [["column", "limit of all", "of a sample", "moved by all", "by the sample", "differ"]]
-    for name, found in columns.groupby("column", sort=False):
-        counts = [f"{found[what].sum()}" for what in ("all", "sample", "differ")]
+    rows = [["column", "limit of all", "of a sample", "drifted by all", "by the sample", "differ"]]
+    for name, group in columns.groupby("column", sort=False):
+        counts = [f"{group[result].sum()}" for result in ("all", "sample", "differ")]
         rows.append([str(name), f"{by_all[str(name)]:.3f}", f"{by_sample[str(name)]:.3f}", *counts])
     print("\n".join([*aligned(rows), ""]))
     rows = [["known", "by all", "by the sample", "windows"]]
     rows += [[*verdicts, str(count)] for verdicts, count in sorted(decisions.items())]
     print("\n".join(aligned(rows)))
     windows = decisions.total()
-    for one, other, message in ((1, 2, "the sample and all rows"), (0, 1, "all rows and the truth")):
-        differ = sum(count for verdicts, count in decisions.items() if verdicts[one] != verdicts[other])
-        print(f"{message} decide differently in {differ} of {windows} windows ({differ / windows:.1%})")
+    for first, second, text in ((1, 2, "the sample and all rows"), (0, 1, "all rows and the truth")):
+        differ = sum(count for verdicts, count in decisions.items() if verdicts[first] != verdicts[second])
+        print(f"{text} differ in their decision in {differ} of {windows} windows ({differ / windows:.1%})")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The monitor on the real data, week by week: how often it cries wolf, and when it asks for a training.
+"""The monitor on the real data, week by week: its false alarms, and when it requests a training.
 
-For champions of some dates, made by the real stages: the weeks that each was trained on, of which a share of
-`false_alarms` may be called moved, and the weeks after its promotion, until the year's end.
+For champions of some dates, trained by the real stages: the weeks that each was trained on, of which a share of
+`false_alarms` may be reported as drift, and the weeks after its promotion, until the end of the year.
 
 .venv/bin/python tests/benchmarks/monitor_weeks.py # three champions: a quarter of an hour on idle cores
 .venv/bin/python tests/benchmarks/monitor_weeks.py --as-of 2013-10-01 --shift 3
@@ -21,8 +21,8 @@ from scipy.stats import binomtest
 
 from continuous_training.jenkins import ping
 from continuous_training.monitoring.drift import PREDICTIONS
-from continuous_training.monitoring.examination import Examiner
-from continuous_training.monitoring.state import State
+from continuous_training.monitoring.monitor import ModelMonitor
+from continuous_training.monitoring.state import MonitorState
 from continuous_training.registry import connection, model_versions
 from continuous_training.replay import stages, workspace
 from continuous_training.replay.months import following
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from continuous_training.monitoring.examination import Examination
+    from continuous_training.monitoring.report import MonitorReport
     from continuous_training.settings import Settings
 
 MODEL = "flight_delays"
@@ -42,99 +42,113 @@ BEGIN, END = datetime(2013, 1, 1), datetime(2014, 1, 1)  # of the data
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What the monitor said of some weeks, those apart that had too few rows."""
+class WeeklyReports:
+    """The reports of some weeks, without those that had too few rows."""
 
-    message: list[Examination]
+    reports: list[MonitorReport]
 
-    def over(self) -> int:
-        """Count the weeks in which any column lay over its limit: what `false_alarms` is about."""
-        return sum(any(one.ratio >= 1 for one in week.drifts if one.name != PREDICTIONS) for week in self.message)
+    def count_columns(self) -> int:
+        """Count the weeks in which any column exceeded its limit, which `false_alarms` limits."""
+        return sum(
+            any(column.ratio >= 1 for column in week.drifts if column.name != PREDICTIONS) for week in self.reports
+        )
 
-    def predictions(self) -> int:
-        """Count the weeks in which the predictions did."""
-        return sum(any(one.ratio >= 1 for one in week.drifts if one.name == PREDICTIONS) for week in self.message)
+    def count_predictions(self) -> int:
+        """Count the weeks in which the predictions exceeded their limit."""
+        return sum(
+            any(column.ratio >= 1 for column in week.drifts if column.name == PREDICTIONS) for week in self.reports
+        )
 
-    def verdicts(self, *verdicts: str) -> int:
+    def count_verdicts(self, *verdicts: str) -> int:
         """Count the weeks with one of these verdicts."""
-        return sum(week.decision.verdict in verdicts for week in self.message)
+        return sum(week.decision.verdict in verdicts for week in self.reports)
 
-    def share(self, count: int) -> str:
-        """Write a share of the weeks with its exact binomial interval."""
-        if not self.message:
+    def format_share(self, count: int) -> str:
+        """Return a share of the weeks with its exact binomial interval as text."""
+        if not self.reports:
             return "no weeks"
-        sure = binomtest(count, len(self.message)).proportion_ci(0.95, method="exact")
-        return f"{count} of {len(self.message)}: {count / len(self.message):.0%} ({sure.low:.0%} to {sure.high:.0%})"
+        interval = binomtest(count, len(self.reports)).proportion_ci(0.95, method="exact")
+        share = f"{count / len(self.reports):.0%} ({interval.low:.0%} to {interval.high:.0%})"
+        return f"{count} of {len(self.reports)}: {share}"
 
 
-def champion(client: MlflowClient, as_of: datetime) -> model_versions.Version:
-    """Return the champion of a date in this workspace, made by the real stages if there is none yet."""
-    found = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
-    if found is None:
-        made = stages.run(as_of, lambda _: nullcontext(), name=f"{as_of:%Y-%m-%d}", reason="weeks of the monitor")
-        found = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
-        if found is None:
-            raise SystemExit(f"there is no champion of {as_of:%Y-%m-%d}: {made.message}")
-    return found
+def find_champion(client: MlflowClient, as_of: datetime) -> model_versions.Version:
+    """Return the champion of a date in this workspace, trained by the real stages if there is none yet."""
+    version = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
+    if version is None:
+        result = stages.run(as_of, lambda _: nullcontext(), name=f"{as_of:%Y-%m-%d}", reason="weeks of the monitor")
+        version = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
+        if version is None:
+            raise SystemExit(f"there is no champion of {as_of:%Y-%m-%d}: {result.message}")
+    return version
 
 
-def look(client: MlflowClient, given: Settings, version: model_versions.Version, ends: Iterable[datetime]) -> Looked:
-    """Let the monitor look at the weeks before these moments, which remembers nothing of other weeks at first."""
-    State().write(client, version)
-    weeks = []
+def check_weeks(
+    client: MlflowClient, settings: Settings, version: model_versions.Version, ends: Iterable[datetime]
+) -> WeeklyReports:
+    """Run the monitor at the end of each week, with an empty state before the first."""
+    MonitorState().write(client, version)
+    reports = []
     for end in ends:
-        examiner = Examiner(client, MODEL, given, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
-        weeks.append(examiner.examine(ping.NO_JENKINS, None))
-    return Looked([week for week in weeks if week.decision.verdict != "not enough data"])
+        monitor = ModelMonitor(client, MODEL, settings, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
+        reports.append(monitor.check(ping.NO_JENKINS, None))
+    return WeeklyReports([report for report in reports if report.decision.verdict != "not enough data"])
 
 
-def before(until: datetime) -> Iterator[datetime]:
+def weeks_before(until: datetime) -> Iterator[datetime]:
     """Yield the ends of the weeks before a moment, the oldest first."""
     whole = (until - BEGIN) // WEEK
     yield from (until - WEEK * number for number in reversed(range(whole)))
 
 
-def after(since: datetime) -> Iterator[datetime]:
+def weeks_after(since: datetime) -> Iterator[datetime]:
     """Yield the ends of the weeks after a moment."""
     whole = (END - since) // WEEK
     yield from (since + WEEK * number for number in range(1, whole + 1))
 
 
-def tell(as_of: datetime, learnt: Looked, later: Looked, nominal: float) -> None:
-    """Print what was found for one champion."""
-    asked = next((week.as_of for week in later.message if week.decision.verdict == "retrain"), None)
+def print_champion(as_of: datetime, training: WeeklyReports, later: WeeklyReports, nominal: float) -> None:
+    """Print the results for one champion."""
+    requested = next((week.as_of for week in later.reports if week.decision.verdict == "retrain"), None)
     schedule = following(as_of.replace(day=1))
-    when = f"{asked:%Y-%m-%d}, {(schedule - asked).days:+d} days before the schedule" if asked else "never"
+    when = f"{requested:%Y-%m-%d}, {(schedule - requested).days:+d} days before the schedule" if requested else "never"
     print(f"champion as of {as_of:%Y-%m-%d}")
-    print(f"  within training, any column over its limit    {learnt.share(learnt.over())}; nominal {nominal:.0%}")
-    print(f"  within training, the predictions over theirs  {learnt.share(learnt.predictions())}")
-    print(f"  within training, warn or retrain              {learnt.share(learnt.verdicts('warn', 'retrain'))}")
-    print(f"  within training, retrain                      {learnt.share(learnt.verdicts('retrain'))}")
-    print(f"  after promotion, retrain                      {later.share(later.verdicts('retrain'))}")
-    print(f"  after promotion, first asks                   {when} ({schedule:%Y-%m-%d})")
-    for period, weeks in (("within", learnt), ("after", later)):
-        for week in weeks.message:
+    shares = {
+        "within training, any column above its limit": (training, training.count_columns(), f"; nominal {nominal:.0%}"),
+        "within training, the predictions above theirs": (training, training.count_predictions(), ""),
+        "within training, warn or retrain": (training, training.count_verdicts("warn", "retrain"), ""),
+        "within training, retrain": (training, training.count_verdicts("retrain"), ""),
+        "after promotion, retrain": (later, later.count_verdicts("retrain"), ""),
+    }
+    for label, (weeks, count, note) in shares.items():
+        print(f"  {label:<46} {weeks.format_share(count)}{note}")
+    print(f"  {'after promotion, first request':<46} {when} ({schedule:%Y-%m-%d})")
+    for period, weeks in (("within", training), ("after", later)):
+        for week in weeks.reports:
             print(f"  {period:<6} {week.as_of:%Y-%m-%d}  {week.decision.verdict:<7}  {week.decision.message}")
     print(flush=True)
 
 
 def main() -> None:
-    """Let the monitor look at every week of each champion, and print what it said."""
+    """Run the monitor for every week of each champion, and print its reports."""
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--as-of", action="append", type=datetime.fromisoformat, help="a champion's date")
     parser.add_argument("--shift", type=int, default=0, help="days by which the weeks within training begin earlier")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    given = load_settings(MODEL)
-    url = workspace.absolute(given.warehouse_url)
-    for as_of in asked.as_of or [datetime(2013, month, 1) for month in (4, 7, 10)]:
+    settings = load_settings(MODEL)
+    url = workspace.absolute(settings.warehouse_url)
+    for as_of in options.as_of or [datetime(2013, month, 1) for month in (4, 7, 10)]:
         with workspace.entered(MODEL, f"weeks-{as_of:%Y-%m-%d}", url, fresh=False):
             client = connection.open_client()
-            version = champion(client, as_of)
-            _, trained_until, _ = time_windows(given.data, as_of)
-            learnt = look(client, given, version, before(trained_until - timedelta(days=asked.shift)))
-            tell(as_of, learnt, look(client, given, version, after(as_of)), given.monitor.false_alarms)
+            version = find_champion(client, as_of)
+            _, trained_until, _ = time_windows(settings.data, as_of)
+            training = check_weeks(
+                client, settings, version, weeks_before(trained_until - timedelta(days=options.shift))
+            )
+            later = check_weeks(client, settings, version, weeks_after(as_of))
+            print_champion(as_of, training, later, settings.monitor.false_alarms)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a champion of the toy model is asked: rows like those it learnt, or others, in a real predictions log."""
+"""Requests to the champion of the toy model in a real predictions log: like its training data, or shifted."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from toy import events
 INPUTS = ["shade", "x", "y"]
 
 
-def rows(count: int = 1200, shift: float = 0, start: int = 0) -> pd.DataFrame:
-    """Give the newest events of the toy's warehouse two weeks after its AS_OF, with x moved by so much."""
+def newest_events(count: int = 1200, shift: float = 0, first_id: int = 0) -> pd.DataFrame:
+    """Return the newest events of the toy's warehouse two weeks after its AS_OF, with x shifted."""
     frame = events().iloc[: 75 * 40].tail(count).reset_index(drop=True)
     frame["x"] += shift
-    frame["id"] += start
+    frame["id"] += first_id
     return frame
 
 
-def certain(frame: pd.DataFrame) -> np.ndarray:
-    """Answer as a model does that knows how the toy's events come about."""
+def true_probabilities(frame: pd.DataFrame) -> np.ndarray:
+    """Return the class probabilities by which the toy's events were generated, of shape (rows, 2)."""
     late = 1 / (1 + np.exp(-1.5 * frame["x"].to_numpy()))
     return np.stack([1 - late, late], axis=1)
 
 
-def log(frame: pd.DataFrame, **how: Any) -> None:
-    """Log that these rows were answered, as `batch` has it and as a server's worker does it."""
+def log_predictions(frame: pd.DataFrame, **options: Any) -> None:
+    """Write predictions for these rows to the log as a server's worker does; `make_batch` has the options."""
     address = os.environ.get("CT_PREDICTIONS") or ".ct/predictions"
     with tempfile.TemporaryDirectory() as state:
         worker = PredictionsLog(address, "toy", state=Path(state), count=lambda *_: None)
         worker.start()
-        worker.append(batch(frame, **how))
+        worker.append(make_batch(frame, **options))
         worker.close()
 
 
-def batch(
+def make_batch(
     frame: pd.DataFrame,
     *,
-    answers: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
     version: str = "1",
     role: str = "champion",
-    ago: timedelta = timedelta(hours=1),
+    age: timedelta = timedelta(hours=1),
     keys: bool = True,
     request: str = "",
 ) -> PredictionBatch:
-    """Give what one call of the model answered about these rows."""
-    at = datetime.now(UTC) - ago
+    """Return the log entry of one call of the model with these rows."""
+    at = datetime.now(UTC) - age
     return PredictionBatch(
         version=version,
         role=role,
         requests=[(request or f"{version}-{role}-{at.timestamp()}", range(len(frame)))],
         inputs={name: frame[name].tolist() for name in INPUTS if name in frame},
         keys={"id": frame["id"].tolist()} if keys else {},
-        predictions=certain(frame) if answers is None else answers,
+        predictions=true_probabilities(frame) if probabilities is None else probabilities,
         time=at,
     )

@@ -13,7 +13,7 @@ import yaml
 
 from continuous_training.data import sources
 from continuous_training.documents import Stopwatch
-from continuous_training.monitoring.new_data.counted import counted
+from continuous_training.monitoring.new_data.row_counts import count_rows
 from continuous_training.settings import Settings, time_windows
 from continuous_training.stages.snapshot import take_snapshot
 from toy import a_run
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pytest
 
     from continuous_training.documents import Snapshot
-    from continuous_training.monitoring.new_data.counted import Counted
+    from continuous_training.monitoring.new_data.row_counts import RowCounts
 
 TRAINING = """
 data:
@@ -119,12 +119,12 @@ def open_query(query: str) -> sources.Source:
     return sources.open_source(settings.model_copy(update={"data": settings.data.model_copy(update={"query": query})}))
 
 
-def count_days(url: str, patch: pytest.MonkeyPatch) -> Counted:
+def count_days(url: str, patch: pytest.MonkeyPatch) -> RowCounts:
     """Count the rows of each day in the warehouse at an address, as the watermark does."""
     patch.setenv("CT_WAREHOUSE_URL", url)
     settings = load_parcels_settings()
     since, fresh_since, until = time_windows(settings.data, AS_OF)
-    return counted(sources.open_source(settings).table(since, until), settings.data, fresh_since)
+    return count_rows(sources.open_source(settings).table(since, until), settings.data, fresh_since)
 
 
 def snapshot_from(url: str, patch: pytest.MonkeyPatch, folder: Path) -> Snapshot:

@@ -1,6 +1,6 @@
-"""A model of thirteen columns and as many rows as one likes, made by DuckDB; its drift is known before it is measured.
+"""A model of thirteen columns whose rows DuckDB generates, in any number and with drift of known distances.
 
-Every number has a standard deviation of 1, so a shift by 0.1 is a Wasserstein distance of 0.1 as the monitor has it.
+Every number has a standard deviation of 1, so that a shift by 0.1 is a Wasserstein distance of 0.1 in the monitor.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
 MODEL = "wide"
-DAYS = 56  # of training rows: eight windows of a week
+TRAIN_DAYS = 56  # eight windows of a week
 SINCE = datetime(2020, 1, 1)
 FRESH_ROWS = 20_000
-ROWS_OF_A_FILE = 200_000  # of the predictions log
-CATEGORIES = {"kind": 3, "place": 16, "product": 100, "customer": 300}  # how many values each has
-SHAPES = {  # of numbers, from two that are even between 0 and 1
+ROWS_PER_FILE = 200_000  # of the predictions log
+CATEGORIES = {"kind": 3, "place": 16, "product": 100, "customer": 300}  # the number of values of each
+SHAPES = {  # SQL of each distribution, from two uniform random numbers u and v
     "normal": "sqrt(-2 * ln({u})) * cos(2 * pi() * {v})",
     "waiting": "-ln({u})",
     "even": "{u} * sqrt(12)",
     "two_humps": "CASE WHEN {v} < 0.5 THEN 0.8 ELSE -0.8 END + 0.6 * sqrt(-2 * ln({u})) * cos(4 * pi() * {v})",
 }
-NUMBERS = {f"{shape}_{place}": shape for place in (1, 2) for shape in SHAPES} | {"gaps": "normal"}
+NUMBERS = {f"{shape}_{number}": shape for number in (1, 2) for shape in SHAPES} | {"gaps": "normal"}
 FEATURES = [*NUMBERS, *CATEGORIES]
-NULLS = {"gaps": 0.1}
+NULL_SHARES = {"gaps": 0.1}
 
 TRAINING = f"""
 warehouse: duckdb://.ct/warehouse.duckdb
@@ -50,65 +50,67 @@ data:
   time: seen
   target: late
   key: [id]
-  train_days: {DAYS}
+  train_days: {TRAIN_DAYS}
   fresh_days: 14
   query: SELECT * FROM events WHERE seen >= $since AND seen < $until
   columns:
     id: {{type: integer, feature: false}}
     seen: {{type: timestamp, feature: false}}
     late: {{type: boolean, feature: false}}
-{"".join(f"    {name}: {{type: number, max_null_share: {NULLS.get(name, 0)}}}{chr(10)}" for name in NUMBERS)}
+{"".join(f"    {name}: {{type: number, max_null_share: {NULL_SHARES.get(name, 0)}}}{chr(10)}" for name in NUMBERS)}
 {"".join(f"    {name}: {{type: category}}{chr(10)}" for name in CATEGORIES)}
 model: {{task: classification}}
 compare: {{metric: roc_auc, resamples: 200, first: {{roc_auc: 0.6}}}}
 """
 
 
-def rows(count: int, seed: int, moved: Mapping[str, float] | None = None) -> str:
-    """Write the query of so many rows: a column `i` that counts them, and the features, some of them moved so far.
+def rows_query(count: int, seed: int, drift: Mapping[str, float] | None = None) -> str:
+    """Return the query that generates so many rows: a row number `i` and the features.
 
     Args:
-        count: how many rows.
-        seed: rows of another seed are drawn anew from the same distributions.
-        moved: of each column that moves, the distance that the monitor would measure without any chance.
+        count: the number of rows.
+        seed: rows of another seed are another sample of the same distributions.
+        drift: for each column that drifts, the distance that the monitor would measure without sampling noise.
     """
-    moved = moved or {}
+    drift = drift or {}
 
-    def even(name: str) -> str:
-        begin = zlib.crc32(f"{seed} {name}".encode()) << 31  # no two draws hash the same numbers
+    def uniform(name: str) -> str:
+        begin = zlib.crc32(f"{seed} {name}".encode()) << 31  # no two columns hash the same numbers
         return f"((hash(i + {begin}) + 1) / 18446744073709551617)"
 
     def number(name: str) -> str:
-        value = SHAPES[NUMBERS[name]].format(u=even(f"{name} u"), v=even(f"{name} v"))
-        known = f"{value} + {moved.get(name, 0)}"
-        return f"CASE WHEN {even(f'{name} null')} >= {NULLS[name]} THEN {known} END" if name in NULLS else known
+        value = SHAPES[NUMBERS[name]].format(u=uniform(f"{name} u"), v=uniform(f"{name} v"))
+        shifted = f"{value} + {drift.get(name, 0)}"
+        if name not in NULL_SHARES:
+            return shifted
+        return f"CASE WHEN {uniform(f'{name} null')} >= {NULL_SHARES[name]} THEN {shifted} END"
 
     def category(name: str) -> str:
-        value = f"'v' || CAST(floor({CATEGORIES[name]} * {even(name)} * {even(name)}) AS INTEGER)"
-        if name not in moved:
+        value = f"'v' || CAST(floor({CATEGORIES[name]} * {uniform(name)} * {uniform(name)}) AS INTEGER)"
+        if name not in drift:
             return value
-        return f"CASE WHEN {even(f'{name} moved')} < {_share(name, moved[name])} THEN 'v0' ELSE {value} END"
+        return f"CASE WHEN {uniform(f'{name} drift')} < {_changed_share(name, drift[name])} THEN 'v0' ELSE {value} END"
 
-    made = {name: number(name) for name in NUMBERS} | {name: category(name) for name in CATEGORIES}
-    return f"SELECT i, {', '.join(f'{made[name]} AS {name}' for name in FEATURES)} FROM range({count}) AS counted(i)"
+    columns = {name: number(name) for name in NUMBERS} | {name: category(name) for name in CATEGORIES}
+    return f"SELECT i, {', '.join(f'{columns[name]} AS {name}' for name in FEATURES)} FROM range({count}) AS numbers(i)"
 
 
-def snapshot(folder: Path, count: int) -> Snapshot:
-    """Make a snapshot with so many training rows."""
+def make_snapshot(folder: Path, count: int) -> Snapshot:
+    """Write a snapshot with so many training rows."""
     folder.mkdir()
     parts = {}
-    for seed, (name, days, size) in enumerate([("train", DAYS, count), ("fresh", 14, FRESH_ROWS)]):
+    for seed, (name, days, size) in enumerate([("train", TRAIN_DAYS, count), ("fresh", 14, FRESH_ROWS)]):
         path = folder / f"{name}.parquet"
-        start = f"TIMESTAMP '{SINCE + timedelta(days=0 if name == 'train' else DAYS)}'"
+        start = f"TIMESTAMP '{SINCE + timedelta(days=0 if name == 'train' else TRAIN_DAYS)}'"
         seen = f"{start} + to_microseconds(CAST({days * 86_400_000_000 / size} * i AS BIGINT))"
-        late = f"{_likely()} > hash(-i) / 18446744073709551616"
+        late = f"{_probability()} > hash(-i) / 18446744073709551616"
         with duckdb.connect() as connection:
             connection.execute(
-                f"COPY (SELECT i AS id, {seen} AS seen, {late} AS late, * EXCLUDE (i) FROM ({rows(size, seed)}))"
+                f"COPY (SELECT i AS id, {seen} AS seen, {late} AS late, * EXCLUDE (i) FROM ({rows_query(size, seed)}))"
                 f" TO '{path}' (FORMAT parquet)"
             )
         parts[name] = SnapshotFile(path=path, sha256="", rows=size)
-    fresh_since = SINCE + timedelta(days=DAYS)
+    fresh_since = SINCE + timedelta(days=TRAIN_DAYS)
     return Snapshot(
         hash="",
         **parts,
@@ -121,61 +123,61 @@ def snapshot(folder: Path, count: int) -> Snapshot:
     )
 
 
-def champion(client: MlflowClient, given: Settings, taken: Snapshot) -> Version:
-    """Register a champion that has learnt a snapshot, as far as the monitor looks at one."""
+def register_champion(client: MlflowClient, settings: Settings, snapshot: Snapshot) -> Version:
+    """Register a champion that has a reference and no model."""
     run_id = client.create_run(runs.experiment_id(client, MODEL)).info.run_id
-    keep(client, run_id, given, taken)
+    save_reference(client, run_id, settings, snapshot)
     client.create_registered_model(MODEL)
     number = client.create_model_version(MODEL, f"runs:/{run_id}/model", run_id).version
     client.set_registered_model_alias(MODEL, model_versions.CHAMPION, number)
-    found = model_versions.by_number(client, MODEL, number)
-    assert found is not None
-    return found
+    version = model_versions.by_number(client, MODEL, number)
+    assert version is not None
+    return version
 
 
-def keep(client: MlflowClient, run_id: str, given: Settings, taken: Snapshot) -> None:
-    """Keep what was learnt, as Compare does."""
-    fresh = pd.read_parquet(taken.fresh.path)
-    likely = 1 / (1 + np.exp(-fresh["normal_1"].to_numpy()))
-    message = RecordedClassifier(np.stack([1 - likely, likely], axis=1), np.array([False, True]))
-    reference.keep(client, run_id, given, taken, message, fresh)
+def save_reference(client: MlflowClient, run_id: str, settings: Settings, snapshot: Snapshot) -> None:
+    """Save the reference of a snapshot, as Compare does."""
+    fresh = pd.read_parquet(snapshot.fresh.path)
+    late = 1 / (1 + np.exp(-fresh["normal_1"].to_numpy()))
+    predictions = RecordedClassifier(np.stack([1 - late, late], axis=1), np.array([False, True]))
+    reference.save_reference(client, run_id, settings, snapshot, predictions, fresh)
 
 
-def log(folder: Path, count: int, version: str, moved: Mapping[str, float]) -> None:
-    """Fill a predictions log with so many rows of the last days, a hundred in a request."""
+def write_log(folder: Path, count: int, version: str, drift: Mapping[str, float]) -> None:
+    """Write a predictions log with so many rows in the last days, a hundred in a request."""
     day = folder / MODEL / f"date={datetime.now(UTC) - timedelta(days=6):%Y-%m-%d}"
     day.mkdir(parents=True)
     start = f"TIMESTAMPTZ '{(datetime.now(UTC) - timedelta(days=6)).isoformat()}'"
     inputs = ", ".join(f"{name} := {name}" for name in FEATURES)
     with duckdb.connect() as connection:
-        for place, first in enumerate(range(0, count, ROWS_OF_A_FILE)):
-            size = min(ROWS_OF_A_FILE, count - first)
-            made = f"SELECT *, {first} + i AS n, {_likely()} AS likely FROM ({rows(size, 1000 + place, moved)})"
+        for number, first in enumerate(range(0, count, ROWS_PER_FILE)):
+            size = min(ROWS_PER_FILE, count - first)
+            rows = rows_query(size, 1000 + number, drift)
             connection.execute(
                 f"""
                 COPY (
                     SELECT md5(CAST(n // 100 AS VARCHAR)) AS request_id, CAST(n % 100 AS INTEGER) AS row,
                         {start} + to_microseconds(CAST({5 * 86_400_000_000 / count} * n AS BIGINT)) AS time,
                         '{MODEL}' AS model, '{version}' AS model_version, 'champion' AS role,
-                        struct_pack({inputs}) AS inputs, [1 - likely, likely] AS answers
-                    FROM ({made})
-                ) TO '{day}/{place:06}.parquet' (FORMAT parquet, COMPRESSION zstd)
+                        struct_pack({inputs}) AS inputs, [1 - late, late] AS answers
+                    FROM (SELECT *, {first} + i AS n, {_probability()} AS late FROM ({rows}))
+                ) TO '{day}/{number:06}.parquet' (FORMAT parquet, COMPRESSION zstd)
                 """
             )
 
 
-def _likely() -> str:
+def _probability() -> str:
     return "(1 / (1 + exp(-normal_1)))"
 
 
-def _share(name: str, distance: float) -> float:
-    """Return which share of all rows must become the first value for a distance."""
+def _changed_share(name: str, distance: float) -> float:
+    """Return the share of rows that must get the first value for a Jensen-Shannon distance."""
     values = CATEGORIES[name]
     before = np.diff(np.sqrt(np.arange(values + 1) / values))
     first = np.eye(values)[0]
 
-    def beyond(share: float) -> float:
-        return distances.jensenshannon(before, (1 - share) * before + share * first) - distance
+    def excess(share: float) -> float:
+        return distances.jensen_shannon(before, (1 - share) * before + share * first) - distance
 
-    found: Any = brentq(beyond, 0, 1) if distance else 0.0
-    return float(found)
+    root: Any = brentq(excess, 0, 1) if distance else 0.0
+    return float(root)

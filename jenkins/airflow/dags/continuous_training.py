@@ -98,7 +98,7 @@ def wait_for_data(params: dict[str, Any]) -> PokeReturnValue:
     check = json.loads(completed.stdout)
     if check["verdict"] != "enough":
         return PokeReturnValue(is_done=False)
-    ping = check["asking"]["ping"]
+    ping = check["ping_result"]["ping"]
     return PokeReturnValue(is_done=True, xcom_value=run_parameters(ping["reason"], ping["as_of"]))
 
 

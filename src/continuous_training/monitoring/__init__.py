@@ -1,6 +1,6 @@
-"""The monitor: whether the champion is still asked what it learnt, whether it still knows, and what follows.
+"""Monitoring of the champion: drift, data quality, live performance and new data. README.md has the map.
 
-`reference` is what a version learnt, `log` and `newest` what it is asked now, `live` the days that its answers are
-measured on. `quality`, `drift` and `performance` hold one against the other, `decision` says what follows, `ping` asks
-Jenkins for it; `examination` is all of it in order.
+`monitor` runs one check from end to end. `reference` is the profile of the training data, `predictions_log` and
+`warehouse_rows` are the two sources of recent rows. `quality`, `drift` and `performance` compare both, `decision`
+derives the verdict, and `continuous_training.jenkins.ping` sends the ping.
 """

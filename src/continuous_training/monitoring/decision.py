@@ -1,7 +1,7 @@
-"""The decision: nothing, a warning or a training, and why, in words.
+"""The decision: no action, a warning or a training, with the reason as text.
 
-A training follows when the live metric has surely fallen, when a good part of the columns has moved, or when one has
-and the predictions with it. What is wrong with the data is a warning: training on it would teach what is wrong.
+A training follows if the live metric dropped significantly, if a sufficient share of the columns drifted, or if a
+column and the predictions drifted. Data quality problems are only a warning: a model would learn them.
 """
 
 from __future__ import annotations
@@ -9,24 +9,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from continuous_training.documents import Value, format_percent
-from continuous_training.monitoring.asked import listed
 from continuous_training.monitoring.drift import PREDICTIONS
 from continuous_training.reports.formatting import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from continuous_training.monitoring.finding import Drift
-    from continuous_training.monitoring.performance import Fall, Measured
+    from continuous_training.monitoring.drift import ColumnDrift
+    from continuous_training.monitoring.performance import MetricDrop, MetricEstimate
     from continuous_training.settings import Monitor
 
-METRIC = "the live metric"  # its name beside the columns'
+LIVE_METRIC = "the live metric"  # its name among the columns
 
 Verdict = Literal["none", "warn", "retrain", "not enough data"]
 
 
 class Decision(Value):
-    """What follows from an examination. `cause` is the same words whenever it is the same cause; `said` has numbers."""
+    """What follows from a check.
+
+    `cause` has no numbers, so that the same cause is the same text each time; `message` has the numbers.
+    """
 
     verdict: Verdict
     cause: str
@@ -34,55 +36,73 @@ class Decision(Value):
 
 
 def decide(
-    drifts: Sequence[Drift],
-    then: Measured | None,
-    now: Measured | None,
-    fall: Fall | None,
+    drifts: Sequence[ColumnDrift],
+    baseline: MetricEstimate | None,
+    current: MetricEstimate | None,
+    drop: MetricDrop | None,
     *,
-    moved: set[str],
-    odd: int,
+    drifted: set[str],
+    invalid_columns: int,
     limits: Monitor,
 ) -> Decision:
-    """Decide from what counts as moved, how many columns there are, and how many of them are odd.
+    """Return the decision.
 
-    `fall` is that from then to now, if both were measured.
+    Args:
+        drifts: all measured columns.
+        baseline: the metric at promotion, if it was computed.
+        current: the live metric, if it could be computed.
+        drop: the drop from the baseline to the live metric, if both exist.
+        drifted: the names of what counts as drifted, after confirmations: columns, PREDICTIONS, LIVE_METRIC.
+        invalid_columns: the number of columns with data quality warnings.
+        limits: the section `monitor` of training.yaml.
     """
-    columns = [one for one in drifts if one.name != PREDICTIONS]
-    names = [one.name for one in columns if one.name in moved]
-    answers, worse = PREDICTIONS in moved, METRIC in moved
+    columns = [drift for drift in drifts if drift.name != PREDICTIONS]
+    names = [drift.name for drift in columns if drift.name in drifted]
+    predictions, metric = PREDICTIONS in drifted, LIVE_METRIC in drifted
     many = bool(columns) and len(names) >= limits.columns_share * len(columns)
     causes = []
-    if names or answers:
-        causes.append(f"{listed([*names, *([PREDICTIONS] if answers else [])])} moved")
-    if worse and now:
-        causes.append(f"the live {now.metric} fell")
-    message = [_of_columns(names, len(columns), answers=answers)]
-    if then and now and fall:
-        message.append(_of_the_metric(then, now, fall, limits.window_days, worse=worse))
-    if odd:
-        message.append(f"{pluralize(odd, 'column')} cannot be trusted: see the findings")
+    if names or predictions:
+        causes.append(f"{_join_names([*names, *([PREDICTIONS] if predictions else [])])} drifted")
+    if metric and current:
+        causes.append(f"the live {current.metric} dropped")
+    messages = [_describe_columns(names, len(columns), predictions=predictions)]
+    if baseline and current and drop:
+        messages.append(_describe_metric(baseline, current, drop, limits.window_days, dropped=metric))
+    if invalid_columns:
+        messages.append(f"{pluralize(invalid_columns, 'column')} failed the quality checks: see the findings")
     verdict: Verdict = "none"
-    if worse or many or (names and answers):
+    if metric or many or (names and predictions):
         verdict = "retrain"
-    elif names or answers or odd:
+    elif names or predictions or invalid_columns:
         verdict = "warn"
-    return Decision(verdict=verdict, cause="; ".join(causes), message="; ".join(message))
+    return Decision(verdict=verdict, cause="; ".join(causes), message="; ".join(messages))
 
 
-def _of_columns(names: list[str], of: int, *, answers: bool) -> str:
+def _describe_columns(names: list[str], total: int, *, predictions: bool) -> str:
     if names:
-        others = f", and so did {PREDICTIONS}" if answers else ""
-        return f"{listed(names)} moved ({len(names)} of {pluralize(of, 'column')}){others}"
-    return f"{PREDICTIONS} moved, no column did" if answers else f"no drift in {pluralize(of, 'column')}"
+        also = f", and so did {PREDICTIONS}" if predictions else ""
+        return f"{_join_names(names)} drifted ({len(names)} of {pluralize(total, 'column')}){also}"
+    return f"{PREDICTIONS} drifted, no column did" if predictions else f"no drift in {pluralize(total, 'column')}"
 
 
-def _of_the_metric(then: Measured, now: Measured, fall: Fall, days: float, *, worse: bool) -> str:
-    sure = f"{format_percent(now.confidence)} interval {now.low:.4f} to {now.high:.4f}, from {now.rows:,} labels"
-    over = f" over {len(now.windows) * days:g} days" if now.windows else ""
-    if not worse:
-        was = f"is {now.value:.4f}{over} and was {then.value:.4f}"
-        return f"the live {now.metric} {was} ({sure}), which is not surely less"
-    if fall.windows < len(now.windows):
-        newest = f"fell from {then.value:.4f} to {now.windows[-1]:.4f} in the last {days:g} days"
-        return f"the live {now.metric} {newest} (it was {now.value:.4f}{over}: {sure})"
-    return f"the live {now.metric} fell from {then.value:.4f} to {now.value:.4f}{over} ({sure})"
+def _describe_metric(
+    baseline: MetricEstimate, current: MetricEstimate, drop: MetricDrop, window_days: float, *, dropped: bool
+) -> str:
+    interval = f"{format_percent(current.confidence)} interval {current.low:.4f} to {current.high:.4f}"
+    interval += f", from {current.rows:,} labels"
+    over = f" over {len(current.windows) * window_days:g} days" if current.windows else ""
+    name = f"the live {current.metric}"
+    if not dropped:
+        return f"{name} is {current.value:.4f}{over}, it was {baseline.value:.4f} ({interval}): no significant drop"
+    if drop.windows < len(current.windows):
+        newest = f"from {baseline.value:.4f} to {current.windows[-1]:.4f} in the last {window_days:g} days"
+        return f"{name} dropped {newest} (it was {current.value:.4f}{over}: {interval})"
+    return f"{name} dropped from {baseline.value:.4f} to {current.value:.4f}{over} ({interval})"
+
+
+def _join_names(names: Sequence[str]) -> str:
+    """Return at most five names in alphabetical order, so that the same columns are the same text each time."""
+    first = sorted(names)[:5]
+    if len(names) > len(first):
+        return f"{', '.join(first)} and others"
+    return " and ".join(filter(None, (", ".join(first[:-1]), *first[-1:])))

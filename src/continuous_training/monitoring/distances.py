@@ -1,14 +1,14 @@
-"""How far apart two distributions of a column are, and how far a window may be before that means anything.
+"""Distances between two samples of a column, and the limit above which a distance counts as drift.
 
-A week is never like the year that it is of. So a limit has three parts:
+No week is distributed like the whole training period. The limit of a column therefore has three parts:
 
-- The threshold of training.yaml, below which no distance matters.
-- How far the windows lay that the model learnt from. Each column is measured by the distance that is usual for it, and
-  the limit is as many times that as only the given share of those windows exceeded with any of their columns: the
-  correction for many columns by their largest statistic, which knows how they hang together (Westfall and Young,
-  Resampling-Based Multiple Testing, 1993). A window like those is called moved in that share of all cases.
-- What chance alone makes of so few rows. It is added as squares, as errors are that know nothing of each other: the sum
-  itself would be a limit that no sample passes, and misses what is half as far again as it may be.
+- The threshold in training.yaml: a smaller distance never matters.
+- The distances of the training windows. The distance of each column is divided by the mean of its training windows. The
+  limit is the factor that only the configured share of the training windows exceeded in any of their columns. This
+  max-statistic corrects for the number of columns and respects their correlation (Westfall and Young, Resampling-Based
+  Multiple Testing, 1993). A window that resembles the training windows is reported as drifted in that share of cases.
+- The sampling noise of a window with so few rows. It is added in quadrature, as independent errors are: with the plain
+  sum, distances of up to 1.5 times the limit would be missed.
 """
 
 from __future__ import annotations
@@ -24,77 +24,83 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-Test = Literal["wasserstein", "jensenshannon"]
+DriftTest = Literal["wasserstein", "jensenshannon"]
 
-DRAWS = 40  # of samples that differ by chance alone
-LEAST_SPREAD = 0.001  # of numbers that hardly differ, as Evidently has it
+NOISE_RESAMPLES = 40
+MIN_STANDARD_DEVIATION = 0.001  # of a nearly constant number: the same as Evidently's
 
 
-def between(test: Test, reference: pd.Series[Any], window: pd.Series[Any]) -> float:
-    """Return the distance of two samples, nulls left out."""
-    before, now = reference.dropna(), window.dropna()
+def distance(test: DriftTest, reference: pd.Series[Any], current: pd.Series[Any]) -> float:
+    """Return the distance of two samples, each of shape (rows,); nulls are ignored."""
+    before, after = reference.dropna(), current.dropna()
     if test == "wasserstein":
-        return _wasserstein(before.to_numpy(np.float64), now.to_numpy(np.float64))
-    shares = [values.value_counts(normalize=True) for values in (before, now)]
-    known = shares[0].index.union(shares[1].index)
-    learnt, asked = (np.asarray(each.reindex(known, fill_value=0), dtype=np.float64) for each in shares)
-    return jensenshannon(learnt, asked)
+        return _wasserstein(before.to_numpy(np.float64), after.to_numpy(np.float64))
+    shares = [values.value_counts(normalize=True) for values in (before, after)]
+    categories = shares[0].index.union(shares[1].index)
+    pair = (np.asarray(each.reindex(categories, fill_value=0), dtype=np.float64) for each in shares)
+    return jensen_shannon(*pair)
 
 
-def jensenshannon(before: NDArray[Any], now: NDArray[Any]) -> float:
-    """Return the distance of two ways to share the same categories, each of shape (categories,)."""
-    from scipy.spatial import distance
+def jensen_shannon(before: NDArray[Any], after: NDArray[Any]) -> float:
+    """Return the Jensen-Shannon distance of two distributions over the same categories, each of shape (categories,)."""
+    from scipy.spatial import distance as scipy_distance
 
-    found = float(distance.jensenshannon(before, now))
-    return 0.0 if math.isnan(found) else found  # of equal shares rounding may leave a negative square
+    value = float(scipy_distance.jensenshannon(before, after))
+    return 0.0 if math.isnan(value) else value  # rounding may leave a negative square for equal distributions
 
 
-def by_chance(test: Test, reference: pd.Series[Any], rows: int) -> float:
-    """Return how far so many rows may be from the reference when they were drawn from it: 39 of 40 such are nearer."""
-    random, known = np.random.default_rng(0), reference.dropna()
-    if known.empty or not rows:
+def sampling_noise(test: DriftTest, reference: pd.Series[Any], rows: int) -> float:
+    """Return the largest distance from the reference among 40 samples of `rows` rows that are drawn from it.
+
+    The probability that another such sample is further away is 1 in 41.
+    """
+    random, values = np.random.default_rng(0), reference.dropna()
+    if values.empty or not rows:
         return 0.0
     if test == "wasserstein":
-        values = np.sort(known.to_numpy(np.float64))
-        gaps = np.diff(values) / max(float(values.std()), LEAST_SPREAD)
+        numbers = np.sort(values.to_numpy(np.float64))
+        gaps = np.diff(numbers) / max(float(numbers.std()), MIN_STANDARD_DEVIATION)
 
-        def below(size: int) -> NDArray[np.float64]:
-            """Draw so many of the values, and return the share of them at or below each but the last."""
-            drawn = np.bincount(random.integers(len(values), size=size), minlength=len(values))
-            return drawn.cumsum()[:-1] / size
+        def resampled_distribution(size: int) -> NDArray[np.float64]:
+            """Resample the values; return the empirical distribution function at each of them but the last."""
+            counts = np.bincount(random.integers(len(numbers), size=size), minlength=len(numbers))
+            return counts.cumsum()[:-1] / size
 
-        return max(float(np.abs(below(len(values)) - below(rows)) @ gaps) for _ in range(DRAWS))
-    shares = known.value_counts(normalize=True).to_numpy()
-    drawn = [random.multinomial(size, shares, DRAWS) / size for size in (len(known), rows)]
-    return max(map(jensenshannon, *drawn))
+        return max(
+            float(np.abs(resampled_distribution(len(numbers)) - resampled_distribution(rows)) @ gaps)
+            for _ in range(NOISE_RESAMPLES)
+        )
+    shares = values.value_counts(normalize=True).to_numpy()
+    pairs = [random.multinomial(size, shares, NOISE_RESAMPLES) / size for size in (len(values), rows)]
+    return max(map(jensen_shannon, *pairs))
 
 
-def factor(distances: Mapping[str, list[float]], false_alarms: float) -> float:
-    """Return how many times its usual distance a column may have.
+def limit_factor(window_distances: Mapping[str, list[float]], false_alarms: float) -> float:
+    """Return the multiple of its mean distance that a column may reach.
 
-    So many that in a share of `false_alarms` of the windows any column had more. With fewer windows than such a share
-    can be seen in, it is the most that any of them had.
+    In a share of `false_alarms` of the training windows, some column exceeded it. If there are too few windows for such
+    a share, it is the maximum of all windows.
 
     Args:
-        distances: of each column, a distance for each window; NaN where there were no values.
-        false_alarms: above 0, below 1.
+        window_distances: for each column, its distance in each training window; NaN where it had no values.
+        false_alarms: between 0 and 1, both excluded.
     """
-    usually = {name: usual(found) for name, found in distances.items()}
-    measured = [np.asarray(found) / usually[name] for name, found in distances.items() if usually[name] > 0]
-    if not measured:
+    means = {name: mean_distance(distances) for name, distances in window_distances.items()}
+    factors = [np.asarray(distances) / means[name] for name, distances in window_distances.items() if means[name] > 0]
+    if not factors:
         return 1.0
-    furthest = np.sort(np.max(np.nan_to_num(np.stack(measured)), axis=0))
-    rank = math.ceil((len(furthest) + 1) * (1 - false_alarms))
-    return float(furthest[min(rank, len(furthest)) - 1])
+    maxima = np.sort(np.max(np.nan_to_num(np.stack(factors)), axis=0))
+    rank = math.ceil((len(maxima) + 1) * (1 - false_alarms))
+    return float(maxima[min(rank, len(maxima)) - 1])
 
 
-def usual(found: list[float]) -> float:
-    """Return the distance that is usual among the windows of one column; 0 if there are none."""
-    known = [distance for distance in found if not math.isnan(distance)]
-    return sum(known) / len(known) if known else 0.0
+def mean_distance(distances: list[float]) -> float:
+    """Return the mean of a column's distances without NaN; 0 if there are none."""
+    values = [value for value in distances if not math.isnan(value)]
+    return sum(values) / len(values) if values else 0.0
 
 
-def _wasserstein(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
+def _wasserstein(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
     from scipy.stats import wasserstein_distance
 
-    return float(wasserstein_distance(before, now)) / max(float(before.std()), LEAST_SPREAD)
+    return float(wasserstein_distance(before, after)) / max(float(before.std()), MIN_STANDARD_DEVIATION)

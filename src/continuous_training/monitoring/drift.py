@@ -1,7 +1,7 @@
-"""Drift: how far each column and the predictions have moved, on samples that fit into memory.
+"""Drift: the distance of each column and of the predictions from the reference, and whether it exceeds its limit.
 
-The distances are Evidently's own (a test holds them against it), so its account of what has moved shows the same
-numbers; it is imported only to give that account, which takes longer than all else.
+Both sides are samples that fit into memory. The distances equal Evidently's (a test compares them), so its report shows
+the same numbers. Evidently is imported only to write that report, which takes longer than everything else.
 """
 
 from __future__ import annotations
@@ -11,120 +11,146 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pydantic import AliasChoices, Field
 
+from continuous_training.documents import Value
 from continuous_training.errors import UserError
 from continuous_training.monitoring import distances
-from continuous_training.monitoring.asked import PREDICTION
-from continuous_training.monitoring.finding import Drift
+from continuous_training.monitoring.columns import PREDICTION
+from continuous_training.monitoring.distances import DriftTest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from continuous_training.monitoring.profile import Profile
+    from continuous_training.monitoring.profile import ColumnProfile
     from continuous_training.monitoring.reference import Reference
     from continuous_training.settings import Settings
 
 PREDICTIONS = "the predictions"  # their name among the columns
 
 
+class ColumnDrift(Value):
+    """The distance of a column, or of the predictions, from the reference, and its limit."""
+
+    name: str
+    test: DriftTest
+    distance: float
+    limit: float
+    null_share: float
+    reference_null_share: float = Field(validation_alias=AliasChoices("reference_null_share", "learnt_null_share"))
+    drifted: bool = Field(default=False, validation_alias=AliasChoices("drifted", "moved"))
+
+    @property
+    def ratio(self) -> float:
+        """The distance divided by its limit."""
+        return self.distance / self.limit
+
+
 @dataclass(frozen=True)
-class Seen:
-    """How far everything lies from what was learnt, and the two samples that tell it."""
+class DriftResult:
+    """The drift of all columns, and the two samples that it was computed from."""
 
-    drifts: list[Drift]
-    before: pd.DataFrame
-    now: pd.DataFrame
+    drifts: list[ColumnDrift]
+    reference: pd.DataFrame
+    current: pd.DataFrame
 
-    def write(self, path: Path) -> None:
-        """Write Evidently's account of it: a page with scripts in it. Evidently takes seconds to import.
+    def write_evidently_report(self, path: Path) -> None:
+        """Write Evidently's report, an HTML page with scripts. Its import takes seconds.
 
         Raises:
-            UserError: it gives none.
+            UserError: Evidently fails.
         """
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import ValueDrift
 
-        measured = dict(zip(self.before.columns, self.drifts, strict=True))
-        numbers = [name for name, one in measured.items() if one.test == "wasserstein"]
-        others = [name for name in measured if name not in numbers]
-        described = DataDefinition(numerical_columns=numbers, categorical_columns=others)
+        by_column = dict(zip(self.reference.columns, self.drifts, strict=True))
+        numbers = [name for name, drift in by_column.items() if drift.test == "wasserstein"]
+        categories = [name for name in by_column if name not in numbers]
+        definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
         report = Report(
-            [ValueDrift(column=name, method=one.test, threshold=one.limit) for name, one in measured.items()]
+            [ValueDrift(column=name, method=drift.test, threshold=drift.limit) for name, drift in by_column.items()]
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            now, learnt = (Dataset.from_pandas(frame, data_definition=described) for frame in (self.now, self.before))
-            report.run(now, learnt).save_html(str(path))
+            current, reference = (
+                Dataset.from_pandas(frame, data_definition=definition) for frame in (self.current, self.reference)
+            )
+            report.run(current, reference).save_html(str(path))
         except Exception as error:
-            raise UserError(f"Evidently gives no account of these rows: {type(error).__name__}: {error}") from error
+            raise UserError(f"Evidently's report failed: {type(error).__name__}: {error}") from error
 
 
-def look(reference: Reference, window: pd.DataFrame, settings: Settings, null_shares: dict[str, float]) -> Seen | None:
-    """Measure every column that has values in both; None if there is none.
+def measure_drift(
+    reference: Reference, window: pd.DataFrame, settings: Settings, null_shares: dict[str, float]
+) -> DriftResult | None:
+    """Compare every column that has values on both sides; return None if there is none.
 
     Args:
-        reference: what was learnt.
-        window: a sample of what is asked now, as the reference is.
-        settings: the settings.
-        null_shares: of each column, counted in all rows.
+        reference: the profile and the samples of the training data.
+        window: a sample of the window, with the same column types.
+        settings: the settings of the model.
+        null_shares: the share of nulls of each column, counted in all rows of the window.
     """
-    profiles = _profiles(reference, window, settings)
+    profiles = _comparable_profiles(reference, window, settings)
     if not profiles:
         return None
     before = pd.concat([reference.sample, reference.predictions], axis=1)[[*profiles]]
-    now = window[[*profiles]].copy()
+    after = window[[*profiles]].copy()
     for name, profile in profiles.items():
-        if profile.test == "jensenshannon":  # categories, or numbers that are looked at as such
-            before[name], now[name] = _texts(before[name]), _texts(now[name])
-    limits = _limits(profiles, settings, before, now)
+        if profile.test == "jensenshannon":  # categories, or numbers that are compared as categories
+            before[name], after[name] = _as_text(before[name]), _as_text(after[name])
+    limits = compute_limits(profiles, settings, before, after)
     drifts = [
-        Drift(
+        ColumnDrift(
             name=PREDICTIONS if name == PREDICTION else name,
             test=profile.test,
-            distance=distances.between(profile.test, before[name], now[name]),
+            distance=distances.distance(profile.test, before[name], after[name]),
             limit=limits[name],
             null_share=null_shares.get(name, 0.0),
-            learnt_null_share=profile.null_share,
+            reference_null_share=profile.null_share,
         )
         for name, profile in profiles.items()
     ]
-    return Seen(drifts, before, now)
+    return DriftResult(drifts, before, after)
 
 
-def _profiles(reference: Reference, window: pd.DataFrame, settings: Settings) -> dict[str, Profile]:
-    """Return what was learnt of everything that can be measured, by the test that training.yaml asks for now."""
-    found: dict[str, Profile] = {}
-    for name in (*settings.data.features, PREDICTION):
-        predicted = name == PREDICTION
-        profile = reference.learnt.prediction if predicted else reference.learnt.columns.get(name)
-        known = reference.predictions if predicted else reference.sample.get(name)
-        if profile is None or known is None or name not in window or not known.count() or not window[name].count():
-            continue
-        if not predicted:
-            test = settings.monitor.measure_of(name, settings.data.columns[name].type).test
-            if test != profile.test:
-                profile = profile.model_copy(update={"test": test, "distances": []})
-        found[name] = profile
-    return found
-
-
-def _limits(
-    profiles: dict[str, Profile], settings: Settings, before: pd.DataFrame, now: pd.DataFrame
+def compute_limits(
+    profiles: dict[str, ColumnProfile], settings: Settings, before: pd.DataFrame, after: pd.DataFrame
 ) -> dict[str, float]:
-    """Return how far each may lie: `distances` says what the three parts of this are."""
-    learnt = {name: profile.measured for name, profile in profiles.items() if name != PREDICTION and profile.distances}
-    times = distances.factor(learnt, settings.monitor.false_alarms)
-    found = {}
+    """Return the limit of each column; the module `distances` describes its three parts."""
+    window_distances = {
+        name: profile.window_distances for name, profile in profiles.items() if name != PREDICTION and profile.distances
+    }
+    factor = distances.limit_factor(window_distances, settings.monitor.false_alarms)
+    limits = {}
     for name, profile in profiles.items():
-        asked = settings.monitor.predictions if name == PREDICTION else _threshold(name, settings)
-        chance = distances.by_chance(profile.test, before[name], int(now[name].count()))
-        found[name] = math.hypot(max(asked, times * distances.usual(profile.measured)), chance)
-    return found
+        threshold = settings.monitor.predictions if name == PREDICTION else _threshold(name, settings)
+        noise = distances.sampling_noise(profile.test, before[name], int(after[name].count()))
+        usual = factor * distances.mean_distance(profile.window_distances)
+        limits[name] = math.hypot(max(threshold, usual), noise)
+    return limits
+
+
+def _comparable_profiles(reference: Reference, window: pd.DataFrame, settings: Settings) -> dict[str, ColumnProfile]:
+    """Return the profiles of the columns that have values on both sides, with the test that training.yaml has now."""
+    profiles: dict[str, ColumnProfile] = {}
+    for name in (*settings.data.features, PREDICTION):
+        is_prediction = name == PREDICTION
+        profile = reference.profile.prediction if is_prediction else reference.profile.columns.get(name)
+        values = reference.predictions if is_prediction else reference.sample.get(name)
+        if profile is None or values is None or name not in window or not values.count() or not window[name].count():
+            continue
+        if not is_prediction:
+            test = settings.monitor.measure_of(name, settings.data.columns[name].type).test
+            if test != profile.test:  # the distances of another test cannot be compared
+                profile = profile.model_copy(update={"test": test, "distances": []})
+        profiles[name] = profile
+    return profiles
 
 
 def _threshold(name: str, settings: Settings) -> float:
     return settings.monitor.measure_of(name, settings.data.columns[name].type).threshold
 
 
-def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
+def _as_text(values: pd.Series[Any]) -> pd.Series[Any]:
     return values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore")

@@ -1,4 +1,4 @@
-"""The live windows: the rows that tell what the champion's answers are worth by now, and none that it knew before."""
+"""The evaluation windows: the periods whose labels are known by now and on which the live metric is computed."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from continuous_training.monitoring.reference import Learnt
+    from continuous_training.monitoring.reference import ReferenceProfile
     from continuous_training.settings import Settings
 
-    Window = tuple[datetime, datetime]  # since, until
+    Period = tuple[datetime, datetime]  # since, until
 
 
-def days(settings: Settings) -> float:
-    """Return how long the live metric is looked at: in whole windows as long as the fresh rows were, two at least."""
+def evaluation_days(settings: Settings) -> float:
+    """Return the length of all evaluation windows in days: as many whole windows as the fresh rows had, at least 2."""
     return max(2, settings.data.fresh_days // settings.monitor.window_days) * settings.monitor.window_days
 
 
-def windows(settings: Settings, learnt: Learnt, as_of: datetime) -> list[Window]:
-    """Return the windows whose labels are surely known by now, the newest last.
+def evaluation_windows(settings: Settings, profile: ReferenceProfile, as_of: datetime) -> list[Period]:
+    """Return the windows whose labels are certain at `as_of`, the newest last.
 
-    None of them reaches back to rows that the version was trained on or judged by.
+    None of them overlaps the rows that the version was trained or compared on.
     """
-    each = timedelta(days=settings.monitor.window_days)
-    judged_until = learnt.judged_until or learnt.until + timedelta(days=settings.data.fresh_days)
+    length = timedelta(days=settings.monitor.window_days)
+    fresh_until = profile.fresh_until or profile.until + timedelta(days=settings.data.fresh_days)
     until = as_of - timedelta(days=settings.data.label_delay_days)
-    since = max(until - timedelta(days=days(settings)), judged_until)
-    return [(until - each * back, until - each * (back - 1)) for back in range((until - since) // each, 0, -1)]
+    since = max(until - timedelta(days=evaluation_days(settings)), fresh_until)
+    return [(until - length * back, until - length * (back - 1)) for back in range((until - since) // length, 0, -1)]

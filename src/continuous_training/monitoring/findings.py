@@ -1,36 +1,27 @@
-"""What an examination finds, as values that travel in its document."""
+"""Findings: what the monitor reports beside the verdict, as values of its document."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from continuous_training.documents import Value
-from continuous_training.monitoring.distances import Test
+
+FORMER_KINDS = {"fault": "error", "odd": "warning"}  # which earlier releases wrote
+
+
+def _rename_kind(kind: Any) -> Any:  # noqa: ANN401 - whatever the document has
+    return FORMER_KINDS.get(kind, kind) if isinstance(kind, str) else kind
 
 
 class Finding(Value):
-    """Something that a person should know: `kind` tells one from another, `column` is whose it is.
+    """A message for a person; `column` names the column that it is about.
 
-    A `fault` keeps the monitor from its work; `odd` is wrong with what the champion is asked; a `note` is neither.
+    An `error` means that a part of the check could not run, a `warning` that the incoming data has a quality problem; a
+    `note` is information.
     """
 
-    kind: Literal["fault", "odd", "note"]
+    kind: Annotated[Literal["error", "warning", "note"], BeforeValidator(_rename_kind)]
     message: str
     column: str | None = None
-
-
-class Drift(Value):
-    """How far a column, or the predictions, lie from what was learnt, and how far they may."""
-
-    name: str
-    test: Test
-    distance: float
-    limit: float
-    null_share: float
-    learnt_null_share: float
-    moved: bool = False
-
-    @property
-    def ratio(self) -> float:
-        """The distance in parts of its limit."""
-        return self.distance / self.limit

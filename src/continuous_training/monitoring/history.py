@@ -1,7 +1,7 @@
-"""The history of a model's examinations: one MLflow run for each, in an experiment of their own beside the model's.
+"""The history of a model's checks: one MLflow run for each check, in the experiment `<model>.monitor`.
 
-A run has the examination in few words in a tag, so that many are read in one question; the whole of it as an artifact;
-and Evidently's page, where a training was asked for.
+A run has a summary in a tag, so that one request reads the summaries of many checks. Its artifacts are the whole
+report and, if a training was requested, Evidently's report.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from continuous_training.documents import Value
 from continuous_training.registry import connection, runs
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TAG = "ct.examination"
-DOCUMENT = "examination.json"
+ARTIFACT = "examination.json"
 
 
-class Look(Value):
-    """An examination in few words; `ratio` is how far the furthest column lay, in parts of its limit."""
+class CheckSummary(Value):
+    """The summary of one check; `ratio` is the largest distance of all columns, divided by its limit."""
 
     at: datetime
     version: str | None
     verdict: str
     ratio: float | None
     metric: float | None = None
-    pinged: bool = False
+    ping_sent: bool = Field(default=False, validation_alias=AliasChoices("ping_sent", "pinged"))
 
 
-def begin(client: MlflowClient, model: str, name: str) -> str:
-    """Begin the MLflow run of an examination."""
+def start_run(client: MlflowClient, model: str, name: str) -> str:
+    """Start the MLflow run of a check; return its id."""
     return str(client.create_run(_experiment(client, model), run_name=name).info.run_id)
 
 
-def address(client: MlflowClient, run_id: str) -> str:
-    """Return where a person, or a program, finds an examination."""
+def run_url(client: MlflowClient, run_id: str) -> str:
+    """Return the run's page on the MLflow server, or its `runs:/` URI if there is no server."""
     uri = connection.tracking_uri()
     if not uri.startswith(("http://", "https://")):
         return f"runs:/{run_id}"
@@ -49,30 +49,30 @@ def address(client: MlflowClient, run_id: str) -> str:
     return f"{without_password(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
 
-def end(client: MlflowClient, run_id: str, look: Look, document: str, page: Path | None) -> None:
-    """Keep what an examination found."""
-    client.log_text(run_id, document, DOCUMENT)
+def finish_run(client: MlflowClient, run_id: str, summary: CheckSummary, report: str, page: Path | None) -> None:
+    """Log the summary, the report as JSON and Evidently's page, and end the run."""
+    client.log_text(run_id, report, ARTIFACT)
     if page:
         client.log_artifact(run_id, str(page))
-    client.set_tag(run_id, TAG, look.model_dump_json(exclude_none=True))
+    client.set_tag(run_id, TAG, summary.model_dump_json(exclude_none=True))
     client.set_terminated(run_id)
 
 
-def past(client: MlflowClient, model: str, most: int) -> list[Look]:
-    """Return the last examinations that came to their end, the newest last."""
-    found = []
-    runs = client.search_runs(
+def read_history(client: MlflowClient, model: str, limit: int) -> list[CheckSummary]:
+    """Return the summaries of the last finished checks, the newest last."""
+    summaries = []
+    finished = client.search_runs(
         [_experiment(client, model)],
         "attributes.status = 'FINISHED'",
-        max_results=most,
+        max_results=limit,
         order_by=["attributes.start_time DESC"],
     )
-    for run in runs:
+    for run in finished:
         try:
-            found.append(Look.model_validate_json(run.data.tags.get(TAG, "")))
+            summaries.append(CheckSummary.model_validate_json(run.data.tags.get(TAG, "")))
         except ValidationError:
-            continue  # another program's
-    return found[::-1]
+            continue  # a run of another program
+    return summaries[::-1]
 
 
 def _experiment(client: MlflowClient, model: str) -> str:

@@ -1,4 +1,4 @@
-"""Monitor: examine what the champion is asked and what its answers are worth; ask Jenkins for a training if need be."""
+"""One check of a model: compare the window with the reference, decide, and ping Jenkins if a training is due."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
-from continuous_training.documents import BUILD, Value, write_atomically
+from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
 from continuous_training.jenkins import ping
 from continuous_training.jenkins.ping import Ping, PingResult
-from continuous_training.monitoring import decision, drift, history, live, log, newest, performance, quality, reference
-from continuous_training.monitoring.asked import PREDICTION
+from continuous_training.monitoring import (
+    decision,
+    drift,
+    history,
+    performance,
+    predictions_log,
+    quality,
+    reference,
+    warehouse_rows,
+)
+from continuous_training.monitoring.columns import PREDICTION
 from continuous_training.monitoring.decision import Decision
-from continuous_training.monitoring.finding import Drift, Finding
-from continuous_training.monitoring.performance import Measured
-from continuous_training.monitoring.state import State
+from continuous_training.monitoring.evaluation_windows import evaluation_days, evaluation_windows
+from continuous_training.monitoring.findings import Finding
+from continuous_training.monitoring.report import DOCUMENT, EVIDENTLY_REPORT, MonitorReport
+from continuous_training.monitoring.state import MonitorState
 from continuous_training.registry import connection, model_versions
 from continuous_training.reports.formatting import format_time
 from continuous_training.settings import future_warning, load_settings, parse_as_of
@@ -29,97 +38,71 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.comparison.evaluation import Recorded
-    from continuous_training.monitoring.asked import Asked
+    from continuous_training.monitoring.performance import MetricEstimate
+    from continuous_training.monitoring.predictions_log import PredictionsLogReader
     from continuous_training.monitoring.reference import Reference
+    from continuous_training.monitoring.window import Window
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
-DOCUMENT = BUILD / "monitor.json"
-ACCOUNT = BUILD / "monitor" / "drift.html"  # Evidently's, with scripts in it
-SIGNS = {"fault": "✗", "odd": "!", "note": "·"}
-SAID_LENGTH = 500  # it shares a tag
-
-
-class Examination(Value):
-    """What was examined, what was found, and what follows."""
-
-    model: str
-    model_version: str | None = None
-    source: Literal["log", "warehouse"]
-    at: datetime
-    as_of: datetime
-    since: datetime | None = None
-    until: datetime | None = None
-    rows: int = 0
-    decision: Decision
-    drifts: list[Drift] = Field(default_factory=list)
-    then: Measured | None = None
-    now: Measured | None = None
-    findings: list[Finding] = Field(default_factory=list)
-    asking: PingResult | None = None
-    evidence: str | None = None
-
-    @property
-    def faults(self) -> list[str]:
-        """What kept the monitor from its work."""
-        return [one.message for one in self.findings if one.kind == "fault"]
-
-    @property
-    def summary(self) -> str:
-        """What a person reads on the console."""
-        lines = [f"{self.decision.verdict}: {self.decision.message}"]
-        lines += [f"{SIGNS[one.kind]} {one.message}" for one in self.findings]
-        if self.asking:
-            lines.append(self.asking.summary)
-        return "\n".join(lines)
+MESSAGE_LENGTH = 500  # characters: the message shares a tag with the columns' names
 
 
 @dataclass
-class Examiner:
-    """One examination of a model's champion; `now` is the clock of the servers, AS_OF that of the warehouse."""
+class ModelMonitor:
+    """One check of a model's champion.
+
+    `now` is the time of the servers, where the window of the predictions log ends; `as_of` is the end of the
+    warehouse's data.
+    """
 
     client: MlflowClient
     model: str
-    given: Settings
+    settings: Settings
     source: Literal["log", "warehouse"]
     as_of: datetime
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     findings: list[Finding] = field(default_factory=list)
 
-    def examine(self, jenkins: str, asked_as_of: str | None) -> Examination:
-        """Examine, decide, and ask Jenkins at this address for a training if that is what follows.
+    def check(self, jenkins: str, as_of_parameter: str | None) -> MonitorReport:
+        """Check the champion, ping Jenkins if a training is due, and write the report.
 
-        A fault is a finding like any other, so that a page and a document say it too; whoever calls makes it an error.
+        Errors of single parts are findings, so that the report and the page have them; the caller turns them into an
+        exit code.
+
+        Args:
+            jenkins: the controller's address, or `ping.NO_JENKINS`.
+            as_of_parameter: AS_OF of the requested run.
         """
         if message := future_warning(self.as_of, self.now):
-            self._find("odd", message)
-        version = model_versions.by_alias(self.client, self.model, model_versions.CHAMPION)
-        found = self._look(version)
-        run = history.begin(self.client, self.model, f"{self.now:%Y-%m-%d %H:%M}")
-        evidence = history.address(self.client, run)
-        asking = None
-        if version and found.decision.verdict == "retrain":
-            asking = self._ask(version, found.decision, jenkins, asked_as_of, evidence)
-        found = found.model_copy(update={"findings": self.findings, "asking": asking, "evidence": evidence})
-        look = history.Look(
+            self._add_finding("warning", message)
+        champion = model_versions.by_alias(self.client, self.model, model_versions.CHAMPION)
+        report = self._check_champion(champion)
+        run_id = history.start_run(self.client, self.model, f"{self.now:%Y-%m-%d %H:%M}")
+        evidence = history.run_url(self.client, run_id)
+        outcome = None
+        if champion and report.decision.verdict == "retrain":
+            outcome = self._request_training(champion, report.decision, jenkins, as_of_parameter, evidence)
+        report = report.model_copy(update={"findings": self.findings, "ping_result": outcome, "evidence": evidence})
+        summary = history.CheckSummary(
             at=self.now,
-            version=found.model_version,
-            verdict=found.decision.verdict,
-            ratio=max((one.ratio for one in found.drifts), default=None),
-            metric=found.now.value if found.now else None,
-            pinged=bool(asking and asking.jobs),
+            version=report.model_version,
+            verdict=report.decision.verdict,
+            ratio=max((column.ratio for column in report.drifts), default=None),
+            metric=report.current.value if report.current else None,
+            ping_sent=bool(outcome and outcome.jobs),
         )
-        page = ACCOUNT if look.pinged and ACCOUNT.exists() else None
-        history.end(self.client, run, look, found.model_dump_json(indent=2), page)
-        write_atomically(DOCUMENT, found.model_dump_json(indent=2) + "\n")
-        return found
+        page = EVIDENTLY_REPORT if summary.ping_sent and EVIDENTLY_REPORT.exists() else None
+        history.finish_run(self.client, run_id, summary, report.model_dump_json(indent=2), page)
+        write_atomically(DOCUMENT, report.model_dump_json(indent=2) + "\n")
+        return report
 
-    def _find(self, kind: Literal["fault", "odd", "note"], message: str) -> None:
+    def _add_finding(self, kind: Literal["error", "warning", "note"], message: str) -> None:
         self.findings.append(Finding(kind=kind, message=message))
 
-    def _blank(self, message: str, version: Version | None = None) -> Examination:
-        """Return an examination that came to nothing."""
-        return Examination(
+    def _undecided(self, message: str, version: Version | None = None) -> MonitorReport:
+        """Return a report with the verdict 'not enough data'."""
+        return MonitorReport(
             model=self.model,
             model_version=version.number if version else None,
             source=self.source,
@@ -128,141 +111,164 @@ class Examiner:
             decision=Decision(verdict="not enough data", cause="", message=message),
         )
 
-    def _look(self, version: Version | None) -> Examination:
-        """Look at everything that can be looked at."""
-        if version is None:
-            self._find("note", f"{self.model} has no champion: the first promotion brings one")
-            return self._blank("there is no champion")
+    def _check_champion(self, champion: Version | None) -> MonitorReport:
+        """Read the reference and the window, and compare them as far as possible."""
+        if champion is None:
+            self._add_finding("note", f"{self.model} has no champion: the first promotion sets one")
+            return self._undecided("there is no champion")
         try:
-            learnt = reference.kept(self.client, version)
-            if learnt is None:
-                message = f"version {version.number} has no reference: the next version that Compare promotes has one"
-                self._find("note", message)
-                return self._blank("nothing is known of what the champion learnt", version)
+            champion_reference = reference.load_reference(self.client, champion)
+            if champion_reference is None:
+                message = f"version {champion.number} has no reference: Compare stores one with each promoted version"
+                self._add_finding("note", message)
+                return self._undecided("the champion has no reference", champion)
             if self.source == "warehouse":
-                return self._compare(version, learnt, newest.read(self.given, self.as_of), None)
-            since = self.now - timedelta(days=live.days(self.given) + self.given.data.label_delay_days)
-            with log.opened(self.model, since) as opened:
-                asked = opened.asked(self.given, version.number, learnt.learnt, self.now)
-                if asked is None:
-                    self._find("note", "the predictions log has no rows of these days: does anybody ask the servers?")
-                    return self._blank("the predictions log is empty", version)
-                return self._compare(version, learnt, asked, opened)
-        except UserError as problem:
-            self._find("fault", str(problem))
-            return self._blank("the examination could not be made", version)
+                return self._compare(
+                    champion, champion_reference, warehouse_rows.read_window(self.settings, self.as_of), None
+                )
+            days = evaluation_days(self.settings) + self.settings.data.label_delay_days
+            with predictions_log.open_log(self.model, self.now - timedelta(days=days)) as log:
+                window = log.read_window(self.settings, champion.number, champion_reference.profile, self.now)
+                if window is None:
+                    message = "the predictions log has no rows of these days: check that the servers receive requests"
+                    self._add_finding("note", message)
+                    return self._undecided("the predictions log is empty", champion)
+                return self._compare(champion, champion_reference, window, log)
+        except UserError as error:
+            self._add_finding("error", str(error))
+            return self._undecided("the check failed", champion)
 
-    def _compare(self, version: Version, learnt: Reference, asked: Asked, opened: log.Log | None) -> Examination:
-        """Hold a window against what was learnt."""
-        limits = self.given.monitor
-        self.findings += asked.findings
-        blank = self._blank(f"{asked.rows:,} rows, and {limits.min_rows:,} are needed", version)
-        blank = blank.model_copy(update={"since": asked.since, "until": asked.until, "rows": asked.rows})
-        if asked.rows < limits.min_rows:
-            return blank
-        null_shares = quality.nulls(asked)
-        self.findings += quality.check(asked, learnt.learnt, self.given, null_shares)
-        window = asked.sample(limits.sample_rows)
-        now = self._worth(version, learnt, opened)
-        if opened is None:
+    def _compare(
+        self, champion: Version, champion_reference: Reference, window: Window, log: PredictionsLogReader | None
+    ) -> MonitorReport:
+        """Compare a window with the reference, update the state and decide."""
+        limits = self.settings.monitor
+        self.findings += window.findings
+        report = self._undecided(f"the window has {window.rows:,} rows, {limits.min_rows:,} are needed", champion)
+        report = report.model_copy(update={"since": window.since, "until": window.until, "rows": window.rows})
+        if window.rows < limits.min_rows:
+            return report
+        null_shares = quality.count_nulls(window)
+        self.findings += quality.check_quality(window, champion_reference.profile, self.settings, null_shares)
+        sample = window.sample(limits.sample_rows)
+        live_metric = self._measure_performance(champion, champion_reference, log)
+        if log is None:
             try:
-                message = newest.answers(version, window, self.given)
-                window[PREDICTION] = learnt.learnt.recorded_as(np.asarray(message.answers)).to_numpy()
-            except UserError as problem:
-                self._find("odd", str(problem))
-        seen = drift.look(learnt, window, self.given, null_shares)
-        drifts = seen.drifts if seen else []
-        ratios = {one.name: one.ratio for one in drifts}
-        fall = performance.fall(learnt.learnt.measured, now, limits.false_alarms) if now else None
-        if fall:
-            ratios[decision.METRIC] = fall.ratio
-        as_it_is = (
-            model_versions.by_number(self.client, self.model, version.number) or version
-        )  # another monitor may be at it too
-        state = State.of(as_it_is).after(ratios, limits)
-        state.write(self.client, version)
-        moved = state.moved(limits)
-        odd = len({one.column for one in self.findings if one.kind == "odd" and one.column})
-        decided = decision.decide(drifts, learnt.learnt.measured, now, fall, moved=moved, odd=odd, limits=limits)
-        if seen and decided.verdict != "none":
+                predictions = warehouse_rows.predict(champion, sample, self.settings)
+                monitored = champion_reference.profile.monitored_predictions(np.asarray(predictions.answers))
+                sample[PREDICTION] = monitored.to_numpy()
+            except UserError as error:
+                self._add_finding("warning", str(error))
+        result = drift.measure_drift(champion_reference, sample, self.settings, null_shares)
+        drifts = result.drifts if result else []
+        ratios = {column.name: column.ratio for column in drifts}
+        baseline = champion_reference.profile.baseline
+        drop = performance.measure_drop(baseline, live_metric, limits.false_alarms) if live_metric else None
+        if drop:
+            ratios[decision.LIVE_METRIC] = drop.ratio
+        state = self._read_state(champion).update(ratios, limits)
+        state.write(self.client, champion)
+        drifted = state.drifted(limits)
+        invalid = {finding.column for finding in self.findings if finding.kind == "warning" and finding.column}
+        decided = decision.decide(
+            drifts, baseline, live_metric, drop, drifted=drifted, invalid_columns=len(invalid), limits=limits
+        )
+        if result and decided.verdict != "none":
             try:
-                seen.write(ACCOUNT)
-            except UserError as problem:
-                self._find("fault", str(problem))
-        return blank.model_copy(
+                result.write_evidently_report(EVIDENTLY_REPORT)
+            except UserError as error:
+                self._add_finding("error", str(error))
+        return report.model_copy(
             update={
                 "decision": decided,
-                "drifts": [one.model_copy(update={"moved": one.name in moved}) for one in drifts],
-                "then": learnt.learnt.measured,
-                "now": now,
+                "drifts": [column.model_copy(update={"drifted": column.name in drifted}) for column in drifts],
+                "baseline": baseline,
+                "current": live_metric,
             }
         )
 
-    def _worth(self, version: Version, learnt: Reference, opened: log.Log | None) -> Measured | None:
-        """Measure what the answers were worth whose truth is known by now; say why, where that cannot be said."""
-        data, windows = self.given.data, live.windows(self.given, learnt.learnt, self.as_of)
-        if opened and not opened.has_keys(self.given):
-            message = f"no labels can be joined: clients do not send {', '.join(data.key)} beside the features"
-            self._find("note", message)
+    def _measure_performance(
+        self, champion: Version, champion_reference: Reference, log: PredictionsLogReader | None
+    ) -> MetricEstimate | None:
+        """Return the metric on the rows whose labels are known by now; add a finding if it cannot be computed."""
+        data, windows = self.settings.data, evaluation_windows(self.settings, champion_reference.profile, self.as_of)
+        if log and not log.has_keys(self.settings):
+            message = f"labels cannot be joined: requests do not contain {', '.join(data.key)} beside the features"
+            self._add_finding("note", message)
             return None
         if not windows:
-            days = f"{self.given.monitor.window_days:g} days after those that version {version.number} was judged by"
-            self._find("note", f"what the answers are worth cannot be said before the labels are known of {days}")
+            rows_needed = f"{self.settings.monitor.window_days:g} days after the rows that version {champion.number}"
+            self._add_finding("note", f"the live metric needs the labels of {rows_needed} was compared on")
             return None
-        found = None
+        estimate = None
         try:
-            if opened is None:
-                drawn = newest.labelled(self.given, windows)
+            if log is None:
+                frames = warehouse_rows.read_labels(self.settings, windows)
             else:
-                drawn = opened.labelled(self.given, windows, version.number, self.as_of, self.now)
-            rows = pd.concat([one for one in drawn if len(one)] or drawn, ignore_index=True)
+                frames = log.join_labels(self.settings, windows, champion.number, self.as_of, self.now)
+            rows = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
             if len(rows):
-                recorded = newest.answers(version, rows, self.given) if opened is None else _recorded(rows, learnt)
-                places = np.split(np.arange(len(rows)), np.cumsum([len(one) for one in drawn])[:-1])
-                found = performance.measured(recorded, rows[data.target], rows[data.time], places, self.given.compare)
-        except UserError as problem:
-            self._find("fault", f"what the answers are worth cannot be said: {problem}")
+                if log is None:
+                    recorded = warehouse_rows.predict(champion, rows, self.settings)
+                else:
+                    recorded = _logged_predictions(rows, champion_reference)
+                by_window = np.split(np.arange(len(rows)), np.cumsum([len(frame) for frame in frames])[:-1])
+                estimate = performance.estimate_metric(
+                    recorded, rows[data.target], rows[data.time], by_window, self.settings.compare
+                )
+        except UserError as error:
+            self._add_finding("error", f"the live metric cannot be computed: {error}")
             return None
-        if found is None:
-            self._find("note", f"labels are known of {len(rows):,} rows, too few for an interval")
-        return found
+        if estimate is None:
+            self._add_finding("note", f"{len(rows):,} rows have labels, too few for a confidence interval")
+        return estimate
 
-    def _ask(self, version: Version, decided: Decision, jenkins: str, as_of: str | None, evidence: str) -> PingResult:
-        """Ask for a training, unless that has been done. Only what was delivered is remembered."""
+    def _request_training(
+        self, champion: Version, decided: Decision, jenkins: str, as_of: str | None, evidence: str
+    ) -> PingResult:
+        """Ping Jenkins unless the version is in its cool-down; only a delivered ping starts a cool-down."""
         message = Ping(
             trigger="drift",
-            reason=f"version {version.number}: {decided.cause}",
+            reason=f"version {champion.number}: {decided.cause}",
             as_of=as_of,
             model=self.model,
-            model_version=version.number,
+            model_version=champion.number,
             evidence=evidence,
         )
 
-        def rests(champion: Version) -> str | None:
-            until = State.of(champion).rests_until(self.given.monitor)
+        def in_cool_down(version: Version) -> str | None:
+            until = MonitorState.of(version).cool_down_end(self.settings.monitor)
             if until is None or until <= self.now:
                 return None
-            return f"that was done for version {version.number}, and is not done again before {format_time(until)}"
+            return f"one was requested for version {version.number} already, the cool-down ends on {format_time(until)}"
 
-        asking = ping.trigger_training(self.client, version, message, jenkins, rests)
-        if asking.error:
-            self._find("fault", asking.error)
-        if asking.jobs:
-            sent = {"pinged": self.now, "message": connection.clip(decided.message, SAID_LENGTH), "evidence": evidence}
-            as_it_is = model_versions.by_number(self.client, self.model, version.number) or version
-            State.of(as_it_is).model_copy(update=sent).write(self.client, version)
-        return asking
+        outcome = ping.trigger_training(self.client, champion, message, jenkins, in_cool_down)
+        if outcome.error:
+            self._add_finding("error", outcome.error)
+        if outcome.jobs:
+            text = connection.clip(decided.message, MESSAGE_LENGTH)
+            sent = {"pinged_at": self.now, "message": text, "evidence": evidence}
+            self._read_state(champion).model_copy(update=sent).write(self.client, champion)
+        return outcome
+
+    def _read_state(self, champion: Version) -> MonitorState:
+        """Return the stored state, which another monitor may have changed since the version was read."""
+        return MonitorState.of(model_versions.by_number(self.client, self.model, champion.number) or champion)
 
 
-def of(client: MlflowClient, model: str, source: Literal["log", "warehouse"] | None, as_of: str) -> Examiner:
-    """Prepare an examination as training.yaml has it; AS_OF as a run takes it."""
+def create_monitor(
+    client: MlflowClient, model: str, source: Literal["log", "warehouse"] | None, as_of: str
+) -> ModelMonitor:
+    """Return the monitor of a model with the settings in training.yaml and AS_OF as text, which may be empty."""
     settings = load_settings(model)
-    return Examiner(client, model, settings, source or settings.monitor.source, parse_as_of(as_of, settings.data.clock))
+    return ModelMonitor(
+        client, model, settings, source or settings.monitor.source, parse_as_of(as_of, settings.data.clock)
+    )
 
 
-def _recorded(rows: pd.DataFrame, learnt: Reference) -> Recorded:
-    """Return logged answers as those of a model."""
-    answers = np.array(rows["answers"].tolist(), dtype=np.float64)
-    if learnt.learnt.classes is None:
-        return RecordedRegressor(answers.ravel())
-    return RecordedClassifier(answers, np.array(learnt.learnt.classes))
+def _logged_predictions(rows: pd.DataFrame, champion_reference: Reference) -> Recorded:
+    """Return logged predictions in the form in which the comparison scores a model."""
+    predictions = np.array(rows["answers"].tolist(), dtype=np.float64)
+    if champion_reference.profile.classes is None:
+        return RecordedRegressor(predictions.ravel())
+    return RecordedClassifier(predictions, np.array(champion_reference.profile.classes))

@@ -1,4 +1,4 @@
-"""The monitor's page, build/monitor.html: the verdict in words, every column, and how far they moved lately."""
+"""The monitor's page, build/monitor.html: the verdict, every column, and a chart of the last checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, format_percent, write_atomically
 from continuous_training.monitoring import history
-from continuous_training.monitoring.examination import ACCOUNT, DOCUMENT
+from continuous_training.monitoring.report import DOCUMENT, EVIDENTLY_REPORT
 from continuous_training.reports.formatting import format_number, format_time
 from continuous_training.reports.plots import Axis
 from continuous_training.reports.templates import template
@@ -18,94 +18,93 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from continuous_training.monitoring.examination import Examination
-    from continuous_training.monitoring.history import Look
+    from continuous_training.monitoring.history import CheckSummary
+    from continuous_training.monitoring.report import MonitorReport
 
 TEMPLATE = Path(__file__).with_name("monitor.html.j2")
 FILTERS = (("moment", format_time), ("number", format_number), ("percent", format_percent))
 PAGE = BUILD / "monitor.html"
-HEADLINES = {
-    "none": ("good", "The champion is asked what it learnt"),
-    "warn": ("held", "Something has moved, not enough for a training"),
-    "retrain": ("bad", "The champion needs a training"),
-    "not enough data": ("calm", "Not enough data to tell"),
+HEADLINES = {  # of each verdict: the CSS class and the text
+    "none": ("good", "No drift detected"),
+    "warn": ("held", "Drift or data quality warning, no training needed"),
+    "retrain": ("bad", "The champion needs to be retrained"),
+    "not enough data": ("calm", "Not enough data for a verdict"),
 }
-HIGHEST = 3.0  # times its limit: what lies further is drawn there
-LEFT, RIGHT, TOP, BOTTOM = 34, 632, 24, 176
+FAILED = ("bad", "The monitor could not run all checks")
+MAX_RATIO = 3.0  # of a distance to its limit: larger ratios are drawn there
+LEFT, RIGHT, TOP, BOTTOM = 34, 632, 24, 176  # of the plot area in the SVG
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One examination in the drawing; `y` is None where nothing was measured."""
+class Marker:
+    """One check in the chart; `y` is None if nothing was measured, `new_version` if the champion changed."""
 
     x: float
     y: float | None
-    look: Look
-    changed: bool
+    summary: CheckSummary
+    new_version: bool
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """The furthest column at each of the last examinations, in parts of its limit."""
+class Chart:
+    """The largest ratio of distance to limit at each of the last checks."""
 
     y: Axis
-    marks: list[Mark]
+    markers: list[Marker]
 
     @property
     def lines(self) -> list[list[tuple[float, float]]]:
-        """The points that a line joins: it breaks where nothing was measured, and where the champion changed."""
-        found: list[list[tuple[float, float]]] = [[]]
-        for mark in self.marks:
-            if mark.changed or mark.y is None:
-                found.append([])
-            if mark.y is not None:
-                found[-1].append((mark.x, mark.y))
-        return [points for points in found if len(points) > 1]
+        """The points of each line: it breaks where nothing was measured and where the champion changed."""
+        lines: list[list[tuple[float, float]]] = [[]]
+        for marker in self.markers:
+            if marker.new_version or marker.y is None:
+                lines.append([])
+            if marker.y is not None:
+                lines[-1].append((marker.x, marker.y))
+        return [points for points in lines if len(points) > 1]
 
 
-def forget() -> None:
-    """Remove what an earlier examination left, so that nobody takes it for this one's."""
-    for path in (PAGE, DOCUMENT, ACCOUNT):
+def remove_outputs() -> None:
+    """Remove the files of an earlier check, so that they are not taken for this one's."""
+    for path in (PAGE, DOCUMENT, EVIDENTLY_REPORT):
         path.unlink(missing_ok=True)
 
 
-def write(client: MlflowClient, examination: Examination, most: int) -> Path:
-    """Write the page, whole or not at all, with as many of the last examinations; return its path."""
-    write_atomically(PAGE, render(examination, history.past(client, examination.model, most)))
+def write_page(client: MlflowClient, report: MonitorReport, checks: int) -> Path:
+    """Write the page atomically, with a chart of so many of the last checks; return its path."""
+    write_atomically(PAGE, render_page(report, history.read_history(client, report.model, checks)))
     return PAGE
 
 
-def render(examination: Examination, past: Sequence[Look]) -> str:
-    """Return the page."""
-    tone, headline = HEADLINES[examination.decision.verdict]
-    if examination.faults:
-        tone, headline = "bad", "The monitor could not do all of its work"
+def render_page(report: MonitorReport, past: Sequence[CheckSummary]) -> str:
+    """Return the page as HTML."""
+    tone, headline = FAILED if report.errors else HEADLINES[report.decision.verdict]
     return template(TEMPLATE, *FILTERS).render(
-        found=examination,
+        report=report,
         tone=tone,
         headline=headline,
-        drifts=sorted(examination.drifts, key=lambda one: -one.ratio),
-        drawing=drawing(past) if past else None,
+        drifts=sorted(report.drifts, key=lambda drift: -drift.ratio),
+        chart=build_chart(past) if past else None,
         past=past,
-        account=ACCOUNT.relative_to(BUILD) if ACCOUNT.exists() else None,
-        highest=HIGHEST,
+        evidently=EVIDENTLY_REPORT.relative_to(BUILD) if EVIDENTLY_REPORT.exists() else None,
+        max_ratio=MAX_RATIO,
     )
 
 
-def drawing(past: Sequence[Look]) -> Drawing:
-    """Place the last examinations beside one another, the newest on the right."""
-    across = Axis(0, max(len(past) - 1, 1), LEFT + 8, RIGHT - 8)
-    up = Axis(0, HIGHEST, BOTTOM, TOP)
-    before = [None, *(look.version for look in past)]
-    return Drawing(
-        up,
+def build_chart(past: Sequence[CheckSummary]) -> Chart:
+    """Return the chart of the last checks, the newest on the right."""
+    x_axis = Axis(0, max(len(past) - 1, 1), LEFT + 8, RIGHT - 8)
+    y_axis = Axis(0, MAX_RATIO, BOTTOM, TOP)
+    previous = [None, *(summary.version for summary in past)]
+    return Chart(
+        y_axis,
         [
-            Mark(
-                x=across.at(place),
-                y=None if look.ratio is None else up.at(min(look.ratio, HIGHEST)),
-                look=look,
-                changed=bool(before[place] and look.version and look.version != before[place]),
+            Marker(
+                x=x_axis.at(index),
+                y=None if summary.ratio is None else y_axis.at(min(summary.ratio, MAX_RATIO)),
+                summary=summary,
+                new_version=bool(previous[index] and summary.version and summary.version != previous[index]),
             )
-            for place, look in enumerate(past)
+            for index, summary in enumerate(past)
         ],
     )

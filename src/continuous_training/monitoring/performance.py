@@ -1,8 +1,7 @@
-"""Performance: what the champion's answers are worth where the truth is known by now, beside what they were worth.
+"""Live performance: the champion's metric on recent rows with known labels, compared with its metric at promotion.
 
-One window of a week varies by as much as a good model and a stale one differ, so a fall is looked for twice: over as
-many live windows as the fresh rows had, where one that lasts adds up, and in the newest alone, where a collapse shows
-before it has lasted.
+The scores of single weeks vary as much as a good and an outdated model differ. A drop is therefore tested twice: over
+all evaluation windows, where a lasting drop accumulates, and in the newest one alone, where a sudden drop shows first.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pydantic import Field
 from continuous_training.comparison import bootstrap, evaluation, slices
 from continuous_training.comparison.counted import counted
 from continuous_training.documents import Value
-from continuous_training.monitoring.profile import LEAST_ROWS
+from continuous_training.monitoring.profile import MIN_WINDOW_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +27,13 @@ if TYPE_CHECKING:
     from continuous_training.comparison.evaluation import Recorded
     from continuous_training.settings import Compare
 
-SUDDEN = 0.2  # of the false alarms are the newest window's: a collapse is large, a lasting fall needs the rest
+NEWEST_WINDOW_SHARE = 0.2  # of the false alarms: a sudden drop is large, so that a lasting one can have the rest
 
 
-class Measured(Value):
-    """A metric of one model on some rows, more being better, and its interval.
+class MetricEstimate(Value):
+    """A metric of one model on some rows with its confidence interval; higher is better.
 
-    `windows` are the same of parts of these rows, each as long as what the monitor looks at, the newest last.
+    `windows` has the metric of each window of these rows, the newest last.
     """
 
     metric: str
@@ -47,82 +46,83 @@ class Measured(Value):
 
 
 @dataclass(frozen=True)
-class Fall:
-    """How surely a metric fell in the newest `windows`: `ratio` is like a column's, and 1 or more if it surely did."""
+class MetricDrop:
+    """A drop of the metric in the newest `windows`; it is significant if `ratio` is 1 or more."""
 
     ratio: float
     windows: int
 
 
-def measured(
-    recorded: Recorded, truth: pd.Series, times: pd.Series, windows: Sequence[NDArray[np.intp]], limits: Compare
-) -> Measured | None:
-    """Score the primary metric with its bootstrap interval; None if the rows are too few or too much alike for one.
+def estimate_metric(
+    recorded: Recorded, labels: pd.Series, times: pd.Series, windows: Sequence[NDArray[np.intp]], limits: Compare
+) -> MetricEstimate | None:
+    """Return the primary metric with its bootstrap interval; None if there are too few or too similar rows for one.
 
     Args:
-        recorded: what the model said of the rows.
-        truth: of shape (rows,).
-        times: when each row happened, of shape (rows,), for rows of one period to be drawn together.
-        windows: each given by its rows, the newest last; those of one class or of few rows are left out.
-        limits: the metric, the confidence, the resamples.
+        recorded: the model's predictions for the rows.
+        labels: of shape (rows,).
+        times: the time of each row, of shape (rows,): rows of one period are resampled together.
+        windows: the row numbers of each window, the newest last. Windows of few rows or of one class have no score.
+        limits: the metric, the confidence and the number of resamples.
     """
-    classes = truth if isinstance(recorded, evaluation.RecordedClassifier) else None
+    classes = labels if isinstance(recorded, evaluation.RecordedClassifier) else None
     together = slices.together(times, limits.resample_by)
-    if slices.cases(classes, together, len(truth)) < limits.min_cases:
+    if slices.cases(classes, together, len(labels)) < limits.min_cases:
         return None
-    known = truth.to_numpy()
-    score = counted(limits.metric, recorded, known)
-    drawn = bootstrap.draws(len(known), limits.resamples, together)
-    found = bootstrap.interval(np.array([score(counts) for counts in drawn]), limits.confidence)
-    if found is None:
+    truth = labels.to_numpy()
+    score = counted(limits.metric, recorded, truth)
+    resamples = bootstrap.draws(len(truth), limits.resamples, together)
+    interval = bootstrap.interval(np.array([score(counts) for counts in resamples]), limits.confidence)
+    if interval is None:
         return None
-    value = evaluation.score(limits.metric, recorded, known)
-    low, high = min(found[0], value), max(found[1], value)
-    many = [rows for rows in windows if len(rows) >= LEAST_ROWS]
-    scored = [rows for rows in many if classes is None or len(np.unique(known[rows])) > 1]
-    return Measured(
+    value = evaluation.score(limits.metric, recorded, truth)
+    low, high = min(interval[0], value), max(interval[1], value)
+    large = [rows for rows in windows if len(rows) >= MIN_WINDOW_ROWS]
+    scorable = [rows for rows in large if classes is None or len(np.unique(truth[rows])) > 1]
+    return MetricEstimate(
         metric=limits.metric,
         value=value,
         low=low,
         high=high,
         confidence=limits.confidence,
-        rows=len(known),
-        windows=[evaluation.score(limits.metric, recorded.of(rows), known[rows]) for rows in scored],
+        rows=len(truth),
+        windows=[evaluation.score(limits.metric, recorded.of(rows), truth[rows]) for rows in scorable],
     )
 
 
-def fall(then: Measured | None, now: Measured, false_alarms: float) -> Fall:
-    """Say how surely the metric fell, over all live windows or in the newest alone: what says so the louder.
+def measure_drop(baseline: MetricEstimate | None, current: MetricEstimate, false_alarms: float) -> MetricDrop:
+    """Test for a drop over all evaluation windows and in the newest one; return the more significant of the two.
 
-    Equal windows are called fallen in a share of at most `false_alarms`, which the two share. What chance makes of the
-    rows must be exceeded too; without windows to tell what they differ by anyway, that is all there is to go by.
+    Between windows of equal quality a drop is reported with a probability of at most `false_alarms`, which the two
+    tests share. The drop must exceed the sampling noise of the rows, too; where the baseline has no windows to show how
+    much they vary, that is the only condition.
     """
-    live = now.windows
-    if then is None or then.metric != now.metric:
-        return Fall(0.0, len(live))
-    # the two are of different rows: Zou and Donner, Statistics in Medicine 27 (2008)
-    chance = math.hypot(now.high - now.value, then.value - then.low)
-    whole = _ratio(then.value - now.value, chance)
-    if len(then.windows) < 2 or not live:
-        return Fall(whole, len(live))
-    if len(live) == 1:
-        return Fall(min(whole, _apart(then.windows, live, false_alarms)), 1)
-    lasting = min(whole, _apart(then.windows, live, (1 - SUDDEN) * false_alarms))
-    sudden = _apart(then.windows, live[-1:], SUDDEN * false_alarms)
-    return Fall(lasting, len(live)) if lasting >= sudden else Fall(sudden, 1)
+    windows = current.windows
+    if baseline is None or baseline.metric != current.metric:
+        return MetricDrop(0.0, len(windows))
+    # the interval of the difference of two independent estimates: Zou and Donner, Statistics in Medicine 27 (2008)
+    noise = math.hypot(current.high - current.value, baseline.value - baseline.low)
+    whole = _ratio(baseline.value - current.value, noise)
+    if len(baseline.windows) < 2 or not windows:
+        return MetricDrop(whole, len(windows))
+    if len(windows) == 1:
+        return MetricDrop(min(whole, _t_ratio(baseline.windows, windows, false_alarms)), 1)
+    lasting = min(whole, _t_ratio(baseline.windows, windows, (1 - NEWEST_WINDOW_SHARE) * false_alarms))
+    sudden = _t_ratio(baseline.windows, windows[-1:], NEWEST_WINDOW_SHARE * false_alarms)
+    return MetricDrop(lasting, len(windows)) if lasting >= sudden else MetricDrop(sudden, 1)
 
 
-def _apart(then: Sequence[float], now: Sequence[float], error: float) -> float:
-    """Return how far the mean of windows lies below that of others, in parts of what a share of `error` exceeds.
+def _t_ratio(baseline: Sequence[float], current: Sequence[float], error: float) -> float:
+    """Return the difference of two means divided by the critical value at the significance level `error`.
 
-    Student's t of two samples, one-sided; of one window it is the prediction of one more.
+    This is Student's t test of two samples, one-sided; for a single current window it is a prediction interval.
     """
     from scipy.special import stdtrit
 
-    freedom = len(then) + len(now) - 2
-    squares = sum(float(np.var(windows)) * len(windows) for windows in (then, now))
-    spread = math.sqrt(squares / freedom * (1 / len(then) + 1 / len(now)))
-    return _ratio(float(np.mean(then) - np.mean(now)), float(stdtrit(freedom, 1 - error)) * spread)
+    freedom = len(baseline) + len(current) - 2
+    squares = sum(float(np.var(windows)) * len(windows) for windows in (baseline, current))
+    standard_error = math.sqrt(squares / freedom * (1 / len(baseline) + 1 / len(current)))
+    return _ratio(float(np.mean(baseline) - np.mean(current)), float(stdtrit(freedom, 1 - error)) * standard_error)
 
 
 def _ratio(drop: float, limit: float) -> float:

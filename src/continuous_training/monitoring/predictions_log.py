@@ -1,7 +1,7 @@
-"""The predictions log as the monitor reads it: what the champion was asked in the last days, counted by DuckDB.
+"""The predictions log as a source: the champion's requests of the last days, read by DuckDB.
 
-Files that are at their address, and the journals on this machine that are not moved yet, are one table. Its clock is
-that of the servers: a window ends now, whatever AS_OF says of the warehouse.
+The files at the log's address and the journals on this machine that were not moved there yet form one table. The window
+ends at the servers' current time; AS_OF only applies to the warehouse.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import pyarrow.parquet as pq
 
 from continuous_training.data import sources
 from continuous_training.errors import UserError
-from continuous_training.monitoring import asked
-from continuous_training.monitoring.asked import PREDICTION, Asked
-from continuous_training.monitoring.finding import Finding
-from continuous_training.monitoring.profile import plain, quoted
+from continuous_training.monitoring.columns import ORDER, PREDICTION, cast_sql, quote_identifier
+from continuous_training.monitoring.findings import Finding
+from continuous_training.monitoring.window import Window
 from continuous_training.serving.predictions_log import storage
 from continuous_training.serving.predictions_log.journal import read_pending_journals
 from continuous_training.serving.rollout.client import OWN_REQUEST_PREFIX
@@ -33,47 +32,47 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from continuous_training.monitoring.live import Window
-    from continuous_training.monitoring.reference import Learnt
+    from continuous_training.monitoring.evaluation_windows import Period
+    from continuous_training.monitoring.reference import ReferenceProfile
     from continuous_training.settings import Column, Settings
 
 log = logging.getLogger(__name__)
 
 ADDRESS = "CT_PREDICTIONS"
-AHEAD = timedelta(minutes=5)  # that a server's clock may be before this one's
-ASKED = "log.role = 'champion' AND log.model_version = $version"
-ORDER = "hash(log.request_id, log.row)"
-BETWEEN = "log.time >= $since AND log.time < $until"
+CLOCK_TOLERANCE = timedelta(minutes=5)  # by which a server's clock may be ahead of this machine's
+IS_CHAMPION = "log.role = 'champion' AND log.model_version = $version"
+IN_WINDOW = "log.time >= $since AND log.time < $until"
+ROW_HASH = "hash(log.request_id, log.row)"
 
 
-class Log:
-    """All that clients have asked of a model from some day on, as a view of one DuckDB connection."""
+class PredictionsLogReader:
+    """The requests of a model since some day, as a view of one DuckDB connection."""
 
-    def __init__(self, backend: Any, files: list[str]) -> None:  # noqa: ANN401 - Ibis' backends are made at run time
+    def __init__(self, backend: Any, files: list[str]) -> None:  # noqa: ANN401 - Ibis creates its backends' classes
         self.backend = backend
         self.connection: duckdb.DuckDBPyConnection = backend.con
         self.files = files
         self.fields: dict[str, set[str]] = {"inputs": set(), "keys": set()}
         if not files:
             return
-        named = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
-        with _said():
+        paths = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+        with _database_errors():
             self.connection.execute(
-                f"CREATE TEMP VIEW log AS SELECT * FROM read_parquet([{named}], union_by_name=true)"  # noqa: S608
+                f"CREATE TEMP VIEW log AS SELECT * FROM read_parquet([{paths}], union_by_name=true)"  # noqa: S608
                 f" WHERE NOT starts_with(request_id, '{OWN_REQUEST_PREFIX}')"
             )
-            for name, kind, *_ in self.connection.execute("DESCRIBE log").fetchall():
-                if name in self.fields and kind.startswith("STRUCT"):
-                    found = self.connection.execute(f"SELECT unnest({name}) FROM log LIMIT 0").description or []  # noqa: S608
-                    self.fields[name] = {one[0] for one in found}
+            for name, data_type, *_ in self.connection.execute("DESCRIBE log").fetchall():
+                if name in self.fields and data_type.startswith("STRUCT"):
+                    columns = self.connection.execute(f"SELECT unnest({name}) FROM log LIMIT 0").description or []  # noqa: S608
+                    self.fields[name] = {column[0] for column in columns}
 
-    def rows(self, what: str, **bound: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
-        """Ask the connection."""
-        with _said():
-            return self.connection.execute(what, bound).fetchall()
+    def query(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+        """Return the rows of a query; raises UserError if it fails."""
+        with _database_errors():
+            return self.connection.execute(sql, parameters).fetchall()
 
-    def asked(self, settings: Settings, version: str, learnt: Learnt, now: datetime) -> Asked | None:
-        """Return what a version was asked as champion in the window that ends now; None if the log is empty.
+    def read_window(self, settings: Settings, version: str, profile: ReferenceProfile, now: datetime) -> Window | None:
+        """Return the requests that a version answered as champion in the window before `now`; None if the log is empty.
 
         Raises:
             UserError: a file cannot be read.
@@ -81,136 +80,140 @@ class Log:
         since = now - timedelta(days=settings.monitor.window_days)
         if not self.files:
             return None
-        window: dict[str, Any] = {"version": version, "since": since, "until": now + AHEAD}
-        findings = [*self._others(window), *self._ahead(now)]
+        parameters: dict[str, Any] = {"version": version, "since": since, "until": now + CLOCK_TOLERANCE}
+        findings = [*self._find_other_versions(parameters), *self._find_future_rows(now)]
         columns = {
             name: settings.data.columns[name] for name in settings.data.features if name in self.fields["inputs"]
         }
         redacted = [name for name in settings.data.features if name in settings.serving.redacted]
         if redacted:
-            message = f"{', '.join(redacted)} cannot be examined: serving.redacted keeps it from the log"
+            message = f"{', '.join(redacted)} is not monitored: serving.redacted excludes it from the log"
             findings.append(Finding(kind="note", message=message))
-        values = {name: plain(f"inputs.{quoted(name)}", column) for name, column in columns.items()}
-        chosen = [f"{value} AS {quoted(name)}" for name, value in values.items()]
-        chosen += [f"{_answer(learnt)} AS {quoted(PREDICTION)}", f"{ORDER} AS {quoted(asked.ORDER)}"]
-        where = f"{ASKED} AND {BETWEEN}"
-        for name, value in window.items():  # a view takes no parameters
+        values = {name: cast_sql(f"inputs.{quote_identifier(name)}", column) for name, column in columns.items()}
+        selected = [f"{value} AS {quote_identifier(name)}" for name, value in values.items()]
+        selected += [f"{_prediction_sql(profile)} AS {quote_identifier(PREDICTION)}"]
+        selected += [f"{ROW_HASH} AS {quote_identifier(ORDER)}"]
+        where = f"{IS_CHAMPION} AND {IN_WINDOW}"
+        for name, value in parameters.items():  # a view takes no parameters
             where = where.replace(f"${name}", _literal(value))
-        unread = {
-            name: f"count(*) FILTER (inputs.{quoted(name)} IS NOT NULL AND {value} IS NULL)"
+        counts = {
+            name: f"count(*) FILTER (inputs.{quote_identifier(name)} IS NOT NULL AND {value} IS NULL)"
             for name, value in values.items()
         }
-        [[rows, *unreadable]] = self.rows(f"SELECT {', '.join(['count(*)', *unread.values()])} FROM log WHERE {where}")  # noqa: S608
-        table = self.backend.sql(f"SELECT {', '.join(chosen)} FROM log WHERE {where}", dialect="duckdb")  # noqa: S608
-        return Asked(
+        [[rows, *invalid]] = self.query(f"SELECT {', '.join(['count(*)', *counts.values()])} FROM log WHERE {where}")  # noqa: S608
+        table = self.backend.sql(f"SELECT {', '.join(selected)} FROM log WHERE {where}", dialect="duckdb")  # noqa: S608
+        return Window(
             since=since,
             until=now,
             table=table,
             rows=rows,
             findings=findings,
-            unreadable=dict(zip(unread, unreadable, strict=True)),
-            absent=[name for name in settings.data.features if name not in columns and name not in redacted],
+            invalid=dict(zip(counts, invalid, strict=True)),
+            missing=[name for name in settings.data.features if name not in columns and name not in redacted],
         )
 
-    def labelled(
-        self, settings: Settings, windows: Sequence[Window], version: str, as_of: datetime, now: datetime
+    def join_labels(
+        self, settings: Settings, windows: Sequence[Period], version: str, as_of: datetime, now: datetime
     ) -> list[pd.DataFrame]:
-        """Return what the version answered about rows of windows whose labels are surely known, each row once.
+        """Return the version's logged predictions of each evaluation window with their labels, each row once.
 
-        Of each window so many rows are drawn as are looked at closely, with the columns `answers`, the target and the
-        time. What was answered about a row last is what counts.
+        A frame has the columns `answers`, the target and the time, for a sample of at most `sample_rows` rows. Where a
+        row was predicted more than once, the last prediction counts.
 
         Raises:
             UserError: the warehouse or the query fails, or a file cannot be read.
         """
-        data, source, found = settings.data, sources.open_source(settings), []
+        data, source, frames = settings.data, sources.open_source(settings), []
         names = list(dict.fromkeys([*data.key, data.target, data.time]))
-        keys = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
-        sides = [(f"log.{where}.{quoted(name)}", f"labels.{quoted(name)}", name) for name, where in keys.items()]
-        alike = " AND ".join(
-            f"{_key(sent, data.columns[name])} = {_key(known, data.columns[name])}" for sent, known, name in sides
+        structs = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
+        on = " AND ".join(
+            f"{_key_sql(f'log.{struct}.{quote_identifier(name)}', data.columns[name])}"
+            f" = {_key_sql(f'labels.{quote_identifier(name)}', data.columns[name])}"
+            for name, struct in structs.items()
         )
-        once = ", ".join(f"labels.{quoted(name)}" for name in data.key)
-        bound = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + AHEAD}
+        key = ", ".join(f"labels.{quote_identifier(name)}" for name in data.key)
+        target, time = f"labels.{quote_identifier(data.target)}", f"labels.{quote_identifier(data.time)}"
+        parameters = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + CLOCK_TOLERANCE}
         for since, until in windows:
-            truth = source.table(since, until)
-            reader = sources.read_table(truth[[name for name in names if name in truth.columns]])
-            self.connection.register("arriving", reader)
-            with _said():
-                self.connection.execute("CREATE OR REPLACE TEMP TABLE labels AS SELECT * FROM arriving")
-                self.connection.unregister("arriving")
-                answered = self.connection.execute(
+            rows = source.table(since, until)
+            reader = sources.read_table(rows[[name for name in names if name in rows.columns]])
+            self.connection.register("warehouse_stream", reader)
+            with _database_errors():
+                self.connection.execute("CREATE OR REPLACE TEMP TABLE labels AS SELECT * FROM warehouse_stream")
+                self.connection.unregister("warehouse_stream")
+                predictions = self.connection.execute(
                     f"""
-                    SELECT log.answers, labels.{quoted(data.target)}, labels.{quoted(data.time)}
-                    FROM log JOIN labels ON {alike}
-                    WHERE {ASKED} AND {BETWEEN} AND labels.{quoted(data.target)} IS NOT NULL
-                    QUALIFY row_number() OVER (PARTITION BY {once} ORDER BY log.time DESC, log.request_id, log.row) = 1
-                    ORDER BY {ORDER}
+                    SELECT log.answers, {target}, {time}
+                    FROM log JOIN labels ON {on}
+                    WHERE {IS_CHAMPION} AND {IN_WINDOW} AND {target} IS NOT NULL
+                    QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY log.time DESC, log.request_id, log.row) = 1
+                    ORDER BY {ROW_HASH}
                     LIMIT {settings.monitor.sample_rows}
                     """,  # noqa: S608
-                    bound,
+                    parameters,
                 )
-                found.append(answered.df())
-        return found
+                frames.append(predictions.df())
+        return frames
 
     def has_keys(self, settings: Settings) -> bool:
-        """Say whether clients send what a row is found by in the warehouse."""
-        sent = self.fields["keys"] | self.fields["inputs"]
-        return bool(self.files) and set(settings.data.key) <= sent
+        """Return whether the requests contain the key columns that identify a row in the warehouse."""
+        logged = self.fields["keys"] | self.fields["inputs"]
+        return bool(self.files) and set(settings.data.key) <= logged
 
-    def _others(self, window: dict[str, Any]) -> Iterator[Finding]:
-        """Say what is left out because others answered it, or the version in another role."""
-        others = f"FROM log WHERE {BETWEEN} AND NOT ({ASKED}) GROUP BY ALL ORDER BY ALL"
-        counted = self.rows(f"SELECT model_version, role, count(*) {others}", **window)
-        if counted:
-            told = ", ".join(f"{rows:,} of version {version} as {role}" for version, role, rows in counted)
-            yield Finding(kind="note", message=f"left out of the window: {told}")
+    def _find_other_versions(self, parameters: dict[str, Any]) -> Iterator[Finding]:
+        """Report the rows that are excluded because another version answered them, or this one in another role."""
+        others = f"FROM log WHERE {IN_WINDOW} AND NOT ({IS_CHAMPION}) GROUP BY ALL ORDER BY ALL"
+        counts = self.query(f"SELECT model_version, role, count(*) {others}", **parameters)
+        if counts:
+            text = ", ".join(f"{rows:,} of version {version} as {role}" for version, role, rows in counts)
+            yield Finding(kind="note", message=f"rows excluded from the window: {text}")
 
-    def _ahead(self, now: datetime) -> Iterator[Finding]:
-        """Say what is left out because it was answered in the future."""
-        [[rows, newest]] = self.rows("SELECT count(*), max(time) FROM log WHERE time >= $until", until=now + AHEAD)
+    def _find_future_rows(self, now: datetime) -> Iterator[Finding]:
+        """Report the rows that are excluded because their time is in the future."""
+        until = now + CLOCK_TOLERANCE
+        [[rows, newest]] = self.query("SELECT count(*), max(time) FROM log WHERE time >= $until", until=until)
         if rows:
-            message = f"{rows:,} rows were answered in the future, up to {newest:%Y-%m-%d %H:%M} UTC: is a clock wrong?"
-            yield Finding(kind="odd", message=f"{message} They are left out")
+            message = f"{rows:,} rows with a time in the future (up to {newest:%Y-%m-%d %H:%M} UTC) are excluded"
+            yield Finding(kind="warning", message=f"{message}: check the servers' clocks")
 
 
 @contextmanager
-def opened(model: str, since: datetime) -> Iterator[Log]:
-    """Open the log of a model from a day on; what it needs of another place is fetched first.
+def open_log(model: str, since: datetime) -> Iterator[PredictionsLogReader]:
+    """Open the log of a model from a day on; files of a bucket are downloaded first.
 
     Raises:
-        UserError: the address names no place, it cannot be read, or nothing is logged.
+        UserError: the log is disabled, or its address is invalid or cannot be read.
     """
-    import ibis  # a second
+    import ibis  # takes a second
 
     address = os.environ.get(ADDRESS) or str(STATE / "predictions")
     if address == "none":
-        raise UserError(f"{ADDRESS}=none keeps no predictions log: use --source warehouse")
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+        raise UserError(f"{ADDRESS}=none disables the predictions log: use --source warehouse")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         files = []
         for name, table in read_pending_journals(STATE / "serving" / "journal" / model).items():
             path = folder / "journals" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, path)
             files.append(path)
-        waiting = {str(path.relative_to(folder / "journals")) for path in files}
+        journals = {str(path.relative_to(folder / "journals")) for path in files}
         day = f"date={since.astimezone(UTC):%Y-%m-%d}"
-        here = _fetched(address, model, day, folder / "fetched")
-        files += [path for path in here if f"{path.parent.name}/{path.name}" not in waiting]
+        stored = _list_files(address, model, day, folder / "downloads")
+        files += [path for path in stored if f"{path.parent.name}/{path.name}" not in journals]
         backend = ibis.duckdb.connect()
         backend.raw_sql("SET TimeZone = 'UTC'")
         try:
-            yield Log(backend, [str(path) for path in files])
+            yield PredictionsLogReader(backend, [str(path) for path in files])
         finally:
             backend.disconnect()
 
 
-def _fetched(address: str, model: str, since: str, folder: Path) -> list[Path]:
-    """Return the files of a model from a day on; those of a bucket are fetched to a folder.
+def _list_files(address: str, model: str, since: str, folder: Path) -> list[Path]:
+    """Return the files of a model from a day on; those of a bucket are downloaded to a folder.
 
     Raises:
-        UserError: the place cannot be read.
+        UserError: the address cannot be read.
     """
     try:
         place = storage.open_storage(address)
@@ -225,26 +228,27 @@ def _fetched(address: str, model: str, since: str, folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _said() -> Iterator[None]:
+def _database_errors() -> Iterator[None]:
+    """Turn DuckDB's errors into UserErrors."""
     try:
         yield
     except duckdb.Error as error:
         raise UserError(f"the predictions log cannot be read: {str(error).strip().splitlines()[0]}") from error
 
 
-def _answer(learnt: Learnt) -> str:
-    """Write an answer as it is looked at."""
-    if learnt.predicts == "number":
+def _prediction_sql(profile: ReferenceProfile) -> str:
+    """Return SQL for a logged prediction as its monitored type."""
+    if profile.prediction_type == "number":
         return "list_extract(answers, 1)"
-    if learnt.predicts == "probability":
+    if profile.prediction_type == "probability":
         return "list_extract(answers, 2)"
-    names = ", ".join(_literal(str(name)) for name in learnt.classes or [])
+    names = ", ".join(_literal(str(name)) for name in profile.classes or [])
     return f"list_extract([{names}], list_position(answers, list_max(answers)))"
 
 
-def _key(value: str, column: Column) -> str:
-    """Write a part of a key so that both sides of a join have it alike; whole numbers may be large."""
-    return f"TRY_CAST({value} AS BIGINT)" if column.type == "integer" else plain(value, column)
+def _key_sql(expression: str, column: Column) -> str:
+    """Return SQL for a key column, equal on both sides of the join; large integers keep all their digits."""
+    return f"TRY_CAST({expression} AS BIGINT)" if column.type == "integer" else cast_sql(expression, column)
 
 
 def _literal(value: str | datetime) -> str:

@@ -1,8 +1,8 @@
-"""The reference: what a version learnt, kept with its MLflow run, for the monitor to hold the present against.
+"""The reference: the training data's profile and samples, stored in the version's MLflow run when it is compared.
 
-reference/profile.json         of every column its nulls, values and distances; the metric when it was promoted
+reference/profile.json         nulls, categories and distances of each column, and the metric on the fresh rows
 reference/rows.parquet         a sample of the training rows
-reference/predictions.parquet  what it said of the fresh rows: of those that it was fitted on it is surer than of others
+reference/predictions.parquet  predictions for the fresh rows: it is too confident for those that it was fitted on
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from continuous_training.comparison.evaluation import RecordedClassifier
 from continuous_training.documents import Scalar, Value, first_error
 from continuous_training.errors import UserError
 from continuous_training.monitoring import distances, performance, profile
-from continuous_training.monitoring.asked import PREDICTION
-from continuous_training.monitoring.performance import Measured
-from continuous_training.monitoring.profile import Profile
+from continuous_training.monitoring.columns import PREDICTION
+from continuous_training.monitoring.performance import MetricEstimate
+from continuous_training.monitoring.profile import ColumnProfile
 from continuous_training.registry import connection
 
 if TYPE_CHECKING:
@@ -36,128 +36,137 @@ if TYPE_CHECKING:
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
-FOLDER, FILE, ROWS, PREDICTIONS = "reference", "profile.json", "rows.parquet", "predictions.parquet"
+FOLDER, PROFILE, ROWS, PREDICTIONS = "reference", "profile.json", "rows.parquet", "predictions.parquet"
 
 
-class Learnt(Value):
-    """What a version learnt, without the samples. `classes` are a classifier's, in the order of its answers.
+class ReferenceProfile(Value):
+    """The profile of a version's training data, without the samples.
 
-    It was trained on rows before `until`, and judged by fresh ones before `judged_until`, which older ones do not tell.
+    The training rows are those from `since` to `until`, the fresh rows those until `fresh_until`, which old profiles do
+    not have. `classes` are a classifier's, in the order of its probabilities; `baseline` is the metric on the fresh
+    rows.
     """
 
     rows: int
     since: datetime
     until: datetime
-    judged_until: datetime | None = None
+    fresh_until: datetime | None = Field(default=None, validation_alias=AliasChoices("fresh_until", "judged_until"))
     window_days: float
-    columns: dict[str, Profile]
-    prediction: Profile
+    columns: dict[str, ColumnProfile]
+    prediction: ColumnProfile
     classes: list[Scalar] | None
-    measured: Measured | None
+    baseline: MetricEstimate | None = Field(validation_alias=AliasChoices("baseline", "measured"))
 
     @property
-    def predicts(self) -> Literal["number", "probability", "class"]:
-        """What an answer is looked at as: of two classes the second one's probability, of more the likeliest."""
+    def prediction_type(self) -> Literal["number", "probability", "class"]:
+        """What is monitored: a number, the probability of the second of two classes, or the most probable class."""
         if self.classes is None:
             return "number"
         return "probability" if len(self.classes) == 2 else "class"
 
-    def recorded_as(self, answers: NDArray[np.float64]) -> pd.Series[Any]:
-        """Return answers, of shape (rows, ...), as they are looked at."""
+    def monitored_predictions(self, predictions: NDArray[np.float64]) -> pd.Series[Any]:
+        """Return predictions, of shape (rows, ...), as a series of the monitored type."""
         if self.classes is None:
-            return pd.Series(answers.ravel())
+            return pd.Series(predictions.ravel())
         if len(self.classes) == 2:
-            return pd.Series(answers[:, 1])
-        return pd.Series([str(self.classes[place]) for place in answers.argmax(axis=1)])
+            return pd.Series(predictions[:, 1])
+        return pd.Series([str(self.classes[index]) for index in predictions.argmax(axis=1)])
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a version learnt, with samples of its training rows and of its predictions."""
+    """The profile of a version's training data, with samples of the training rows and of its predictions."""
 
-    learnt: Learnt
+    profile: ReferenceProfile
     sample: pd.DataFrame
     predictions: pd.Series[Any]
 
 
-def keep(
+def save_reference(
     client: MlflowClient, run_id: str, settings: Settings, snapshot: Snapshot, recorded: Recorded, fresh: pd.DataFrame
 ) -> None:
-    """Log what a candidate learnt to its MLflow run.
+    """Log a candidate's reference to its MLflow run.
 
     Args:
         client: of MLflow.
         run_id: the candidate's run.
-        settings: the settings.
-        snapshot: the snapshot that it was trained on.
-        recorded: what it says of the fresh rows.
-        fresh: these rows, in the same order.
+        settings: the settings of the model.
+        snapshot: the snapshot that the candidate was trained on.
+        recorded: its predictions for the fresh rows.
+        fresh: the fresh rows in the same order.
     """
-    truth, times = fresh[settings.data.target], fresh[settings.data.time]
-    windows = _windows(times, settings.monitor.window_days)
-    worth = performance.measured(recorded, truth, times, windows, settings.compare)
-    learnt = Learnt(
+    labels, times = fresh[settings.data.target], fresh[settings.data.time]
+    windows = _split_windows(times, settings.monitor.window_days)
+    reference_profile = ReferenceProfile(
         rows=snapshot.train.rows,
         since=snapshot.since,
         until=snapshot.fresh_since,
-        judged_until=snapshot.until,
+        fresh_until=snapshot.until,
         window_days=settings.monitor.window_days,
-        columns=profile.profiles(snapshot.train.path, settings),
-        prediction=Profile(test="wasserstein", null_share=0, distances=[]),
-        classes=[_scalar(one) for one in recorded.classes_] if isinstance(recorded, RecordedClassifier) else None,
-        measured=worth,
+        columns=profile.profile_columns(snapshot.train.path, settings),
+        prediction=ColumnProfile(test="wasserstein", null_share=0, distances=[]),
+        classes=[_to_scalar(label) for label in recorded.classes_]
+        if isinstance(recorded, RecordedClassifier)
+        else None,
+        baseline=performance.estimate_metric(recorded, labels, times, windows, settings.compare),
     )
-    message = learnt.recorded_as(np.asarray(recorded.answers))
-    learnt = learnt.model_copy(update={"prediction": _profile(message, windows, learnt)})
-    few = message.sample(min(len(message), settings.monitor.sample_rows), random_state=0)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        (folder / FILE).write_text(learnt.model_dump_json(), encoding="utf-8")
-        pq.write_table(profile.sample(snapshot.train.path, settings), folder / ROWS)
-        few.to_frame(PREDICTION).to_parquet(folder / PREDICTIONS, index=False)
-        client.log_artifacts(run_id, made, FOLDER)
+    predictions = reference_profile.monitored_predictions(np.asarray(recorded.answers))
+    reference_profile = reference_profile.model_copy(
+        update={"prediction": _profile_predictions(predictions, windows, reference_profile)}
+    )
+    sample = predictions.sample(min(len(predictions), settings.monitor.sample_rows), random_state=0)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / PROFILE).write_text(reference_profile.model_dump_json(), encoding="utf-8")
+        pq.write_table(profile.sample_rows(snapshot.train.path, settings), folder / ROWS)
+        sample.to_frame(PREDICTION).to_parquet(folder / PREDICTIONS, index=False)
+        client.log_artifacts(run_id, temporary, FOLDER)
 
 
-def kept(client: MlflowClient, version: Version) -> Reference | None:
-    """Return what a version learnt, or None if nothing was kept of it.
+def load_reference(client: MlflowClient, version: Version) -> Reference | None:
+    """Return the reference of a version, or None if it has none.
 
     Raises:
-        UserError: it is there and cannot be read.
+        UserError: it exists and cannot be read.
     """
-    found = connection.none_if_missing(
+    files = connection.none_if_missing(
         lambda: client.list_artifacts(version.run_id, FOLDER), f"MLflow run {version.run_id}"
     )
-    if not found:
+    if not files:
         return None
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as temporary:
         try:
-            folder = Path(client.download_artifacts(version.run_id, FOLDER, made))
-            learnt = Learnt.model_validate_json((folder / FILE).read_bytes())
+            folder = Path(client.download_artifacts(version.run_id, FOLDER, temporary))
+            reference_profile = ReferenceProfile.model_validate_json((folder / PROFILE).read_bytes())
             sample, predictions = (pd.read_parquet(folder / name) for name in (ROWS, PREDICTIONS))
         except ValidationError as error:
             raise UserError(
-                f"the reference of version {version.number} is of another make: {first_error(error)}"
+                f"the reference of version {version.number} has an unsupported format: {first_error(error)}"
             ) from error
         except Exception as error:
             raise UserError(f"the reference of version {version.number} cannot be read: {error}") from error
-    return Reference(learnt, sample, predictions[PREDICTION])
+    return Reference(reference_profile, sample, predictions[PREDICTION])
 
 
-def _windows(times: pd.Series[Any], days: float) -> list[NDArray[np.intp]]:
-    """Return the rows of each window of so many days, from the first row on; too few rows make none."""
+def _split_windows(times: pd.Series[Any], days: float) -> list[NDArray[np.intp]]:
+    """Return the row numbers of each window of so many days, from the first row on; windows of few rows are dropped."""
     period = ((times - times.min()) // pd.Timedelta(days=days)).to_numpy()
-    found = [np.flatnonzero(period == one) for one in np.unique(period)]
-    return [rows for rows in found if len(rows) >= profile.LEAST_ROWS]
+    windows = [np.flatnonzero(period == number) for number in np.unique(period)]
+    return [rows for rows in windows if len(rows) >= profile.MIN_WINDOW_ROWS]
 
 
-def _profile(message: pd.Series[Any], windows: list[NDArray[np.intp]], learnt: Learnt) -> Profile:
-    """Profile the predictions by the windows of the fresh rows."""
-    test: distances.Test = "jensenshannon" if learnt.predicts == "class" else "wasserstein"
-    return Profile(
-        test=test, null_share=0, distances=[distances.between(test, message, message.iloc[rows]) for rows in windows]
+def _profile_predictions(
+    predictions: pd.Series[Any], windows: list[NDArray[np.intp]], reference_profile: ReferenceProfile
+) -> ColumnProfile:
+    """Return the profile of the predictions, with a distance for each window of the fresh rows."""
+    test: distances.DriftTest = "jensenshannon" if reference_profile.prediction_type == "class" else "wasserstein"
+    return ColumnProfile(
+        test=test,
+        null_share=0,
+        distances=[distances.distance(test, predictions, predictions.iloc[rows]) for rows in windows],
     )
 
 
-def _scalar(value: Any) -> Scalar:  # noqa: ANN401 - a label of any type
-    plain: Scalar = value.item() if isinstance(value, np.generic) else value
-    return plain
+def _to_scalar(value: Any) -> Scalar:  # noqa: ANN401 - a label of any type
+    scalar: Scalar = value.item() if isinstance(value, np.generic) else value
+    return scalar

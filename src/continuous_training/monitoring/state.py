@@ -1,15 +1,11 @@
-"""What the monitor remembers of a version.
-
-A column that hovers at its limit does not change sides at every look, and a version has one training asked for in a
-cool-down.
-"""
+"""The monitor's state between checks, in a tag of the version: the columns' hysteresis and the ping's cool-down."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from continuous_training.registry.version_state import VersionState
 
@@ -20,47 +16,50 @@ if TYPE_CHECKING:
     from continuous_training.settings import Monitor
 
 TAG = "ct.monitor"
-ROOM = 4000  # characters of a tag for the names of what has moved
+MAX_LENGTH = 4000  # characters of the tag for the columns' names
 
 
-class State(VersionState):
-    """What is remembered of a version: how often in a row each has been over its limit, and the last ping.
+class MonitorState(VersionState):
+    """The state of one version.
 
-    Of the ping that is when and why a training was asked for, in the words of the decision, and where its evidence is.
+    `consecutive` counts, for each column, the consecutive checks in which it exceeded its limit. `pinged_at`, `message`
+    and `evidence` are the time of the last ping, the decision's message and the URL of the check.
     """
 
     tag: ClassVar[str] = TAG
 
-    over: dict[str, int] = Field(default_factory=dict)
-    pinged: datetime | None = None
-    message: str | None = None
+    consecutive: dict[str, int] = Field(default_factory=dict, validation_alias=AliasChoices("consecutive", "over"))
+    pinged_at: datetime | None = Field(default=None, validation_alias=AliasChoices("pinged_at", "pinged"))
+    message: str | None = Field(default=None, validation_alias=AliasChoices("message", "said"))
     evidence: str | None = None
 
     def write(self, client: MlflowClient, version: Version) -> None:
-        """Write it to the version; of more columns than a tag holds, the last ones are forgotten."""
-        over = dict(self.over)
-        while len(str(over)) > ROOM:
-            over.popitem()
-        super(State, self.model_copy(update={"over": over})).write(client, version)
+        """Write the state to the version's tag; columns that do not fit into a tag are dropped, the last ones first."""
+        consecutive = dict(self.consecutive)
+        while len(str(consecutive)) > MAX_LENGTH:
+            consecutive.popitem()
+        super(MonitorState, self.model_copy(update={"consecutive": consecutive})).write(client, version)
 
-    def after(self, ratios: dict[str, float], limits: Monitor) -> State:
-        """Return what is remembered after another look, of which these are the distances in parts of their limits.
+    def update(self, ratios: dict[str, float], limits: Monitor) -> MonitorState:
+        """Return the state after a check.
 
-        What was not measured this time stays as it was.
+        Args:
+            ratios: the distance of each measured column divided by its limit. Other columns keep their state.
+            limits: the section `monitor` of training.yaml.
         """
-        over = {name: times for name, times in self.over.items() if name not in ratios}
+        consecutive = {name: count for name, count in self.consecutive.items() if name not in ratios}
         for name, ratio in ratios.items():
-            before = self.over.get(name, 0)
+            before = self.consecutive.get(name, 0)
             if ratio >= 1:
-                over[name] = min(before + 1, limits.confirmations)
+                consecutive[name] = min(before + 1, limits.confirmations)
             elif before >= limits.confirmations and ratio >= limits.leave:
-                over[name] = before
-        return self.model_copy(update={"over": over})
+                consecutive[name] = before
+        return self.model_copy(update={"consecutive": consecutive})
 
-    def moved(self, limits: Monitor) -> set[str]:
-        """Return what counts as moved."""
-        return {name for name, times in self.over.items() if times >= limits.confirmations}
+    def drifted(self, limits: Monitor) -> set[str]:
+        """Return the names that count as drifted."""
+        return {name for name, count in self.consecutive.items() if count >= limits.confirmations}
 
-    def rests_until(self, limits: Monitor) -> datetime | None:
-        """Return when the next training may be asked for."""
-        return None if self.pinged is None else self.pinged + timedelta(hours=limits.cool_down_hours)
+    def cool_down_end(self, limits: Monitor) -> datetime | None:
+        """Return when the next training may be requested; None if none was requested yet."""
+        return None if self.pinged_at is None else self.pinged_at + timedelta(hours=limits.cool_down_hours)

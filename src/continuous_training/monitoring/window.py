@@ -1,4 +1,4 @@
-"""What the champion is asked now, wherever that comes from: rows that are counted and sampled where they lie."""
+"""The window: the recent rows of either source, counted and sampled where they are stored."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.errors import UserError
+from continuous_training.monitoring.columns import ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,19 +16,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from ibis.expr.types import Table
 
-    from continuous_training.monitoring.finding import Finding
-    from continuous_training.settings import Column
-
-PREDICTION, ORDER = "ct.prediction", "ct.order"  # columns beside the features
+    from continuous_training.monitoring.findings import Finding
 
 
 @dataclass(frozen=True)
-class Asked:
+class Window:
     """The rows of a window.
 
-    `table` has the features that came, categories as text and all else as numbers, the predictions as they are looked
-    at if they are known already, and an order to sample by.
-    `unreadable` counts the values of a column that are not of its type, and are null in the table.
+    `table` has the available features (categories as text, all other types as numbers), the predictions if the source
+    has them, and the column ORDER, by which rows are sampled. `invalid` counts, for each column, the values that do not
+    have its type; they are null in `table`. `missing` lists the features that the source does not have.
     """
 
     since: datetime
@@ -35,70 +33,44 @@ class Asked:
     table: Table
     rows: int
     findings: list[Finding] = field(default_factory=list)
-    unreadable: dict[str, int] = field(default_factory=dict)
-    absent: list[str] = field(default_factory=list)
+    invalid: dict[str, int] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
-    def sample(self, rows: int) -> pd.DataFrame:
-        """Draw so many rows, the same ones however often it is asked; nothing else leaves the warehouse.
+    def sample(self, size: int) -> pd.DataFrame:
+        """Return a deterministic sample of `size` rows; no other rows leave the database.
 
-        Of very many rows only those are sorted whose order can be divided by some number: twice as many as are asked.
+        From a large window only the rows whose order is divisible by some number are sorted: about twice the size.
         """
-        every = self.rows // (2 * rows)
-        some = self.table.filter(self.table[ORDER] % every == 0) if every > 1 else self.table
-        frame = fetched(some.order_by(ORDER).limit(rows).drop(ORDER))
+        step = self.rows // (2 * size)
+        subset = self.table.filter(self.table[ORDER] % step == 0) if step > 1 else self.table
+        frame = fetch(subset.order_by(ORDER).limit(size).drop(ORDER))
         return frame.replace([math.inf, -math.inf], math.nan)
 
-    def counts(self, asked: dict[str, Any]) -> dict[str, int]:
-        """Count rows in one question: how many make each of these expressions true."""
-        if not asked:
+    def count_rows(self, conditions: dict[str, Any]) -> dict[str, int]:
+        """Count the rows that meet each condition, with one query for all conditions."""
+        if not conditions:
             return {}
-        named = {f"n{place}": one.fill_null(False).cast("int32").sum() for place, one in enumerate(asked.values())}
-        [found] = fetched(self.table.aggregate(**named)).to_dict("records")
-        return {name: int(found[f"n{place}"] or 0) for place, name in enumerate(asked)}
+        sums = {
+            f"n{index}": condition.fill_null(False).cast("int32").sum()
+            for index, condition in enumerate(conditions.values())
+        }
+        [counts] = fetch(self.table.aggregate(**sums)).to_dict("records")
+        return {name: int(counts[f"n{index}"] or 0) for index, name in enumerate(conditions)}
 
-    def others(self, name: str, known: Sequence[str]) -> int:
-        """Count the rows whose value in a column is none of these; each value is looked for once, however many it has.
+    def count_unknown(self, name: str, known: Sequence[str]) -> int:
+        """Count the rows whose value in a column is not among the known ones; each distinct value is compared once.
 
-        It is looked for after the grouping: a filter would be moved before it.
+        The comparison follows the grouping: the database would move a filter before it.
         """
         groups = self.table.group_by(name).aggregate(rows=self.table.count())
-        other = groups[name].notnull() & groups[name].notin(known)
-        return int(fetched(groups.aggregate(rows=other.ifelse(groups["rows"], 0).sum()))["rows"][0] or 0)
+        unknown = groups[name].notnull() & groups[name].notin(known)
+        return int(fetch(groups.aggregate(rows=unknown.ifelse(groups["rows"], 0).sum()))["rows"][0] or 0)
 
 
-def plain(value: Any, column: Column) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
-    """Return a column of the warehouse as the monitor looks at it: categories as text, all else as numbers."""
-    if column.type == "category":
-        return value.cast("string")
-    if column.type == "timestamp":
-        return value.cast("timestamp").epoch_seconds().cast("float64")
-    if value.type().is_boolean():
-        value = value.cast("int32")  # which PostgreSQL asks for
-    return value.cast("float64")
-
-
-def fits(value: Any, column: Column) -> bool:  # noqa: ANN401
-    """Say whether a column of the warehouse is of the type that training.yaml declares."""
-    kind = value.type()
-    if column.type == "category":
-        return bool(kind.is_string())
-    if column.type == "timestamp":
-        return bool(kind.is_temporal())
-    return bool(kind.is_numeric() or kind.is_boolean())
-
-
-def fetched(table: Table) -> pd.DataFrame:
-    """Fetch what is left of a table; raises UserError if the warehouse gives up."""
+def fetch(table: Table) -> pd.DataFrame:
+    """Fetch the result of an Ibis expression; raises UserError if the database fails."""
     try:
         frame: pd.DataFrame = table.to_pyarrow().to_pandas()
     except Exception as error:
         raise UserError(f"the rows cannot be fetched: {str(error).strip().splitlines()[0]}") from error
     return frame
-
-
-def listed(names: Sequence[str]) -> str:
-    """Name columns in a row, in an order that does not depend on what was measured; a few stand for many."""
-    shown = sorted(names)[:5]
-    if len(names) > len(shown):
-        return f"{', '.join(shown)} and others"
-    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from continuous_training.errors import UserError
 from continuous_training.jenkins import ping
-from continuous_training.monitoring.examination import Examiner
+from continuous_training.monitoring.monitor import ModelMonitor
 from continuous_training.registry import connection
-from continuous_training.replay import stages, webhook, workspace
+from continuous_training.replay import ping_receiver, stages, workspace
 from continuous_training.replay.months import Week, following
 from continuous_training.settings import load_settings
 
@@ -52,7 +52,10 @@ def live(model: str, url: str, before: Path, looks: Mapping[datetime, Step]) -> 
     """
     before = before.resolve()
     also = {"TRIGGER": "drift", ping.TOKEN: "replay"}
-    with workspace.entered(model, KEPT.name, url, fresh=False, also=also) as folder, webhook.listening() as jenkins:
+    with (
+        workspace.entered(model, KEPT.name, url, fresh=False, also=also) as folder,
+        ping_receiver.listening() as jenkins,
+    ):
         workspace.put_back(before)
         return [_look(model, end, jenkins, step) for end, step in looks.items()], folder / workspace.DATABASE
 
@@ -69,11 +72,11 @@ def _look(model: str, end: datetime, jenkins: str, step: Step) -> Week:
     name = f"{end:%Y-%m-%d}"
     client, settings = connection.open_client(), load_settings(model)
     with step("look for drift"):
-        examiner = Examiner(client, model, settings, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
-        found = examiner.examine(jenkins, end.isoformat())
-    if found.faults:
-        raise UserError(f"the monitor could not look at the week before {name}: {'; '.join(found.faults)}")
+        monitor = ModelMonitor(client, model, settings, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
+        found = monitor.check(jenkins, end.isoformat())
+    if found.errors:
+        raise UserError(f"the monitor could not look at the week before {name}: {'; '.join(found.errors)}")
     made = None
-    if found.asking and found.asking.jobs:
-        made = stages.run(end, step, name=name, reason=found.asking.ping.reason)
+    if found.ping_result and found.ping_result.jobs:
+        made = stages.run(end, step, name=name, reason=found.ping_result.ping.reason)
     return Week(end=end, verdict=found.decision.verdict, message=found.decision.message, made=made)

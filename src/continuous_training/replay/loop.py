@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from continuous_training import progress
 from continuous_training.data import sources
 from continuous_training.errors import UsageError, UserError
-from continuous_training.replay import drift, stages, words, workspace
-from continuous_training.replay.judging import judge, judge_changing
+from continuous_training.replay import drift_policy as drift
+from continuous_training.replay import stages, workspace
+from continuous_training.replay import summary as words
+from continuous_training.replay.evaluation import judge, judge_changing
 from continuous_training.replay.months import PATTERN, Month, OnDrift, between, following
 from continuous_training.replay.policies import compare, lines
 from continuous_training.settings import load_settings

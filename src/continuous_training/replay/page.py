@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from continuous_training.documents import BUILD, write_atomically
-from continuous_training.replay import words
+from continuous_training.replay import summary as words
 from continuous_training.replay.months import PATTERN
 from continuous_training.reports.formatting import format_number
 from continuous_training.reports.templates import template

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from continuous_training.replay.words import difference, runs, sentences
+from continuous_training.replay.summary import difference, runs, sentences
 from continuous_training.reports.formatting import format_number
 
 if TYPE_CHECKING:

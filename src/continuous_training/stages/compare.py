@@ -13,7 +13,7 @@ from continuous_training.comparison.contest import Contender, Contest
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
 from continuous_training.errors import UserError
-from continuous_training.monitoring import reference
+from continuous_training.monitoring.reference import save_reference
 from continuous_training.registry import model_versions, runs
 from continuous_training.settings import terms_hash
 
@@ -74,7 +74,7 @@ def compare(
     client.log_text(candidate.run_id, verdict.model_dump_json(indent=2), "verdict.json")
     client.set_tag(candidate.run_id, "ct.verdict", verdict.decision)
     if not failed:
-        reference.keep(client, candidate.run_id, settings, snapshot, ours.recorded, fresh)
+        save_reference(client, candidate.run_id, settings, snapshot, ours.recorded, fresh)
     if failed:
         runs.set_outcome(client, candidate.run_id, runs.REJECTED)
     elif run.promote == "ask":  # until a person approves and Deploy sets the final outcome

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from continuous_training.documents import DriftEvidence, Plan, Run, Snapshot, Stopwatch
-from continuous_training.monitoring.state import State
+from continuous_training.monitoring.state import MonitorState
 from continuous_training.registry import model_versions, promotion, runs
 from continuous_training.settings import source_hash, terms_hash
 
@@ -47,10 +47,12 @@ def _drift_evidence(client: MlflowClient, run: Run) -> DriftEvidence | None:
     champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION) if run.trigger == "drift" else None
     if champion is None:
         return None
-    state = State.of(champion)
-    if state.pinged is None or state.message is None or state.evidence is None:
+    state = MonitorState.of(champion)
+    if state.pinged_at is None or state.message is None or state.evidence is None:
         return None
-    return DriftEvidence(model_version=champion.number, at=state.pinged, message=state.message, evidence=state.evidence)
+    return DriftEvidence(
+        model_version=champion.number, at=state.pinged_at, message=state.message, evidence=state.evidence
+    )
 
 
 def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, timer: Stopwatch) -> Plan:

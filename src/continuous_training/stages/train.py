@@ -97,13 +97,12 @@ def _create_runs(client: MlflowClient, run: Run, settings: Settings, snapshot: S
         "ct.fresh_rows": str(snapshot.fresh.rows),
         "ct.fresh_rows_per_day": f"{snapshot.fresh_rows_per_day:.1f}",
     }
-    from continuous_training.monitoring.new_data import (
-        kept,  # takes a second to import
-    )
+    # Importing Ibis takes a second, which a resumed candidate does not need
+    from continuous_training.monitoring.new_data.watermark import compute_watermark, save_watermark
 
     runs.close_interrupted(client, run.model, plan.fingerprint)
     experiment = runs.experiment_id(client, run.model)
-    watermark = kept.of(snapshot, settings.data)
+    watermark = compute_watermark(snapshot, settings.data)
     trials = []
     for number, parameters in enumerate(settings.model.trials, start=1):
         name = f"{run.build_tag}-{number}" if settings.model.grid else run.build_tag
@@ -111,7 +110,7 @@ def _create_runs(client: MlflowClient, run: Run, settings: Settings, snapshot: S
         client.log_text(
             tracked_run.info.run_id, json.dumps(json.loads(snapshot.model_dump_json()), indent=2), "snapshot.json"
         )
-        kept.keep(client, tracked_run.info.run_id, watermark)
+        save_watermark(client, tracked_run.info.run_id, watermark)
         trials.append(Trial(str(tracked_run.info.run_id), parameters))
     return trials
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from continuous_training.data import sources
 from continuous_training.data.backends import postgresql
 from continuous_training.errors import UserError
-from continuous_training.monitoring import newest
+from continuous_training.monitoring import warehouse_rows
 from continuous_training.stages import snapshot
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
@@ -448,11 +448,13 @@ class TestRedshift:
         own.execute("CREATE FUNCTION public.fnv_hash(text) RETURNS bigint RETURN hashtextextended($1, 0)")
         try:
             monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(scheme))
-            asked = newest.read(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
-            found = asked.counts({"red": asked.table.shade == "red", "known": asked.table.y.notnull()})
+            window = warehouse_rows.read_window(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
+            counts = window.count_rows({"red": window.table.shade == "red", "known": window.table.y.notnull()})
             monkeypatch.delenv("CT_WAREHOUSE_URL")
-            here = newest.read(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
-            assert found == here.counts({"red": here.table.shade == "red", "known": here.table.y.notnull()})
-            assert asked.sample(10).equals(asked.sample(10))
+            expected = warehouse_rows.read_window(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
+            assert counts == expected.count_rows(
+                {"red": expected.table.shade == "red", "known": expected.table.y.notnull()}
+            )
+            assert window.sample(10).equals(window.sample(10))
         finally:
             own.execute("DROP FUNCTION public.fnv_hash(text)")

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import ROOT
 from continuous_training.jenkins.ping import NO_JENKINS, Ping, PingResult
-from continuous_training.monitoring.new_data.check import Checked
+from continuous_training.monitoring.new_data.check import NewDataCheck
 from jenkins_builds import A_WHILE, PASSWORD, Jenkins, connection
 from listening import Heard, listening
 
@@ -30,10 +30,10 @@ PROMOTED = {
 }
 REJECTED = {"build/outcome.txt": "rejected: no better\n", "build/verdict.json": json.dumps({"decision": "reject"})}
 PING = Ping(trigger="data", reason=NEWS, as_of="2013-05-01", model="toy", model_version="1")
-CHECKED = Checked(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", message="")
+CHECKED = NewDataCheck(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", message="")
 ENOUGH, TOO_LITTLE = (
     CHECKED.model_copy(
-        update={"verdict": "enough", "asking": PingResult(ping=PING, address=NO_JENKINS)}
+        update={"verdict": "enough", "ping_result": PingResult(ping=PING, address=NO_JENKINS)}
     ).model_dump_json(),
     CHECKED.model_dump_json(),
 )

@@ -1,4 +1,4 @@
-"""What follows from what was measured: words that say the same of the same cause, and columns that do not flutter."""
+"""The decision, its texts, the test of the live metric, and the state that keeps columns from flapping."""
 
 from __future__ import annotations
 
@@ -10,193 +10,214 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from continuous_training.monitoring import decision
-from continuous_training.monitoring.decision import METRIC, Decision
-from continuous_training.monitoring.drift import PREDICTIONS
-from continuous_training.monitoring.finding import Drift
-from continuous_training.monitoring.performance import Measured, fall
-from continuous_training.monitoring.state import State
+from continuous_training.monitoring.decision import LIVE_METRIC, Decision
+from continuous_training.monitoring.drift import PREDICTIONS, ColumnDrift
+from continuous_training.monitoring.performance import MetricEstimate, measure_drop
+from continuous_training.monitoring.state import MonitorState
 from continuous_training.registry.model_versions import Version
 from continuous_training.settings import Monitor
 
 LIMITS = Monitor(columns_share=0.5)
-ALARMS = LIMITS.false_alarms
+FALSE_ALARMS = LIMITS.false_alarms
 ratios = st.floats(0, 5)
 weeks = st.lists(st.floats(0.5, 0.9), min_size=2, max_size=8)
 
 
-def drifts(*names: str) -> list[Drift]:
+def make_drifts(*names: str) -> list[ColumnDrift]:
     return [
-        Drift(name=name, test="wasserstein", distance=0.5, limit=0.2, null_share=0, learnt_null_share=0)
+        ColumnDrift(name=name, test="wasserstein", distance=0.5, limit=0.2, null_share=0, reference_null_share=0)
         for name in (*names, PREDICTIONS)
     ]
 
 
-def measured(value: float, width: float = 0.02) -> Measured:
-    return Measured(metric="roc_auc", value=value, low=value - width, high=value + width, confidence=0.95, rows=4000)
+def estimate(value: float, width: float = 0.02) -> MetricEstimate:
+    return MetricEstimate(
+        metric="roc_auc", value=value, low=value - width, high=value + width, confidence=0.95, rows=4000
+    )
 
 
-def decide(*moved: str, then: float = 0.66, now: float = 0.66, odd: int = 0, columns: str = "abcdefgh") -> Decision:
-    before, after = measured(then), measured(now)
-    fell = fall(before, after, LIMITS.false_alarms)
-    return decision.decide(drifts(*columns), before, after, fell, moved={*moved}, odd=odd, limits=LIMITS)
+def decide(*drifted: str, current: float = 0.66, invalid_columns: int = 0, columns: str = "abcdefgh") -> Decision:
+    before, after = estimate(0.66), estimate(current)
+    drop = measure_drop(before, after, LIMITS.false_alarms)
+    return decision.decide(
+        make_drifts(*columns), before, after, drop, drifted={*drifted}, invalid_columns=invalid_columns, limits=LIMITS
+    )
 
 
-def of_weeks(windows: list[float], width: float = 0.0) -> Measured:
-    """Give a metric of some weeks, of which chance alone makes so much."""
-    return measured(float(np.mean(windows)), width).model_copy(update={"windows": windows})
+def weekly_estimate(windows: list[float], width: float = 0.0) -> MetricEstimate:
+    """Return an estimate with a score for each week; `width` is half the width of its interval."""
+    return estimate(float(np.mean(windows)), width).model_copy(update={"windows": windows})
 
 
-def share_found(live: int, falls: list[float]) -> float:
-    """Simulate equal weeks, four of them and so many live ones, and return the share in which a fall is found.
+def detection_rate(current_weeks: int, drops: list[float]) -> float:
+    """Simulate four weeks and so many current ones; return the share of simulations in which a drop is reported.
 
     Args:
-        live: the live weeks.
-        falls: how far each is made to fall, in standard deviations of a week.
+        current_weeks: the number of current weeks.
+        drops: by how much the score of each is lowered, in standard deviations of a week.
     """
     random, times = np.random.default_rng(0), 2000
-    drawn = random.normal(size=(times, 4 + live)) - np.array([0.0] * 4 + falls)
-    return sum(fall(of_weeks([*row[:4]]), of_weeks([*row[4:]]), ALARMS).ratio >= 1 for row in drawn) / times
+    scores = random.normal(size=(times, 4 + current_weeks)) - np.array([0.0] * 4 + drops)
+    return (
+        sum(
+            measure_drop(weekly_estimate([*row[:4]]), weekly_estimate([*row[4:]]), FALSE_ALARMS).ratio >= 1
+            for row in scores
+        )
+        / times
+    )
 
 
 class TestDecision:
     @pytest.mark.parametrize(
-        ("moved", "verdict"),
+        ("drifted", "verdict"),
         [
             ((), "none"),
             (("a",), "warn"),
             ((PREDICTIONS,), "warn"),
             (("a", PREDICTIONS), "retrain"),
             (("a", "b", "c", "d"), "retrain"),
-            ((METRIC,), "retrain"),
+            ((LIVE_METRIC,), "retrain"),
         ],
     )
-    def test_a_training_follows_from_many_columns_or_one_with_the_predictions_or_the_metric(
-        self, moved: tuple[str, ...], verdict: str
+    def test_many_columns_or_one_with_the_predictions_or_the_metric_require_a_training(
+        self, drifted: tuple[str, ...], verdict: str
     ) -> None:
-        assert decide(*moved).verdict == verdict
+        assert decide(*drifted).verdict == verdict
 
-    def test_data_that_cannot_be_trusted_are_a_warning_and_no_reason_to_train(self) -> None:
-        found = decide(odd=5)
-        assert (found.verdict, found.cause) == ("warn", "")
-        assert "5 columns cannot be trusted" in found.message
+    def test_quality_problems_are_a_warning_and_no_reason_to_train(self) -> None:
+        result = decide(invalid_columns=5)
+        assert (result.verdict, result.cause) == ("warn", "")
+        assert "5 columns failed the quality checks" in result.message
 
-    def test_it_is_explained_in_words_with_the_numbers(self) -> None:
-        assert decide("a", "b", METRIC, now=0.58).message == (
-            "a and b moved (2 of 8 columns); "
-            "the live roc_auc fell from 0.6600 to 0.5800 (95% interval 0.5600 to 0.6000, from 4,000 labels)"
+    def test_the_message_has_the_numbers(self) -> None:
+        assert decide("a", "b", LIVE_METRIC, current=0.58).message == (
+            "a and b drifted (2 of 8 columns); "
+            "the live roc_auc dropped from 0.6600 to 0.5800 (95% interval 0.5600 to 0.6000, from 4,000 labels)"
         )
 
     @pytest.mark.parametrize(
-        ("windows", "words"),
+        ("windows", "text"),
         [
-            ([0.58, 0.60, 0.56, 0.59], "fell from 0.6600 to 0.5825 over 28 days (95% interval 0.5825 to 0.5825"),
+            ([0.58, 0.60, 0.56, 0.59], "dropped from 0.6600 to 0.5825 over 28 days (95% interval 0.5825 to 0.5825"),
             (
                 [0.66, 0.65, 0.67, 0.45],
-                "fell from 0.6600 to 0.4500 in the last 7 days (it was 0.6075 over 28 days: 95% interval 0.6075 to",
+                "dropped from 0.6600 to 0.4500 in the last 7 days (it was 0.6075 over 28 days: 95% interval 0.6075 to",
             ),
         ],
     )
-    def test_it_says_whether_the_metric_fell_for_long_or_lately(self, windows: list[float], words: str) -> None:
-        then, now = of_weeks([0.63, 0.70, 0.66, 0.65]), of_weeks(windows)
-        found = fall(then, now, ALARMS)
-        assert words in decision.decide([], then, now, found, moved={METRIC}, odd=0, limits=LIMITS).message
+    def test_the_message_tells_a_lasting_drop_from_a_sudden_one(self, windows: list[float], text: str) -> None:
+        baseline, current = weekly_estimate([0.63, 0.70, 0.66, 0.65]), weekly_estimate(windows)
+        drop = measure_drop(baseline, current, FALSE_ALARMS)
+        result = decision.decide([], baseline, current, drop, drifted={LIVE_METRIC}, invalid_columns=0, limits=LIMITS)
+        assert text in result.message
 
     @given(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.floats(0.5, 0.6))
-    def test_the_cause_has_no_numbers_in_it_and_is_the_same_whatever_was_measured(
-        self, moved: set[str], now: float
+    def test_the_cause_has_no_numbers_and_does_not_depend_on_the_measured_values(
+        self, drifted: set[str], current: float
     ) -> None:
-        found = decide(*moved, METRIC, now=now)
-        assert not re.search(r"\d", found.cause)
-        assert found.cause == decide(*moved, METRIC, now=0.51).cause
+        result = decide(*drifted, LIVE_METRIC, current=current)
+        assert not re.search(r"\d", result.cause)
+        assert result.cause == decide(*drifted, LIVE_METRIC, current=0.51).cause
 
-    def test_of_many_columns_some_are_named(self) -> None:
-        assert decide(*"hgfedcba").cause == "a, b, c, d, e and others moved"
+    def test_the_cause_names_at_most_five_columns(self) -> None:
+        assert decide(*"hgfedcba").cause == "a, b, c, d, e and others drifted"
 
 
 class TestMetric:
-    @pytest.mark.parametrize(("now", "surely"), [(0.66, False), (0.70, False), (0.64, False), (0.58, True)])
-    def test_without_windows_it_fell_if_the_interval_of_the_difference_is_below_zero(
-        self, now: float, surely: bool
+    @pytest.mark.parametrize(("current", "significant"), [(0.66, False), (0.70, False), (0.64, False), (0.58, True)])
+    def test_without_windows_a_drop_is_significant_if_the_interval_of_the_difference_is_below_zero(
+        self, current: float, significant: bool
     ) -> None:
-        assert (fall(measured(0.66), measured(now), ALARMS).ratio >= 1) == surely
+        assert (measure_drop(estimate(0.66), estimate(current), FALSE_ALARMS).ratio >= 1) == significant
 
-    @pytest.mark.parametrize(("now", "surely"), [(0.59, False), (0.57, True)])
-    def test_a_week_that_is_no_worse_than_weeks_differ_anyway_has_not_fallen(self, now: float, surely: bool) -> None:
-        found = fall(of_weeks([0.63, 0.70, 0.66, 0.65]), of_weeks([now]), ALARMS)
-        assert (found.ratio >= 1, found.windows) == (surely, 1)
+    @pytest.mark.parametrize(("current", "significant"), [(0.59, False), (0.57, True)])
+    def test_a_drop_within_the_variation_between_weeks_is_not_significant(
+        self, current: float, significant: bool
+    ) -> None:
+        drop = measure_drop(weekly_estimate([0.63, 0.70, 0.66, 0.65]), weekly_estimate([current]), FALSE_ALARMS)
+        assert (drop.ratio >= 1, drop.windows) == (significant, 1)
 
-    def test_a_fall_that_one_week_does_not_show_is_found_when_it_lasts(self) -> None:
-        then, lower = of_weeks([0.63, 0.70, 0.66, 0.65]), [0.60, 0.59, 0.61, 0.60]
-        assert [fall(then, of_weeks([week]), ALARMS).ratio >= 1 for week in lower] == [False] * 4
-        found = fall(then, of_weeks(lower), ALARMS)
-        assert (found.ratio >= 1, found.windows) == (True, 4)
+    def test_a_lasting_drop_is_significant_where_a_single_week_is_not(self) -> None:
+        baseline, lower = weekly_estimate([0.63, 0.70, 0.66, 0.65]), [0.60, 0.59, 0.61, 0.60]
+        assert [measure_drop(baseline, weekly_estimate([week]), FALSE_ALARMS).ratio >= 1 for week in lower] == [
+            False
+        ] * 4
+        drop = measure_drop(baseline, weekly_estimate(lower), FALSE_ALARMS)
+        assert (drop.ratio >= 1, drop.windows) == (True, 4)
 
-    def test_a_collapse_is_found_in_the_newest_week_alone(self) -> None:
-        found = fall(of_weeks([0.63, 0.70, 0.66, 0.65]), of_weeks([0.66, 0.64, 0.67, 0.45]), ALARMS)
-        assert (found.ratio >= 1, found.windows) == (True, 1)
+    def test_a_sudden_drop_is_significant_in_the_newest_week_alone(self) -> None:
+        drop = measure_drop(
+            weekly_estimate([0.63, 0.70, 0.66, 0.65]), weekly_estimate([0.66, 0.64, 0.67, 0.45]), FALSE_ALARMS
+        )
+        assert (drop.ratio >= 1, drop.windows) == (True, 1)
 
     @given(weeks, weeks)
-    def test_what_has_not_fallen_more_than_chance_takes_has_not_fallen_over_all_weeks(
-        self, then: list[float], now: list[float]
+    def test_a_drop_within_the_sampling_noise_is_not_significant_over_all_weeks(
+        self, baseline: list[float], current: list[float]
     ) -> None:
-        found = fall(of_weeks(then, width=0.9), of_weeks(now, width=0.9), ALARMS)
-        assert found.ratio < 1 or found.windows == 1 < len(now)
+        drop = measure_drop(weekly_estimate(baseline, width=0.9), weekly_estimate(current, width=0.9), FALSE_ALARMS)
+        assert drop.ratio < 1 or drop.windows == 1 < len(current)
 
     @given(weeks, weeks, st.floats(0.01, 0.2))
-    def test_what_has_fallen_has_fallen_too_where_all_live_windows_are_lower(
-        self, then: list[float], now: list[float], lower: float
+    def test_a_significant_drop_stays_significant_if_all_current_windows_are_lower(
+        self, baseline: list[float], current: list[float], lower: float
     ) -> None:
-        before, after = (fall(of_weeks(then), of_weeks([week - by for week in now]), ALARMS) for by in (0, lower))
+        before, after = (
+            measure_drop(weekly_estimate(baseline), weekly_estimate([week - change for week in current]), FALSE_ALARMS)
+            for change in (0, lower)
+        )
         assert after.ratio >= 1 or before.ratio < 1
 
-    @pytest.mark.parametrize("live", [1, 2, 4])
-    def test_of_weeks_that_are_alike_as_many_have_fallen_as_there_may_be_false_alarms(self, live: int) -> None:
-        assert 0.5 * ALARMS < share_found(live, [0.0] * live) < 1.1 * ALARMS
+    @pytest.mark.parametrize("current_weeks", [1, 2, 4])
+    def test_the_false_alarm_rate_between_equal_weeks_is_as_configured(self, current_weeks: int) -> None:
+        assert 0.5 * FALSE_ALARMS < detection_rate(current_weeks, [0.0] * current_weeks) < 1.1 * FALSE_ALARMS
 
-    def test_a_lasting_fall_is_found_more_often_than_one_week_of_it(self) -> None:
-        assert share_found(4, [2.0] * 4) > 0.7
-        assert share_found(1, [2.0]) < 0.5
+    def test_a_lasting_drop_is_detected_more_often_than_a_single_week_of_it(self) -> None:
+        assert detection_rate(4, [2.0] * 4) > 0.7
+        assert detection_rate(1, [2.0]) < 0.5
 
-    def test_a_collapse_in_the_newest_week_is_found(self) -> None:
-        assert share_found(4, [0, 0, 0, 9.0]) > 0.7
+    def test_a_sudden_drop_in_the_newest_week_is_detected(self) -> None:
+        assert detection_rate(4, [0, 0, 0, 9.0]) > 0.7
 
-    def test_what_cannot_be_compared_has_not_fallen(self) -> None:
-        other = measured(0.4).model_copy(update={"metric": "accuracy"})
-        assert [fall(then, other, ALARMS).ratio for then in (None, measured(0.66))] == [0, 0]
+    def test_without_a_comparable_baseline_there_is_no_drop(self) -> None:
+        other = estimate(0.4).model_copy(update={"metric": "accuracy"})
+        assert [measure_drop(baseline, other, FALSE_ALARMS).ratio for baseline in (None, estimate(0.66))] == [0, 0]
 
 
 class TestState:
     @given(st.lists(st.floats(0.81, 0.99), max_size=20))
-    def test_a_column_that_hovers_below_its_limit_stays_where_it_was(self, seen: list[float]) -> None:
-        calm, high = State(), State().after({"a": 1.2}, LIMITS)
-        for ratio in seen:
-            calm, high = calm.after({"a": ratio}, LIMITS), high.after({"a": ratio}, LIMITS)
-        assert (calm.moved(LIMITS), high.moved(LIMITS)) == (set(), {"a"})
+    def test_a_column_just_below_its_limit_keeps_its_state(self, values: list[float]) -> None:
+        low, high = MonitorState(), MonitorState().update({"a": 1.2}, LIMITS)
+        for ratio in values:
+            low, high = low.update({"a": ratio}, LIMITS), high.update({"a": ratio}, LIMITS)
+        assert (low.drifted(LIMITS), high.drifted(LIMITS)) == (set(), {"a"})
 
-    def test_it_is_back_when_it_is_well_within_its_limit(self) -> None:
-        assert State().after({"a": 1.2}, LIMITS).after({"a": 0.79}, LIMITS).moved(LIMITS) == set()
+    def test_a_column_far_below_its_limit_counts_as_not_drifted_again(self) -> None:
+        assert MonitorState().update({"a": 1.2}, LIMITS).update({"a": 0.79}, LIMITS).drifted(LIMITS) == set()
 
     @given(st.lists(ratios, max_size=20), st.integers(2, 4))
-    def test_it_takes_as_many_checks_in_a_row_as_must_confirm_it(self, seen: list[float], needed: int) -> None:
-        limits, found = Monitor(confirmations=needed), State()
-        for place, ratio in enumerate(seen):
-            found = found.after({"a": ratio}, limits)
-            if "a" in found.moved(limits) and ratio >= 1 and seen[place - 1] < limits.leave:
-                pytest.fail("one look was enough")
-        assert ("a" in found.moved(limits)) or not (len(seen) >= needed and all(one >= 1 for one in seen[-needed:]))
+    def test_drift_needs_the_configured_number_of_consecutive_checks(self, values: list[float], needed: int) -> None:
+        limits, state = Monitor(confirmations=needed), MonitorState()
+        for index, ratio in enumerate(values):
+            state = state.update({"a": ratio}, limits)
+            if "a" in state.drifted(limits) and ratio >= 1 and values[index - 1] < limits.leave:
+                pytest.fail("a single check was enough")
+        assert ("a" in state.drifted(limits)) or not (
+            len(values) >= needed and all(ratio >= 1 for ratio in values[-needed:])
+        )
 
-    def test_what_was_not_measured_stays_as_it_was(self) -> None:
-        assert State().after({"a": 1.2}, LIMITS).after({"b": 0.1}, LIMITS).moved(LIMITS) == {"a"}
+    def test_a_column_that_is_not_measured_keeps_its_state(self) -> None:
+        assert MonitorState().update({"a": 1.2}, LIMITS).update({"b": 0.1}, LIMITS).drifted(LIMITS) == {"a"}
 
-    def test_a_tag_holds_it_however_many_columns_there_are(self) -> None:
+    def test_the_state_of_many_columns_fits_into_a_tag(self) -> None:
         written = {}
 
         class Client:
             def set_model_version_tag(self, name: str, number: str, key: str, value: str) -> None:
                 written[name, number, key] = value
 
-        many = State(message="x" * 500).after({f"column_{number:05}": 2.0 for number in range(1000)}, LIMITS)
+        many = MonitorState(message="x" * 500).update({f"column_{number:05}": 2.0 for number in range(1000)}, LIMITS)
         many.write(Client(), Version("toy", "1", "", {}))
         [(place, tag)] = written.items()
         assert len(tag) <= 5000
-        assert len(State.of(Version("toy", "1", "", {place[2]: tag})).moved(LIMITS)) > 100
+        assert len(MonitorState.of(Version("toy", "1", "", {place[2]: tag})).drifted(LIMITS)) > 100

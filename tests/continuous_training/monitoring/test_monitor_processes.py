@@ -1,4 +1,4 @@
-"""Drift starts training: a server is asked otherwise, the monitor pings once, and the run that follows is promoted."""
+"""Drift starts a training: requests shift, the monitor pings Jenkins once, and the run's candidate is promoted."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.integration(seconds=100), pytest.mark.usefixtures("tra
 LATER = "2020-04-20"
 
 
-def moved_world() -> pd.DataFrame:
-    """Make events whose x is larger from March on, and then tells the opposite."""
+def drifted_events() -> pd.DataFrame:
+    """Return events whose x is larger from March on, with the opposite effect."""
     frame = events(days=120)
     new = frame["seen"] >= "2020-03-01"
     frame.loc[new, "x"] += 2
@@ -37,19 +37,19 @@ def moved_world() -> pd.DataFrame:
 
 
 def monitor(*arguments: str, code: int = 0, **environment: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(ROOT / "scripts/monitor.py"), "--model", "toy", *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    assert process.returncode == code, process.stdout + process.stderr
+    return process.stdout + process.stderr
 
 
-def ask(server: ServerProcess, rows: pd.DataFrame) -> None:
-    """Ask a server about rows, and send what they are found by in the warehouse."""
+def send_requests(server: ServerProcess, rows: pd.DataFrame) -> None:
+    """Send rows to a server with the keys that identify them in the warehouse."""
     for part in (rows.iloc[start::4] for start in range(4)):
         records: list[dict[str, Any]] = json.loads(part[["id", "shade", "x", "y"]].to_json(orient="records"))
         assert server.invoke(dataframe_records=records).status_code == 200
@@ -58,20 +58,20 @@ def ask(server: ServerProcess, rows: pd.DataFrame) -> None:
 def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Pipeline(monkeypatch)
     first.promote()
-    world = moved_world()
+    frame = drifted_events()
     with ServerProcess() as server:
         server.wait_for_version("1")
-        ask(server, world[world["seen"] >= "2020-04-10"].head(800))
-        store(world)
+        send_requests(server, frame[frame["seen"] >= "2020-04-10"].head(800))
+        store(frame)
         with jenkins() as there:
-            shown = monitor(AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # while the rows are in the server's journal still
-            assert "POST $JENKINS_URL/generic-webhook-trigger/invoke" in shown
-            assert TOKEN not in shown
+            output = monitor(AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # while the rows are still in the server's journal
+            assert "POST $JENKINS_URL/generic-webhook-trigger/invoke" in output
+            assert TOKEN not in output
             for _ in range(2):
-                message = monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
+                output = monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
         server.stop()
     [ping] = there.pings
-    assert "is not done again before" in message
+    assert "the cool-down ends on" in output
     assert Path("build/monitor.html").exists()
     assert (ping["trigger"], ping["as_of"], ping["model_version"]) == ("drift", LATER, "1")
 
@@ -89,28 +89,28 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pyte
     assert second.plan.drift
     assert second.plan.drift.evidence == ping["evidence"]
 
-    assert "not enough data" in monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # of version 2
+    assert "not enough data" in monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # for version 2
 
 
-def test_a_jenkins_that_is_not_there_is_an_error_and_the_page_is_there_all_the_same(
+def test_an_unreachable_jenkins_is_an_error_and_the_page_is_still_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     change("serving: {watch_seconds: 0}", "serving: {watch_seconds: 0}\nmonitor: {min_rows: 200}")
     Pipeline(monkeypatch).promote()
-    store(moved_world())
+    store(drifted_events())
     with jenkins() as there:
-        nobody = there.url
-    message = monitor("--source", "warehouse", "--jenkins", nobody, code=1, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
-    assert "ct monitor: error: Jenkins at" in message
-    assert "cannot be reached" in message
-    assert "could not do all of its work" in Path("build/monitor.html").read_text()
+        unreachable = there.url
+    output = monitor("--source", "warehouse", "--jenkins", unreachable, code=1, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
+    assert "ct monitor: error: Jenkins at" in output
+    assert "cannot be reached" in output
+    assert "could not run all checks" in Path("build/monitor.html").read_text()
 
 
-def test_without_a_champion_it_says_so_and_is_no_error() -> None:
+def test_without_a_champion_a_note_is_printed_and_the_exit_code_is_0() -> None:
     assert "toy has no champion" in monitor("--json")
 
 
-def test_the_plan_of_a_run_that_nobody_pinged_for_has_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_of_a_run_without_a_ping_has_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Pipeline(monkeypatch)
     pipeline.promote()
     assert plan._drifted(pipeline.client, pipeline.run.model_copy(update={"trigger": "drift"})) is None

@@ -1,4 +1,4 @@
-"""New data start training: 20,000 flights come into a warehouse, Jenkins is pinged once, and the run trains on them."""
+"""New data start a training: 20,000 flights are inserted, Jenkins is pinged once, and the run trains on them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from continuous_training.monitoring.new_data import check, kept
-from continuous_training.monitoring.new_data.counted import counted
+from continuous_training.monitoring.new_data import check
+from continuous_training.monitoring.new_data.row_counts import count_rows
+from continuous_training.monitoring.new_data.watermark import load_watermark
 from continuous_training.registry import runs
 from continuous_training.settings import Data
 from flight_delays import sample
@@ -34,8 +35,10 @@ from toy import change
 pytestmark = pytest.mark.integration(seconds=60)
 
 ROWS = 20_000
-KNOWN = "SELECT * FROM flights WHERE time_hour < '2013-02-13'"
-NEW = f"SELECT * FROM flights WHERE time_hour >= '2013-02-13' AND arr_delay IS NOT NULL ORDER BY time_hour LIMIT {ROWS}"
+OLD_FLIGHTS = "SELECT * FROM flights WHERE time_hour < '2013-02-13'"
+NEW_FLIGHTS = (
+    f"SELECT * FROM flights WHERE time_hour >= '2013-02-13' AND arr_delay IS NOT NULL ORDER BY time_hour LIMIT {ROWS}"
+)
 BEFORE, AFTER = "2013-02-15", "2013-03-12"  # every flight has landed two days after it was due to leave
 
 Insert = Callable[[str], None]
@@ -44,7 +47,7 @@ TRAINING = Path("src/flight_delays/training.yaml")
 
 @pytest.fixture(scope="module")
 def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the sample: all flights of 2013."""
+    """Load the sample: all flights of 2013."""
     path = tmp_path_factory.mktemp("sample") / "flights.duckdb"
     source = ibis.duckdb.connect(path)
     sample.load(source)
@@ -54,8 +57,8 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgresql]:
-    with Postgresql() as running:
-        yield running
+    with Postgresql() as postgresql:
+        yield postgresql
 
 
 @contextmanager
@@ -82,30 +85,30 @@ def in_postgresql(flights: Path, request: pytest.FixtureRequest) -> Iterator[tup
         with duckdb.connect(flights, read_only=True) as source:
             source.execute(f"COPY ({query}) TO '{rows}' (FORMAT csv, HEADER false)")
         with psycopg.connect(server.url) as connection, connection.cursor() as cursor:
-            with cursor.copy(f"COPY {table} FROM STDIN (FORMAT csv)") as filling:
-                filling.write(rows.read_bytes())
+            with cursor.copy(f"COPY {table} FROM STDIN (FORMAT csv)") as writer:
+                writer.write(rows.read_bytes())
             cursor.execute(f"ANALYZE {table}")
 
-    there, here = ibis.connect(server.url), ibis.duckdb.connect(flights, read_only=True)
+    target, source = ibis.connect(server.url), ibis.duckdb.connect(flights, read_only=True)
     for name in sample.TABLES:
-        there.create_table(name, schema=here.table(name).schema())
-    there.disconnect()
-    here.disconnect()
+        target.create_table(name, schema=source.table(name).schema())
+    target.disconnect()
+    source.disconnect()
     for name in sample.TABLES[1:]:
         copy(f"SELECT * FROM {name}", name)
     yield server.url, lambda query: copy(query, "flights")
 
 
 def data_check(url: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(ROOT / "scripts/data_check.py"), "--jenkins", url],
         env=os.environ | {"WEBHOOK_TOKEN": TOKEN, "AS_OF": AFTER},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 @pytest.mark.parametrize("warehouse", [in_duckdb, pytest.param(in_postgresql, marks=needs_postgresql)])
@@ -121,23 +124,23 @@ def test_new_flights_are_one_ping_whose_run_trains_on_them(
     change("fresh_days: 28", "fresh_days: 14", TRAINING)
     change("max_iter: 150", "max_iter: 5", TRAINING)
     with warehouse(flights, request) as (url, insert):
-        insert(KNOWN)
+        insert(OLD_FLIGHTS)
         first = Pipeline(monkeypatch, MODEL="flight_delays", AS_OF=BEFORE, CT_WAREHOUSE_URL=url)
         champion = first.promote(compare=False)
-        watermark = kept.kept(first.client, champion)
+        watermark = load_watermark(first.client, champion)
         assert watermark
         assert watermark.rows == first.snapshot.rows
         with jenkins() as there:
-            assert check.check(first.client, "flight_delays", there.url, AFTER).verdict == "nothing new"
-            insert(NEW)
-            message = [data_check(there.url) for _ in range(2)]
+            assert check.check_new_data(first.client, "flight_delays", there.url, AFTER).verdict == "nothing new"
+            insert(NEW_FLIGHTS)
+            outputs = [data_check(there.url) for _ in range(2)]
         [ping] = there.pings
-        assert "Jenkins was asked for a training: model/main" in message[0]
-        assert "a training on these rows was asked for" in message[1]
+        assert "Jenkins was asked for a training: model/main" in outputs[0]
+        assert "a training on these rows was requested" in outputs[1]
         assert ping["reason"].startswith(f"{ROWS:,} new rows since 2013-02-13 (+")
 
-        asked = {name.upper(): ping[name] for name in ("model", "trigger", "reason", "as_of")}
-        second = Pipeline(monkeypatch, BUILD_TAG="ct-2", **asked)
+        parameters = {name.upper(): ping[name] for name in ("model", "trigger", "reason", "as_of")}
+        second = Pipeline(monkeypatch, BUILD_TAG="ct-2", **parameters)
         second.train()
     lineage = second.client.get_run(second.candidate.run_id).data.tags
     assert (lineage[runs.TRIGGER], lineage[runs.REASON]) == ("data", ping["reason"])
@@ -146,7 +149,7 @@ def test_new_flights_are_one_ping_whose_run_trains_on_them(
     assert int(lineage["ct.train_rows"]) + int(lineage["ct.fresh_rows"]) == second.snapshot.rows > ROWS
 
 
-AWKWARD = """
+EDGE_CASES = """
 SELECT CAST(id AS INTEGER) AS id, CAST(seen AS {timestamp}) AS seen, CAST(late AS BOOLEAN) AS late, shade,
        CAST(x AS DOUBLE PRECISION) AS x, CAST(y AS DECIMAL(18, 3)) AS y
 FROM (VALUES
@@ -162,15 +165,15 @@ FROM (VALUES
 
 @needs_postgresql
 @pytest.mark.parametrize("timestamp", ["TIMESTAMPTZ", "TIMESTAMP"])
-def test_duckdb_and_postgresql_count_the_same_of_awkward_rows(timestamp: str, server: Postgresql) -> None:
-    given = Data.model_validate(yaml.safe_load(TOY)["data"])
-    found = []
+def test_duckdb_and_postgresql_compute_the_same_counts_of_edge_cases(timestamp: str, server: Postgresql) -> None:
+    data = Data.model_validate(yaml.safe_load(TOY)["data"])
+    counts = []
     for warehouse in (ibis.duckdb.connect(), ibis.connect(server.url)):
         warehouse.raw_sql("SET TimeZone = 'UTC'")
-        rows = warehouse.sql(AWKWARD.format(timestamp=timestamp))
-        found.append(counted(rows, given, datetime(2020, 1, 2)))
+        rows = warehouse.sql(EDGE_CASES.format(timestamp=timestamp))
+        counts.append(count_rows(rows, data, datetime(2020, 1, 2)))
         warehouse.disconnect()
-    assert found[0] == found[1]
-    assert {f"{day}": one.rows for day, one in found[0].before.items()} == {"2020-01-01": 3, "1969-12-31": 1}
-    assert {f"{day}": one.rows for day, one in found[0].after.items()} == {"2020-01-02": 1}
-    assert found[0].timeless == 1
+    assert counts[0] == counts[1]
+    assert {f"{day}": count.rows for day, count in counts[0].before.items()} == {"2020-01-01": 3, "1969-12-31": 1}
+    assert {f"{day}": count.rows for day, count in counts[0].after.items()} == {"2020-01-02": 1}
+    assert counts[0].without_time == 1

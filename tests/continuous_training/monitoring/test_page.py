@@ -1,4 +1,4 @@
-"""The monitor's page: one that Jenkins shows as it is, whatever was found."""
+"""The monitor's page: self-contained HTML without scripts, for every verdict."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import pytest
 from continuous_training.jenkins.ping import Ping, PingResult
 from continuous_training.monitoring import page
 from continuous_training.monitoring.decision import Decision
-from continuous_training.monitoring.examination import Examination
-from continuous_training.monitoring.finding import Drift, Finding
-from continuous_training.monitoring.history import Look
+from continuous_training.monitoring.drift import ColumnDrift
+from continuous_training.monitoring.findings import Finding
+from continuous_training.monitoring.history import CheckSummary
+from continuous_training.monitoring.report import MonitorReport
 
 NOON = datetime(2026, 4, 1, 12, tzinfo=UTC)
 
 
-def found(verdict: Any = "retrain", **given: Any) -> Examination:
-    plain: dict[str, Any] = {
+def make_report(verdict: Any = "retrain", **fields: Any) -> MonitorReport:
+    defaults: dict[str, Any] = {
         "model": "toy",
         "model_version": "3",
         "source": "log",
@@ -29,46 +30,48 @@ def found(verdict: Any = "retrain", **given: Any) -> Examination:
         "since": NOON - timedelta(days=7),
         "until": NOON,
         "rows": 12345,
-        "decision": Decision(verdict=verdict, cause="x moved", message="x moved (1 of 2 columns)"),
+        "decision": Decision(verdict=verdict, cause="x drifted", message="x drifted (1 of 2 columns)"),
         "drifts": [
-            Drift(
+            ColumnDrift(
                 name="x",
                 test="wasserstein",
                 distance=0.41,
                 limit=0.2,
                 null_share=0.015,
-                learnt_null_share=0,
-                moved=True,
+                reference_null_share=0,
+                drifted=True,
             ),
-            Drift(name="<y>", test="jensenshannon", distance=0.02, limit=0.1, null_share=0, learnt_null_share=0),
+            ColumnDrift(
+                name="<y>", test="jensenshannon", distance=0.02, limit=0.1, null_share=0, reference_null_share=0
+            ),
         ],
     }
-    return Examination(**{**plain, **given})
+    return MonitorReport(**{**defaults, **fields})
 
 
-def looks(*given: tuple[str | None, float | None]) -> list[Look]:
+def summaries(*checks: tuple[str | None, float | None]) -> list[CheckSummary]:
     return [
-        Look(
-            at=NOON + timedelta(hours=place),
+        CheckSummary(
+            at=NOON + timedelta(hours=index),
             version=version,
             verdict="none" if ratio else "not enough data",
             ratio=ratio,
         )
-        for place, (version, ratio) in enumerate(given)
+        for index, (version, ratio) in enumerate(checks)
     ]
 
 
-def words(html: str) -> str:
+def page_text(html: str) -> str:
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split())
 
 
 @pytest.mark.parametrize("verdict", list(page.HEADLINES))
-def test_every_verdict_has_its_page_without_scripts_and_without_anything_from_elsewhere(verdict: str) -> None:
-    html = page.render(found(verdict), looks(("3", 0.4), ("3", 2.0)))
-    opened: list[str] = []
+def test_every_verdict_has_a_page_without_scripts_and_external_resources(verdict: str) -> None:
+    html = page.render_page(make_report(verdict), summaries(("3", 0.4), ("3", 2.0)))
+    tags: list[str] = []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attributes: (
-        opened.append(tag)
+        tags.append(tag)
         or [
             pytest.fail(f"{name}={value}")
             for name, value in attributes
@@ -76,52 +79,54 @@ def test_every_verdict_has_its_page_without_scripts_and_without_anything_from_el
         ]
     )
     parser.feed(html)
-    assert "script" not in opened
-    assert page.HEADLINES[verdict][1] in words(html)
+    assert "script" not in tags
+    assert page.HEADLINES[verdict][1] in page_text(html)
 
 
-def test_it_says_what_moved_how_far_and_where_the_evidence_is() -> None:
-    message = words(page.render(found(evidence="runs:/7"), []))
-    assert "x moved (1 of 2 columns)." in message
-    assert "x Wasserstein 0.4100 0.2000 yes 1.5% 0%" in message
-    assert "&lt;y&gt; Jensen-Shannon 0.0200 0.1000 no" in message
-    assert "12,345 rows of the predictions log" in message
-    assert "runs:/7" in message
+def test_the_page_has_the_distances_and_the_evidence() -> None:
+    text = page_text(page.render_page(make_report(evidence="runs:/7"), []))
+    assert "x drifted (1 of 2 columns)." in text
+    assert "x Wasserstein 0.4100 0.2000 yes 1.5% 0%" in text
+    assert "&lt;y&gt; Jensen-Shannon 0.0200 0.1000 no" in text
+    assert "12,345 rows of the predictions log" in text
+    assert "runs:/7" in text
 
 
-def test_it_says_whether_jenkins_was_asked() -> None:
-    ping = Ping(trigger="drift", reason="version 3: x moved", model="toy", model_version="3", evidence="runs:/7")
-    sent = found(asking=PingResult(ping=ping, address="http://jenkins", jobs=["model/main"]))
-    kept = found(asking=PingResult(ping=ping, address="none", skip_reason="no Jenkins is named"))
-    assert "started model/main : «version 3: x moved»" in words(page.render(sent, [])).replace("main:", "main :")
-    assert "Jenkins is not asked for a training: no Jenkins is named." in words(page.render(kept, []))
+def test_the_page_has_the_outcome_of_the_ping() -> None:
+    ping = Ping(trigger="drift", reason="version 3: x drifted", model="toy", model_version="3", evidence="runs:/7")
+    sent = make_report(ping_result=PingResult(ping=ping, address="http://jenkins", jobs=["model/main"]))
+    withheld = make_report(ping_result=PingResult(ping=ping, address="none", skip_reason="no Jenkins is named"))
+    assert "Jenkins triggered model/main with the reason 'version 3: x drifted'." in page_text(
+        page.render_page(sent, [])
+    )
+    assert "No training was requested: no Jenkins is named." in page_text(page.render_page(withheld, []))
 
 
-def test_a_fault_is_the_headline() -> None:
-    broken = found("not enough data", drifts=[], findings=[Finding(kind="fault", message="the log <is> gone")])
-    message = words(page.render(broken, []))
-    assert "The monitor could not do all of its work" in message
-    assert "✗ the log &lt;is&gt; gone" in message
+def test_an_error_is_the_headline() -> None:
+    failed = make_report("not enough data", drifts=[], findings=[Finding(kind="error", message="the log <is> gone")])
+    text = page_text(page.render_page(failed, []))
+    assert "The monitor could not run all checks" in text
+    assert "✗ the log &lt;is&gt; gone" in text
 
 
-def test_the_drawing_marks_a_new_champion_and_breaks_the_line_there() -> None:
-    past = looks(("3", 0.5), ("3", 2.0), ("4", 0.3), ("4", 0.2))
-    drawn = page.drawing(past)
-    assert [mark.changed for mark in drawn.marks] == [False, False, True, False]
-    assert [len(points) for points in drawn.lines] == [2, 2]
-    assert "version 4" in page.render(found(), past)
+def test_the_chart_marks_a_new_champion_and_breaks_the_line() -> None:
+    past = summaries(("3", 0.5), ("3", 2.0), ("4", 0.3), ("4", 0.2))
+    chart = page.build_chart(past)
+    assert [marker.new_version for marker in chart.markers] == [False, False, True, False]
+    assert [len(points) for points in chart.lines] == [2, 2]
+    assert "version 4" in page.render_page(make_report(), past)
 
 
-def test_what_was_not_measured_is_a_gap_and_what_is_far_off_is_drawn_at_the_top() -> None:
-    drawn = page.drawing(looks(("3", 0.5), ("3", None), ("3", 40.0)))
-    assert drawn.marks[1].y is None
-    assert drawn.marks[2].y == page.TOP
-    assert drawn.lines == []
+def test_a_check_without_measurement_is_a_gap_and_a_large_ratio_is_drawn_at_the_top() -> None:
+    chart = page.build_chart(summaries(("3", 0.5), ("3", None), ("3", 40.0)))
+    assert chart.markers[1].y is None
+    assert chart.markers[2].y == page.TOP
+    assert chart.lines == []
 
 
-def test_a_champion_that_comes_after_there_was_none_is_marked_as_no_change() -> None:
-    assert not any(mark.changed for mark in page.drawing(looks((None, None), ("1", 0.2))).marks)
+def test_the_first_champion_is_not_marked() -> None:
+    assert not any(marker.new_version for marker in page.build_chart(summaries((None, None), ("1", 0.2))).markers)
 
 
-def test_one_look_can_be_drawn() -> None:
-    assert len(page.drawing(looks(("3", 0.5))).marks) == 1
+def test_a_single_check_has_a_chart() -> None:
+    assert len(page.build_chart(summaries(("3", 0.5))).markers) == 1

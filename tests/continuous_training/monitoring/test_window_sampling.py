@@ -1,4 +1,4 @@
-"""Windows of many rows: samples that are drawn and values that are counted where the rows lie."""
+"""Windows of many rows: samples and counts that DuckDB computes from the log."""
 
 from __future__ import annotations
 
@@ -10,63 +10,66 @@ import duckdb
 import pytest
 import yaml
 
-import wide
-from continuous_training.monitoring import distances, log, profile
-from continuous_training.monitoring.asked import Asked
-from continuous_training.monitoring.reference import Learnt
+import wide_model
+from continuous_training.monitoring import distances, predictions_log, profile
+from continuous_training.monitoring.reference import ReferenceProfile
+from continuous_training.monitoring.window import Window
 from continuous_training.settings import Settings
 
 ROWS, SAMPLE = 20_000, 1000
-GIVEN = Settings.model_validate(yaml.safe_load(wide.TRAINING))
-LEARNT = Learnt(
+SETTINGS = Settings.model_validate(yaml.safe_load(wide_model.TRAINING))
+PROFILE = ReferenceProfile(
     rows=ROWS,
-    since=wide.SINCE,
-    until=wide.SINCE,
+    since=wide_model.SINCE,
+    until=wide_model.SINCE,
     window_days=7,
     columns={},
-    prediction=profile.Profile(test="wasserstein", null_share=0, distances=[]),
+    prediction=profile.ColumnProfile(test="wasserstein", null_share=0, distances=[]),
     classes=[False, True],
-    measured=None,
+    baseline=None,
 )
 
 
 @pytest.fixture
-def window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
-    """What version 1 was asked in the last week, as its log has it."""
+def window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
+    """Read the requests to version 1 in the last week from its log."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CT_PREDICTIONS", str(tmp_path / "predictions"))
-    wide.log(tmp_path / "predictions", ROWS, "1", {"place": 0.2})
+    wide_model.write_log(tmp_path / "predictions", ROWS, "1", {"place": 0.2})
     now = datetime.now(UTC)
-    with log.opened(wide.MODEL, now - timedelta(days=7)) as opened:
-        found = opened.asked(GIVEN, "1", LEARNT, now)
-        assert found is not None
-        yield found
+    with predictions_log.open_log(wide_model.MODEL, now - timedelta(days=7)) as log:
+        requests = log.read_window(SETTINGS, "1", PROFILE, now)
+        assert requests is not None
+        yield requests
 
 
-def test_a_sample_of_many_rows_is_of_the_size_that_was_asked_for_and_the_same_again(window: Asked) -> None:
+def test_a_sample_has_the_requested_size_and_is_deterministic(window: Window) -> None:
     first, again = window.sample(SAMPLE), window.sample(SAMPLE)
     assert len(first) == SAMPLE
     assert first.equals(again)
 
 
 @pytest.mark.parametrize("name", ["normal_1", "waiting_1", "gaps", "place", "customer"])
-def test_a_sample_of_many_rows_is_like_them(window: Asked, name: str) -> None:
-    every = window.table.select(name).to_pyarrow().to_pandas()[name]
-    test: distances.Test = "jensenshannon" if name in wide.CATEGORIES else "wasserstein"
-    chance = distances.by_chance(test, every, SAMPLE)
-    assert distances.between(test, every, window.sample(SAMPLE)[name]) <= 1.5 * chance
+def test_a_sample_has_the_distribution_of_all_rows(window: Window, name: str) -> None:
+    values = window.table.select(name).to_pyarrow().to_pandas()[name]
+    test: distances.DriftTest = "jensenshannon" if name in wide_model.CATEGORIES else "wasserstein"
+    noise = distances.sampling_noise(test, values, SAMPLE)
+    assert distances.distance(test, values, window.sample(SAMPLE)[name]) <= 1.5 * noise
 
 
-def test_rows_with_values_that_are_not_known_are_counted_among_all_rows(window: Asked) -> None:
+def test_rows_with_unknown_values_are_counted_in_the_whole_window(window: Window) -> None:
     values = window.table.select("place").to_pyarrow().to_pandas()["place"]
     known = ["v0", "v1", "v7"]
-    assert window.others("place", known) == len(values) - values.isin(known).sum()
-    assert window.others("place", sorted(values.unique())) == 0
+    assert window.count_unknown("place", known) == len(values) - values.isin(known).sum()
+    assert window.count_unknown("place", sorted(values.unique())) == 0
 
 
-def test_a_known_drift_is_measured_as_it_is_known() -> None:
-    moved = {"normal_1": 0.3, "two_humps_1": 0.3, "kind": 0.3, "customer": 0.3}
-    before, now = (duckdb.sql(wide.rows(ROWS, seed, how)).df() for seed, how in [(0, None), (1, moved)])
-    for name in moved:
-        test: distances.Test = "jensenshannon" if name in wide.CATEGORIES else "wasserstein"
-        assert distances.between(test, before[name], now[name]) == pytest.approx(0.3, abs=0.03)
+def test_the_distance_of_a_known_drift_is_measured() -> None:
+    drift = {"normal_1": 0.3, "two_humps_1": 0.3, "kind": 0.3, "customer": 0.3}
+    before, after = (
+        duckdb.sql(wide_model.rows_query(ROWS, seed, distances_by_column)).df()
+        for seed, distances_by_column in [(0, None), (1, drift)]
+    )
+    for name in drift:
+        test: distances.DriftTest = "jensenshannon" if name in wide_model.CATEGORIES else "wasserstein"
+        assert distances.distance(test, before[name], after[name]) == pytest.approx(0.3, abs=0.03)

@@ -17,8 +17,9 @@ from sklearn.metrics import roc_auc_score
 
 from continuous_training.errors import UsageError, UserError
 from continuous_training.registry import connection, model_versions
-from continuous_training.replay import loop, page, words, workspace
-from continuous_training.replay.judging import judge
+from continuous_training.replay import loop, page, workspace
+from continuous_training.replay import summary as words
+from continuous_training.replay.evaluation import judge
 from continuous_training.replay.months import Difference, Judged, Made, Model, Month, between, following, parse
 from continuous_training.replay.policies import Result, compare, lines, productions
 from continuous_training.replay.table import table

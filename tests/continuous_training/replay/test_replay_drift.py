@@ -15,10 +15,13 @@ from sklearn.metrics import roc_auc_score
 
 from continuous_training.errors import UserError
 from continuous_training.jenkins import ping
-from continuous_training.monitoring.state import State
+from continuous_training.monitoring.state import MonitorState
 from continuous_training.registry import connection, model_versions
-from continuous_training.replay import drift, loop, page, stages, table, webhook, words, workspace
-from continuous_training.replay.judging import judge_changing
+from continuous_training.replay import drift_policy as drift
+from continuous_training.replay import loop, page, stages, table, workspace
+from continuous_training.replay import ping_receiver as webhook
+from continuous_training.replay import summary as words
+from continuous_training.replay.evaluation import judge_changing
 from continuous_training.replay.months import Judged, Made, Model, Month, OnDrift, Week, following
 from continuous_training.replay.policies import compare
 from continuous_training.settings import Compare, load_settings
@@ -146,11 +149,11 @@ class TestPolicy:
         assert [one.end for one in found if one.made] == [SEEN]
         assert [one.verdict for one in found] == ["none", "none", "retrain", "retrain"]
         assert len(runs) == 1
-        assert runs[0].startswith("2020-03-22: version 1: the predictions and x moved")
+        assert runs[0].startswith("2020-03-22: version 1: the predictions and x drifted")
         client = connection.open_client()
         version = model_versions.by_alias(client, "toy", model_versions.CHAMPION)
         assert version is not None
-        assert State.of(version) == State(), "the gate's own registry knows nothing of it"
+        assert MonitorState.of(version) == MonitorState(), "the gate's own registry knows nothing of it"
         assert len(client.search_runs([runs.experiment_id(client, "toy")])) == 1
 
     def test_without_drift_it_trains_nothing(self, march: Month, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +249,7 @@ def result() -> Result:
     first = Month(
         made=ran("2020-03", "a", "a"),
         judged=Judged(rows=1000, scores={"a": 0.70}, draws={}),
-        drift=OnDrift(
+        drifted=OnDrift(
             weeks=[week("2020-03-08"), week("2020-03-15", ran("2020-03", "c", "c"))],
             score=0.72,
             draws=[*(noise - 0.02)],
@@ -255,7 +258,7 @@ def result() -> Result:
     second = Month(
         made=ran("2020-04", "b", "b"),
         judged=Judged(rows=1000, scores=scores, draws={"a": [*(noise + 0.05)]}),
-        drift=OnDrift(weeks=[week("2020-04-05", stale)], score=0.74, draws=[*(noise + 0.01)]),
+        drifted=OnDrift(weeks=[week("2020-04-05", stale)], score=0.74, draws=[*(noise + 0.01)]),
     )
     return compare("toy", [first, second], LIMITS)
 
@@ -297,7 +300,7 @@ class TestResult:
         )
 
     def test_a_month_is_told_with_its_runs(self) -> None:
-        month = Month(made=ran("2020-03", "a", "a"), drift=OnDrift(weeks=[week("2020-03-08")], score=0.7, draws=[]))
+        month = Month(made=ran("2020-03", "a", "a"), drifted=OnDrift(weeks=[week("2020-03-08")], score=0.7, draws=[]))
         assert words.told_of_drift(month) == "2020-03: retraining on drift 0.7000; no training was asked for"
 
     def test_the_page_has_a_line_of_its_own_and_the_numbers_of_trainings(self) -> None:
@@ -309,5 +312,5 @@ class TestResult:
 
     def test_a_month_that_was_kept_is_read_as_it_was(self) -> None:
         drifted = OnDrift(weeks=[week("2020-03-08")], score=0.7, draws=[0.1, None])
-        month = Month(made=ran("2020-03", "a", "a"), drift=drifted)
+        month = Month(made=ran("2020-03", "a", "a"), drifted=drifted)
         assert Month.model_validate_json(month.model_dump_json()) == month

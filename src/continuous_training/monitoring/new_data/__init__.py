@@ -1,5 +1,6 @@
-"""The watermark: what of the warehouse the champion has seen, and what has come since.
+"""New data: the rows that arrived or changed since the champion's snapshot, and whether they justify a training.
 
-`counted` counts the rows of each day and sums them up, `kept` keeps that with a version, `news` is what differs now,
-`check` decides whether it is enough to ask Jenkins for a run.
+`row_counts` counts the rows of each day with a checksum, `watermark` stores the counts of a snapshot with its version,
+`changes` is the difference to the warehouse's present counts, `check` decides whether it is enough, and `ping_state`
+makes sure that the same rows are one ping.
 """

@@ -1,4 +1,4 @@
-"""What has come since a snapshot was taken: new rows, late ones, and days whose rows were corrected."""
+"""Changes of the warehouse since a snapshot: new rows, late rows, and days whose rows were corrected."""
 
 from __future__ import annotations
 
@@ -7,74 +7,81 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import Value
-from continuous_training.monitoring.new_data.counted import Day
+from continuous_training.monitoring.new_data.row_counts import DayCount
 from continuous_training.reports.formatting import pluralize
 
 if TYPE_CHECKING:
-    from continuous_training.monitoring.new_data.counted import Counted
-    from continuous_training.monitoring.new_data.kept import Watermark
+    from collections.abc import Mapping
+    from datetime import date
 
-NONE = Day(rows=0, checksum=0)
+    from continuous_training.monitoring.new_data.row_counts import RowCounts
+    from continuous_training.monitoring.new_data.watermark import Watermark
+
+EMPTY = DayCount(rows=0, checksum=0)
 
 
-class News(Value):
-    """What has come since a snapshot of so many `known` rows was taken.
+class DataChanges(Value):
+    """The changes since a snapshot of `snapshot_rows` rows, whose data ends at `since`.
 
-    `new` rows are of the time after it, `late` ones of days that it has. Of a day with as many rows as before and
-    another checksum nobody can tell how many were corrected, so all of them count: `corrected` in `corrected_days`.
-    Rows that are `gone` do not count. The same rows have the same `digest`.
+    `new_rows` have a time after the snapshot, `late_rows` belong to a day of it. If a day has the same number of rows
+    and another checksum, the number of corrected rows is unknown; therefore all its rows count: `corrected_rows`, in
+    `corrected_days`. Deleted rows are reported and do not count. The same data have the same `digest`.
     """
 
     since: datetime
-    known: int
+    snapshot_rows: int
     newest: datetime
-    new: int
-    late: int = 0
-    corrected: int = 0
+    new_rows: int
+    late_rows: int = 0
+    corrected_rows: int = 0
     corrected_days: int = 0
-    gone: int = 0
+    deleted_rows: int = 0
     digest: str
 
     @property
     def rows(self) -> int:
-        """How many rows are news."""
-        return self.new + self.late + self.corrected
+        """The number of rows that count."""
+        return self.new_rows + self.late_rows + self.corrected_rows
 
     @property
     def summary(self) -> str:
-        """What has come, as the reason of a run says it."""
-        share = f" ({self.new / self.known:+.1%})" if self.new else ""
-        many = f"{self.new:,}" if self.new else "no"
-        message = [f"{many} new row{'' if self.new == 1 else 's'} since {self.since:%Y-%m-%d}{share}"]
-        message += [f"{self.late:,} late"] if self.late else []
-        message += [pluralize(self.corrected_days, "corrected day")] if self.corrected_days else []
-        message += [f"{self.gone:,} gone"] if self.gone else []
-        return ", ".join(message)
+        """The changes as text, for the reason of a run."""
+        share = f" ({self.new_rows / self.snapshot_rows:+.1%})" if self.new_rows else ""
+        count = f"{self.new_rows:,}" if self.new_rows else "no"
+        parts = [f"{count} new row{'' if self.new_rows == 1 else 's'} since {self.since:%Y-%m-%d}{share}"]
+        parts += [f"{self.late_rows:,} late"] if self.late_rows else []
+        parts += [pluralize(self.corrected_days, "corrected day")] if self.corrected_days else []
+        parts += [f"{self.deleted_rows:,} deleted"] if self.deleted_rows else []
+        return ", ".join(parts)
 
 
-def news(then: Watermark, now: Counted, by: str, window: datetime) -> News:
-    """Hold what there is now against what a snapshot had.
+def find_changes(watermark: Watermark, counts: RowCounts, query_hash: str, window_start: datetime) -> DataChanges:
+    """Compare the present row counts with a watermark.
 
     Args:
-        then: of the snapshot.
-        now: of the rows that begin where those of the snapshot do, and are the later ones where they end.
-        by: what it was counted by; if that is something else than then, only later rows can be told.
-        window: where the rows begin that a run would use now: what comes of older ones is no news.
+        watermark: of the champion's snapshot.
+        counts: the present rows, from the snapshot's first moment on, split at its end.
+        query_hash: of the present query; if it differs from the watermark's, only new rows can be counted.
+        window_start: the first moment of the rows that a run would use now: changes of older rows do not count.
     """
-    whole = window.time() == time.min or window <= then.since
-    first = window.date() + timedelta(days=0 if whole else 1)
-    comparable = [day for day in sorted({*then.days, *now.before}) if day >= first] if by == then.by else []
-    pairs = [(then.days.get(day, NONE), now.before.get(day, NONE)) for day in comparable]
-    corrected = [one.rows for was, one in pairs if one.rows == was.rows and one.checksum != was.checksum]
-    seen = (by, sorted(now.before.items()), sorted(now.after.items()))
-    return News(
-        since=then.until,
-        known=then.rows,
-        newest=now.newest or then.newest,
-        new=sum(day.rows for day in now.after.values()),
-        late=sum(max(0, one.rows - was.rows) for was, one in pairs),
-        corrected=sum(corrected),
+    starts_with_whole_day = window_start.time() == time.min or window_start <= watermark.since
+    first_day = window_start.date() + timedelta(days=0 if starts_with_whole_day else 1)
+    days = sorted({*watermark.days, *counts.before}) if query_hash == watermark.query_hash else []
+    pairs = [(watermark.days.get(day, EMPTY), counts.before.get(day, EMPTY)) for day in days if day >= first_day]
+    corrected = [after.rows for before, after in pairs if after.rows == before.rows and after != before]
+    state = (query_hash, *(_as_tuples(part) for part in (counts.before, counts.after)))
+    return DataChanges(
+        since=watermark.until,
+        snapshot_rows=watermark.rows,
+        newest=counts.newest or watermark.newest,
+        new_rows=sum(day.rows for day in counts.after.values()),
+        late_rows=sum(max(0, after.rows - before.rows) for before, after in pairs),
+        corrected_rows=sum(corrected),
         corrected_days=len(corrected),
-        gone=sum(max(0, was.rows - one.rows) for was, one in pairs),
-        digest=hashlib.sha256(repr(seen).encode()).hexdigest()[:16],
+        deleted_rows=sum(max(0, before.rows - after.rows) for before, after in pairs),
+        digest=hashlib.sha256(repr(state).encode()).hexdigest()[:16],
     )
+
+
+def _as_tuples(counts: Mapping[date, DayCount]) -> list[tuple[str, int, int]]:
+    return sorted((f"{day}", count.rows, count.checksum) for day, count in counts.items())

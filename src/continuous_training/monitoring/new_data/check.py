@@ -1,4 +1,4 @@
-"""Data check: whether so much new data has come since the champion's snapshot that Jenkins is asked for a training."""
+"""The new-data check: whether enough data arrived since the champion's snapshot to request a training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import Field
 from continuous_training.data import sources
 from continuous_training.documents import Value
 from continuous_training.jenkins.ping import Ping, PingResult
-from continuous_training.monitoring.new_data import asked, kept
-from continuous_training.monitoring.new_data.asked import Asked
-from continuous_training.monitoring.new_data.counted import counted
-from continuous_training.monitoring.new_data.news import News, news
+from continuous_training.monitoring.new_data.changes import DataChanges, find_changes
+from continuous_training.monitoring.new_data.ping_state import PingState, request_training
+from continuous_training.monitoring.new_data.row_counts import count_rows
+from continuous_training.monitoring.new_data.watermark import hash_query, load_watermark
 from continuous_training.registry import model_versions
 from continuous_training.registry.connection import clip
 from continuous_training.reports.formatting import format_day, format_time
@@ -23,16 +23,16 @@ from continuous_training.settings import future_warning, load_settings, parse_as
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.monitoring.new_data.kept import Watermark
+    from continuous_training.monitoring.new_data.watermark import Watermark
     from continuous_training.settings import Triggers
 
-NAME_LENGTH = 100  # of a connection's in a reason
+MAX_NAME_LENGTH = 100  # characters of an Airbyte connection's name in a reason
 
-Verdict = Literal["enough", "asked for", "not enough", "nothing new", "cannot tell"]
+Verdict = Literal["enough", "already requested", "not enough", "nothing new", "unknown"]
 
 
-class Checked(Value):
-    """What was found, and what follows."""
+class NewDataCheck(Value):
+    """The result of the check; `ping_result` is the outcome of the ping if a training was due."""
 
     model: str
     as_of: datetime
@@ -40,94 +40,107 @@ class Checked(Value):
     verdict: Verdict
     message: str
     notes: list[str] = Field(default_factory=list)
-    news: News | None = None
-    asking: PingResult | None = None
+    changes: DataChanges | None = None
+    ping_result: PingResult | None = None
 
     @property
     def summary(self) -> str:
-        """What a person reads on the console."""
+        """The text for the console."""
         lines = [f"{self.verdict}: {self.message}", *(f"· {note}" for note in self.notes)]
-        return "\n".join([*lines, self.asking.summary] if self.asking else lines)
+        return "\n".join([*lines, self.ping_result.summary] if self.ping_result else lines)
 
 
-def check(client: MlflowClient, model: str, jenkins: str, as_of: str = "", because: str = "") -> Checked:
-    """Count what has come, and ask Jenkins for a training if that is enough and was not asked for yet.
+def check_new_data(client: MlflowClient, model: str, jenkins: str, as_of: str = "", origin: str = "") -> NewDataCheck:
+    """Count the changes since the champion's snapshot, and ping Jenkins if they are enough and were not reported yet.
 
-    Without a champion nobody is asked: there is no version to remember the ping by, so it would be sent at every check
-    until one is promoted, and the first training is asked for by a person, a push or the clock anyway.
+    Without a champion no ping is sent: there is no version to store the ping with, so that each check would send one
+    until a version is promoted. A person, a push or the schedule starts the first training anyway.
 
     Args:
         client: of MLflow.
         model: the model package.
-        jenkins: its address, or ping.NO_JENKINS.
-        as_of: AS_OF, as a run takes it.
-        because: what has brought the data, if that is known.
+        jenkins: the controller's address, or `ping.NO_JENKINS`.
+        as_of: AS_OF as text, which may be empty.
+        origin: what loaded the data, for the reason of the run; may be empty.
 
     Raises:
-        UserError: training.yaml, MLflow, what is kept there, the warehouse or its tables are not as they should be.
+        UserError: training.yaml is invalid, or MLflow, the watermark, the warehouse or its tables cannot be read.
     """
     settings = load_settings(model)
-    stands = parse_as_of(as_of, settings.data.clock)
-    window, _, until = time_windows(settings.data, stands)
-    blank = Checked(model=model, as_of=stands, verdict="cannot tell", message="")
+    end = parse_as_of(as_of, settings.data.clock)
+    window_start, _, until = time_windows(settings.data, end)
+    unknown = NewDataCheck(model=model, as_of=end, verdict="unknown", message="")
     champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
     if champion is None:
-        message = f"{model} has no champion: the first training is not asked for by new data"
-        return blank.model_copy(update={"message": message})
-    blank = blank.model_copy(update={"model_version": champion.number})
-    then = kept.kept(client, champion)
-    if then is None:
-        message = f"no watermark is kept with version {champion.number}: whatever Train makes from now on has one"
-        return blank.model_copy(update={"message": message})
-    if until < then.until:
-        message = f"AS_OF={stands:%Y-%m-%d} lies before the champion's: its rows end with {format_day(then.until)}"
-        return blank.model_copy(update={"message": message})
-    rows = sources.open_source(settings).table(then.since, until)
-    now = counted(rows, settings.data, then.until)
-    by = kept.counted_by(settings.data)
-    found = news(then, now, by, window)
+        message = f"{model} has no champion: new data do not start the first training"
+        return unknown.model_copy(update={"message": message})
+    unknown = unknown.model_copy(update={"model_version": champion.number})
+    watermark = load_watermark(client, champion)
+    if watermark is None:
+        message = f"version {champion.number} has no watermark: versions trained from now on have one"
+        return unknown.model_copy(update={"message": message})
+    if until < watermark.until:
+        message = f"AS_OF={end:%Y-%m-%d} is before the end of the champion's snapshot, {format_day(watermark.until)}"
+        return unknown.model_copy(update={"message": message})
+    rows = sources.open_source(settings).table(watermark.since, until)
+    counts = count_rows(rows, settings.data, watermark.until)
+    query_hash = hash_query(settings.data)
+    changes = find_changes(watermark, counts, query_hash, window_start)
     notes = [
-        future_warning(stands, datetime.now(UTC)),
-        f"{now.timeless:,} rows have no time and do not count" if now.timeless else None,
-        None if by == then.by else "the query or its columns have changed since: late and corrected rows are not told",
-        f"{found.gone:,} rows that the champion has learnt from are gone" if found.gone else None,
+        future_warning(end, datetime.now(UTC)),
+        f"{counts.without_time:,} rows have no time and do not count" if counts.without_time else None,
+        None
+        if query_hash == watermark.query_hash
+        else "the query or its columns have changed: late and corrected rows cannot be counted",
+        f"{changes.deleted_rows:,} rows of the champion's snapshot were deleted" if changes.deleted_rows else None,
     ]
-    verdict, message = decide(then, found, Asked.of(champion), settings.triggers, stands)
-    asking = None
+    verdict, message = decide(watermark, changes, PingState.of(champion), settings.triggers, end)
+    outcome = None
     if verdict == "enough":
         request = Ping(
             trigger="data",
-            reason=": ".join(filter(None, [because, found.summary])),
+            reason=": ".join(filter(None, [origin, changes.summary])),
             as_of=as_of.strip() or None,
             model=model,
             model_version=champion.number,
         )
-        asking = asked.ask(client, champion, request, found, jenkins)
-    told = {"verdict": verdict, "message": message, "notes": [*filter(None, notes)], "news": found, "asking": asking}
-    return blank.model_copy(update=told)
+        outcome = request_training(client, champion, request, changes, jenkins)
+    return NewDataCheck(
+        model=model,
+        as_of=end,
+        model_version=champion.number,
+        verdict=verdict,
+        message=message,
+        notes=[note for note in notes if note],
+        changes=changes,
+        ping_result=outcome,
+    )
 
 
-def synced(connection: str, rows: int | None) -> str:
-    """Say what Airbyte has brought, if a connection of its is named; its name is of whoever made it."""
-    name = clip(" ".join(connection.split()), NAME_LENGTH)
+def describe_sync(connection: str, rows: int | None) -> str:
+    """Return what Airbyte synced, for the reason of a run; its connection's name may contain anything."""
+    name = clip(" ".join(connection.split()), MAX_NAME_LENGTH)
     if not name:
         return ""
     return f"Airbyte synced {name}" if rows is None else f"Airbyte synced {rows:,} rows of {name}"
 
 
-def decide(then: Watermark, new_data: News, before: Asked, limits: Triggers, as_of: datetime) -> tuple[Verdict, str]:
-    """Decide whether so much has come beyond what a training was asked for already, and say why."""
-    if not new_data.rows:
-        return "nothing new", new_data.summary
-    if before.at and before.digest == new_data.digest:
-        return "asked for", f"{new_data.summary}; a training on these rows was asked for on {format_time(before.at)}"
-    more = max(0, new_data.rows - before.rows)
-    beyond = f"; {more:,} more than when a training was asked for on {format_time(before.at)}" if before.at else ""
-    needed = max(limits.min_new_rows, math.ceil(limits.min_new_share * then.rows))
-    if more >= needed:
-        return "enough", f"{new_data.summary}{beyond}; {needed:,} are needed"
-    age = (as_of - (before.newest or then.newest)) / timedelta(days=1)
-    newer = before.newest is None or new_data.newest > before.newest  # late rows that trickle in ask for no second one
-    if limits.max_age is not None and age > limits.max_age and newer:
-        return "enough", f"{new_data.summary}{beyond}; the newest row that was learnt from is {age:.1f} days old"
-    return "not enough", f"{new_data.summary}{beyond}; {needed:,} are needed"
+def decide(
+    watermark: Watermark, changes: DataChanges, last_ping: PingState, limits: Triggers, as_of: datetime
+) -> tuple[Verdict, str]:
+    """Decide whether the changes since the last ping are enough for a training; return the verdict and its reason."""
+    if not changes.rows:
+        return "nothing new", changes.summary
+    if last_ping.sent_at and last_ping.digest == changes.digest:
+        sent = f"a training on these rows was requested on {format_time(last_ping.sent_at)}"
+        return "already requested", f"{changes.summary}; {sent}"
+    added = max(0, changes.rows - last_ping.rows)
+    beyond = f"; {added:,} more than at the request of {format_time(last_ping.sent_at)}" if last_ping.sent_at else ""
+    needed = max(limits.min_new_rows, math.ceil(limits.min_new_share * watermark.rows))
+    if added >= needed:
+        return "enough", f"{changes.summary}{beyond}; {needed:,} are needed"
+    age = (as_of - (last_ping.newest or watermark.newest)) / timedelta(days=1)
+    has_newer = last_ping.newest is None or changes.newest > last_ping.newest  # late rows alone send no second ping
+    if limits.max_age is not None and age > limits.max_age and has_newer:
+        return "enough", f"{changes.summary}{beyond}; the newest row of the last training data is {age:.1f} days old"
+    return "not enough", f"{changes.summary}{beyond}; {needed:,} are needed"

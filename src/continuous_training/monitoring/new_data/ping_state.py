@@ -1,10 +1,12 @@
-"""What Jenkins was asked for because of new data: remembered of the champion, so that the same rows are one ping."""
+"""The state of the data ping, stored in a tag of the champion: the same rows are one ping."""
 
 from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import AliasChoices, Field
 
 from continuous_training.jenkins import ping
 from continuous_training.registry import model_versions, promotion
@@ -15,60 +17,63 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.jenkins.ping import Ping, PingResult
-    from continuous_training.monitoring.new_data.news import News
+    from continuous_training.monitoring.new_data.changes import DataChanges
     from continuous_training.registry.model_versions import Version
 
-CLAIM = timedelta(minutes=2)  # longer than it takes to give a Jenkins up
+CLAIM_TIMEOUT = timedelta(minutes=2)  # longer than all attempts to reach Jenkins take
 
 
-class Asked(VersionState):
-    """When a training was asked for, and how many rows were news then, and which.
+class PingState(VersionState):
+    """When the last ping was delivered, and the changes that it was about.
 
-    From `claimed` on a check is at it. If it was killed, that is no hindrance for long.
+    `claimed_at` is set while a check sends a ping. The claim of a killed check expires.
     """
 
     tag: ClassVar[str] = "ct.data"
 
-    at: datetime | None = None
+    sent_at: datetime | None = Field(default=None, validation_alias=AliasChoices("sent_at", "at"))
     rows: int = 0
     newest: datetime | None = None
     digest: str | None = None
-    claimed: datetime | None = None
+    claimed_at: datetime | None = Field(default=None, validation_alias=AliasChoices("claimed_at", "claimed"))
 
-    def hinders(self, digest: str, now: datetime) -> str | None:
-        """Say why nobody should be asked for these rows now."""
-        if self.at and self.digest == digest:
-            return f"a training on these rows was asked for on {format_time(self.at)}"
-        if self.claimed and now < self.claimed + CLAIM:
-            return "another check is asking for one right now"
+    def reason_to_withhold(self, digest: str, now: datetime) -> str | None:
+        """Return why no ping should be sent for these changes now, or None if one should."""
+        if self.sent_at and self.digest == digest:
+            return f"a training on these rows was requested on {format_time(self.sent_at)}"
+        if self.claimed_at and now < self.claimed_at + CLAIM_TIMEOUT:
+            return "another check is sending a ping right now"
         return None
 
 
-def ask(client: MlflowClient, champion: Version, message: Ping, new_data: News, jenkins: str) -> PingResult:
-    """Ask Jenkins for a training, unless another check does or did; only what was delivered is remembered.
+def request_training(
+    client: MlflowClient, champion: Version, message: Ping, changes: DataChanges, jenkins: str
+) -> PingResult:
+    """Ping Jenkins unless another check sends or sent a ping for these changes; only a delivered ping is stored.
 
-    A claim is made in a turn, which one process at a time can have. The turn ends before Jenkins is asked: a promotion
-    that waits for one should not wait for him.
+    The claim is made under the model's lock. The lock is released before Jenkins is called, because a promotion may
+    wait for it.
     """
-    claimed = datetime.now(UTC)
+    claimed_at = datetime.now(UTC)
 
     def claim(_: Version) -> str | None:
-        name = os.environ.get("BUILD_TAG") or f"by-hand-{claimed.timestamp():.0f}"
-        with promotion.lock(client, champion.name, name, "asking for a training"):
-            known = _known(client, champion)
-            message = known.hinders(new_data.digest, claimed)
-            if message is None and jenkins != ping.NO_JENKINS:
-                known.model_copy(update={"claimed": claimed}).write(client, champion)
-        return message
+        name = os.environ.get("BUILD_TAG") or f"by-hand-{claimed_at.timestamp():.0f}"
+        with promotion.lock(client, champion.name, name, "requesting a training"):
+            state = _read_state(client, champion)
+            reason = state.reason_to_withhold(changes.digest, claimed_at)
+            if reason is None and jenkins != ping.NO_JENKINS:
+                state.model_copy(update={"claimed_at": claimed_at}).write(client, champion)
+        return reason
 
-    asking = ping.trigger_training(client, champion, message, jenkins, claim)
-    if asking.jobs:
-        Asked(at=claimed, rows=new_data.rows, newest=new_data.newest, digest=new_data.digest).write(client, champion)
-    elif asking.error:
-        _known(client, champion).model_copy(update={"claimed": None}).write(client, champion)
-    return asking
+    outcome = ping.trigger_training(client, champion, message, jenkins, claim)
+    if outcome.jobs:
+        sent = PingState(sent_at=claimed_at, rows=changes.rows, newest=changes.newest, digest=changes.digest)
+        sent.write(client, champion)
+    elif outcome.error:
+        _read_state(client, champion).model_copy(update={"claimed_at": None}).write(client, champion)
+    return outcome
 
 
-def _known(client: MlflowClient, champion: Version) -> Asked:
-    """Read what is remembered as it is now."""
-    return Asked.of(model_versions.by_number(client, champion.name, champion.number) or champion)
+def _read_state(client: MlflowClient, champion: Version) -> PingState:
+    """Return the stored state, which another check may have changed since the version was read."""
+    return PingState.of(model_versions.by_number(client, champion.name, champion.number) or champion)

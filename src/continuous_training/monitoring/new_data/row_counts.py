@@ -1,7 +1,7 @@
-"""The rows of each day with a checksum of them, counted where they lie: in the warehouse, or in a snapshot's files.
+"""The number of rows of each day with a checksum, computed in the database that has them: a warehouse or DuckDB.
 
-One expression asks both. All of it is whole numbers, which add up to the same in any order and in any database: a
-fraction is rounded to a part of 1/1024, so that the last bit of it, which databases do not agree about, tells nothing.
+One Ibis expression serves both. It computes with whole numbers only, whose sum is the same in any order and in any
+database. Fractions are rounded to multiples of 1/1024, because databases differ in the last bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import ibis
 
 from continuous_training.documents import Value
 from continuous_training.errors import UserError
-from continuous_training.monitoring.asked import fetched, fits
+from continuous_training.monitoring.columns import has_declared_type
+from continuous_training.monitoring.window import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,123 +27,126 @@ if TYPE_CHECKING:
 
     from continuous_training.settings import Column, Data
 
-PRIME = 2**31 - 1  # two numbers below it multiply within 64 bits
-PARTS = 1024  # of a number: smaller corrections are none
-LARGEST = 2.0**42  # what lies beyond is as good as this; with its parts it is an exact whole number
-HEX, DIGITS = "0123456789abcdef", 4  # as many of a text's hash as are looked at
-UNKNOWN = 1_234_567_891  # stands for a null
+PRIME = 2**31 - 1  # the product of two smaller numbers fits into 64 bits
+PRECISION = 1024  # fractions are rounded to multiples of 1/1024
+MAX_NUMBER = 2.0**42  # larger numbers are clipped; multiplied by PRECISION, it is still an exact integer
+HEX_DIGITS, HASH_LENGTH = "0123456789abcdef", 4  # the number of digits of a text's hash that are used
+NULL = 1_234_567_891  # the number that stands for a null
 DAY_SECONDS = 24 * 3600
 EPOCH = date(1970, 1, 1)
 
 
-class Day(Value):
-    """How many rows a day has, and what they add up to, which is another number if any value of them is another."""
+class DayCount(Value):
+    """The number of rows of a day, and their checksum, which changes if any value changes."""
 
     rows: int
     checksum: int
 
 
-class Counted(Value):
-    """The rows of each day in UTC before a moment, and from then on; those without a time are in neither."""
+class RowCounts(Value):
+    """The rows of each day in UTC before a moment and after it; `without_time` counts the rows whose time is null."""
 
-    before: dict[date, Day]
-    after: dict[date, Day]
+    before: dict[date, DayCount]
+    after: dict[date, DayCount]
     newest: datetime | None
-    timeless: int
+    without_time: int
 
 
-def counted(table: Table, data: Data, moment: datetime) -> Counted:
-    """Count the rows in one question.
+def count_rows(table: Table, data: Data, moment: datetime) -> RowCounts:
+    """Count the rows of each day with one query.
 
     Args:
-        table: what the query of training.yaml returns, or has returned.
-        data: which columns it declares.
-        moment: where the later rows begin, in UTC and without a zone.
+        table: the rows that the query of training.yaml returns or returned.
+        data: the section `data` of training.yaml.
+        moment: the first moment of the later rows, in UTC and without a time zone.
 
     Raises:
-        UserError: a column is not there or of another type, or the database gives up.
+        UserError: a column is missing or has another type, or the database fails.
     """
     for name, column in data.columns.items():
         if name not in table.columns:
-            raise UserError(f"the query does not return «{name}», which training.yaml declares: has a table changed?")
-        if not fits(table[name], column):
-            raise UserError(f"«{name}» is of type {table[name].type()}, not a {column.type}: has a table changed?")
-    seconds = _seconds(table[data.time])
-    lines = table.select(
+            raise UserError(f"the query returns no column '{name}', which training.yaml declares: has a table changed?")
+        if not has_declared_type(table[name], column):
+            raise UserError(
+                f"column '{name}' has type {table[name].type()}, training.yaml declares {column.type}: "
+                "has a table changed?"
+            )
+    seconds = _epoch_seconds(table[data.time])
+    rows = table.select(
         day=seconds // DAY_SECONDS,
         later=(seconds >= calendar.timegm(moment.timetuple())).ifelse(1, 0),
         seconds=seconds,
-        checksum=_checksum(table, data),
+        checksum=_row_checksum(table, data),
     )
-    found = fetched(
-        lines.group_by("day", "later").aggregate(
-            rows=lines.count(), newest=lines.seconds.max(), checksum=lines.checksum.sum()
+    groups = fetch(
+        rows.group_by("day", "later").aggregate(
+            rows=rows.count(), newest=rows.seconds.max(), checksum=rows.checksum.sum()
         )
     )
-    timed = found.dropna(subset=["day"])
-    days: tuple[dict[date, Day], dict[date, Day]] = {}, {}
-    for day, later, rows, checksum in timed[["day", "later", "rows", "checksum"]].itertuples(index=False):
-        days[int(later)][EPOCH + timedelta(days=int(day))] = Day(rows=int(rows), checksum=int(checksum))
+    timed = groups.dropna(subset=["day"])
+    days: tuple[dict[date, DayCount], dict[date, DayCount]] = {}, {}
+    for day, later, count, checksum in timed[["day", "later", "rows", "checksum"]].itertuples(index=False):
+        days[int(later)][EPOCH + timedelta(days=int(day))] = DayCount(rows=int(count), checksum=int(checksum))
     newest = datetime.fromtimestamp(int(timed["newest"].max()), UTC).replace(tzinfo=None) if len(timed) else None
-    timeless = int(found["rows"].sum() - timed["rows"].sum())
-    return Counted(before=days[0], after=days[1], newest=newest, timeless=timeless)
+    without_time = int(groups["rows"].sum() - timed["rows"].sum())
+    return RowCounts(before=days[0], after=days[1], newest=newest, without_time=without_time)
 
 
-def _checksum(table: Table, data: Data) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
-    """Return a number for each row, nearer to zero than PRIME: what its key comes to times what all else does.
+def _row_checksum(table: Table, data: Data) -> Any:  # noqa: ANN401 - Ibis' expressions have no types
+    """Return the checksum of each row: the number of its key times the number of its other columns, modulo PRIME.
 
-    As a product it notices two rows of which each has a value of the other. Each column is in it once, because
-    PostgreSQL computes an expression as often as it is written.
+    A product changes where two rows exchange a value, a sum would not. Each column occurs once, because PostgreSQL
+    evaluates an expression as often as it is written.
     """
     key = {data.time, *data.key}
     others = [name for name in data.columns if name not in key]
-    return _together(table, data, sorted(key)) * _together(table, data, others) % PRIME
+    return _combine(table, data, sorted(key)) * _combine(table, data, others) % PRIME
 
 
-def _together(table: Table, data: Data, names: Sequence[str]) -> Any:  # noqa: ANN401
-    """Return columns of a row as one number; each counts by a factor of its own, made from its name."""
+def _combine(table: Table, data: Data, names: Sequence[str]) -> Any:  # noqa: ANN401
+    """Return columns of a row as one number, in which each has a factor that is derived from its name."""
     texts = [name for name in names if data.columns[name].type == "category"]
-    numbers = {name: _whole(table[name], data.columns[name]) for name in names if name not in texts}
+    numbers = {name: _to_integer(table[name], data.columns[name]) for name in names if name not in texts}
     if texts:
-        numbers["|".join(sorted(texts))] = _hashed(table, sorted(texts))
+        numbers["|".join(sorted(texts))] = _hash_texts(table, sorted(texts))
     return reduce(add, [number % PRIME * _factor(name) % PRIME for name, number in sorted(numbers.items())]) % PRIME
 
 
-def _whole(value: Any, column: Column) -> Any:  # noqa: ANN401
-    """Return a column's values as whole numbers."""
+def _to_integer(value: Any, column: Column) -> Any:  # noqa: ANN401
+    """Return a column's values as integers."""
     if column.type == "timestamp":
-        return _seconds(value).fill_null(UNKNOWN)
-    if value.type().is_boolean():  # PostgreSQL makes no bigint of it
-        return ibis.cases((value, 1), (~value, 0), else_=UNKNOWN).cast("int64")
+        return _epoch_seconds(value).fill_null(NULL)
+    if value.type().is_boolean():  # PostgreSQL casts no boolean to bigint
+        return ibis.cases((value, 1), (~value, 0), else_=NULL).cast("int64")
     if column.type == "integer":
-        return value.cast("int64").fill_null(UNKNOWN)
+        return value.cast("int64").fill_null(NULL)
     fraction = value.cast("float64")
-    known = (fraction.isnull() | fraction.isnan()).ifelse(float(UNKNOWN), fraction)
-    return (ibis.greatest(ibis.least(known, LARGEST), -LARGEST) * PARTS + 0.5).floor().cast("int64")
+    number = (fraction.isnull() | fraction.isnan()).ifelse(float(NULL), fraction)
+    return (ibis.greatest(ibis.least(number, MAX_NUMBER), -MAX_NUMBER) * PRECISION + 0.5).floor().cast("int64")
 
 
-def _seconds(value: Any) -> Any:  # noqa: ANN401
-    """Return a date or a timestamp, with a zone or in UTC, as seconds since 1970."""
+def _epoch_seconds(value: Any) -> Any:  # noqa: ANN401
+    """Return a date or a timestamp, with a time zone or in UTC, as seconds since 1970."""
     moment = value.cast("timestamp") if value.type().is_date() else value.truncate("s")
     return moment.epoch_seconds().cast("int64")
 
 
-def _hashed(table: Table, names: Sequence[str]) -> Any:  # noqa: ANN401
-    """Return all texts of a row as one number: of the functions that hash, every database has only MD5."""
+def _hash_texts(table: Table, names: Sequence[str]) -> Any:  # noqa: ANN401
+    """Return all texts of a row as one number, from their MD5: the only hash function that every database has."""
     text = reduce(lambda before, after: before + "|" + after, [table[name].fill_null("∅") for name in names])
     digest = _to_hex(_md5(text)) if table.get_backend().name == "bigquery" else _md5(text)
-    digits = (ibis.literal(HEX).find(digest.substr(place, 1)) * 16**place for place in range(DIGITS))
-    return reduce(add, digits).cast("int32").cast("int64")  # which Ibis takes it for; in PostgreSQL it is an integer
+    digits = (ibis.literal(HEX_DIGITS).find(digest.substr(place, 1)) * 16**place for place in range(HASH_LENGTH))
+    return reduce(add, digits).cast("int32").cast("int64")  # Ibis assumes int64; in PostgreSQL it is an integer
 
 
 @ibis.udf.scalar.builtin(name="md5", signature=(("string",), "string"))
 def _md5(text):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Stand for the database's function."""
+    """Declare the database's function."""
 
 
 @ibis.udf.scalar.builtin(name="to_hex", signature=(("string",), "string"))
 def _to_hex(digest):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Stand for BigQuery's function: its MD5 gives bytes."""
+    """Declare BigQuery's function: its MD5 returns bytes."""
 
 
 def _factor(name: str) -> int:

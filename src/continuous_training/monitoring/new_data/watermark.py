@@ -1,4 +1,4 @@
-"""What a version's snapshot had of each day, kept with its MLflow run from the moment it is trained."""
+"""The watermark: the row counts of a version's snapshot, stored in its MLflow run when it is trained."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ibis
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
-from continuous_training.monitoring.new_data.counted import Day, counted
+from continuous_training.monitoring.new_data.row_counts import DayCount, count_rows
 from continuous_training.registry import connection
 
 if TYPE_CHECKING:
@@ -27,48 +27,53 @@ FILE = "watermark.json"
 
 
 class Watermark(Value):
-    """The rows of a snapshot by day; `by` tells the query and the columns that they were counted by from others."""
+    """The rows of a snapshot by day; `query_hash` identifies the query and the columns that they were counted with."""
 
-    by: str
+    query_hash: str = Field(validation_alias=AliasChoices("query_hash", "by"))
     since: datetime
     until: datetime
     newest: datetime
-    days: dict[date, Day]
+    days: dict[date, DayCount]
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """The number of all rows."""
         return sum(day.rows for day in self.days.values())
 
 
-def of(snapshot: Snapshot, data: Data) -> Watermark:
-    """Count the rows of a snapshot, train and fresh ones."""
+def compute_watermark(snapshot: Snapshot, data: Data) -> Watermark:
+    """Count the rows of a snapshot: the training rows and the fresh rows."""
     database = ibis.duckdb.connect()
     try:
-        found = counted(database.read_parquet([snapshot.train.path, snapshot.fresh.path]), data, snapshot.until)
+        rows = database.read_parquet([snapshot.train.path, snapshot.fresh.path])
+        counts = count_rows(rows, data, snapshot.until)
     finally:
         database.disconnect()
     return Watermark(
-        by=counted_by(data), since=snapshot.since, until=snapshot.until, newest=snapshot.newest, days=found.before
+        query_hash=hash_query(data),
+        since=snapshot.since,
+        until=snapshot.until,
+        newest=snapshot.newest,
+        days=counts.before,
     )
 
 
-def counted_by(data: Data) -> str:
-    """Hash what rows are counted by: the query, and which columns are of which type."""
+def hash_query(data: Data) -> str:
+    """Return the hash of the query and of the columns' names and types."""
     columns = [(name, column.type) for name, column in data.columns.items()]
     return hashlib.sha256(repr((data.query or data.source, data.time, columns)).encode()).hexdigest()
 
 
-def keep(client: MlflowClient, run_id: str, watermark: Watermark) -> None:
-    """Log it to a candidate's MLflow run."""
+def save_watermark(client: MlflowClient, run_id: str, watermark: Watermark) -> None:
+    """Log the watermark to a candidate's MLflow run."""
     client.log_text(run_id, watermark.model_dump_json(), FILE)
 
 
-def kept(client: MlflowClient, version: Version) -> Watermark | None:
-    """Return what was kept with a version, or None if nothing was.
+def load_watermark(client: MlflowClient, version: Version) -> Watermark | None:
+    """Return the watermark of a version, or None if it has none.
 
     Raises:
-        UserError: it is there and cannot be read.
+        UserError: it exists and cannot be read.
     """
     run = f"MLflow run {version.run_id}"
     files = connection.none_if_missing(lambda: client.list_artifacts(version.run_id), run) or []
@@ -80,7 +85,7 @@ def kept(client: MlflowClient, version: Version) -> Watermark | None:
             return Watermark.model_validate_json(text)
         except ValidationError as error:
             raise UserError(
-                f"the watermark of version {version.number} is of another make: {first_error(error)}"
+                f"the watermark of version {version.number} has an unsupported format: {first_error(error)}"
             ) from error
         except Exception as error:
             raise UserError(f"the watermark of version {version.number} cannot be read: {error}") from error
