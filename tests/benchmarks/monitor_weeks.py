@@ -25,7 +25,7 @@ from continuous_training.monitoring.monitor import ModelMonitor
 from continuous_training.monitoring.state import MonitorState
 from continuous_training.registry import connection, model_versions
 from continuous_training.replay import stages, workspace
-from continuous_training.replay.months import following
+from continuous_training.replay.months import next_month
 from continuous_training.settings import load_settings, time_windows
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def find_champion(client: MlflowClient, as_of: datetime) -> model_versions.Versi
     """Return the champion of a date in this workspace, trained by the real stages if there is none yet."""
     version = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
     if version is None:
-        result = stages.run(as_of, lambda _: nullcontext(), name=f"{as_of:%Y-%m-%d}", reason="weeks of the monitor")
+        result = stages.run_stages(
+            as_of, lambda _: nullcontext(), name=f"{as_of:%Y-%m-%d}", reason="weeks of the monitor"
+        )
         version = model_versions.by_alias(client, MODEL, model_versions.CHAMPION)
         if version is None:
             raise SystemExit(f"there is no champion of {as_of:%Y-%m-%d}: {result.message}")
@@ -110,7 +112,7 @@ def weeks_after(since: datetime) -> Iterator[datetime]:
 def print_champion(as_of: datetime, training: WeeklyReports, later: WeeklyReports, nominal: float) -> None:
     """Print the results for one champion."""
     requested = next((week.as_of for week in later.reports if week.decision.verdict == "retrain"), None)
-    schedule = following(as_of.replace(day=1))
+    schedule = next_month(as_of.replace(day=1))
     when = f"{requested:%Y-%m-%d}, {(schedule - requested).days:+d} days before the schedule" if requested else "never"
     print(f"champion as of {as_of:%Y-%m-%d}")
     shares = {
@@ -138,9 +140,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     settings = load_settings(MODEL)
-    url = workspace.absolute(settings.warehouse_url)
+    url = workspace.absolute_url(settings.warehouse_url)
     for as_of in options.as_of or [datetime(2013, month, 1) for month in (4, 7, 10)]:
-        with workspace.entered(MODEL, f"weeks-{as_of:%Y-%m-%d}", url, fresh=False):
+        with workspace.enter_workspace(MODEL, f"weeks-{as_of:%Y-%m-%d}", url, fresh=False):
             client = connection.open_client()
             version = find_champion(client, as_of)
             _, trained_until, _ = time_windows(settings.data, as_of)

@@ -1,1 +1,1 @@
-"""Replay: the past months' runs once more, and what the gate was worth in each of them."""
+"""Replay of past months: the monthly runs again, and what the gate was worth compared with other policies."""

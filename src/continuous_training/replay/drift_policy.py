@@ -1,7 +1,7 @@
-"""The policy «retrain on drift»: the monitor looks once a week, and what it asks for is run.
+"""The policy 'retrain on drift': the monitor checks the warehouse once a week, and the runs that it requests are run.
 
-It has a workspace of its own within the replay's. Its registry begins as the gate's was after the first champion, and
-goes its own way: a candidate is judged against the champion of this policy.
+The policy has a workspace inside the replay's. Its registry starts as the gate's after the first champion and then
+evolves separately: a candidate is compared with the champion of this policy.
 """
 
 from __future__ import annotations
@@ -15,68 +15,73 @@ from continuous_training.jenkins import ping
 from continuous_training.monitoring.monitor import ModelMonitor
 from continuous_training.registry import connection
 from continuous_training.replay import ping_receiver, stages, workspace
-from continuous_training.replay.months import Week, following
+from continuous_training.replay.month_results import WeeklyCheck
+from continuous_training.replay.months import next_month
 from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from continuous_training.replay.months import Model
+    from continuous_training.replay.month_results import TrainedModel
     from continuous_training.replay.stages import Step
 
-KEPT = Path("drift")  # beside the months of the gate
-DAYS = 7  # between two looks
+FOLDER = Path("drift")  # beside the months of the gate
+CHECK_INTERVAL_DAYS = 7
 
 
-def ends(first: datetime, month: datetime) -> Iterator[datetime]:
-    """Yield the ends of the weeks in a month, counted from the first month of the policy."""
-    end = first + timedelta(days=DAYS)
-    while end < following(month):
-        if end >= month:
-            yield end
-        end += timedelta(days=DAYS)
+def check_times(first: datetime, month: datetime) -> Iterator[datetime]:
+    """Yield the times of the checks in a month; the weeks are counted from the first month of the policy."""
+    time = first + timedelta(days=CHECK_INTERVAL_DAYS)
+    while time < next_month(month):
+        if time >= month:
+            yield time
+        time += timedelta(days=CHECK_INTERVAL_DAYS)
 
 
-def live(model: str, url: str, before: Path, looks: Mapping[datetime, Step]) -> tuple[list[Week], Path]:
-    """Live through the weeks that end at these moments; return them, and MLflow's database as it then is.
+def simulate_month(
+    model: str, warehouse_url: str, database: Path, steps: Mapping[datetime, Step]
+) -> tuple[list[WeeklyCheck], Path]:
+    """Run the checks of a month; return them, and MLflow's database after them.
 
     Args:
         model: the model package.
-        url: the warehouse.
-        before: MLflow's database as it was before.
-        looks: when the monitor looks, and what shows how far that is.
+        warehouse_url: the warehouse.
+        database: MLflow's database before the month.
+        steps: the times of the checks, and what shows the progress of each.
 
     Raises:
-        UserError: the monitor could not look, or a stage failed that never refuses.
+        UserError: a check failed, or a stage that never rejects.
     """
-    before = before.resolve()
-    also = {"TRIGGER": "drift", ping.TOKEN: "replay"}
+    database = database.resolve()
+    variables = {"TRIGGER": "drift", ping.TOKEN: "replay"}
     with (
-        workspace.entered(model, KEPT.name, url, fresh=False, also=also) as folder,
-        ping_receiver.listening() as jenkins,
+        workspace.enter_workspace(model, FOLDER.name, warehouse_url, fresh=False, extra_variables=variables) as folder,
+        ping_receiver.receive_pings() as jenkins,
     ):
-        workspace.put_back(before)
-        return [_look(model, end, jenkins, step) for end, step in looks.items()], folder / workspace.DATABASE
+        workspace.replace_database(database)
+        return [_run_check(model, end, jenkins, step) for end, step in steps.items()], folder / workspace.DATABASE
 
 
-def reigns(first: Model, since: datetime, weeks: Sequence[Week]) -> list[tuple[datetime, Model]]:
-    """Return the models that were in production until now, and since when, from the first one on."""
-    runs = [(week.end, week.made) for week in weeks if week.made]
-    won = [(end, made.candidate) for end, made in runs if made.candidate and made.decision == "promoted"]
-    return [(since, first), *won]
+def list_deployments(
+    first: TrainedModel, since: datetime, checks: Sequence[WeeklyCheck]
+) -> list[tuple[datetime, TrainedModel]]:
+    """Return the policy's champions with the start of their deployment, from the first champion on."""
+    runs = [(check.end, check.run) for check in checks if check.run]
+    promoted = [(end, run.candidate) for end, run in runs if run.candidate and run.decision == "promoted"]
+    return [(since, first), *promoted]
 
 
-def _look(model: str, end: datetime, jenkins: str, step: Step) -> Week:
-    """Examine the week before a moment, as the monitor would then have done, and run what it asks for."""
+def _run_check(model: str, end: datetime, jenkins: str, step: Step) -> WeeklyCheck:
+    """Check the week before a moment as the monitor would have done then, and run what it requests."""
     name = f"{end:%Y-%m-%d}"
     client, settings = connection.open_client(), load_settings(model)
-    with step("look for drift"):
+    with step("check for drift"):
         monitor = ModelMonitor(client, model, settings, "warehouse", as_of=end, now=end.replace(tzinfo=UTC))
-        found = monitor.check(jenkins, end.isoformat())
-    if found.errors:
-        raise UserError(f"the monitor could not look at the week before {name}: {'; '.join(found.errors)}")
-    made = None
-    if found.ping_result and found.ping_result.jobs:
-        made = stages.run(end, step, name=name, reason=found.ping_result.ping.reason)
-    return Week(end=end, verdict=found.decision.verdict, message=found.decision.message, made=made)
+        report = monitor.check(jenkins, end.isoformat())
+    if report.errors:
+        raise UserError(f"the monitor could not check the week before {name}: {'; '.join(report.errors)}")
+    run = None
+    if report.ping_result and report.ping_result.jobs:
+        run = stages.run_stages(end, step, name=name, reason=report.ping_result.ping.reason)
+    return WeeklyCheck(end=end, verdict=report.decision.verdict, message=report.decision.message, run=run)

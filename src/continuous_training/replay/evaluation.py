@@ -1,4 +1,4 @@
-"""What the models of a replay were worth in the month after they were made."""
+"""The scores of a replay's models on the rows of the month after their training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from continuous_training.comparison.contest import Contender
 from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Run, Stopwatch
-from continuous_training.replay.months import Judged, following
-from continuous_training.replay.policies import productions
+from continuous_training.replay.month_results import Evaluation
+from continuous_training.replay.months import next_month
+from continuous_training.replay.policies import follow_policies
 from continuous_training.stages.snapshot import take_snapshot
 
 if TYPE_CHECKING:
@@ -23,74 +24,85 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from continuous_training.comparison.evaluation import Recorded
-    from continuous_training.replay.months import Made, Model
+    from continuous_training.replay.month_results import RunResult, TrainedModel
     from continuous_training.settings import Settings
 
 
-def judge(settings: Settings, made: Sequence[Made]) -> Judged | None:
-    """Judge every model made so far on the month that the last of these runs begins; None without a champion.
+def evaluate_models(settings: Settings, runs: Sequence[RunResult]) -> Evaluation | None:
+    """Score every model trained so far on the month of the last run; None without a champion.
 
     Raises:
-        UserError: there are no such rows, or a model cannot be loaded or scored.
+        UserError: the month has no rows, or a model cannot be loaded or scored.
     """
-    chosen = productions(made)[-1]
-    if chosen.gate is None:
+    champions = follow_policies(runs)[-1]
+    if champions.gate is None:
         return None
-    metric = settings.compare.metric
-    rows = _rows(settings, made[-1].begins)
-    truth = rows[settings.data.target]
-    answers = {
-        one.candidate.run_id: Contender(one.candidate.uri, settings, rows).recorded for one in made if one.candidate
+    rows = _read_month(settings, runs[-1].start)
+    labels = rows[settings.data.target]
+    predictions = {
+        run.candidate.run_id: Contender(run.candidate.uri, settings, rows).recorded for run in runs if run.candidate
     }
-    draws = {
-        str(other): _draws(answers[chosen.gate], answers[str(other)], rows, settings)
-        for other in {chosen.never, chosen.always, chosen.other} - {chosen.gate, None}
+    others = {champions.never, champions.always, champions.alternative} - {champions.gate, None}
+    differences = {
+        str(other): _resample_differences(predictions[champions.gate], predictions[str(other)], rows, settings)
+        for other in others
     }
-    scores = {run_id: evaluation.score(metric, recorded, truth) for run_id, recorded in answers.items()}
-    return Judged(rows=len(rows), scores=scores, draws=draws)
+    scores = {
+        run_id: evaluation.score(settings.compare.metric, recorded, labels) for run_id, recorded in predictions.items()
+    }
+    return Evaluation(rows=len(rows), scores=scores, resampled_differences=differences)
 
 
-def judge_changing(
-    settings: Settings, month: datetime, gate: Model, reigns: Sequence[tuple[datetime, Model]]
+def evaluate_deployments(
+    settings: Settings, month: datetime, gate: TrainedModel, deployments: Sequence[tuple[datetime, TrainedModel]]
 ) -> tuple[float, list[float | None]]:
-    """Judge models on a month's rows, each on those that came while it was in production.
+    """Score successive champions on a month's rows, each on the rows of its deployment.
 
     Args:
-        settings: the settings.
+        settings: the settings of the model.
         month: its first moment.
-        gate: the model that the gate had in production.
-        reigns: models, and since when each was in production: the first of them from the month's beginning at least.
+        gate: the gate's champion.
+        deployments: each champion with the start of its deployment; the first one not after the month's start.
 
     Returns:
-        Their score, and the gate's less that on each resample.
+        Their common score, and the gate's score less it on each resample.
 
     Raises:
-        UserError: there are no such rows, or a model cannot be loaded or scored.
+        UserError: the month has no rows, or a model cannot be loaded or scored.
     """
-    rows = _rows(settings, month)
-    begun = np.array([since for since, _ in reigns], dtype="datetime64[us]")
-    place = np.searchsorted(begun, rows[settings.data.time].to_numpy(), side="right") - 1
-    answered = [(Contender(reigns[one][1].uri, settings, rows).recorded, place == one) for one in np.unique(place)]
-    mixed = _mixed(answered)
-    score = evaluation.score(settings.compare.metric, mixed, rows[settings.data.target])
-    return score, _draws(Contender(gate.uri, settings, rows).recorded, mixed, rows, settings)
+    rows = _read_month(settings, month)
+    starts = np.array([since for since, _ in deployments], dtype="datetime64[us]")
+    indexes = np.searchsorted(starts, rows[settings.data.time].to_numpy(), side="right") - 1
+    predictions = [
+        (Contender(deployments[index][1].uri, settings, rows).recorded, indexes == index)
+        for index in np.unique(indexes)
+    ]
+    combined = _combine(predictions)
+    score = evaluation.score(settings.compare.metric, combined, rows[settings.data.target])
+    return score, _resample_differences(Contender(gate.uri, settings, rows).recorded, combined, rows, settings)
 
 
-def _mixed(answered: Sequence[tuple[Recorded, NDArray[np.bool_]]]) -> Recorded:
-    """Return the answers of each model for its own rows as those of one: the gate let none pass with other classes."""
-    first = answered[0][0]
-    answers = np.array(first.answers)
-    for recorded, own in answered:
-        answers[own] = recorded.answers[own]
+def _combine(predictions: Sequence[tuple[Recorded, NDArray[np.bool_]]]) -> Recorded:
+    """Combine the predictions of models, each for the rows of its mask; the gate ensures that their classes are equal.
+
+    Args:
+        predictions: for each model its predictions for all rows, and a mask of shape (rows,).
+    """
+    first = predictions[0][0]
+    values = np.array(first.answers)
+    for recorded, mask in predictions:
+        values[mask] = recorded.answers[mask]
     if isinstance(first, RecordedClassifier):
-        return RecordedClassifier(answers, first.classes_)
-    return RecordedRegressor(answers)
+        return RecordedClassifier(values, first.classes_)
+    return RecordedRegressor(values)
 
 
-def _draws(gate: Recorded, other: Recorded, rows: pd.DataFrame, settings: Settings) -> list[float | None]:
-    """Return the gate's score less another one's on each resample; None where there is no score."""
+def _resample_differences(
+    gate: Recorded, other: Recorded, rows: pd.DataFrame, settings: Settings
+) -> list[float | None]:
+    """Return the gate's score less another model's on each resample; None where a resample has no score."""
     limits = settings.compare
-    found = bootstrap.differences(
+    differences = bootstrap.differences(
         limits.metric,
         gate,
         other,
@@ -98,14 +110,14 @@ def _draws(gate: Recorded, other: Recorded, rows: pd.DataFrame, settings: Settin
         resamples=limits.resamples,
         together=slices.together(rows[settings.data.time], limits.resample_by),
     )
-    return [None if np.isnan(one) else float(one) for one in found]
+    return [None if np.isnan(difference) else float(difference) for difference in differences]
 
 
-def _rows(settings: Settings, month: datetime) -> pd.DataFrame:
-    """Fetch the rows of a month: the fresh rows of a snapshot taken at its end."""
+def _read_month(settings: Settings, month: datetime) -> pd.DataFrame:
+    """Return the rows of a month: the fresh rows of a snapshot at its end."""
     run = Run.read()
-    end = following(month)
+    end = next_month(month)
     data = settings.data.model_copy(update={"label_delay_days": 0, "fresh_days": (end - month).days})
-    at_its_end = run.model_copy(update={"as_of": end})
-    snapshot = take_snapshot(at_its_end, settings.model_copy(update={"data": data}), Stopwatch(run.build_tag))
+    run_at_end = run.model_copy(update={"as_of": end})
+    snapshot = take_snapshot(run_at_end, settings.model_copy(update={"data": data}), Stopwatch(run.build_tag))
     return read_snapshot(snapshot.fresh.path, data)

@@ -1,4 +1,4 @@
-"""Month after month: each is run, judged and kept before the next begins, so that a killed replay can go on."""
+"""The replay's loop over the months: each is run, evaluated and stored before the next, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -10,114 +10,119 @@ from typing import TYPE_CHECKING
 from continuous_training import progress
 from continuous_training.data import sources
 from continuous_training.errors import UsageError, UserError
-from continuous_training.replay import drift_policy as drift
-from continuous_training.replay import stages, workspace
-from continuous_training.replay import summary as words
-from continuous_training.replay.evaluation import judge, judge_changing
-from continuous_training.replay.months import PATTERN, Month, OnDrift, between, following
-from continuous_training.replay.policies import compare, lines
+from continuous_training.replay import drift_policy, stages, summary, workspace
+from continuous_training.replay.evaluation import evaluate_deployments, evaluate_models
+from continuous_training.replay.month_results import DriftMonth, MonthResult
+from continuous_training.replay.months import MONTH_FORMAT, month_range, next_month
+from continuous_training.replay.policies import compare_policies, score_months
 from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from continuous_training.replay.policies import Result
+    from continuous_training.replay.policies import ReplayResult
     from continuous_training.settings import Settings
 
 log = logging.getLogger(__name__)
 
-STEPS = len(stages.STAGES) + 1
+STEPS = len(stages.STAGES) + 1  # of a month
 
 
-def replay(model: str, first: datetime, last: datetime, *, fresh: bool = False, on_drift: bool = True) -> Result:
-    """Replay the months from the first to the last, those apart that an earlier replay has finished.
+def replay(
+    model: str, first: datetime, last: datetime, *, fresh: bool = False, with_drift: bool = True
+) -> ReplayResult:
+    """Replay the months from the first to the last, except those that an earlier replay finished.
 
     Args:
         model: the model package.
         first: the first moment of the first month.
-        last: that of the last.
-        fresh: begin anew.
-        on_drift: follow the policy that retrains on drift too, through the same months once more.
+        last: the first moment of the last month.
+        fresh: discard the finished months.
+        with_drift: simulate the policy that retrains on drift, too: a second pass through the same months.
 
     Raises:
-        UserError: there are no rows to judge the last month by, a stage failed, or no month had a champion.
+        UserError: the last month has no rows to evaluate on, a stage failed, or no month had a champion.
     """
     if last < first:
-        raise UsageError(f"--from {first:{PATTERN}} is after --to {last:{PATTERN}}")
+        raise UsageError(f"--from {first:{MONTH_FORMAT}} is after --to {last:{MONTH_FORMAT}}")
     settings = load_settings(model)
-    _see_rows(settings, last)
-    url = workspace.absolute(settings.warehouse_url)
-    name = workspace.identity(model, first, url)
-    moments = list(between(first, last))
-    with workspace.entered(model, name, url, fresh=fresh) as folder:
-        kept = workspace.finished()
-        months = [kept[month] for month in (f"{moment:{PATTERN}}" for moment in moments) if month in kept]
+    _require_rows(settings, last)
+    url = workspace.absolute_url(settings.warehouse_url)
+    replay_id = workspace.replay_id(model, first, url)
+    moments = list(month_range(first, last))
+    with workspace.enter_workspace(model, replay_id, url, fresh=fresh) as folder:
+        finished = workspace.read_months()
+        names = [f"{moment:{MONTH_FORMAT}}" for moment in moments]
+        months = [finished[name] for name in names if name in finished]
         if len(months) < len(moments):
-            log.info("Replaying in %s, %d of %d months are done", folder, len(months), len(moments))
-            workspace.restore(months[-1].made.month if months else None)
+            log.info("Replaying in %s, %d of %d months are finished", folder, len(months), len(moments))
+            workspace.restore_database(months[-1].run.month if months else None)
         for moment in moments[len(months) :]:
-            called = f"{moment:{PATTERN}}"
-            steps = _Steps(called, len(months) * STEPS, len(moments) * STEPS)
-            made = stages.run(moment, steps.step, name=called, reason=f"replay of {called}")
-            judged = judge(settings, [*(month.made for month in months), made])  # shows bars of its own
-            months.append(Month(made=made, judged=judged))
-            workspace.keep(months[-1])
-            log.info("%s", words.told(lines(months, settings.compare)[-1]))
-        if on_drift:
-            months = retrained_on_drift(settings, model, url, months)
-    return compare(model, months, settings.compare)
+            name = f"{moment:{MONTH_FORMAT}}"
+            bar = _ProgressBar(name, len(months) * STEPS, len(moments) * STEPS)
+            run = stages.run_stages(moment, bar.step, name=name, reason=f"replay of {name}")
+            evaluation = evaluate_models(settings, [*(month.run for month in months), run])  # has progress bars itself
+            months.append(MonthResult(run=run, evaluation=evaluation))
+            workspace.save_month(months[-1])
+            log.info("%s", summary.describe_month(score_months(months, settings.compare)[-1]))
+        if with_drift:
+            months = replay_drift_policy(settings, model, url, months)
+    return compare_policies(model, months, settings.compare)
 
 
-def retrained_on_drift(settings: Settings, model: str, url: str, months: Sequence[Month]) -> list[Month]:
-    """Live through the same months with the policy that retrains on drift, from the first champion on."""
-    found = [month for month in months if month.judged is None]
-    lived = months[len(found) :]
-    if not lived:
-        return found
-    champions = {one.made.candidate.run_id: one.made.candidate for one in lived if one.made.candidate}
-    first, begins = champions[str(lived[0].made.champion)], lived[0].made.begins
-    kept = workspace.finished(drift.KEPT)
-    total = len([*drift.ends(begins, lived[-1].made.begins)])
-    before = workspace.MONTHS / f"{lived[0].made.month}.db"
-    for month in lived:
-        name = month.made.month
-        if name in kept:
-            found.append(kept[name])
+def replay_drift_policy(settings: Settings, model: str, url: str, months: Sequence[MonthResult]) -> list[MonthResult]:
+    """Simulate the policy that retrains on drift in the same months, from the first champion on."""
+    results = [month for month in months if month.evaluation is None]
+    remaining = months[len(results) :]
+    if not remaining:
+        return results
+    candidates = {month.run.candidate.run_id: month.run.candidate for month in remaining if month.run.candidate}
+    first, start = candidates[str(remaining[0].run.champion)], remaining[0].run.start
+    finished = workspace.read_months(drift_policy.FOLDER)
+    total = len([*drift_policy.check_times(start, remaining[-1].run.start)])
+    database = workspace.MONTHS / f"{remaining[0].run.month}.db"
+    for month in remaining:
+        name = month.run.month
+        if name in finished:
+            results.append(finished[name])
         else:
-            weeks = [week for one in found for week in one.weeks]
-            looks = enumerate(drift.ends(begins, month.made.begins), start=len(weeks))
-            steps = {end: _Steps(f"{end:%Y-%m-%d}", done, total, each=0).step for done, end in looks}
-            then, database = drift.live(model, url, before, steps)
-            reigns = drift.reigns(first, begins, [*weeks, *then])
-            score, draws = judge_changing(settings, month.made.begins, champions[str(month.made.champion)], reigns)
-            found.append(month.model_copy(update={"drifted": OnDrift(weeks=then, score=score, draws=draws)}))
-            workspace.keep(found[-1], drift.KEPT, database)
-            log.info("%s", words.told_of_drift(found[-1]))
-        before = drift.KEPT / f"{name}.db"
-    return found
+            earlier = [check for result in results for check in result.checks]
+            times = enumerate(drift_policy.check_times(start, month.run.start), start=len(earlier))
+            steps = {time: _ProgressBar(f"{time:%Y-%m-%d}", number, total, each=0).step for number, time in times}
+            checks, new_database = drift_policy.simulate_month(model, url, database, steps)
+            deployments = drift_policy.list_deployments(first, start, [*earlier, *checks])
+            gate = candidates[str(month.run.champion)]
+            score, differences = evaluate_deployments(settings, month.run.start, gate, deployments)
+            drift_month = DriftMonth(checks=checks, score=score, resampled_differences=differences)
+            results.append(month.model_copy(update={"drift": drift_month}))
+            workspace.save_month(results[-1], drift_policy.FOLDER, new_database)
+            log.info("%s", summary.describe_drift_month(results[-1]))
+        database = drift_policy.FOLDER / f"{name}.db"
+    return results
 
 
-class _Steps:
-    """Shows how far the replay is, and at what: a bar of all there is to do for each step, as long as that takes."""
+class _ProgressBar:
+    """The progress of the whole replay, shown as one bar for each step."""
 
-    def __init__(self, name: str, done: int, total: int, each: int = 1) -> None:
-        self._name, self._done, self._total, self._each = name, done, total, each
+    def __init__(self, name: str, finished: int, total: int, each: int = 1) -> None:
+        self._name, self._finished, self._total, self._each = name, finished, total, each
 
     @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        with progress.bar(f"{self._name}: {what}", self._total) as advance:
-            advance(self._done)
+    def step(self, description: str) -> Iterator[None]:
+        with progress.bar(f"{self._name}: {description}", self._total) as advance:
+            advance(self._finished)
             yield
-        self._done += self._each
+        self._finished += self._each
 
 
-def _see_rows(settings: Settings, last: datetime) -> None:
-    """See that the last month is over and has rows, before an hour's work finds out that it cannot be judged."""
-    end = following(last)
+def _require_rows(settings: Settings, last: datetime) -> None:
+    """Raise an error before an hour's work if the last month cannot be evaluated: it is not over, or it has no rows."""
+    end = next_month(last)
     delay = timedelta(days=settings.data.label_delay_days)
+    name = f"{last:{MONTH_FORMAT}}"
     if end + delay > datetime.now(UTC).replace(tzinfo=None):
-        raise UsageError(f"{last:{PATTERN}} cannot be judged before {end + delay:%Y-%m-%d}: choose an earlier --to")
+        raise UsageError(f"{name} cannot be evaluated before {end + delay:%Y-%m-%d}: choose an earlier --to")
     with sources.open_source(settings) as source:
         has_rows = any(batch.num_rows for batch in source.read(last, end))
     if not has_rows:
-        raise UserError(f"there are no rows of {last:{PATTERN}} to judge its model by: choose an earlier --to")
+        raise UserError(f"the warehouse has no rows of {name} to evaluate the models on: choose an earlier --to")

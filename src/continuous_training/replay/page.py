@@ -1,4 +1,4 @@
-"""The result of a replay as a picture, build/replay.png, and as a page around it, build/replay.html."""
+"""The result of a replay as a plot, build/replay.png, and as a page with the plot, build/replay.html."""
 
 from __future__ import annotations
 
@@ -14,27 +14,32 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from continuous_training.documents import BUILD, write_atomically
-from continuous_training.replay import summary as words
-from continuous_training.replay.months import PATTERN
+from continuous_training.replay import summary
+from continuous_training.replay.months import MONTH_FORMAT
 from continuous_training.reports.formatting import format_number
 from continuous_training.reports.templates import template
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from continuous_training.replay.policies import Result
+    from continuous_training.replay.policies import ReplayResult
 
 TEMPLATE = Path(__file__).with_name("replay.html.j2")
-FILTERS = (("number", format_number), ("day", words.day), ("difference", words.difference), ("runs", words.runs))
-PAGE, PICTURE = BUILD / "replay.html", BUILD / "replay.png"
-BLUE, GREY, AMBER, GREEN = "#3b82f6", "#8a919c", "#d97706", "#16a34a"  # seen on white and on black
-INK = "#1b1f24"
-INKED: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK) | {
+FILTERS = (
+    ("number", format_number),
+    ("month", summary.format_month),
+    ("difference", summary.format_difference),
+    ("runs", summary.describe_runs),
+)
+PAGE, IMAGE = BUILD / "replay.html", BUILD / "replay.png"
+BLUE, GREY, AMBER, GREEN = "#3b82f6", "#8a919c", "#d97706", "#16a34a"  # visible on white and on black
+INK = "#1b1f24"  # becomes the page's text colour
+STYLE: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK) | {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-INCHES = (4.8, 5.6)  # narrow enough to be read on a phone
-LABELS = 12  # months that have room for their names
+FIGURE_SIZE = (4.8, 5.6)  # inches: narrow enough to be readable on a phone
+MAX_LABELS = 12  # months whose names fit on the axis
 POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "never": ("never retrain", {"color": GREY, "linestyle": "--", "marker": "."}),
     "always": ("always the newest", {"color": AMBER, "linewidth": 5, "alpha": 0.55}),
@@ -42,94 +47,95 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "drift": ("retrain on drift", {"color": GREEN, "linewidth": 1.5, "marker": "^", "markersize": 4.5}),
     "hindsight": ("hindsight", {"color": INK, "linestyle": ":", "linewidth": 1.2}),
 }
-DECIDED: dict[str, tuple[str, dict[str, Any]]] = {
+DECISIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "promoted": ("promoted", {"color": BLUE, "marker": "o"}),
     "rejected": ("rejected", {"color": AMBER, "marker": "s", "markerfacecolor": "none"}),
 }
 
 
-def write(result: Result) -> tuple[Path, Path]:
-    """Write the page and the picture, whole or not at all, and return their paths."""
+def write_page(result: ReplayResult) -> tuple[Path, Path]:
+    """Write the page and the plot atomically; return their paths."""
     BUILD.mkdir(exist_ok=True)
-    unfinished = PICTURE.with_name(f".{PICTURE.name}")
-    figure(result).savefig(unfinished, format="png", dpi=150)
-    unfinished.replace(PICTURE)
-    write_atomically(PAGE, render(result))
-    return PAGE, PICTURE
+    temporary = IMAGE.with_name(f".{IMAGE.name}")
+    plot(result).savefig(temporary, format="png", dpi=150)
+    temporary.replace(IMAGE)
+    write_atomically(PAGE, render_page(result))
+    return PAGE, IMAGE
 
 
-def render(result: Result) -> str:
-    """Return the page."""
+def render_page(result: ReplayResult) -> str:
+    """Return the page as HTML."""
+    headline = summary.headline(result)
     return template(TEMPLATE, *FILTERS).render(
         result=result,
-        headline=words.headline(result),
-        sentences=words.sentences(result),
-        drawing=svg(figure(result), words.headline(result)),
+        headline=headline,
+        sentences=summary.summarize(result),
+        plot=to_svg(plot(result), headline),
     )
 
 
-def figure(result: Result) -> Figure:
-    """Draw what each policy scored in each month, and below what each decision gained or cost."""
-    with mpl.rc_context(INKED):
-        drawn = Figure(figsize=INCHES, layout="constrained")
-        above, below = drawn.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-        _draw_scores(above, result)
-        _draw_gains(below, result)
-    return drawn
+def plot(result: ReplayResult) -> Figure:
+    """Plot the score of each policy in each month, and below it the gain or cost of each decision."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+        _plot_scores(upper, result)
+        _plot_gains(lower, result)
+    return figure
 
 
-def svg(drawn: Figure, label: str) -> str:
-    """Return a figure as an SVG element in the page's own ink and font.
+def to_svg(figure: Figure, label: str) -> str:
+    """Return a figure as an SVG element with the page's text colour and font.
 
-    Styles become attributes, for Jenkins may show a page without its styles; identifiers that nothing refers to go.
+    Styles become attributes, because Jenkins may show a page without its styles; unused identifiers are removed.
     """
     file = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "replay"}):
-        drawn.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    found = file.getvalue()
-    found = found[found.index("<svg ") :].replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
-    found = re.sub(r"<(metadata|style).*?</\1>", "", found, flags=re.DOTALL)
-    found = re.sub(r' id="[\w.]+_\d+"', "", found)
-    return re.sub(r'style="(.*?)"', _attributes, found).replace(INK, "currentColor")
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg ") :].replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
+    return re.sub(r'style="(.*?)"', _style_to_attributes, svg).replace(INK, "currentColor")
 
 
-def _attributes(style: re.Match[str]) -> str:
-    pairs = (one.split(": ", 1) for one in style[1].split("; "))
+def _style_to_attributes(style: re.Match[str]) -> str:
+    pairs = (declaration.split(": ", 1) for declaration in style[1].split("; "))
     return " ".join(f'{name}="{value}"' for name, value in pairs if name != "font-family")
 
 
-def _draw_scores(axes: Axes, result: Result) -> None:
-    """Draw a line for each policy; months without a champion leave a gap."""
+def _plot_scores(axes: Axes, result: ReplayResult) -> None:
+    """Plot a line for each policy; months without a champion are gaps."""
     for policy in result.policies:
         label, style = POLICIES[policy]
-        scores = [getattr(line.scores, policy) if line.scores else math.nan for line in result.lines]
+        scores = [getattr(month.scores, policy) if month.scores else math.nan for month in result.months]
         axes.plot(range(len(scores)), scores, label=label, **style)
     axes.set_ylabel(result.metric)
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=2, frameon=False)
 
 
-def _draw_gains(axes: Axes, result: Result) -> None:
-    """Draw what each decision gained or cost, with its interval."""
+def _plot_gains(axes: Axes, result: ReplayResult) -> None:
+    """Plot the gain or cost of each decision with its interval."""
     axes.axhline(0, color=INK, linewidth=0.8)
-    for decision, (label, style) in DECIDED.items():
-        drawn = [
-            (place, line.gain)
-            for place, line in enumerate(result.lines)
-            if line.gain and line.made.decision == decision
+    for decision, (label, style) in DECISIONS.items():
+        gains = [
+            (index, month.gain)
+            for index, month in enumerate(result.months)
+            if month.gain and month.run.decision == decision
         ]
-        for place, gain in drawn:
+        for index, gain in gains:
             if gain.low is not None and gain.high is not None:
-                axes.plot([place, place], [gain.low, gain.high], color=style["color"], linewidth=1.5)
-        axes.plot([place for place, _ in drawn], [gain.value for _, gain in drawn], label=label, ls="none", **style)
+                axes.plot([index, index], [gain.low, gain.high], color=style["color"], linewidth=1.5)
+        axes.plot([index for index, _ in gains], [gain.value for _, gain in gains], label=label, ls="none", **style)
     axes.set_ylabel("gain or cost")
-    axes.set_xlim(-0.4, len(result.lines) - 0.6)
+    axes.set_xlim(-0.4, len(result.months) - 0.6)
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=2, frameon=False)
-    every = math.ceil(len(result.lines) / LABELS)
-    places = range(0, len(result.lines), every)
-    axes.set_xticks(places, [_label(result.lines[place].made.month, first=not place) for place in places])
+    step = math.ceil(len(result.months) / MAX_LABELS)
+    indexes = range(0, len(result.months), step)
+    axes.set_xticks(indexes, [_axis_label(result.months[index].run.month, first=not index) for index in indexes])
 
 
-def _label(month: str, *, first: bool) -> str:
-    """Name a month in little room, and its year where one begins."""
-    at = datetime.strptime(month, PATTERN)
+def _axis_label(month: str, *, first: bool) -> str:
+    """Return a short name of a month, with the year where one begins."""
+    at = datetime.strptime(month, MONTH_FORMAT)
     return f"{at:%b}\n{at:%Y}" if first or at.month == 1 else f"{at:%b}"

@@ -1,4 +1,4 @@
-"""Jenkins' part in a replay: it takes the monitor's ping and says that a job is triggered; the replay then runs it."""
+"""A stand-in for Jenkins' webhook: it answers that a ping triggered a job. The replay then runs the stages itself."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ANSWER = json.dumps({"jobs": {"replay": {"triggered": True}}}).encode()
+RESPONSE = json.dumps({"jobs": {"replay": {"triggered": True}}}).encode()
 
 
-class _Taking(BaseHTTPRequestHandler):
+class _PingHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(ANSWER)))
+        self.send_header("Content-Length", str(len(RESPONSE)))
         self.end_headers()
-        self.wfile.write(ANSWER)
+        self.wfile.write(RESPONSE)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: what came of a ping is in the examination."""
+        """Log nothing: the monitor's report has the result of a ping."""
 
 
 @contextmanager
-def listening() -> Iterator[str]:
-    """Yield the address at which pings are taken."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Taking) as server:
+def receive_pings() -> Iterator[str]:
+    """Yield the address of a server that accepts pings."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _PingHandler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -1,6 +1,7 @@
-"""The policies of a replay held against each other.
+"""The policies of a replay and their comparison.
 
-Never retrain; train every month, and always promote the newest or let the gate choose; retrain on drift.
+The policies: never retrain; retrain monthly and always promote; retrain monthly and let the gate decide; retrain on
+drift. Hindsight, the best model so far in each month, is the upper bound.
 """
 
 from __future__ import annotations
@@ -14,32 +15,32 @@ from pydantic import Field
 from continuous_training.comparison import bootstrap
 from continuous_training.documents import Value
 from continuous_training.errors import UserError
-from continuous_training.replay.months import Difference, Made, Week
+from continuous_training.replay.month_results import Difference, RunResult, WeeklyCheck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from continuous_training.replay.months import Judged, Month, OnDrift
+    from continuous_training.replay.month_results import DriftMonth, Evaluation, MonthResult
     from continuous_training.settings import Compare
 
 
 @dataclass(frozen=True)
-class Production:
-    """The model that each policy has in production after a run, by its MLflow run; None while it has none.
+class Champions:
+    """The champion of each policy after a run, by MLflow run; None while there is none.
 
-    `other` is what the gate decided against: the champion that was replaced, or the candidate that was rejected.
+    `alternative` is what the gate decided against: the replaced champion or the rejected candidate.
     """
 
     never: str | None
     always: str | None
     gate: str | None
-    other: str | None
+    alternative: str | None
 
 
 class Scores(Value):
-    """What each policy scored; hindsight is the best of all months' models so far, which nobody could have chosen."""
+    """The score of each policy; hindsight is that of the best model so far, which no policy could have chosen."""
 
     never: float
     always: float
@@ -49,7 +50,7 @@ class Scores(Value):
 
 
 class Trainings(Value):
-    """How often each policy trained."""
+    """The number of trainings of each policy."""
 
     never: int
     always: int
@@ -58,28 +59,28 @@ class Trainings(Value):
     hindsight: int
 
 
-class Line(Value):
-    """A month of the result: what was decided, what each policy scored, and what the decision gained or cost.
+class MonthRow(Value):
+    """A month of the result: its run, the score of each policy, and the gain of the decision, negative if it was wrong.
 
-    `weeks` are those of the policy that retrains on drift.
+    `checks` are those of the policy that retrains on drift.
     """
 
-    made: Made
+    run: RunResult
     rows: int | None = None
     scores: Scores | None = None
     gain: Difference | None = None
-    weeks: list[Week] = Field(default_factory=list)
+    checks: list[WeeklyCheck] = Field(default_factory=list)
 
 
-class Result(Value):
-    """The whole replay: its months, the policies' means over them, and what the gate is better by."""
+class ReplayResult(Value):
+    """The result of a replay: its months, the policies' mean scores, and the gate's advantage over each policy."""
 
     model: str
     metric: str
     confidence: float
     resamples: int
     resample_by: str
-    lines: list[Line]
+    months: list[MonthRow]
     means: Scores
     trainings: Trainings
     over_never: Difference
@@ -88,124 +89,125 @@ class Result(Value):
 
     @property
     def policies(self) -> list[str]:
-        """The policies that were followed, as their columns are called."""
+        """The names of the simulated policies."""
         return [name for name, mean in self.means if mean is not None]
 
     @property
-    def judged(self) -> list[tuple[Line, Scores]]:
-        """The months in which a champion was judged."""
-        return [(line, line.scores) for line in self.lines if line.scores]
+    def scored_months(self) -> list[tuple[MonthRow, Scores]]:
+        """The months with a champion, and their scores."""
+        return [(month, month.scores) for month in self.months if month.scores]
 
     @property
-    def room(self) -> float:
-        """How much more than the newest model the best of each month would have scored: the most a gate can gain."""
+    def headroom(self) -> float:
+        """The mean of hindsight less that of the newest models: the most that a gate can gain."""
         return self.means.hindsight - self.means.always
 
 
-def productions(made: Sequence[Made]) -> list[Production]:
-    """Follow the policies through the months: never keeps the first champion, always takes each candidate."""
+def follow_policies(runs: Sequence[RunResult]) -> list[Champions]:
+    """Return the champions after each run: never keeps the first champion, always promotes each candidate."""
     never: str | None = None
     always: str | None = None
     gate: str | None = None
-    found = []
-    for one in made:
-        candidate = one.candidate.run_id if one.candidate else None
-        before, gate = gate, one.champion
+    champions = []
+    for run in runs:
+        candidate = run.candidate.run_id if run.candidate else None
+        before, gate = gate, run.champion
         never, always = never or gate, candidate or always
-        found.append(Production(never, always, gate, before if one.decision == "promoted" else candidate))
-    return found
+        champions.append(Champions(never, always, gate, before if run.decision == "promoted" else candidate))
+    return champions
 
 
-def lines(months: Sequence[Month], limits: Compare) -> list[Line]:
-    """Say what each policy scored in each month, and what the gate's decision gained or cost."""
-    found = []
-    for month, chosen in zip(months, _productions(months), strict=True):
-        judged = month.judged
-        if judged is None or chosen.gate is None:
-            found.append(Line(made=month.made))
+def score_months(months: Sequence[MonthResult], limits: Compare) -> list[MonthRow]:
+    """Return the score of each policy in each month, and the gain of the gate's decision."""
+    rows = []
+    for month, champions in zip(months, _champions(months), strict=True):
+        evaluation = month.evaluation
+        if evaluation is None or champions.gate is None:
+            rows.append(MonthRow(run=month.run))
             continue
-        scores = {policy: judged.scores[str(getattr(chosen, policy))] for policy in ("never", "always", "gate")}
+        scores = {name: evaluation.scores[str(getattr(champions, name))] for name in ("never", "always", "gate")}
         gain = None
-        if chosen.other:
-            value = scores["gate"] - judged.scores[chosen.other]
-            gain = _difference(value, _draws(judged, chosen.gate, chosen.other, limits), limits.confidence)
-        drifted = month.drifted.score if month.drifted else None
-        whole = Scores(**scores, drift=drifted, hindsight=max(judged.scores.values()))
-        found.append(Line(made=month.made, rows=judged.rows, scores=whole, gain=gain, weeks=month.weeks))
-    return found
+        if champions.alternative:
+            value = scores["gate"] - evaluation.scores[champions.alternative]
+            resamples = _resamples(evaluation, champions.gate, champions.alternative, limits)
+            gain = _difference(value, resamples, limits.confidence)
+        drift = month.drift.score if month.drift else None
+        all_scores = Scores(**scores, drift=drift, hindsight=max(evaluation.scores.values()))
+        rows.append(MonthRow(run=month.run, rows=evaluation.rows, scores=all_scores, gain=gain, checks=month.checks))
+    return rows
 
 
-def compare(model: str, months: Sequence[Month], limits: Compare) -> Result:
-    """Hold the policies against each other, month by month and on average.
+def compare_policies(model: str, months: Sequence[MonthResult], limits: Compare) -> ReplayResult:
+    """Compare the policies in each month and on average.
 
-    The interval of a mean comes from the means of the months' resamples, each month resampled by itself.
+    The interval of a mean is computed from the means of the months' resamples; the months are resampled independently.
 
     Raises:
         UserError: no month had a champion.
     """
-    told = lines(months, limits)
-    scored = [line.scores for line in told if line.scores]
-    if not scored:
-        raise UserError(f"no month had a champion to judge, for {told[-1].made.message}")
-    columns = {policy: [getattr(one, policy) for one in scored] for policy in Scores.model_fields}
-    means = Scores(**{policy: float(np.mean(column)) for policy, column in columns.items() if None not in column})
-    over = {policy: _over(policy, months, means, limits) for policy in ("never", "always")}
-    return Result(
+    rows = score_months(months, limits)
+    scores = [row.scores for row in rows if row.scores]
+    if not scores:
+        raise UserError(f"no month had a champion to evaluate: {rows[-1].run.message}")
+    columns = {name: [getattr(month, name) for month in scores] for name in Scores.model_fields}
+    means = Scores(**{name: float(np.mean(column)) for name, column in columns.items() if None not in column})
+    over = {name: _advantage(name, months, means, limits) for name in ("never", "always")}
+    return ReplayResult(
         model=model,
         metric=limits.metric,
         confidence=limits.confidence,
         resamples=limits.resamples,
         resample_by=limits.resample_by,
-        lines=told,
+        months=rows,
         means=means,
-        trainings=_trainings(months, on_drift=means.drift is not None),
+        trainings=_count_trainings(months, with_drift=means.drift is not None),
         over_never=over["never"],
         over_always=over["always"],
-        over_drift=_over("drift", months, means, limits) if means.drift is not None else None,
+        over_drift=_advantage("drift", months, means, limits) if means.drift is not None else None,
     )
 
 
-def _productions(months: Sequence[Month]) -> list[Production]:
-    return productions([month.made for month in months])
+def _champions(months: Sequence[MonthResult]) -> list[Champions]:
+    return follow_policies([month.run for month in months])
 
 
-def _trainings(months: Sequence[Month], *, on_drift: bool) -> Trainings:
-    """Count the models that each policy made: until the first champion, all policies are one."""
-    every = sum(month.made.candidate is not None for month in months)
-    before = sum(month.made.candidate is not None for month in months if month.judged is None)
+def _count_trainings(months: Sequence[MonthResult], *, with_drift: bool) -> Trainings:
+    """Count the trainings of each policy; until the first champion, all policies are the same."""
+    monthly = sum(month.run.candidate is not None for month in months)
+    before = sum(month.run.candidate is not None for month in months if month.evaluation is None)
     never = before + 1
-    weeks = [week for month in months for week in month.weeks]
-    drifted = never + sum(week.made is not None and week.made.candidate is not None for week in weeks)
-    return Trainings(never=never, always=every, gate=every, drift=drifted if on_drift else None, hindsight=every)
+    checks = [check for month in months for check in month.checks]
+    drift = never + sum(check.run is not None and check.run.candidate is not None for check in checks)
+    return Trainings(never=never, always=monthly, gate=monthly, drift=drift if with_drift else None, hindsight=monthly)
 
 
-def _over(policy: str, months: Sequence[Month], means: Scores, limits: Compare) -> Difference:
-    """Return how much better than a policy the gate is on average."""
+def _advantage(policy: str, months: Sequence[MonthResult], means: Scores, limits: Compare) -> Difference:
+    """Return the mean advantage of the gate over a policy."""
     random = np.random.default_rng(0)
-    drawn = [
-        random.permutation(_drawn(policy, month.judged, month.drifted, chosen, limits))
-        for month, chosen in zip(months, _productions(months), strict=True)
-        if month.judged  # the same numbers draw the rows of every month, so without the shuffle months would agree
+    resamples = [
+        random.permutation(_policy_resamples(policy, month.evaluation, month.drift, champions, limits))
+        for month, champions in zip(months, _champions(months), strict=True)
+        if month.evaluation  # all months were resampled with the same seed: the shuffle makes them independent
     ]
-    return _difference(means.gate - getattr(means, policy), np.mean(drawn, axis=0), limits.confidence)
+    return _difference(means.gate - getattr(means, policy), np.mean(resamples, axis=0), limits.confidence)
 
 
-def _drawn(
-    policy: str, judged: Judged, drifted: OnDrift | None, chosen: Production, limits: Compare
+def _policy_resamples(
+    policy: str, evaluation: Evaluation, drift: DriftMonth | None, champions: Champions, limits: Compare
 ) -> NDArray[np.float64]:
-    """Return how much better than a policy the gate was in a month, on each resample."""
-    if policy == "drift" and drifted:
-        return np.array(drifted.draws, dtype=np.float64)  # None is NaN
-    return _draws(judged, str(chosen.gate), str(getattr(chosen, policy)), limits)
+    """Return the advantage of the gate over a policy in a month on each resample, of shape (resamples,)."""
+    if policy == "drift" and drift:
+        return np.array(drift.resampled_differences, dtype=np.float64)  # None becomes NaN
+    return _resamples(evaluation, str(champions.gate), str(getattr(champions, policy)), limits)
 
 
-def _draws(judged: Judged, champion: str, other: str, limits: Compare) -> NDArray[np.float64]:
-    """Return how much better than another model the champion was in a month, on each resample."""
+def _resamples(evaluation: Evaluation, champion: str, other: str, limits: Compare) -> NDArray[np.float64]:
+    """Return the champion's advantage over another model in a month on each resample, of shape (resamples,)."""
     if other == champion:
         return np.zeros(limits.resamples)
-    return np.array(judged.draws[other], dtype=np.float64)  # None is NaN
+    return np.array(evaluation.resampled_differences[other], dtype=np.float64)  # None becomes NaN
 
 
-def _difference(value: float, draws: NDArray[np.float64], confidence: float) -> Difference:
-    low, high = bootstrap.interval(draws, confidence) or (None, None)
+def _difference(value: float, resamples: NDArray[np.float64], confidence: float) -> Difference:
+    low, high = bootstrap.interval(resamples, confidence) or (None, None)
     return Difference(value=value, low=low, high=high)

@@ -1,4 +1,4 @@
-"""One run: the real stages as the Jenkinsfile orders them, each a process, and what they came to."""
+"""One run of the real stages in the Jenkinsfile's order, each in a process, and its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from continuous_training.command import SIGNAL_EXIT_CODES
 from continuous_training.documents import Candidate, DataCheck, Deployment, Plan, Run, Verdict
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions
-from continuous_training.replay.months import PATTERN, Difference, Made, Model
+from continuous_training.replay.month_results import Difference, RunResult, TrainedModel
+from continuous_training.replay.months import MONTH_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     Step = Callable[[str], AbstractContextManager[None]]
 
-STAGES = {
+STAGES = {  # each script, and the text of its progress bar
     "setup": "set up",
     "snapshot": "take the snapshot",
     "check_data": "check the data",
@@ -38,44 +39,44 @@ STAGES = {
     "register": "register",
     "deploy": "deploy",
 }
-REFUSING = {"snapshot", "check_data", "train", "check_model", "compare"}  # what else fails is this machine's fault
+REJECTING = {"snapshot", "check_data", "train", "check_model", "compare"}  # a failure of others is the machine's
 
 
-def run(as_of: datetime, step: Step, *, name: str, reason: str) -> Made:
-    """Run the stages of a moment, in the workspace that this process is in.
+def run_stages(as_of: datetime, step: Step, *, name: str, reason: str) -> RunResult:
+    """Run the stages for a moment in the current workspace.
 
-    A stage that refuses ends the run: the champion stays.
+    A stage that rejects the data or the candidate ends the run, and the champion stays.
 
     Args:
         as_of: the moment.
-        step: shows what is done.
-        name: the run's, and its log's.
-        reason: why it was started.
+        step: shows the progress.
+        name: of the run and its log.
+        reason: of the run.
 
     Raises:
-        UserError: a stage failed that never refuses, or was ended from outside.
+        UserError: a stage failed that never rejects, or a stage was killed.
     """
     log = Path("logs", f"{name}.log").resolve()
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
-    message = ""
-    for stage, words in STAGES.items():
+    rejection = ""
+    for stage, description in STAGES.items():
         if not _is_due(stage):
             continue
-        with step(words):
-            code = _start(stage, as_of, log, {"BUILD_TAG": f"replay-{name}", "REASON": reason})
+        with step(description):
+            code = _run_stage(stage, as_of, log, {"BUILD_TAG": f"replay-{name}", "REASON": reason})
         if code < 0 or code in SIGNAL_EXIT_CODES:
-            raise UserError(f"{stage} of {name} was ended from outside: replay again and it goes on (log: {log})")
-        if code and stage not in REFUSING:
-            raise UserError(f"{stage} of {name} failed: {_last_words(log)} (log: {log})")
+            raise UserError(f"{stage} of {name} was killed: repeat the command to continue the replay (log: {log})")
+        if code and stage not in REJECTING:
+            raise UserError(f"{stage} of {name} failed: {_last_error(log)} (log: {log})")
         if code:
-            message = _why(stage, log)
+            rejection = _describe_failure(stage, log)
             break
-    return _made(f"{as_of:{PATTERN}}", message, log)
+    return _read_result(f"{as_of:{MONTH_FORMAT}}", rejection, log)
 
 
 def _is_due(stage: str) -> bool:
-    """Tell whether the Jenkinsfile would run a stage now."""
+    """Return whether the Jenkinsfile would run a stage now."""
     if stage in {"train", "check_model", "compare"}:
         return Plan.read().decision == "train"
     if stage in {"register", "deploy"}:
@@ -84,55 +85,55 @@ def _is_due(stage: str) -> bool:
     return True
 
 
-def _start(stage: str, as_of: datetime, log: Path, named: dict[str, str]) -> int:
-    of_the_run = named | {"AS_OF": as_of.isoformat(), "CT_PROGRESS": "0"}
-    with log.open("ab") as sink:
-        sink.write(f"--- {stage}\n".encode())
-        sink.flush()
+def _run_stage(stage: str, as_of: datetime, log: Path, parameters: dict[str, str]) -> int:
+    """Run a stage's script with its output appended to the log; return its exit code."""
+    environment = os.environ | parameters | {"AS_OF": as_of.isoformat(), "CT_PROGRESS": "0"}
+    with log.open("ab") as output:
+        output.write(f"--- {stage}\n".encode())
+        output.flush()
         command = [sys.executable, f"scripts/{stage}.py"]
-        environment = os.environ | of_the_run
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment, check=False
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, check=False
         ).returncode
 
 
-def _why(stage: str, log: Path) -> str:
-    """Say why a stage failed: the checks of the data that did, or else its last line; and where all it said is."""
-    found = DataCheck.find() if stage == "check_data" else None
-    failed = [f"{check.name}: {check.message}" for check in found.failures] if found else []
-    return f"{stage.replace('_', ' ')} failed: {'; '.join(failed) or _last_words(log)} (log: {log})"
+def _describe_failure(stage: str, log: Path) -> str:
+    """Return why a stage failed, with the path of its log: the failed data checks, or its last error."""
+    checks = DataCheck.find() if stage == "check_data" else None
+    failures = [f"{check.name}: {check.message}" for check in checks.failures] if checks else []
+    return f"{stage.replace('_', ' ')} failed: {'; '.join(failures) or _last_error(log)} (log: {log})"
 
 
-def _last_words(log: Path) -> str:
+def _last_error(log: Path) -> str:
     last = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-1]
     return last.partition(": error: ")[2] or last
 
 
-def _made(month: str, refused: str, log: Path) -> Made:
-    """Read what the stages have left."""
+def _read_result(month: str, rejection: str, log: Path) -> RunResult:
+    """Return the result of a run from the documents of its stages."""
     model = Run.read().model
-    planned, candidate, verdict = Plan.find(), Candidate.find(), Verdict.find()
+    plan, candidate, verdict = Plan.find(), Candidate.find(), Verdict.find()
     client = connection.open_client()
     champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
-    message = refused or (verdict.message if verdict else planned.reason if planned else "")
-    return Made(
+    message = rejection or (verdict.message if verdict else plan.reason if plan else "")
+    return RunResult(
         month=month,
         decision=("promoted" if Deployment.find() else "rejected") if candidate else "none",
         message=message,
-        candidate=Model(run_id=candidate.run_id, uri=_files(client, candidate)) if candidate else None,
+        candidate=TrainedModel(run_id=candidate.run_id, uri=_artifact_path(client, candidate)) if candidate else None,
         champion=champion.run_id if champion else None,
-        fresh=_fresh(verdict.metrics[0]) if verdict and verdict.metrics else None,
+        fresh_difference=_fresh_difference(verdict.metrics[0]) if verdict and verdict.metrics else None,
         log=str(log),
     )
 
 
-def _files(client: MlflowClient, candidate: Candidate) -> str:
-    """Return where a candidate's files are: models of two registries are judged together."""
+def _artifact_path(client: MlflowClient, candidate: Candidate) -> str:
+    """Return the path of a candidate's files: models of two registries are evaluated together."""
     model = client.get_logged_model(candidate.model_uri.removeprefix("models:/"))
-    return url2pathname(urlsplit(model.artifact_location).path)  # MLflow takes a path here, and no file:
+    return url2pathname(urlsplit(model.artifact_location).path)  # MLflow expects a path here, not a file: URL
 
 
-def _fresh(metric: Metric) -> Difference | None:
+def _fresh_difference(metric: Metric) -> Difference | None:
     if metric.champion is None:
         return None
     low, high = metric.difference or (None, None)

@@ -1,141 +1,150 @@
-"""The result of a replay in words, from its numbers alone."""
+"""The result of a replay as sentences."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from continuous_training.replay.months import PATTERN
+from continuous_training.replay.months import MONTH_FORMAT
 from continuous_training.reports.formatting import format_number, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from continuous_training.replay.months import Difference, Month, Week
-    from continuous_training.replay.policies import Line, Result
+    from continuous_training.replay.month_results import Difference, MonthResult, WeeklyCheck
+    from continuous_training.replay.policies import MonthRow, ReplayResult
 
-TINY = 0.00005  # of which four decimals show nothing
+ROUNDED_TO_ZERO = 0.00005  # smaller values are 0 with four decimals
 NEVER, ALWAYS, DRIFT = "never retraining", "always promoting the newest", "retraining on drift"
-DECIDED = {"promoted": "promoted", "rejected": "rejected", "none": "no candidate"}
-BEATS = {"better": "surely beats", "worse": "surely loses to", "unsure": "ties with", "equal": "is the same as"}
-GAINED = {
-    "better": "surely gained",
-    "worse": "surely cost",
-    "unsure": "could have gone either way",
-    "equal": "changed nothing",
+DECISIONS = {"promoted": "promoted", "rejected": "rejected", "none": "no candidate"}
+COMPARISONS = {
+    "better": "is significantly better than",
+    "worse": "is significantly worse than",
+    "uncertain": "ties with",
+    "equal": "equals",
+}
+EFFECTS = {
+    "better": "significantly gained",
+    "worse": "significantly cost",
+    "uncertain": "had no significant effect",
+    "equal": "had no effect",
 }
 
 
-def day(month: str) -> str:
-    """Write a month's name."""
-    return f"{datetime.strptime(month, PATTERN):%B %Y}"
+def format_month(month: str) -> str:
+    """Return a month with its name."""
+    return f"{datetime.strptime(month, MONTH_FORMAT):%B %Y}"
 
 
-def difference(found: Difference) -> str:
-    """Write a difference with its interval; what is next to nothing beside the others is nothing."""
-    if found.low is None or found.high is None:
-        return f"{format_number(found.value, signed=True)} (no interval)"
+def format_difference(difference: Difference) -> str:
+    """Return a difference with its interval; what is negligible beside the interval is written as 0."""
+    if difference.low is None or difference.high is None:
+        return f"{format_number(difference.value, signed=True)} (no interval)"
+    largest = max(-difference.low, difference.high)
     value, low, high = (
-        f"{0:+.4f}" if abs(one) < TINY <= max(-found.low, found.high) else format_number(one, signed=True)
-        for one in (found.value, found.low, found.high)
+        f"{0:+.4f}" if abs(number) < ROUNDED_TO_ZERO <= largest else format_number(number, signed=True)
+        for number in (difference.value, difference.low, difference.high)
     )
     return f"{value} ({low} to {high})"
 
 
-def told(line: Line) -> str:
-    """Tell a month in one line: what was decided on the fresh rows, and what the month then said of it."""
-    made = line.made
-    fresh = f", fresh {difference(made.fresh)}" if made.fresh else ""
-    why = f", {made.message}" if made.decision == "none" else ""
-    decided = DECIDED[made.decision]
-    if line.scores is None:
-        return f"{made.month}: {decided}{fresh}{why}; no champion to judge"
-    then = f"{day(made.month).split()[0]} {format_number(line.scores.gate)}"
-    if line.gain:
-        other = "the old champion" if made.decision == "promoted" else "the candidate"
-        then += f", {other} would have had {format_number(line.scores.gate - line.gain.value)}"
-    return f"{made.month}: {decided}{fresh}{why}; {then}"
+def describe_month(month: MonthRow) -> str:
+    """Return one line: the decision on the fresh rows, and the scores in the following month."""
+    run = month.run
+    fresh = f", fresh {format_difference(run.fresh_difference)}" if run.fresh_difference else ""
+    reason = f", {run.message}" if run.decision == "none" else ""
+    decision = DECISIONS[run.decision]
+    if month.scores is None:
+        return f"{run.month}: {decision}{fresh}{reason}; no champion to evaluate"
+    scores = f"{format_month(run.month).split()[0]} {format_number(month.scores.gate)}"
+    if month.gain:
+        other = "the old champion" if run.decision == "promoted" else "the candidate"
+        scores += f", {other} would have had {format_number(month.scores.gate - month.gain.value)}"
+    return f"{run.month}: {decision}{fresh}{reason}; {scores}"
 
 
-def told_of_drift(month: Month) -> str:
-    """Tell what the policy that retrains on drift did in a month, and what its models scored."""
-    score = f"{month.drifted.score:.4f}" if month.drifted else "–"
-    return f"{month.made.month}: {DRIFT} {score}; {'; '.join(runs(month.weeks)) or 'no training was asked for'}"
+def describe_drift_month(month: MonthResult) -> str:
+    """Return one line: the score and the runs of the policy that retrains on drift in a month."""
+    score = f"{month.drift.score:.4f}" if month.drift else "–"
+    return f"{month.run.month}: {DRIFT} {score}; {'; '.join(describe_runs(month.checks)) or 'no training requested'}"
 
 
-def runs(weeks: Sequence[Week]) -> list[str]:
-    """Say when a training was asked for, and what became of it."""
+def describe_runs(checks: Sequence[WeeklyCheck]) -> list[str]:
+    """Return the date and the result of each run that a check requested."""
     return [
-        f"{week.end:%Y-%m-%d} {DECIDED[week.made.decision]}"
-        + (f" ({week.made.message})" if week.made.decision == "none" else "")
-        for week in weeks
-        if week.made
+        f"{check.end:%Y-%m-%d} {DECISIONS[check.run.decision]}"
+        + (f" ({check.run.message})" if check.run.decision == "none" else "")
+        for check in checks
+        if check.run
     ]
 
 
-def headline(result: Result) -> str:
-    """Say in a sentence whether the gate is worth having."""
-    never, always = result.over_never.found, result.over_always.found
-    if BEATS[never] == BEATS[always]:
-        return f"The gate {BEATS[never]} both policies"
-    return f"The gate {BEATS[never]} {NEVER} and {BEATS[always]} {ALWAYS}"
+def headline(result: ReplayResult) -> str:
+    """Return whether the gate is worth having, in one sentence."""
+    never, always = result.over_never.outcome, result.over_always.outcome
+    if COMPARISONS[never] == COMPARISONS[always]:
+        return f"The gate {COMPARISONS[never]} both policies"
+    return f"The gate {COMPARISONS[never]} {NEVER} and {COMPARISONS[always]} {ALWAYS}"
 
 
-def sentences(result: Result) -> list[str]:
-    """Say whether the gate beats each policy, how its decisions turned out, and how much there was to gain."""
+def summarize(result: ReplayResult) -> list[str]:
+    """Return sentences: the gate against each policy, the effect of its decisions, and the possible gain."""
     return [
-        _over(result, result.over_always, ALWAYS),
-        _over(result, result.over_never, NEVER),
-        *_on_drift(result),
-        *_decisions(result),
-        _room(result),
+        _compare(result, result.over_always, ALWAYS),
+        _compare(result, result.over_never, NEVER),
+        *_summarize_drift(result),
+        *_summarize_decisions(result),
+        _summarize_headroom(result),
     ]
 
 
-def _over(result: Result, found: Difference, policy: str) -> str:
-    months = len(result.judged)
-    on = f"on average over {months} months" if months > 1 else "in one month"
-    if found.found == "equal":
-        return f"The gate {BEATS['equal']} {policy}: it scored the same in every month."
-    message = f"The gate {BEATS[found.found]} {policy}: {difference(found)} {result.metric} {on}"
-    return f"{message}, with {result.confidence:.0%} confidence."
+def _compare(result: ReplayResult, difference: Difference, policy: str) -> str:
+    months = len(result.scored_months)
+    period = f"on average over {months} months" if months > 1 else "in one month"
+    if difference.outcome == "equal":
+        return f"The gate {COMPARISONS['equal']} {policy}: the score was the same in every month."
+    comparison = f"The gate {COMPARISONS[difference.outcome]} {policy}"
+    return (
+        f"{comparison}: {format_difference(difference)} {result.metric} {period}, "
+        f"with {result.confidence:.0%} confidence."
+    )
 
 
-def _on_drift(result: Result) -> list[str]:
-    """Say what the fourth policy is worth, and what it spends, if it was followed."""
+def _summarize_drift(result: ReplayResult) -> list[str]:
+    """Compare the policy that retrains on drift in score and number of trainings, if it was simulated."""
     if result.over_drift is None or result.trainings.drift is None:
         return []
-    asked = sum(week.made is not None for line in result.lines for week in line.weeks)
-    looks = sum(len(line.weeks) for line in result.lines)
-    spent = (
-        f"The monthly schedule trained {pluralize(result.trainings.gate, 'model')}, {DRIFT} {result.trainings.drift}"
-    )
-    return [_over(result, result.over_drift, DRIFT), f"{spent}: {asked} of {looks} weekly looks asked for one."]
+    requested = sum(check.run is not None for month in result.months for check in month.checks)
+    checks = sum(len(month.checks) for month in result.months)
+    trainings = f"The monthly schedule trained {pluralize(result.trainings.gate, 'model')}"
+    trainings += f", {DRIFT} {result.trainings.drift}"
+    return [
+        _compare(result, result.over_drift, DRIFT),
+        f"{trainings}: {requested} of {checks} weekly checks requested a training.",
+    ]
 
 
-def _decisions(result: Result) -> list[str]:
-    """Count what the decisions against a champion gained or cost."""
-    message = []
+def _summarize_decisions(result: ReplayResult) -> list[str]:
+    """Count the effects of the decisions between a candidate and a champion."""
+    sentences = []
     for decision, noun in (("promoted", "promotion"), ("rejected", "rejection")):
-        gains = [line.gain for line in result.lines if line.gain and line.made.decision == decision]
+        gains = [month.gain for month in result.months if month.gain and month.run.decision == decision]
         if gains:
-            message.append(
-                f"Of {pluralize(len(gains), noun)} against a champion, {_listed(gain.found for gain in gains)}."
-            )
-    return message
+            effects = _count_effects(gain.outcome for gain in gains)
+            sentences.append(f"Of {pluralize(len(gains), noun)} against a champion, {effects}.")
+    return sentences
 
 
-def _listed(found: Iterable[str]) -> str:
-    every = list(found)
-    return ", ".join(f"{every.count(kind)} {words}" for kind, words in GAINED.items() if kind in every)
+def _count_effects(outcomes: Iterable[str]) -> str:
+    values = list(outcomes)
+    return ", ".join(f"{values.count(outcome)} {text}" for outcome, text in EFFECTS.items() if outcome in values)
 
 
-def _room(result: Result) -> str:
-    """Say how much any gate could have gained at most: that argues for or against having one."""
-    if not result.room:
-        return "The newest model was the best in every month: no gate could have gained anything over promoting it."
-    more = format_number(result.room, signed=True)
+def _summarize_headroom(result: ReplayResult) -> str:
+    """Return how much any gate could have gained at most: the argument for or against having one."""
+    if not result.headroom:
+        return f"The newest model was the best in every month: no gate could have gained anything over {ALWAYS}."
     return (
-        f"The best of all models made so far, chosen for each month in hindsight, would have had {more} "
-        f"over {ALWAYS}: no gate could have gained more than that."
+        f"The best model so far, chosen for each month in hindsight, would have had "
+        f"{format_number(result.headroom, signed=True)} over {ALWAYS}: no gate could have gained more."
     )

@@ -5,36 +5,36 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from continuous_training.replay.summary import difference, runs, sentences
+from continuous_training.replay.summary import describe_runs, format_difference, summarize
 from continuous_training.reports.formatting import format_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from continuous_training.replay.policies import Line, Result, Scores
+    from continuous_training.replay.policies import MonthRow, ReplayResult, Scores
 
 GAP = "  "
-ON_DRIFT = "on drift"
+DRIFT_RUNS = "on drift"  # the header of the column with the drift policy's runs
 
 
-def table(result: Result) -> str:
-    """Return a row for each month, the policies' means and numbers of trainings, and what they say."""
+def format_table(result: ReplayResult) -> str:
+    """Return a row for each month, the means and the numbers of trainings of the policies, and the sentences."""
     names = result.policies
-    rows = [["month", *names, "decision", "gain or cost", *([ON_DRIFT] if "drift" in names else [])]]
-    rows += [_row(line, names) for line in result.lines]
-    rows.append(["mean", *_scores(result.means, names)])
+    rows = [["month", *names, "decision", "gain or cost", *([DRIFT_RUNS] if "drift" in names else [])]]
+    rows += [_format_month(month, names) for month in result.months]
+    rows.append(["mean", *_format_scores(result.means, names)])
     if "drift" in names:
         rows.append(["trainings", *(str(getattr(result.trainings, name)) for name in names)])
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
-    drawn = [GAP.join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*drawn, "", *sentences(result)])
+    lines = [GAP.join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *summarize(result)])
 
 
-def _row(line: Line, names: Sequence[str]) -> list[str]:
-    scores = _scores(line.scores, names) if line.scores else ["–"] * len(names)
-    gain = difference(line.gain) if line.gain else ""
-    return [line.made.month, *scores, line.made.decision, gain, ", ".join(runs(line.weeks))]
+def _format_month(month: MonthRow, names: Sequence[str]) -> list[str]:
+    scores = _format_scores(month.scores, names) if month.scores else ["–"] * len(names)
+    gain = format_difference(month.gain) if month.gain else ""
+    return [month.run.month, *scores, month.run.decision, gain, ", ".join(describe_runs(month.checks))]
 
 
-def _scores(scores: Scores, names: Sequence[str]) -> list[str]:
+def _format_scores(scores: Scores, names: Sequence[str]) -> list[str]:
     return [format_number(getattr(scores, name)) for name in names]

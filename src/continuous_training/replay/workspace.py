@@ -1,6 +1,7 @@
-"""The workspace of a replay: the user's code, with documents, a registry and a server of its own.
+"""The workspace of a replay: links to the user's code, with separate documents, a separate registry and server.
 
-Whatever it starts carries a cookie in its environment, by which it is found and ended, even after a kill -9.
+All processes that are started in it have a marker in their environment, by which they are found and ended even after
+the replay was killed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from continuous_training.data.sources.files import BASE_URL, resolve_base
 from continuous_training.data.warehouse import DUCKDB
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
-from continuous_training.replay.months import PATTERN, Month
+from continuous_training.replay.month_results import MonthResult
+from continuous_training.replay.months import MONTH_FORMAT
 from continuous_training.settings import STATE
 from jenkinsfile.builds.processes import terminate_matching
 
@@ -31,24 +33,24 @@ if TYPE_CHECKING:
 
 FOLDER = STATE / "replay"
 LINKED = ("src", "scripts", "tests", "MLproject", "pyproject.toml", "requirements.lock")
-LEARNT_FROM = ("src/continuous_training", "scripts", "MLproject", "requirements.lock")
-COOKIE = "CT_REPLAY"
+CODE = ("src/continuous_training", "scripts", "MLproject", "requirements.lock")
+MARKER = "CT_REPLAY"
 MONTHS = Path("months")
 DATABASE = STATE / "mlflow.db"
-OF_OTHERS = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "BRANCH_NAME", "BUILD_URL", "GIT_COMMIT"}
+UNSET = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "BRANCH_NAME", "BUILD_URL", "GIT_COMMIT"}
 
 
-def absolute(url: str) -> str:
-    """Return a warehouse's address as it holds in any folder."""
+def absolute_url(url: str) -> str:
+    """Return a warehouse's address that is valid in any folder."""
     scheme, _, path = url.partition("://")
     return f"{scheme}://{Path(path).resolve()}" if scheme == DUCKDB else url
 
 
-def identity(model: str, first: datetime, warehouse_url: str) -> str:
-    """Hash all that a month's result depends on, so that no month is kept for other code than made it."""
+def replay_id(model: str, first: datetime, warehouse_url: str) -> str:
+    """Return the hash of everything that a month's result depends on: a finished month is valid only for its code."""
     addresses = f"{warehouse_url}\0{os.environ.get(BASE_URL, '')}"
-    digest = hashlib.sha256(f"{model}\0{first:{PATTERN}}\0{addresses}".encode())
-    for part in (Path("src", model), Path("tests", model), *map(Path, LEARNT_FROM)):
+    digest = hashlib.sha256(f"{model}\0{first:{MONTH_FORMAT}}\0{addresses}".encode())
+    for part in (Path("src", model), Path("tests", model), *map(Path, CODE)):
         for path in sorted([part, *part.rglob("*")]):
             if path.is_file() and "__pycache__" not in path.parts:
                 digest.update(f"\0{path.as_posix()}\0{path.stat().st_size}\0".encode())
@@ -57,22 +59,22 @@ def identity(model: str, first: datetime, warehouse_url: str) -> str:
 
 
 @contextmanager
-def entered(
-    model: str, name: str, warehouse_url: str, *, fresh: bool, also: Mapping[str, str] = MappingProxyType({})
+def enter_workspace(
+    model: str, name: str, warehouse_url: str, *, fresh: bool, extra_variables: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Path]:
-    """Make this process work in the workspace of that name; yields its folder, and ends all that was started there.
+    """Change into the workspace of this name and yield its folder; end all processes of the workspace at the end.
 
-    A workspace within another bears the other's cookie: what ends the one ends the other.
+    A workspace inside another one has the same marker, so that both end together.
 
     Args:
         model: the model package.
-        name: the replay's identity.
-        warehouse_url: the warehouse, as it holds in any folder.
-        fresh: forget what an earlier replay of this identity has done.
-        also: what else its environment has.
+        name: the replay's id.
+        warehouse_url: the warehouse, valid in any folder.
+        fresh: remove the results of an earlier replay with this id.
+        extra_variables: further environment variables.
 
     Raises:
-        UserError: another process is in it.
+        UserError: another process uses the workspace.
     """
     folder = (FOLDER / name).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -80,13 +82,13 @@ def entered(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"this replay runs already, in {folder}: wait for it or end it") from None
-        mark = {COOKIE: os.environ.get(COOKIE) or str(folder)}
-        terminate_matching(mark)  # what a killed replay left behind still works in these files
+            raise UserError(f"this replay is already running in {folder}: wait for it or end it") from None
+        marker = {MARKER: os.environ.get(MARKER) or str(folder)}
+        terminate_matching(marker)  # processes of a killed replay still use these files
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         _link(folder)
-        of_a_run = {
+        variables = {
             "MODEL": model,
             "CT_WAREHOUSE_URL": warehouse_url,
             BASE_URL: resolve_base(),
@@ -98,39 +100,39 @@ def entered(
             "PROMOTE": "auto",
             "TRIGGER": "cron",
         }
-        with _environment(of_a_run | dict(also) | mark), contextlib.chdir(folder):
+        with _environment(variables | dict(extra_variables) | marker), contextlib.chdir(folder):
             try:
                 yield folder
             finally:
-                terminate_matching(mark)
+                terminate_matching(marker)
 
 
-def finished(folder: Path = MONTHS) -> dict[str, Month]:
-    """Return the months that are done, in their order."""
-    return {path.stem: Month.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("*.json"))}
+def read_months(folder: Path = MONTHS) -> dict[str, MonthResult]:
+    """Return the finished months in chronological order, by name."""
+    return {path.stem: MonthResult.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("*.json"))}
 
 
-def keep(month: Month, folder: Path = MONTHS, database: Path = DATABASE) -> None:
-    """Write down a finished month, after MLflow's state at its end: a month that is there can be gone on from."""
+def save_month(month: MonthResult, folder: Path = MONTHS, database: Path = DATABASE) -> None:
+    """Store a finished month after a copy of MLflow's database: the replay can continue from a stored month."""
     folder.mkdir(exist_ok=True)
-    name = month.made.month
-    _copy(database, folder / f"{name}.db")
+    name = month.run.month
+    _copy_database(database, folder / f"{name}.db")
     write_atomically(folder / f"{name}.json", month.model_dump_json(indent=1) + "\n")
 
 
-def restore(last: str | None) -> None:
-    """Put MLflow back to the end of a finished month (None: to before the first), as if what came after never was."""
-    put_back(MONTHS / f"{last}.db" if last else ":memory:")
+def restore_database(last: str | None) -> None:
+    """Reset MLflow's database to its state at the end of a finished month (None: before the first month)."""
+    replace_database(MONTHS / f"{last}.db" if last else ":memory:")
 
 
-def put_back(state: Path | str) -> None:
-    """Put MLflow back to a state that was kept."""
+def replace_database(source: Path | str) -> None:
+    """Replace MLflow's database by a copy."""
     STATE.mkdir(exist_ok=True)
-    _copy(state, DATABASE)
+    _copy_database(source, DATABASE)
 
 
-def _copy(source: Path | str, target: Path) -> None:
-    """Copy a SQLite database over another, which may be open elsewhere or half-written."""
+def _copy_database(source: Path | str, target: Path) -> None:
+    """Copy a SQLite database over another one, which may be open elsewhere or incomplete."""
     with closing(sqlite3.connect(source)) as database, closing(sqlite3.connect(target)) as copy:
         database.backup(copy)
 
@@ -143,15 +145,15 @@ def _link(folder: Path) -> None:
 
 
 def _free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @contextmanager
 def _environment(changed: dict[str, str]) -> Iterator[None]:
-    """Change the environment of this process and of those that it starts, and put it back."""
+    """Change the environment of this process and of those that it starts, and restore it afterwards."""
     before = dict(os.environ)
-    for name in OF_OTHERS:
+    for name in UNSET:
         os.environ.pop(name, None)
     os.environ.update(changed)
     try:

@@ -15,7 +15,7 @@ from sqlite3 import connect
 import pytest
 
 from conftest import ROOT
-from continuous_training.replay.workspace import COOKIE
+from continuous_training.replay.workspace import MARKER
 from jenkinsfile.builds.processes import find_processes
 from toy import events, store
 
@@ -74,20 +74,20 @@ def test_a_killed_replay_goes_on_where_it_was_and_touches_nothing_of_the_users(p
     printed, logged = replay(*months, "--json")
     assert f"Replaying in {folder}, 1 of 3 months are done" in logged
     assert (folder / "months/2020-02.json").read_bytes() == kept
-    assert find_processes({COOKIE: str(folder)}) == []
+    assert find_processes({MARKER: str(folder)}) == []
     with closing(connect(folder / ".ct/mlflow.db")) as database:
         assert dict(database.execute(FINISHED)) == {"replay-2020-02": 1, "replay-2020-03": 1}
     assert sorted(path.name for path in (project / ".ct").iterdir()) == ["replay", "warehouse.duckdb"]
     assert sorted(path.name for path in (project / "build").iterdir()) == ["replay.html", "replay.png"]
 
     found = json.loads(printed)
-    first, second, third = found["lines"]
-    assert first["made"]["decision"] == "promoted"
-    assert second["made"]["candidate"]
-    assert third["made"]["candidate"] is None
-    assert third["made"]["champion"] == second["made"]["champion"]
+    first, second, third = found["months"]
+    assert first["run"]["decision"] == "promoted"
+    assert second["run"]["candidate"]
+    assert third["run"]["candidate"] is None
+    assert third["run"]["champion"] == second["run"]["champion"]
     assert "2020-04: no candidate, check data failed:" in logged
-    assert str(folder / "logs/2020-04.log") in third["made"]["message"]
+    assert str(folder / "logs/2020-04.log") in third["run"]["message"]
     assert third["scores"]
 
     logs = {path: path.stat().st_mtime_ns for path in (folder / "logs").iterdir()}
