@@ -113,4 +113,4 @@ def test_without_a_champion_a_note_is_printed_and_the_exit_code_is_0() -> None:
 def test_the_plan_of_a_run_without_a_ping_has_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Pipeline(monkeypatch)
     pipeline.promote()
-    assert plan._drifted(pipeline.client, pipeline.run.model_copy(update={"trigger": "drift"})) is None
+    assert plan._drift_evidence(pipeline.client, pipeline.run.model_copy(update={"trigger": "drift"})) is None

@@ -1,9 +1,8 @@
-"""New data start a training: 20,000 flights are inserted, Jenkins is pinged once, and the run trains on them."""
+"""New data start a training: 2,000 events are inserted, Jenkins is pinged once, and the run trains on them."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import ibis
+import pandas as pd
 import psycopg
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,34 +25,20 @@ from continuous_training.monitoring.new_data.row_counts import count_rows
 from continuous_training.monitoring.new_data.watermark import load_watermark
 from continuous_training.registry import runs
 from continuous_training.settings import Data
-from flight_delays import sample
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
-from toy import TRAINING as TOY
-from toy import change
+from toy import TRAINING, change, events, store
 
-pytestmark = pytest.mark.integration(seconds=60)
+pytestmark = pytest.mark.integration(seconds=30)
 
-ROWS = 20_000
-OLD_FLIGHTS = "SELECT * FROM flights WHERE time_hour < '2013-02-13'"
-NEW_FLIGHTS = (
-    f"SELECT * FROM flights WHERE time_hour >= '2013-02-13' AND arr_delay IS NOT NULL ORDER BY time_hour LIMIT {ROWS}"
-)
-BEFORE, AFTER = "2013-02-15", "2013-03-12"  # every flight has landed two days after it was due to leave
+ROWS = 2000
+OLD = events(days=59)  # until 2020-02-29, where the data end of a run with AS_OF 2020-03-01
+NEW = events(days=10, a_day=ROWS // 10, start="2020-02-29").assign(id=lambda frame: frame["id"] + len(OLD))
+AFTER = "2020-03-11"
+COLUMNS = "id BIGINT, seen TIMESTAMP, shade TEXT, x DOUBLE PRECISION, y DOUBLE PRECISION, late BOOLEAN"
 
-Insert = Callable[[str], None]
-TRAINING = Path("src/flight_delays/training.yaml")
-
-
-@pytest.fixture(scope="module")
-def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Load the sample: all flights of 2013."""
-    path = tmp_path_factory.mktemp("sample") / "flights.duckdb"
-    source = ibis.duckdb.connect(path)
-    sample.load(source)
-    source.disconnect()
-    return path
+Insert = Callable[[pd.DataFrame], None]
 
 
 @pytest.fixture(scope="module")
@@ -62,41 +48,32 @@ def server() -> Iterator[Postgresql]:
 
 
 @contextmanager
-def in_duckdb(flights: Path, _: pytest.FixtureRequest) -> Iterator[tuple[str, Insert]]:
-    path = Path(".ct/flights.duckdb").resolve()
+def in_duckdb(_: pytest.FixtureRequest) -> Iterator[tuple[str, Insert]]:
+    path = Path(".ct/new.duckdb").resolve()
 
-    def insert(query: str) -> None:
+    def insert(frame: pd.DataFrame) -> None:
         with duckdb.connect(path) as connection:
-            connection.execute(f"ATTACH '{flights}' AS sample (READ_ONLY)")
-            connection.execute(f"INSERT INTO flights {query.replace('FROM flights', 'FROM sample.flights')}")
+            connection.register("frame", frame)
+            connection.execute("INSERT INTO events SELECT * FROM frame")
 
-    shutil.copy(flights, path)
-    with duckdb.connect(path) as connection:
-        connection.execute("DELETE FROM flights")
+    store(OLD, path)
     yield f"duckdb://{path}", insert
 
 
 @contextmanager
-def in_postgresql(flights: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, Insert]]:
+def in_postgresql(request: pytest.FixtureRequest) -> Iterator[tuple[str, Insert]]:
     server: Postgresql = request.getfixturevalue("server")
-    rows = Path("rows.csv").resolve()
 
-    def copy(query: str, table: str) -> None:
-        with duckdb.connect(flights, read_only=True) as source:
-            source.execute(f"COPY ({query}) TO '{rows}' (FORMAT csv, HEADER false)")
+    def insert(frame: pd.DataFrame) -> None:
         with psycopg.connect(server.url) as connection, connection.cursor() as cursor:
-            with cursor.copy(f"COPY {table} FROM STDIN (FORMAT csv)") as writer:
-                writer.write(rows.read_bytes())
-            cursor.execute(f"ANALYZE {table}")
+            with cursor.copy("COPY events FROM STDIN (FORMAT csv)") as writer:
+                writer.write(frame.to_csv(index=False, header=False))
+            cursor.execute("ANALYZE events")
 
-    target, source = ibis.connect(server.url), ibis.duckdb.connect(flights, read_only=True)
-    for name in sample.TABLES:
-        target.create_table(name, schema=source.table(name).schema())
-    target.disconnect()
-    source.disconnect()
-    for name in sample.TABLES[1:]:
-        copy(f"SELECT * FROM {name}", name)
-    yield server.url, lambda query: copy(query, "flights")
+    with psycopg.connect(server.url) as connection:
+        connection.execute(f"CREATE TABLE events ({COLUMNS})")
+    insert(OLD)
+    yield server.url, insert
 
 
 def data_check(url: str) -> str:
@@ -105,46 +82,41 @@ def data_check(url: str) -> str:
         env=os.environ | {"WEBHOOK_TOKEN": TOKEN, "AS_OF": AFTER},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 
 
+@pytest.mark.usefixtures("tracked")
 @pytest.mark.parametrize("warehouse", [in_duckdb, pytest.param(in_postgresql, marks=needs_postgresql)])
-def test_new_flights_are_one_ping_whose_run_trains_on_them(
-    warehouse: Callable[[Path, pytest.FixtureRequest], AbstractContextManager[tuple[str, Insert]]],
-    flights: Path,
-    tracked: Path,
+def test_new_rows_are_one_ping_whose_run_trains_on_them(
+    warehouse: Callable[[pytest.FixtureRequest], AbstractContextManager[tuple[str, Insert]]],
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shutil.copytree(ROOT / "src/flight_delays", tracked / "src/flight_delays")
-    change("train_days: 365", "train_days: 20", TRAINING)
-    change("fresh_days: 28", "fresh_days: 14", TRAINING)
-    change("max_iter: 150", "max_iter: 5", TRAINING)
-    with warehouse(flights, request) as (url, insert):
-        insert(OLD_FLIGHTS)
-        first = Pipeline(monkeypatch, MODEL="flight_delays", AS_OF=BEFORE, CT_WAREHOUSE_URL=url)
+    change("serving: {", "triggers: {min_new_rows: 100}\nserving: {")
+    with warehouse(request) as (url, insert):
+        first = Pipeline(monkeypatch, CT_WAREHOUSE_URL=url)
         champion = first.promote(compare=False)
         watermark = load_watermark(first.client, champion)
         assert watermark
-        assert watermark.rows == first.snapshot.rows
+        assert watermark.rows == first.snapshot.rows == len(OLD)
         with jenkins() as there:
-            assert check.check_new_data(first.client, "flight_delays", there.url, AFTER).verdict == "nothing new"
-            insert(NEW_FLIGHTS)
+            assert check.check_new_data(first.client, "toy", there.url, AFTER).verdict == "nothing new"
+            insert(NEW)
             outputs = [data_check(there.url) for _ in range(2)]
         [ping] = there.pings
-        assert "Jenkins was asked for a training: model/main" in outputs[0]
+        assert "Triggered a training in Jenkins: model/main" in outputs[0]
         assert "a training on these rows was requested" in outputs[1]
-        assert ping["reason"].startswith(f"{ROWS:,} new rows since 2013-02-13 (+")
+        assert ping["reason"].startswith(f"{ROWS:,} new rows since 2020-02-29 (+")
 
         parameters = {name.upper(): ping[name] for name in ("model", "trigger", "reason", "as_of")}
         second = Pipeline(monkeypatch, BUILD_TAG="ct-2", **parameters)
         second.train()
     lineage = second.client.get_run(second.candidate.run_id).data.tags
     assert (lineage[runs.TRIGGER], lineage[runs.REASON]) == ("data", ping["reason"])
-    times = pq.read_table([second.snapshot.train.path, second.snapshot.fresh.path], columns=["time_hour"])["time_hour"]
+    times = pq.read_table([second.snapshot.train.path, second.snapshot.fresh.path], columns=["seen"])["seen"]
     assert pc.sum(pc.greater_equal(times, watermark.until)).as_py() == ROWS
     assert int(lineage["ct.train_rows"]) + int(lineage["ct.fresh_rows"]) == second.snapshot.rows > ROWS
 
@@ -166,7 +138,7 @@ FROM (VALUES
 @needs_postgresql
 @pytest.mark.parametrize("timestamp", ["TIMESTAMPTZ", "TIMESTAMP"])
 def test_duckdb_and_postgresql_compute_the_same_counts_of_edge_cases(timestamp: str, server: Postgresql) -> None:
-    data = Data.model_validate(yaml.safe_load(TOY)["data"])
+    data = Data.model_validate(yaml.safe_load(TRAINING)["data"])
     counts = []
     for warehouse in (ibis.duckdb.connect(), ibis.connect(server.url)):
         warehouse.raw_sql("SET TimeZone = 'UTC'")

@@ -207,7 +207,7 @@ class TestEvaluation:
             change("C: 1.0", penalty)
             run = Pipeline(monkeypatch, AS_OF=as_of)
             run.run.write()
-            version = run.promote(evaluation=False)
+            version = run.promote(compare=False)
             candidate = TrainedModel(run_id=run.candidate.run_id, uri=run.candidate.model_uri)
             month = make_run(as_of[:7], "promoted", version.run_id).model_copy(update={"candidate": candidate})
             months.append(month)
@@ -296,7 +296,7 @@ class TestWorkspace:
         first = Pipeline(monkeypatch, AS_OF="2020-02-01").promote()
         workspace.save_month(four_months()[0])
         run = Pipeline(monkeypatch, AS_OF="2020-03-01")
-        assert run.promote(evaluation=False) != first
+        assert run.promote(compare=False) != first
         workspace.restore_database("2020-01")
         assert model_versions.by_alias(connection.open_client(), "toy", model_versions.CHAMPION) == first
         assert run.make_plan().reason == "this fingerprint was never trained"
