@@ -82,19 +82,11 @@ def predict(champion: Version, rows: pd.DataFrame, settings: Settings) -> Record
     estimator = loading.load(champion.uri, settings.model.trusted_types)
     inputs = rows.copy()
     for name in settings.data.features:
-<<<<<<< HEAD
         column = settings.data.columns[name]
-        if name in asked and column.type == "boolean" and not column.becomes_double:
-            asked[name] = asked[name].astype("bool")
-        elif name in asked and column.type == "timestamp":
-            asked[name] = pd.to_datetime(asked[name], unit="s")
-=======
-        column_type = settings.data.columns[name].type
-        if name in inputs and column_type == "boolean":
+        if name in inputs and column.type == "boolean" and not column.becomes_double:
             inputs[name] = inputs[name].astype("bool")
-        elif name in inputs and column_type == "timestamp":
+        elif name in inputs and column.type == "timestamp":
             inputs[name] = pd.to_datetime(inputs[name], unit="s")
->>>>>>> 4e952ea (Monitoring: modules, names, messages and pages in the field's terms)
     try:
         features = list(getattr(estimator, "feature_names_in_", settings.data.features))
         return evaluation.predict(estimator, inputs[features], settings.model.task)

@@ -17,6 +17,7 @@ from continuous_training.errors import UserError
 from continuous_training.jenkins import ping
 from continuous_training.monitoring.state import MonitorState
 from continuous_training.registry import connection, model_versions
+from continuous_training.registry.runs import experiment_id
 from continuous_training.replay import drift_policy, loop, page, ping_receiver, stages, summary, table, workspace
 from continuous_training.replay.evaluation import evaluate_deployments
 from continuous_training.replay.month_results import (
@@ -163,7 +164,7 @@ class TestPolicy:
         version = model_versions.by_alias(client, "toy", model_versions.CHAMPION)
         assert version is not None
         assert MonitorState.of(version) == MonitorState(), "the gate's registry is unchanged"
-        assert len(client.search_runs([runs.experiment_id(client, "toy")])) == 1
+        assert len(client.search_runs([experiment_id(client, "toy")])) == 1
 
     def test_without_drift_nothing_is_trained(self, march: MonthResult, monkeypatch: pytest.MonkeyPatch) -> None:
         store(events(days=121))
@@ -199,7 +200,7 @@ class TestPolicy:
     ) -> None:
         run_in_this_process(monkeypatch)
         Path(".ct/warehouse.duckdb").unlink()
-        with pytest.raises(UserError, match=r"could not check the week before 2020-03-08: .* is not there"):
+        with pytest.raises(UserError, match=r"could not check the week before 2020-03-08: .* does not exist"):
             drift_policy.simulate_month(
                 "toy", "duckdb://.ct/warehouse.duckdb", Path("months/2020-03.db"), {datetime(2020, 3, 8): step}
             )
