@@ -190,7 +190,7 @@ class TestWarehouse:
     def test_a_missing_warehouse_is_an_error(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CT_WAREHOUSE_URL", "duckdb://.ct/nowhere.duckdb")
         report = check(champion, "warehouse")
-        assert (report.decision.verdict, "is not there" in report.errors[0]) == ("not enough data", True)
+        assert (report.decision.verdict, "does not exist" in report.errors[0]) == ("not enough data", True)
 
     def test_a_day_in_the_future_is_a_warning(self, champion: Pipeline) -> None:
         model_monitor = monitor.create_monitor(champion.client, "toy", "warehouse", "2199-01-01")
@@ -236,7 +236,7 @@ class TestPing:
         log_predictions(newest_events(shift=2))
         report = check(champion)
         assert report.ping_result
-        assert "no Jenkins is named" in report.summary
+        assert "no Jenkins is configured" in report.summary
         assert MonitorState.of(version_1(champion)).pinged_at is None
 
     def test_a_warning_sends_no_ping(self, champion: Pipeline) -> None:
@@ -406,7 +406,7 @@ def test_rows_in_a_journal_are_counted_once(champion: Pipeline, tmp_path: Path) 
     try:
         log = PredictionsLog(str(tmp_path / "unmoved"), "toy", state=folder.parent, count=lambda *_: None)
         log.append(make_batch(newest_events(count=300, first_id=5000)))
-        log._empty_queue()  # as its thread does while it lives: the journal is being written
+        log._write_queue()  # as its thread does while it lives: the journal is being written
         assert check(champion).rows == 1500
         [path] = folder.glob("*.journal")
         twin = tmp_path / "predictions" / "toy" / journal._parquet_name(path)

@@ -202,7 +202,7 @@ class TestPing:
                 "model_version": "1",
             }
         ]
-        assert result.summary.endswith("Jenkins was asked for a training: model/main")
+        assert result.summary.endswith("Triggered a training in Jenkins: model/main")
 
     def test_the_same_rows_are_one_ping_and_more_rows_another(self, champion: Pipeline) -> None:
         insert(new_events(300))

@@ -207,11 +207,11 @@ class TestEvaluation:
             change("C: 1.0", penalty)
             run = Pipeline(monkeypatch, AS_OF=as_of)
             run.run.write()
-            version = run.promote(judged=False)
+            version = run.promote(compare=False)
             candidate = TrainedModel(run_id=run.candidate.run_id, uri=run.candidate.model_uri)
             month = make_run(as_of[:7], "promoted", version.run_id).model_copy(update={"candidate": candidate})
             months.append(month)
-        evaluation = evaluate_models(run.given, months)
+        evaluation = evaluate_models(run.settings, months)
 
         with duckdb.connect(str(tracked / ".ct/warehouse.duckdb"), read_only=True) as warehouse:
             march = warehouse.execute("FROM events WHERE seen >= '2020-03-01' AND seen < '2020-04-01'").df()
@@ -219,7 +219,7 @@ class TestEvaluation:
         assert evaluation.rows == len(march)
         for month in months:
             assert month.candidate is not None
-            estimator = loading.load(month.candidate.uri, run.given.model.trusted_types)
+            estimator = loading.load(month.candidate.uri, run.settings.model.trusted_types)
             expected = roc_auc_score(march["late"], estimator.predict_proba(march[["shade", "x", "y"]])[:, 1])
             assert evaluation.scores[month.candidate.run_id] == pytest.approx(expected)
         old, new = (str(month.champion) for month in months)
@@ -296,7 +296,7 @@ class TestWorkspace:
         first = Pipeline(monkeypatch, AS_OF="2020-02-01").promote()
         workspace.save_month(four_months()[0])
         run = Pipeline(monkeypatch, AS_OF="2020-03-01")
-        assert run.promote(judged=False) != first
+        assert run.promote(compare=False) != first
         workspace.restore_database("2020-01")
         assert model_versions.by_alias(connection.open_client(), "toy", model_versions.CHAMPION) == first
         assert run.plan().reason == "this fingerprint was never trained"
