@@ -19,9 +19,9 @@ STAGES = "\n".join(
 TEXT = pipeline(STAGES, PARAMETERS)
 
 
-@pytest.fixture(params=["", ".ct/\n", ".ct/builds\n"], ids=["", "state ignored", "builds ignored"])
-def repository(request, tmp_path):
-    ignored = f"fail-*\nignored/\n{request.param}"
+@pytest.fixture
+def repository(tmp_path):
+    ignored = "fail-*\nignored/\n.ct/\n"
     return create_repository(tmp_path, {".gitignore": ignored, "code.py": "1", "folder/more.py": "2"})
 
 
@@ -179,12 +179,14 @@ def test_a_restart_with_other_code_is_refused_whether_it_is_committed_or_not(rep
     assert refusal(repository).startswith("the code is not that of build 1 (commit ")
 
 
-def test_ignored_files_and_the_state_folder_are_not_code(repository):
-    tree = run_build(repository, TEXT).record["tree"]
-    assert tree == git(repository, "rev-parse", "HEAD^{tree}").strip()
-    (repository / "ignored").mkdir()
-    (repository / "ignored/file").write_text("4")
-    assert run_build(repository, TEXT, start_stage="B").result == "SUCCESS"
+@pytest.mark.parametrize("state_pattern", ["", ".ct/", ".ct/*", ".ct/builds"])
+def test_ignored_files_and_the_state_folder_are_not_code(tmp_path, state_pattern):
+    create_repository(tmp_path, {".gitignore": f"ignored/\n{state_pattern}\n", "code.py": "1"})
+    tree = run_build(tmp_path, TEXT).record["tree"]
+    assert tree == git(tmp_path, "rev-parse", "HEAD^{tree}").strip()
+    (tmp_path / "ignored").mkdir()
+    (tmp_path / "ignored/file").write_text("4")
+    assert run_build(tmp_path, TEXT, start_stage="B").result == "SUCCESS"
 
 
 def test_a_commit_of_the_same_content_is_other_code(repository):
