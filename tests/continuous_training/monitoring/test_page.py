@@ -95,11 +95,11 @@ def test_the_page_has_the_distances_and_the_evidence() -> None:
 def test_the_page_has_the_outcome_of_the_ping() -> None:
     ping = Ping(trigger="drift", reason="version 3: x drifted", model="toy", model_version="3", evidence="runs:/7")
     sent = make_report(ping_result=PingResult(ping=ping, address="http://jenkins", jobs=["model/main"]))
-    withheld = make_report(ping_result=PingResult(ping=ping, address="none", skip_reason="no Jenkins is named"))
+    withheld = make_report(ping_result=PingResult(ping=ping, address="none", skip_reason="no Jenkins is configured"))
     assert "Jenkins triggered model/main with the reason 'version 3: x drifted'." in page_text(
         page.render_page(sent, [])
     )
-    assert "No training was requested: no Jenkins is named." in page_text(page.render_page(withheld, []))
+    assert "No training was requested: no Jenkins is configured." in page_text(page.render_page(withheld, []))
 
 
 def test_an_error_is_the_headline() -> None:

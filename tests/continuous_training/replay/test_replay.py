@@ -299,7 +299,7 @@ class TestWorkspace:
         assert run.promote(compare=False) != first
         workspace.restore_database("2020-01")
         assert model_versions.by_alias(connection.open_client(), "toy", model_versions.CHAMPION) == first
-        assert run.plan().reason == "this fingerprint was never trained"
+        assert run.make_plan().reason == "this fingerprint has not been trained"
 
 
 class TestSummary:
