@@ -18,7 +18,7 @@ class TestTrainingYaml:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("checks:", "chekcs:", "training.yaml:19: chekcs: unknown key; did you mean checks?"),
+            ("checks:", "chekcs:", "training.yaml:18: chekcs: unknown key; did you mean checks?"),
             ("  query:", "  query: [", "is not YAML"),
             ("resamples: 200", "resamples: few", "compare.resamples: must be a whole number, not 'few'"),
             ("resamples: 200", "guardrails: {roc_auc: 0.1}", "cannot be a guardrail too"),
@@ -142,8 +142,8 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
-            ("REASON", " ", "say why in REASON"),
-            ("BRANCH_NAME", "feature/x", "does nothing on branch feature/x: start it on main"),
+            ("REASON", " ", "set REASON"),
+            ("BRANCH_NAME", "feature/x", "has no effect on branch feature/x: start it on main"),
         ],
     )
     def test_a_rollback_that_says_no_reason_or_can_do_nothing_is_refused(
@@ -161,7 +161,7 @@ class TestParameters:
     )
     def test_a_metric_that_does_not_exist_is_refused_before_anything_is_spent(self, old: str, new: str) -> None:
         change(old, new)
-        with pytest.raises(UserError, match="compare names the metric luck, which scikit-learn does not know"):
+        with pytest.raises(UserError, match="compare names the metric luck, which scikit-learn does not have"):
             set_up.begin()
 
     def test_a_rollback_begins_whatever_is_wrong_with_training_yaml(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ class TestLater:
     def test_a_file_that_others_can_read_is_closed_and_that_is_told(self) -> None:
         stack_secrets.fill()
         ENV.chmod(0o644)
-        assert ct().stdout.startswith(f"others could read {ENV} (mode 644)")
+        assert ct().stdout.startswith(f"{ENV} was readable for others (mode 644)")
         assert ENV.stat().st_mode & 0o777 == 0o600
 
 

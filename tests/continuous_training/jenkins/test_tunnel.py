@@ -141,7 +141,7 @@ class TestRefusals:
     ) -> None:
         (noted / "jenkins").mkdir()
         (noted / "jenkins/ngrok.yml").write_text(rules)
-        message = "ct tunnel: error: jenkins/ngrok.yml does not say what its endpoint «webhooks» lets through"
+        message = "ct tunnel: error: jenkins/ngrok.yml has no traffic policy for its endpoint 'webhooks'"
         assert failed(noted).startswith(message)
         assert not (noted / "called").exists()
 
