@@ -134,7 +134,7 @@ class TestShow:
         assert ct("--show", "REPOSITORY_TOKEN").stdout == "a$b\n"
 
     def test_what_is_missing_is_told_with_the_command_that_writes_it(self) -> None:
-        message = f"ct secrets: error: {ENV} has no WEBHOOK_TOKEN: scripts/ct secrets writes what is missing\n"
+        message = f"ct secrets: error: {ENV} has no WEBHOOK_TOKEN: run scripts/ct secrets, which adds missing ones\n"
         assert refusal("--show", "WEBHOOK_TOKEN") == message
 
     def test_it_cannot_be_asked_to_rotate_too(self) -> None:
@@ -183,4 +183,4 @@ class TestLauncher:
         summed = subprocess.run(["cksum"], input=(ROOT / "requirements.lock").read_bytes(), capture_output=True)
         (checkout / ".venv/.set-up").write_text(f"{checkout}\n{summed.stdout.decode()}")
         done = subprocess.run([checkout / "scripts/ct", "secrets", "--show", "A"], capture_output=True, text=True)
-        assert done.stdout.splitlines() == [str(checkout / "scripts/secrets_.py"), "--show", "A"]
+        assert done.stdout.splitlines()[-3:] == ["scripts/secrets_.py", "--show", "A"]

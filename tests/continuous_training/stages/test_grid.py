@@ -258,8 +258,8 @@ class TestGrid:
     @pytest.mark.parametrize(
         ("grid", "message"),
         [
-            ("{C: []}", "model.grid.C: List should have at least 1 item"),
-            ("{C: 1.0}", "model.grid.C: Input should be a valid list"),
+            ("{C: []}", "model.grid.C: must have at least 1 item"),
+            ("{C: 1.0}", "model.grid.C: must be a list"),
             ("{day: [2020-01-01]}", "model.grid.day.0: input was not a valid JSON value"),
         ],
     )
