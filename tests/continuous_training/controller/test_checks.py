@@ -285,7 +285,11 @@ def on_the_command_line(tmp_path: Path, *arguments: str, **environment: str) -> 
 def test_the_stand_ins_first_run_ends_as_the_projects_own_does(enter: Enter) -> None:
     """tests/continuous_training/stages/test_loop.py sees the same of the real one."""
     ended = {stage.name: stage.result for stage in enter(built=True).stages(1)}
-    assert [name for name, result in ended.items() if result != "SUCCESS"] == ["Roll back", "Test the framework", "Approve"]
+    assert [name for name, result in ended.items() if result != "SUCCESS"] == [
+        "Roll back",
+        "Test the framework",
+        "Approve",
+    ]
     assert {ended[name] for name in ("Roll back", "Test the framework", "Approve")} == {"NOT_BUILT"}
 
 
