@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def load_grammar(path: Path) -> lark.Lark:
     """Return the LALR parser of a grammar.
 
-    Its tables are computed anew in each process, in about 0.1 s: lark could cache them only as a pickle, and nothing here is
-    unpickled.
+    Each process computes its tables again, in about 0.1 s: lark can cache them only as a pickle, which is never loaded
+    here.
     """
-    return lark.Lark(path.read_text(encoding="utf-8"), parser="lalr", propagate_positions=True, maybe_placeholders=False)
+    return lark.Lark(
+        path.read_text(encoding="utf-8"), parser="lalr", propagate_positions=True, maybe_placeholders=False
+    )
