@@ -33,11 +33,6 @@ def cast_sql(expression: str, column: Column) -> str:
     return f"CASE WHEN isfinite({number}) THEN {number} END"
 
 
-def quote_identifier(name: str) -> str:
-    """Quote a column's name for DuckDB."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def has_declared_type(value: Any, column: Column) -> bool:  # noqa: ANN401
     """Return whether an Ibis column has the type that training.yaml declares."""
     data_type = value.type()

@@ -18,8 +18,9 @@ import duckdb
 import pyarrow.parquet as pq
 
 from continuous_training.data import sources
+from continuous_training.data.duckdb_connection import quote
 from continuous_training.errors import UserError
-from continuous_training.monitoring.columns import ORDER, PREDICTION, cast_sql, quote_identifier
+from continuous_training.monitoring.columns import ORDER, PREDICTION, cast_sql
 from continuous_training.monitoring.findings import Finding
 from continuous_training.monitoring.window import Window
 from continuous_training.serving.predictions_log import storage
@@ -89,15 +90,15 @@ class PredictionsLogReader:
         if redacted:
             message = f"{', '.join(redacted)} is not monitored: serving.redacted excludes it from the log"
             findings.append(Finding(kind="note", message=message))
-        values = {name: cast_sql(f"inputs.{quote_identifier(name)}", column) for name, column in columns.items()}
-        selected = [f"{value} AS {quote_identifier(name)}" for name, value in values.items()]
-        selected += [f"{_prediction_sql(profile)} AS {quote_identifier(PREDICTION)}"]
-        selected += [f"{ROW_HASH} AS {quote_identifier(ORDER)}"]
+        values = {name: cast_sql(f"inputs.{quote(name)}", column) for name, column in columns.items()}
+        selected = [f"{value} AS {quote(name)}" for name, value in values.items()]
+        selected += [f"{_prediction_sql(profile)} AS {quote(PREDICTION)}"]
+        selected += [f"{ROW_HASH} AS {quote(ORDER)}"]
         where = f"{IS_CHAMPION} AND {IN_WINDOW}"
         for name, value in parameters.items():  # a view takes no parameters
             where = where.replace(f"${name}", _literal(value))
         counts = {
-            name: f"count(*) FILTER (inputs.{quote_identifier(name)} IS NOT NULL AND {value} IS NULL)"
+            name: f"count(*) FILTER (inputs.{quote(name)} IS NOT NULL AND {value} IS NULL)"
             for name, value in values.items()
         }
         [[rows, *invalid]] = self.query(f"SELECT {', '.join(['count(*)', *counts.values()])} FROM log WHERE {where}")  # noqa: S608
@@ -127,12 +128,12 @@ class PredictionsLogReader:
         names = list(dict.fromkeys([*data.key, data.target, data.time]))
         structs = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
         on = " AND ".join(
-            f"{_key_sql(f'log.{struct}.{quote_identifier(name)}', data.columns[name])}"
-            f" = {_key_sql(f'labels.{quote_identifier(name)}', data.columns[name])}"
+            f"{_key_sql(f'log.{struct}.{quote(name)}', data.columns[name])}"
+            f" = {_key_sql(f'labels.{quote(name)}', data.columns[name])}"
             for name, struct in structs.items()
         )
-        key = ", ".join(f"labels.{quote_identifier(name)}" for name in data.key)
-        target, time = f"labels.{quote_identifier(data.target)}", f"labels.{quote_identifier(data.time)}"
+        key = ", ".join(f"labels.{quote(name)}" for name in data.key)
+        target, time = f"labels.{quote(data.target)}", f"labels.{quote(data.time)}"
         parameters = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + CLOCK_TOLERANCE}
         for since, until in windows:
             rows = source.table(since, until)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
+from continuous_training.data.duckdb_connection import quote
 from continuous_training.documents import Value
 from continuous_training.monitoring import distances
-from continuous_training.monitoring.columns import cast_sql, quote_identifier
+from continuous_training.monitoring.columns import cast_sql
 from continuous_training.monitoring.distances import DriftTest
 
 if TYPE_CHECKING:
@@ -63,10 +64,9 @@ def sample_rows(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - a pyar
     with duckdb.connect() as connection:
         rows = connection.read_parquet(str(path))
         features = ", ".join(
-            f"{cast_sql(quote_identifier(name), settings.data.columns[name])} AS {quote_identifier(name)}"
-            for name in settings.data.features
+            f"{cast_sql(quote(name), settings.data.columns[name])} AS {quote(name)}" for name in settings.data.features
         )
-        key = ", ".join(f"CAST({quote_identifier(name)} AS VARCHAR)" for name in settings.data.key)
+        key = ", ".join(f"CAST({quote(name)} AS VARCHAR)" for name in settings.data.key)
         key_hash, size = f"md5_number_lower(concat_ws(chr(31), {key}))", settings.monitor.sample_rows
         [count] = _aggregate(rows, "count(*)")
         subset = rows.filter(f"{key_hash} % {max(count // (2 * size), 1)} = 0").order(key_hash).limit(size)
@@ -76,7 +76,7 @@ def sample_rows(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - a pyar
 def _profile_column(rows: duckdb.DuckDBPyRelation, name: str, settings: Settings) -> ColumnProfile:
     column = settings.data.columns[name]
     test = settings.monitor.measure_of(name, column.type).test
-    value = cast_sql(quote_identifier(name), column)
+    value = cast_sql(quote(name), column)
     values = rows.project(f"{value} AS value, {_window_number(rows, settings)} AS period")
     total, valid = _aggregate(values, "count(*), count(value)")
     return ColumnProfile(
@@ -89,7 +89,7 @@ def _profile_column(rows: duckdb.DuckDBPyRelation, name: str, settings: Settings
 
 def _window_number(rows: duckdb.DuckDBPyRelation, settings: Settings) -> str:
     """Return SQL for the number of a row's window, counted back from the newest row; null before the last window."""
-    time, seconds = f"epoch({quote_identifier(settings.data.time)})", settings.monitor.window_days * 86400
+    time, seconds = f"epoch({quote(settings.data.time)})", settings.monitor.window_days * 86400
     oldest, newest = _aggregate(rows, f"min({time}), max({time})")
     windows = max(math.floor((newest - oldest) / seconds + 1 - MIN_WINDOW_SHARE), 1)
     return f"nullif(least(floor(({newest} - {time}) / {seconds}), {windows}), {windows})"
