@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from continuous_training.documents import Scalar, Snapshot
 
 FRESH = quote("ct.fresh")  # column that is true in the rows to judge by
-AGGREGATES = 200  # in one statement: its memory grows with the number of columns
+AGGREGATES = 1000  # in one statement: its memory grows with the number of columns
 TEXT_LENGTH = 200  # characters of a text in an example row
 
 
@@ -34,6 +34,7 @@ class SnapshotRows:
         self.train, self.fresh = snapshot.train.rows, snapshot.fresh.rows
         self.key = [name for name in key if name in self.types]
         self._connection = duckdb_connection.connect()
+        self._connection.execute("SET parquet_metadata_cache = true")
         train, fresh = (literal(str(part.path)) for part in (snapshot.train, snapshot.fresh))
         self._connection.execute(
             f"CREATE VIEW rows AS SELECT *, false AS {FRESH} FROM read_parquet({train})"

@@ -64,9 +64,9 @@ def content_hash(path: Path) -> str:
     row = f"concat_ws(chr(31), {texts})"
     # A shared connection would answer from its cache of another file of the same name.
     with duckdb.connect(config={**SETTINGS}) as connection:
-        rows = connection.read_parquet(str(path))
+        rows = connection.read_parquet(str(path)).project(f"{row} AS row")
         sums = rows.aggregate(
-            f"count(*), bit_xor(md5_number({row})), sum(md5_number_upper({row})), sum(md5_number_lower({row}))"
+            "count(*), bit_xor(md5_number(row)), sum(md5_number_upper(row)), sum(md5_number_lower(row))"
         ).fetchone()
     return hashlib.sha256(repr((columns, sums)).encode()).hexdigest()
 

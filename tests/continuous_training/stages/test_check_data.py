@@ -196,6 +196,7 @@ def test_columns_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(check.passed for check in run.check_data())
 
 
+@pytest.mark.integration(seconds=20)
 def test_two_thousand_columns_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"c{place}" for place in range(2000)]
     change("x, y, late FROM", f"x, y, late, {', '.join(f'x + {n} AS {name}' for n, name in enumerate(names))} FROM")

@@ -89,13 +89,15 @@ def check_columns(schema: pa.Schema, time: str) -> None:
     Raises:
         UserError: they do not.
     """
+    names: list[str] = schema.names
     by_name: dict[str, str] = {}
-    for name in schema.names:
-        other = by_name.setdefault(name.lower(), name)
-        if other != name or schema.names.count(name) > 1:
-            raise UserError(f"two columns have the same name but for capitals, '{other}' and '{name}': rename one")
-    if time not in schema.names:
-        raise UserError(f"there is no time column '{time}': the data has {list_names(schema.names)}")
+    for name in names:
+        if name.lower() in by_name:
+            other = by_name[name.lower()]
+            raise UserError(f"two columns differ in capitals only, or not at all, '{other}' and '{name}': rename one")
+        by_name[name.lower()] = name
+    if time not in by_name.values():
+        raise UserError(f"there is no time column '{time}': the data has {list_names(names)}")
     kind = schema.field(time).type
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         raise UserError(f"the time column '{time}' is of type {kind}: it must be a date or a timestamp")

@@ -9,17 +9,18 @@ from __future__ import annotations
 import glob
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from continuous_training.data import duckdb_connection
 from continuous_training.data.driver_errors import first_line
 from continuous_training.data.duckdb_connection import literal, quote
+from continuous_training.data.sources import csv_files
 from continuous_training.data.sources.base import check_columns
 from continuous_training.data.sources.duckdb_source import DuckDBSource
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from continuous_training.settings import Data
@@ -28,16 +29,10 @@ FORMATS = {  # how each kind of file is read, by the ends of its names
     "parquet": (".parquet", ".pq"),
     "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
 }
-CSV_TYPES = {
-    "category": "VARCHAR",
-    "number": "DOUBLE",
-    "integer": "BIGINT",
-    "boolean": "BOOLEAN",
-    "timestamp": "TIMESTAMPTZ",  # a time without an offset is UTC; TIMESTAMP would ignore offsets
-}
 BASE_URL = "CT_DATA_URL"  # environment variable: the folder, or the s3:// prefix, of relative addresses
 S3 = "s3://"
 WILDCARDS = "*?["
+INCOMPLETE = ("magic bytes", "footer", "too small to be a Parquet file", "Expected Number of Columns")
 
 
 class FileSource(DuckDBSource):
@@ -68,31 +63,40 @@ class FileSource(DuckDBSource):
         return f"SELECT {columns} FROM {self._relation} WHERE {time} >= {first} AND {time} < {end}"  # noqa: S608
 
     def _open(self, data: Data) -> str:
-        """Return the table function that reads the files, and set the types of the columns that are read."""
-        if self.address.startswith(S3):
-            from continuous_training.data.sources import s3
-
-            filesystem = s3.connect()
-            self.connection.register_filesystem(filesystem)
-            paths = s3.list_files(filesystem, self.address)
-        else:
-            paths = list_files(self.address)
-        files = select_files(paths, self.address)
-        relation = _table_function(files, data)
+        """Return the SQL that reads the files, and set the types of the columns that are read."""
         try:
+            relation = self._build_relation(data)
             rows = self.connection.sql(f"FROM {relation}")
             types = dict(zip(rows.columns, map(str, rows.types), strict=True))
             schema = rows.limit(0).to_arrow_table().schema
+        except UserError:
+            raise
         except Exception as error:  # DuckDB's, or those of a filesystem
             raise self._failure(error) from error
         check_columns(schema, self.time)
         self._columns = {name: types[name] for name in data.columns if name in types}
         return relation
 
+    def _build_relation(self, data: Data) -> str:
+        """List the files, and return the SQL for all of their rows."""
+        open_file: Callable[[str], IO[bytes]] = _open_local
+        if self.address.startswith(S3):
+            from continuous_training.data.sources import s3
+
+            filesystem = s3.connect()
+            self.connection.register_filesystem(filesystem)
+            paths, open_file = s3.list_files(filesystem, self.address), filesystem.open
+        else:
+            paths = list_files(self.address)
+        files = select_files(paths, self.address)
+        if files[0].endswith(FORMATS["csv"]):
+            return csv_files.build_relation(files, open_file, data)
+        return f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true)"
+
     def _failure(self, error: Exception) -> UserError:
         """Return the error for files that cannot be read."""
-        message = first_line(error)
-        incomplete = any(hint in message for hint in ("magic bytes", "footer", "too small to be a Parquet file"))
+        message = csv_files.describe_error(str(error)) or first_line(error)
+        incomplete = any(hint in message for hint in INCOMPLETE)
         question = " (is the file still being written?)" if incomplete else ""
         return UserError(f"the files of data.source {self.address} cannot be read: {message}{question}")
 
@@ -150,16 +154,11 @@ def select_files(paths: Iterable[str], address: str) -> list[str]:
     return next(iter(by_format.values()))
 
 
+def _open_local(path: str) -> IO[bytes]:
+    return Path(path).open("rb")
+
+
 def _check_access(folder: Path) -> None:
     """Raise PermissionError where `rglob` would skip a folder silently."""
     for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         next(path.iterdir(), None)
-
-
-def _table_function(files: list[str], data: Data) -> str:
-    """Return DuckDB's table function for files of one format."""
-    names = f"[{', '.join(map(literal, files))}]"
-    if files[0].endswith(FORMATS["parquet"]):
-        return f"read_parquet({names}, union_by_name = true)"
-    types = ", ".join(f"{literal(name)}: {literal(CSV_TYPES[column.type])}" for name, column in data.columns.items())
-    return f"read_csv({names}, header = true, union_by_name = true, types = {{{types}}})"

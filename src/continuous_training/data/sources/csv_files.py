@@ -1,0 +1,94 @@
+"""CSV files for DuckDB: the header names the columns, training.yaml declares their types.
+
+DuckDB's detection of the format is not used: for a file with an incomplete line it detects another format, with other
+columns. Fields are separated by the character that is most frequent in the header, and quoted with ". Empty fields are
+nulls.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from typing import IO, TYPE_CHECKING
+
+from continuous_training.data.duckdb_connection import literal
+from continuous_training.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from continuous_training.settings import Data
+
+TYPES = {
+    "category": "VARCHAR",
+    "number": "DOUBLE",
+    "integer": "BIGINT",
+    "boolean": "BOOLEAN",
+    "timestamp": "TIMESTAMPTZ",  # a time without an offset is in UTC; TIMESTAMP would ignore offsets
+}
+DELIMITERS = ",;\t|"
+REASON = re.compile(r"^(Expected Number|Error when|Value with|Invalid unicode).*", re.MULTILINE)
+FILE = re.compile(r"^\s*file = ?(.+)$", re.MULTILINE)
+
+
+def build_relation(files: Sequence[str], open_file: Callable[[str], IO[bytes]], data: Data) -> str:
+    """Return the SQL for all rows of CSV files, whose columns may be in different orders.
+
+    Raises:
+        UserError: a file has no header, or two columns of the same name.
+        OSError: a file cannot be read.
+    """
+    by_header: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for file in files:
+        by_header.setdefault(read_header(file, open_file), []).append(file)
+    parts = []
+    for (delimiter, names), group in by_header.items():
+        types = {name: TYPES[data.columns[name].type] if name in data.columns else "VARCHAR" for name in names}
+        columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
+        options = f"delim = {literal(delimiter)}, quote = '\"', escape = '\"', columns = {{{columns}}}"
+        paths = ", ".join(map(literal, group))
+        parts.append(f"SELECT * FROM read_csv([{paths}], auto_detect = false, header = true, {options})")  # noqa: S608
+    return f"({' UNION ALL BY NAME '.join(parts)})"
+
+
+def read_header(file: str, open_file: Callable[[str], IO[bytes]]) -> tuple[str, tuple[str, ...]]:
+    """Return a file's delimiter and the names of its columns.
+
+    Raises:
+        UserError: it has no header, or two columns of the same name.
+        OSError: it cannot be read.
+    """
+    with open_file(file) as compressed:
+        content = gzip.GzipFile(fileobj=compressed) if file.endswith(".gz") else compressed
+        text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
+        try:
+            first = text.readline()
+            delimiter = max(DELIMITERS, key=first.count)
+            names = next(csv.reader([first, *_rest_of_header(first, text)], delimiter=delimiter), [])
+        except (EOFError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"data.source {file} has no readable header: {error}") from error
+    if not any(names):
+        raise UserError(f"data.source {file} is empty: a CSV file begins with a header")
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"data.source {file} has two columns '{duplicate}': rename one")
+    return delimiter, tuple(names)
+
+
+def describe_error(message: str) -> str | None:
+    """Return a DuckDB error about a line of a CSV file in one line: the file, the line and the reason."""
+    line = re.search(r"CSV Error on Line: (\d+)", message)
+    if line is None:
+        return None
+    reason, file = REASON.search(message), FILE.search(message)
+    where = f"{file[1].strip()}, line {line[1]}" if file else f"line {line[1]}"
+    return f"{where}: {reason[0] if reason else message.splitlines()[0]}"
+
+
+def _rest_of_header(first: str, text: io.TextIOWrapper) -> list[str]:
+    """Return the lines that belong to a header with line breaks in quoted names."""
+    lines: list[str] = []
+    while (first + "".join(lines)).count('"') % 2 and (line := text.readline()):
+        lines.append(line)
+    return lines
