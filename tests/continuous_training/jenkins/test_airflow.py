@@ -39,8 +39,8 @@ ENOUGH, TOO_LITTLE = (
 )
 CT = """#!/bin/sh
 echo "$AS_OF $*" >>called
-head -n 1 said/"$1"
-sed -i '1{$!d}' said/"$1" # it says the last line for ever
+head -n 1 output/"$1"
+sed -i '1{$!d}' output/"$1" # the last line is printed again and again
 exit "$(cat exit)"
 """
 
@@ -51,7 +51,7 @@ class Airflow:
     def __init__(self, python: Path, home: Path, jenkins: str) -> None:
         self.checkout, self.log = home / "checkout", home / "log"
         (self.checkout / "scripts").mkdir(parents=True)
-        (self.checkout / "message").mkdir()
+        (self.checkout / "output").mkdir()
         (self.checkout / "scripts" / "ct").write_text(CT)
         (self.checkout / "scripts" / "ct").chmod(0o755)
         environment = {
@@ -92,7 +92,7 @@ class Airflow:
 
     def says(self, command: str, *lines: str) -> None:
         """Have a command of the checkout print these, one each time it is called, and the last one for ever."""
-        (self.checkout / "message" / command).write_text("".join(f"{line}\n" for line in lines))
+        (self.checkout / "output" / command).write_text("".join(f"{line}\n" for line in lines))
 
     def exits(self, code: int) -> None:
         (self.checkout / "exit").write_text(f"{code}")
