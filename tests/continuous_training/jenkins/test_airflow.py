@@ -238,7 +238,7 @@ class TestOnData:
         ("result", "artifacts", "message"),
         [
             ("FAILURE", {"build/outcome.txt": "failed at Train\n"}, "ended as FAILURE: failed at Train"),
-            ("ABORTED", {}, "ended as ABORTED: it left no outcome.txt"),
+            ("ABORTED", {}, "ended as ABORTED: there is no outcome.txt"),
         ],
     )
     def test_a_failed_run_fails_here_and_is_not_started_again(
