@@ -71,13 +71,13 @@ def differences(
     return found
 
 
-def interval(found: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
+def interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
     """Return the percentile interval of the resamples' differences.
 
     None if so many resamples have no score that the interval's ends would be guesses.
     """
     tail = (1 - confidence) / 2
-    if np.isnan(found).mean() > tail:
+    if np.isnan(differences).mean() > tail:
         return None
-    low, high = np.nanquantile(found, [tail, 1 - tail])
+    low, high = np.nanquantile(differences, [tail, 1 - tail])
     return float(low), float(high)

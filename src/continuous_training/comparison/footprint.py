@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 TIMES = 30
 
 
-def milliseconds(asked: Sequence[Callable[[], object]]) -> list[float]:
+def milliseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
     """Return the median time that each of these takes, in milliseconds.
 
     They are called in turn, so that whatever else the machine does slows all of them alike.
     """
-    taken = np.empty((TIMES, len(asked)))
-    for call in asked:  # the first time is not like the others
+    seconds = np.empty((TIMES, len(calls)))
+    for call in calls:  # the first time is not like the others
         call()
-    for repetition in taken:
-        for number, call in enumerate(asked):
-            began = time.perf_counter()
+    for repetition in seconds:
+        for number, call in enumerate(calls):
+            start = time.perf_counter()
             call()
-            repetition[number] = time.perf_counter() - began
-    medians: list[float] = (np.median(taken, axis=0) * 1000).tolist()
+            repetition[number] = time.perf_counter() - start
+    medians: list[float] = (np.median(seconds, axis=0) * 1000).tolist()
     return medians

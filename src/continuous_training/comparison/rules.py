@@ -150,22 +150,22 @@ def guards(metric: Metric, allowed: float, confidence: float) -> Rule:
     return Rule(name=name, passed=passed, value=low, limit=-allowed, message=message)
 
 
-def spares(name: str, rows: int, found: NDArray[np.float64], allowed: float, tail: float) -> Rule:
+def spares(name: str, rows: int, differences: NDArray[np.float64], allowed: float, tail: float) -> Rule:
     """Hold the candidate to not surely worsening in a slice by more than is allowed.
 
     Args:
         name: the slice.
         rows: how many rows it has.
-        found: the differences on the resamples, of shape (resamples,).
+        differences: the differences on the resamples, of shape (resamples,).
         allowed: by how much it may worsen.
         tail: the probability with which a slice that just reaches the limit may be taken for a worse one: the
             interval's, divided by the number of slices (Bonferroni), or one of many would fail by chance.
     """
-    known = found[~np.isnan(found)]
-    if len(known) < len(found) / 2:
+    defined = differences[~np.isnan(differences)]
+    if len(defined) < len(differences) / 2:
         message = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
         return Rule(name=name, passed=False, value=None, limit=-allowed, message=message)
-    change, spread = float(known.mean()), float(known.std())
+    change, spread = float(defined.mean()), float(defined.std())
     best = change + NormalDist().inv_cdf(1 - tail) * spread  # ends this far out have too few resamples to be counted
     passed = best >= -allowed
     message = f"{name} ({rows:,} rows): {change:+.4f} ± {spread:.4f}"

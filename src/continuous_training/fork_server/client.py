@@ -162,8 +162,8 @@ def _files(folder: str) -> Iterator[tuple[Any, ...]]:
                 yield _state(entry.path, entry.stat())
 
 
-def _state(path: str, found: os.stat_result) -> tuple[Any, ...]:
-    return path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def _state(path: str, status: os.stat_result) -> tuple[Any, ...]:
+    return path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _imports_read() -> dict[str, str]:

@@ -57,13 +57,13 @@ class Window:
         [counts] = fetch(self.table.aggregate(**sums)).to_dict("records")
         return {name: int(counts[f"n{index}"] or 0) for index, name in enumerate(conditions)}
 
-    def count_unknown(self, name: str, known: Sequence[str]) -> int:
-        """Count the rows whose value in a column is not among the known ones; each distinct value is compared once.
+    def count_unknown(self, name: str, values: Sequence[str]) -> int:
+        """Count the rows whose value in a column is not among the given values; each distinct value is compared once.
 
         The comparison follows the grouping: the database would move a filter before it.
         """
         groups = self.table.group_by(name).aggregate(rows=self.table.count())
-        unknown = groups[name].notnull() & groups[name].notin(known)
+        unknown = groups[name].notnull() & groups[name].notin(values)
         return int(fetch(groups.aggregate(rows=unknown.ifelse(groups["rows"], 0).sum()))["rows"][0] or 0)
 
 

@@ -72,7 +72,7 @@ def test_a_killed_replay_goes_on_where_it_was_and_touches_nothing_of_the_users(p
     running.wait()
 
     printed, logged = replay(*months, "--json")
-    assert f"Replaying in {folder}, 1 of 3 months are done" in logged
+    assert f"Replaying in {folder}, 1 of 3 months are finished" in logged
     assert (folder / "months/2020-02.json").read_bytes() == kept
     assert find_processes({MARKER: str(folder)}) == []
     with closing(connect(folder / ".ct/mlflow.db")) as database:
