@@ -260,7 +260,7 @@ class TestCommand:
     def test_it_asks_for_a_reason(self, tracked: Path) -> None:
         refused = Shell(tracked)()
         assert (refused.returncode, refused.stdout) == (2, "")
-        assert "say why" in refused.stderr
+        assert "a reason is missing" in refused.stderr
 
     def test_by_hand_it_works_in_any_workspace_and_writes_nothing_there(
         self, promoted: Promoted, tracked: Path

@@ -230,7 +230,7 @@ class TestFailure:
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7", PYTHONPATH=str(tracked / "src"))
         monkeypatch.setenv("PATH", os.environ["PATH"])  # to be put back: training goes before it
         monkeypatch.setitem(train.COMPUTE, "local", local.train)
-        with pytest.raises(UserError, match=r"the training entry point failed with note=.* C=-1\.0: its last lines"):
+        with pytest.raises(UserError, match=r"the training entry point failed with note=.* C=-1\.0: see its output"):
             pipeline.train()
         found = runs_by_name(pipeline)
         assert found["ct-7-1"].data.params["note"] == hostile
