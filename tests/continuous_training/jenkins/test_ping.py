@@ -66,12 +66,14 @@ def test_a_jenkins_that_stays_busy_is_given_up() -> None:
 
 def test_a_wrong_token_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_TOKEN", "another")
-    with jenkins() as there, pytest.raises(UserError, match="no job for this token: is WEBHOOK_TOKEN") as raised:
+    with jenkins() as there, pytest.raises(UserError, match="no job for this token: does WEBHOOK_TOKEN") as raised:
         ping.send(there.url, DRIFTED)
     assert "another" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("token", "message"), [("", "WEBHOOK_TOKEN is not set"), ("a b", "WEBHOOK_TOKEN is no token")])
+@pytest.mark.parametrize(
+    ("token", "message"), [("", "WEBHOOK_TOKEN is not set"), ("a b", "WEBHOOK_TOKEN is not a valid token")]
+)
 def test_without_a_token_nobody_is_asked(token: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_TOKEN", token)
     with jenkins() as there, pytest.raises(UserError, match=message):
