@@ -1,1 +1,1 @@
-"""The comparison of two models: `contest` brings both before the same rows, `rules` says what follows from it."""
+"""The comparison of two models: `comparison` brings both before the same rows, `rules` says what follows from it."""

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from continuous_training import progress
-from continuous_training.comparison.counted import counted
+from continuous_training.comparison.weighted_metrics import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
-    from continuous_training.comparison.counted import Counts
     from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.weighted_metrics import Counts
 
 BLOCK = 1 << 16  # rows: how many a block gets is drawn first, then which of them, within the processor's cache
 

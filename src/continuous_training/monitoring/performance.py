@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from continuous_training.comparison import bootstrap, evaluation, slices
-from continuous_training.comparison.counted import counted
+from continuous_training.comparison.weighted_metrics import counted
 from continuous_training.documents import Value
 from continuous_training.monitoring.profile import MIN_WINDOW_ROWS
 

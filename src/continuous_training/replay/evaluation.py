@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from continuous_training.comparison import bootstrap, evaluation, slices
-from continuous_training.comparison.contest import Contender
+from continuous_training.comparison.comparison import Contender
 from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Run, Stopwatch

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from continuous_training.comparison import rules
-from continuous_training.comparison.contest import Contender, Contest
+from continuous_training.comparison.comparison import Contender, Contest
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
 from continuous_training.errors import UserError

@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 from sklearn.metrics import get_scorer
 
 from continuous_training.comparison import bootstrap, rules, slices
-from continuous_training.comparison.counted import counted
 from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
+from continuous_training.comparison.weighted_metrics import counted
 from continuous_training.documents import Metric
 from continuous_training.settings import Compare
 

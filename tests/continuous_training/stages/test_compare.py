@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from continuous_training.comparison import rules
-from continuous_training.comparison.contest import Contender
+from continuous_training.comparison.comparison import Contender
 from continuous_training.documents import Check, Rule, Verdict
 from continuous_training.errors import UserError
 from continuous_training.registry import runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.comparison import bootstrap, evaluation, footprint, rules, slices
+from continuous_training.comparison import bootstrap, evaluation, latency, rules, slices
 from continuous_training.documents import Metric
 from continuous_training.errors import UserError
 from continuous_training.versions import loading
@@ -148,7 +148,7 @@ class Contest:
             errors = [evaluation.calibration_error(each.recorded, self.truth) for each in self._both()]
             yield rules.calibrated(errors[0], errors[1] if theirs else None, limits.max_calibration_error)
         if limits.max_milliseconds is not None or limits.max_slowdown is not None:
-            took = footprint.milliseconds([each.answer_one for each in self._both()])
+            took = latency.milliseconds([each.answer_one for each in self._both()])
             if limits.max_milliseconds is not None:
                 yield rules.quick(took[0], limits.max_milliseconds)
             if limits.max_slowdown is not None and theirs:
