@@ -16,7 +16,7 @@ def main(_: argparse.Namespace) -> None:
     snapshot = take_snapshot(run, load_settings(run.model), Snapshot.begin(run))
     snapshot.write()
     logging.getLogger(__name__).info(
-        "%s rows to train on (%s to %s), %s fresh rows to judge by (to %s); snapshot %s",
+        "%s training rows (%s to %s), %s fresh rows (to %s); snapshot %s",
         f"{snapshot.train.rows:,}",
         snapshot.since.date(),
         snapshot.fresh_since.date(),

@@ -15,12 +15,12 @@ import numpy as np
 from sklearn.metrics import get_scorer
 
 from continuous_training.comparison import bootstrap
-from continuous_training.comparison.evaluation import RecordedClassifier
+from continuous_training.comparison.evaluation import ClassifierPredictions
 
 METRICS = ("roc_auc", "neg_log_loss", "average_precision")
 
 
-def models(rows: int) -> tuple[np.ndarray, list[RecordedClassifier]]:
+def models(rows: int) -> tuple[np.ndarray, list[ClassifierPredictions]]:
     """Make a truth of 30 % and two classifiers of nearly the same worth."""
     random = np.random.default_rng(0)
     signal = random.normal(size=rows)
@@ -28,15 +28,15 @@ def models(rows: int) -> tuple[np.ndarray, list[RecordedClassifier]]:
     made = []
     for noise in (0.9, 0.92):
         probability = 1 / (1 + np.exp(0.9 - signal - noise * random.normal(size=rows)))
-        made.append(RecordedClassifier(np.column_stack([1 - probability, probability]), np.array([False, True])))
+        made.append(ClassifierPredictions(np.column_stack([1 - probability, probability]), np.array([False, True])))
     return truth, made
 
 
-def loop(metric: str, truth: np.ndarray, pair: list[RecordedClassifier], resamples: int) -> np.ndarray:
+def loop(metric: str, truth: np.ndarray, pair: list[ClassifierPredictions], resamples: int) -> np.ndarray:
     """Score both models with scikit-learn on the same resamples, one after the other."""
     scorer, every = get_scorer(metric), np.arange(len(truth))
     found = []
-    for counts in islice(bootstrap.draws(len(truth), resamples), resamples):
+    for counts in islice(bootstrap.resample_weights(len(truth), resamples), resamples):
         rows = np.repeat(every, counts)
         found.append(scorer(pair[0], rows, truth[rows]) - scorer(pair[1], rows, truth[rows]))
     return np.array(found)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from continuous_training.comparison.evaluation import RecordedClassifier
+from continuous_training.comparison.evaluation import ClassifierPredictions
 from continuous_training.documents import Snapshot, SnapshotFile, Stopwatch
 from continuous_training.monitoring import distances, reference
 from continuous_training.registry import model_versions, runs
@@ -139,7 +139,7 @@ def save_reference(client: MlflowClient, run_id: str, settings: Settings, snapsh
     """Save the reference of a snapshot, as Compare does."""
     fresh = pd.read_parquet(snapshot.fresh.path)
     late = 1 / (1 + np.exp(-fresh["normal_1"].to_numpy()))
-    predictions = RecordedClassifier(np.stack([1 - late, late], axis=1), np.array([False, True]))
+    predictions = ClassifierPredictions(np.stack([1 - late, late], axis=1), np.array([False, True]))
     reference.save_reference(client, run_id, settings, snapshot, predictions, fresh)
 
 

@@ -1,1 +1,1 @@
-"""The comparison of two models: `comparison` brings both before the same rows, `rules` says what follows from it."""
+"""The comparison of the candidate with the champion: `comparison` runs both on the fresh rows, `rules` decide."""

@@ -1,4 +1,4 @@
-"""The paired bootstrap: how sure the difference between two models' scores is.
+"""The paired bootstrap: the confidence interval of the difference between two models' metrics.
 
 Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13: percentile intervals. Both models are scored
 on the same resampled rows, so what makes a row hard for both cancels out.
@@ -6,75 +6,86 @@ on the same resampled rows, so what makes a row hard for both cancels out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from continuous_training import progress
-from continuous_training.comparison.weighted_metrics import counted
+from continuous_training.comparison.weighted_metrics import weighted_metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from continuous_training.comparison.evaluation import Recorded
-    from continuous_training.comparison.weighted_metrics import Counts
+    from continuous_training.comparison.evaluation import Predictions
+    from continuous_training.comparison.weighted_metrics import Weights
 
-BLOCK = 1 << 16  # rows: how many a block gets is drawn first, then which of them, within the processor's cache
+CHUNK = 1 << 16  # rows: the size of each chunk's share is drawn first, then its rows, within the processor's cache
+PERIODS = {"hour": "h", "day": "D", "week": "W"}
 
 
-def draws(rows: int, resamples: int, groups: NDArray[Any] | None = None) -> Iterator[Counts]:
-    """Yield for each resample how often each row is in it, of shape (rows,); always the same ones.
+def time_groups(times: pd.Series, resample_by: Literal["row", "hour", "day", "week"]) -> NDArray[Any] | None:
+    """Return the period of each row as its group for a block bootstrap; None if single rows are drawn.
+
+    The rows of an hour or a day often share causes, such as the weather: drawn singly they would look like more
+    evidence than they are.
+    """
+    return None if resample_by == "row" else times.to_numpy().astype(f"datetime64[{PERIODS[resample_by]}]")
+
+
+def resample_weights(rows: int, resamples: int, groups: NDArray[Any] | None = None) -> Iterator[Weights]:
+    """Yield the weights of each resample: how often each row is drawn, of shape (rows,). The seed is fixed.
 
     Args:
-        rows: how many rows there are to draw from, with replacement.
-        resamples: how many times.
-        groups: the label of each row's group, if groups are drawn as a whole.
+        rows: the number of rows to draw from, with replacement.
+        resamples: the number of resamples.
+        groups: the group of each row, of shape (rows,), to draw whole groups; None draws single rows.
     """
     if groups is None:
         random = np.random.default_rng(0)
-        starts = np.arange(0, rows, BLOCK)
+        starts = np.arange(0, rows, CHUNK)
         sizes = np.diff(starts, append=rows)
         for _ in range(resamples):
-            counts = np.empty(rows, dtype=np.int16)
-            for start, size, drawn in zip(starts, sizes, random.multinomial(rows, sizes / rows), strict=True):
-                places = random.integers(size, size=drawn, dtype=np.uint16)
-                counts[start : start + size] = np.bincount(places, minlength=size)
-            yield counts
+            weights = np.empty(rows, dtype=np.int16)
+            for start, size, count in zip(starts, sizes, random.multinomial(rows, sizes / rows), strict=True):
+                places = random.integers(size, size=count, dtype=np.uint16)
+                weights[start : start + size] = np.bincount(places, minlength=size)
+            yield weights
         return
     labels, group = np.unique(groups, return_inverse=True)
-    for counts in draws(len(labels), resamples):
-        yield counts.take(group)
+    for weights in resample_weights(len(labels), resamples):
+        yield weights.take(group)
 
 
 def differences(
     metric: str,
-    ours: Recorded,
-    theirs: Recorded,
-    truth: ArrayLike,
+    candidate: Predictions,
+    champion: Predictions,
+    labels: ArrayLike,
     *,
     resamples: int,
-    together: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
-    """Return score(ours) - score(theirs) on each resample, of shape (resamples,); NaN where one is not defined.
+    """Return candidate minus champion on each resample, of shape (resamples,); NaN where a metric is not defined.
 
-    Takes memory for the rows, not for the resamples.
+    The memory that it needs grows with the rows, not with the resamples.
     """
-    known = np.asarray(truth)
-    mine, other = (counted(metric, model, known) for model in (ours, theirs))
-    found = np.empty(resamples)
+    y_true = np.asarray(labels)
+    score_candidate, score_champion = (weighted_metric(metric, model, y_true) for model in (candidate, champion))
+    values = np.empty(resamples)
     with progress.bar(f"resamples, {metric}", resamples) as advance:
-        for number, counts in enumerate(draws(len(known), resamples, together)):
-            found[number] = mine(counts) - other(counts)
+        for number, weights in enumerate(resample_weights(len(y_true), resamples, groups)):
+            values[number] = score_candidate(weights) - score_champion(weights)
             advance(1)
-    return found
+    return values
 
 
 def interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
-    """Return the percentile interval of the resamples' differences.
+    """Return the percentile interval of the differences.
 
-    None if so many resamples have no score that the interval's ends would be guesses.
+    None if the metric is undefined on so many resamples that the ends of the interval would be unreliable.
     """
     tail = (1 - confidence) / 2
     if np.isnan(differences).mean() > tail:

@@ -1,13 +1,18 @@
-"""How many independent cases the fresh rows are, and whether they suffice for the configured confidence."""
+"""The number of independent cases in the fresh rows, and whether it suffices for the configured confidence."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from continuous_training.documents import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
 
     from continuous_training.settings import Compare
 
@@ -15,7 +20,8 @@ if TYPE_CHECKING:
 def count_cases(rows: int, class_sizes: Sequence[int] | None, groups: int | None) -> int:
     """Count the independent cases: the rows of the rarest class, or all rows in a regression.
 
-    Rows that the bootstrap draws as one group are one case. Rows of one class are none: they distinguish no models.
+    Rows that the bootstrap draws as one group are one case. Rows of a single class are none: they distinguish no
+    models.
 
     Args:
         rows: the number of rows.
@@ -30,16 +36,26 @@ def count_cases(rows: int, class_sizes: Sequence[int] | None, groups: int | None
     return min(numbers)
 
 
+def count_by_class(labels: pd.Series | None) -> list[int] | None:
+    """Return the number of rows of each class; None for a regression, which has no `labels`."""
+    return None if labels is None else labels.value_counts().tolist()
+
+
+def count_groups(groups: NDArray[Any] | None) -> int | None:
+    """Return the number of groups; None if the bootstrap draws single rows."""
+    return None if groups is None else len(np.unique(groups))
+
+
 def check_cases(rows: int, class_sizes: Sequence[int] | None, groups: int | None, limits: Compare) -> Rule:
     """Check that each end of the interval has at least one case."""
     cases = count_cases(rows, class_sizes, groups)
     is_grouped = cases < count_cases(rows, class_sizes, None)
     unit = f"{limits.resample_by}s" if is_grouped else "rows" if class_sizes is None else "rows of the rarest class"
-    message = f"{cases:,} {unit} to judge by; {100 * limits.confidence:g}% confidence needs {limits.min_cases}"
+    message = f"{cases:,} {unit}; {100 * limits.confidence:g}% confidence needs {limits.min_cases}"
     if not cases:
-        message = "the fresh rows are all of one class: nothing can be judged by them"
+        message = "the fresh rows are all of one class: models cannot be compared on them"
     return Rule(
-        name="cases to judge by",
+        name="number of fresh cases",
         passed=cases >= limits.min_cases,
         value=cases,
         limit=limits.min_cases,

@@ -1,160 +1,125 @@
-"""The contest: what candidate and champion say of the same fresh rows, and the rules that follow from it."""
+"""The comparison of a candidate with the champion: metrics and rules from the predictions for the fresh rows."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from continuous_training.comparison import bootstrap, evaluation, latency, rules, slices
+from continuous_training.comparison.cases import check_cases, count_by_class, count_groups
 from continuous_training.documents import Metric
-from continuous_training.errors import UserError
-from continuous_training.versions import loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.stored_model import StoredModel
     from continuous_training.documents import Curve, Rule
     from continuous_training.settings import Settings
 
 
-class Contender:
-    """A model in the contest: what it asks for, what it answers, and what it costs."""
+class Comparison:
+    """A candidate and the champion, if there is one, on the fresh rows."""
 
-    def __init__(self, uri: str, settings: Settings, fresh: pd.DataFrame) -> None:
-        """Load the model; raises UserError as `loading.load` does, and if nothing says what it asks for."""
-        from mlflow.models import Model
-
-        self.estimator = loading.load(uri, settings.model.trusted_types)
-        described = Model.load(uri)
-        if described.signature is None:
-            raise UserError(f"the model {uri} was stored without a signature: it cannot be told what it asks for")
-        self.uri = uri
-        self.inputs = {one.name: one.type.name for one in described.signature.inputs.inputs}
-        self.megabytes = None if described.model_size_bytes is None else described.model_size_bytes / 1e6
-        self.asks: list[str] = list(getattr(self.estimator, "feature_names_in_", settings.data.features))
-        self.classes = [str(name) for name in getattr(self.estimator, "classes_", ())]
-        self._fresh = fresh
-        self._task = settings.model.task
-
-    @cached_property
-    def recorded(self) -> Recorded:
-        """What it says of the fresh rows; raises UserError if it cannot."""
-        try:
-            return evaluation.predict(self.estimator, self._fresh[self.asks], self._task)
-        except Exception as error:  # whatever estimator the team's model package builds
-            raise UserError(f"the model {self.uri} cannot answer for the fresh rows: {error}") from error
-
-    @cached_property
-    def _row(self) -> pd.DataFrame:
-        return self._fresh.loc[self._fresh.index[:1], self.asks]
-
-    def answer_one(self) -> object:
-        """Answer for a single row."""
-        return evaluation.predict(self.estimator, self._row, self._task)
-
-
-class Contest:
-    """A candidate before the fresh rows, and the champion beside it if there is one."""
-
-    def __init__(self, settings: Settings, fresh: pd.DataFrame, ours: Contender, theirs: Contender | None) -> None:
+    def __init__(
+        self, settings: Settings, fresh: pd.DataFrame, candidate: StoredModel, champion: StoredModel | None
+    ) -> None:
         self.limits = settings.compare
         self.fresh = fresh
-        self.ours = ours
-        self.theirs = theirs
-        self.truth: pd.Series = fresh[settings.data.target]
-        self.classes = self.truth if settings.model.task == "classification" else None
-        self.together: NDArray[Any] | None = slices.together(fresh[settings.data.time], self.limits.resample_by)
+        self.candidate = candidate
+        self.champion = champion
+        self.labels: pd.Series = fresh[settings.data.target]
+        self.classes = self.labels if settings.model.task == "classification" else None
+        self.groups = bootstrap.time_groups(fresh[settings.data.time], self.limits.resample_by)
 
-    def conditions(self) -> list[Rule]:
-        """Return the rules without which nothing can be scored."""
-        found = [rules.enough(self.classes, self.together, len(self.truth), self.limits)]
-        if self.theirs:
-            found.append(rules.answerable(self.theirs.asks, self.fresh.columns))
-            found.append(rules.answers_alike(self.ours.classes, self.theirs.classes))
-        return found
+    def check_preconditions(self) -> list[Rule]:
+        """Check the rules without which no metric can be computed."""
+        sizes, groups = count_by_class(self.classes), count_groups(self.groups)
+        checked = [check_cases(len(self.labels), sizes, groups, self.limits)]
+        if self.champion:
+            checked.append(rules.check_champion_columns(self.champion.input_columns, self.fresh.columns))
+            checked.append(rules.check_classes(self.candidate.classes, self.champion.classes))
+        return checked
 
-    def metrics(self) -> list[Metric]:
-        """Score both; the primary metric is first, and those that decide have the interval of their difference."""
+    def compute_metrics(self) -> list[Metric]:
+        """Score both models, on the primary metric first; the deciding metrics have a confidence interval."""
         limits = self.limits
         margins = {limits.metric: limits.margin} | {name: -allowed for name, allowed in limits.guardrails.items()}
-        return [self._metric(name, margins.get(name)) for name in limits.metrics]
+        return [self._compute_metric(name, margins.get(name)) for name in limits.metrics]
 
-    def alone(self, metrics: list[Metric]) -> Iterator[Rule]:
-        """Hold a first model to the absolute limits."""
-        scored = {metric.name: metric for metric in metrics}
+    def check_first_model(self, metrics: list[Metric]) -> Iterator[Rule]:
+        """Check a candidate without a champion: the absolute limits."""
+        computed = {metric.name: metric for metric in metrics}
         for name, limit in self.limits.first.items():
-            yield rules.reaches(scored.get(name) or self._metric(name, None), limit)
-        yield from self._footprint()
+            yield rules.check_first_metric(computed.get(name) or self._compute_metric(name, None), limit)
+        yield from self._check_operation()
 
-    def against(self, theirs: Contender, metrics: list[Metric]) -> Iterator[Rule]:
-        """Hold the candidate against the champion."""
+    def check_candidate(self, champion: StoredModel, metrics: list[Metric]) -> Iterator[Rule]:
+        """Check the candidate against the champion."""
         limits = self.limits
-        yield rules.improves(metrics[0], limits)
+        yield rules.check_improvement(metrics[0], limits)
         for metric in metrics[1:]:
             if metric.name in limits.guardrails:
-                yield rules.guards(metric, limits.guardrails[metric.name], limits.confidence)
-        yield from self._slices(theirs)
-        yield rules.accepts(self.ours.inputs, theirs.inputs, limits.new_inputs)
-        yield from self._footprint()
+                yield rules.check_guardrail(metric, limits.guardrails[metric.name], limits.confidence)
+        yield from self._check_slices(champion)
+        yield rules.check_input_types(self.candidate.input_types, champion.input_types, limits.new_inputs)
+        yield from self._check_operation()
 
     def curves(self) -> list[Curve]:
-        """Return the curves of both, for a plot."""
-        drawn = evaluation.curves(self.ours.recorded, self.truth, "candidate")
-        return drawn + (evaluation.curves(self.theirs.recorded, self.truth, "champion") if self.theirs else [])
+        """Return the curves of both models, for a plot."""
+        curves = evaluation.curves(self.candidate.predictions, self.labels, "candidate")
+        if self.champion:
+            curves += evaluation.curves(self.champion.predictions, self.labels, "champion")
+        return curves
 
-    def _metric(self, name: str, margin: float | None) -> Metric:
-        ours = evaluation.score(name, self.ours.recorded, self.truth)
-        if self.theirs is None:
-            return Metric(name=name, candidate=ours, champion=None)
-        theirs = evaluation.score(name, self.theirs.recorded, self.truth)
+    def _compute_metric(self, name: str, margin: float | None) -> Metric:
+        candidate = evaluation.score(name, self.candidate.predictions, self.labels)
+        if self.champion is None:
+            return Metric(name=name, candidate=candidate, champion=None)
+        champion = evaluation.score(name, self.champion.predictions, self.labels)
         if margin is None:
-            return Metric(name=name, candidate=ours, champion=theirs)
-        found = bootstrap.differences(
+            return Metric(name=name, candidate=candidate, champion=champion)
+        differences = bootstrap.differences(
             name,
-            self.ours.recorded,
-            self.theirs.recorded,
-            self.truth,
+            self.candidate.predictions,
+            self.champion.predictions,
+            self.labels,
             resamples=self.limits.resamples,
-            together=self.together,
+            groups=self.groups,
         )
-        difference = bootstrap.interval(found, self.limits.confidence)
-        return Metric(name=name, candidate=ours, champion=theirs, difference=difference, margin=margin)
+        difference = bootstrap.interval(differences, self.limits.confidence)
+        return Metric(name=name, candidate=candidate, champion=champion, difference=difference, margin=margin)
 
-    def _slices(self, theirs: Contender) -> Iterator[Rule]:
-        divided = [
+    def _check_slices(self, champion: StoredModel) -> Iterator[Rule]:
+        limits = self.limits
+        all_slices = [
             (part, allowed)
-            for column, allowed in self.limits.slices.items()
-            for part in slices.divide(self.fresh[column], self.classes, self.together, self.limits.min_cases)
+            for column, allowed in limits.slices.items()
+            for part in slices.slice_by_value(self.fresh[column], self.classes, self.groups, limits.min_cases)
         ]
-        for part, allowed in divided:
-            found = bootstrap.differences(
-                self.limits.metric,
-                self.ours.recorded.of(part.rows),
-                theirs.recorded.of(part.rows),
-                self.truth.iloc[part.rows],
-                resamples=self.limits.resamples,
-                together=None if self.together is None else self.together[part.rows],
+        for part, allowed in all_slices:
+            differences = bootstrap.differences(
+                limits.metric,
+                self.candidate.predictions.take(part.rows),
+                champion.predictions.take(part.rows),
+                self.labels.iloc[part.rows],
+                resamples=limits.resamples,
+                groups=None if self.groups is None else self.groups[part.rows],
             )
-            yield rules.spares(part.name, len(part.rows), found, allowed, self.limits.tail / len(divided))
+            yield rules.check_slice(part.name, len(part.rows), differences, allowed, limits.tail / len(all_slices))
 
-    def _footprint(self) -> Iterator[Rule]:
-        """Hold the candidate to how well it is calibrated, how long it takes to answer and how large it is."""
-        limits, theirs = self.limits, self.theirs
+    def _check_operation(self) -> Iterator[Rule]:
+        """Check the candidate's calibration, latency and size."""
+        limits = self.limits
+        models = [self.candidate, self.champion] if self.champion else [self.candidate]
         if limits.max_calibration_error is not None:
-            errors = [evaluation.calibration_error(each.recorded, self.truth) for each in self._both()]
-            yield rules.calibrated(errors[0], errors[1] if theirs else None, limits.max_calibration_error)
+            errors = [evaluation.calibration_error(model.predictions, self.labels) for model in models]
+            yield rules.check_calibration(errors[0], errors[1] if self.champion else None, limits.max_calibration_error)
         if limits.max_milliseconds is not None or limits.max_slowdown is not None:
-            took = latency.milliseconds([each.answer_one for each in self._both()])
+            medians = latency.milliseconds([model.predict_first_row for model in models])
             if limits.max_milliseconds is not None:
-                yield rules.quick(took[0], limits.max_milliseconds)
-            if limits.max_slowdown is not None and theirs:
-                yield rules.keeps_pace(took[0], took[1], limits.max_slowdown)
+                yield rules.check_latency(medians[0], limits.max_milliseconds)
+            if limits.max_slowdown is not None and self.champion:
+                yield rules.check_slowdown(medians[0], medians[1], limits.max_slowdown)
         if limits.max_megabytes is not None:
-            yield rules.small(self.ours.megabytes, limits.max_megabytes)
-
-    def _both(self) -> list[Contender]:
-        return [self.ours, self.theirs] if self.theirs else [self.ours]
+            yield rules.check_size(self.candidate.megabytes, limits.max_megabytes)

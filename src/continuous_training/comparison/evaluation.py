@@ -1,4 +1,4 @@
-"""What models are worth on rows with known answers: any scikit-learn scorer, and how far predictions are off."""
+"""Evaluation of predictions on labelled rows: scikit-learn's scorers, the calibration error, and curves."""
 
 from __future__ import annotations
 
@@ -16,107 +16,113 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-POINTS = 100  # of a curve, enough for a plot
-BINS = 10  # of a calibration
+CURVE_POINTS = 100  # enough for a plot
+CALIBRATION_BINS = 10
 
 
-class _Recorded(BaseEstimator):  # type: ignore[misc]
-    """An estimator whose inputs are row numbers: scorers can ask it again and again without any new prediction."""
+class _Predictions(BaseEstimator):  # type: ignore[misc]
+    """Predictions as an estimator whose inputs are row numbers, so that scorers need no new prediction."""
 
-    def __init__(self, answers: NDArray[Any]) -> None:
-        self.answers = answers
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values = values
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
 
-class RecordedRegressor(RegressorMixin, _Recorded):  # type: ignore[misc]
-    """The recorded answers of a regressor, of shape (rows,)."""
+class RegressorPredictions(RegressorMixin, _Predictions):  # type: ignore[misc]
+    """The predictions of a regressor, of shape (rows,)."""
 
     def predict(self, rows: NDArray[np.int_]) -> NDArray[Any]:
-        """Return what was predicted for these rows."""
-        return self.answers[rows]
+        """Return the predictions for these rows."""
+        return self.values[rows]
 
-    def of(self, rows: NDArray[np.int_]) -> RecordedRegressor:
-        """Return the records of some rows, numbered anew."""
-        return RecordedRegressor(self.answers[rows])
+    def take(self, rows: NDArray[np.int_]) -> RegressorPredictions:
+        """Return the predictions for these rows as a new object."""
+        return RegressorPredictions(self.values[rows])
 
 
-class RecordedClassifier(ClassifierMixin, _Recorded):  # type: ignore[misc]
-    """The recorded probabilities of a classifier, of shape (rows, classes)."""
+class ClassifierPredictions(ClassifierMixin, _Predictions):  # type: ignore[misc]
+    """The predicted probabilities of a classifier, of shape (rows, classes)."""
 
-    def __init__(self, answers: NDArray[Any], classes_: NDArray[Any]) -> None:
-        super().__init__(answers)
+    def __init__(self, values: NDArray[Any], classes_: NDArray[Any]) -> None:
+        super().__init__(values)
         self.classes_ = classes_
 
     def predict_proba(self, rows: NDArray[np.int_]) -> NDArray[Any]:
-        """Return the probabilities of these rows."""
-        return self.answers[rows]
+        """Return the probabilities for these rows."""
+        return self.values[rows]
 
     def predict(self, rows: NDArray[np.int_]) -> NDArray[Any]:
-        """Return the likeliest class of these rows."""
-        likeliest: NDArray[Any] = self.classes_[self.answers[rows].argmax(axis=1)]
-        return likeliest
+        """Return the most probable class for these rows."""
+        most_probable: NDArray[Any] = self.classes_[self.values[rows].argmax(axis=1)]
+        return most_probable
 
-    def of(self, rows: NDArray[np.int_]) -> RecordedClassifier:
-        """Return the records of some rows, numbered anew."""
-        return RecordedClassifier(self.answers[rows], self.classes_)
-
-
-Recorded = RecordedRegressor | RecordedClassifier
+    def take(self, rows: NDArray[np.int_]) -> ClassifierPredictions:
+        """Return the predictions for these rows as a new object."""
+        return ClassifierPredictions(self.values[rows], self.classes_)
 
 
-def predict(estimator: Any, rows: pd.DataFrame, task: Literal["classification", "regression"]) -> Recorded:  # noqa: ANN401
-    """Ask an estimator once about all rows and record its answers."""
+Predictions = RegressorPredictions | ClassifierPredictions
+
+
+def predict(estimator: Any, rows: pd.DataFrame, task: Literal["classification", "regression"]) -> Predictions:  # noqa: ANN401
+    """Return an estimator's predictions for rows."""
     if task == "classification":
-        return RecordedClassifier(estimator.predict_proba(rows), estimator.classes_)
-    return RecordedRegressor(estimator.predict(rows))
+        return ClassifierPredictions(estimator.predict_proba(rows), estimator.classes_)
+    return RegressorPredictions(estimator.predict(rows))
 
 
-def score(name: str, model: Recorded, truth: ArrayLike) -> float:
-    """Score recorded answers with a scikit-learn scorer; more is always better (losses are negative).
+def score(name: str, predictions: Predictions, labels: ArrayLike) -> float:
+    """Score predictions with a scikit-learn scorer; higher is better (losses are negative).
 
     Raises:
-        UserError: scikit-learn knows no such scorer, or it cannot score these answers.
+        UserError: there is no such scorer, or it cannot score these predictions.
     """
-    known = np.asarray(truth)
+    y_true = np.asarray(labels)
     try:
-        value = float(get_scorer(name)(model, np.arange(len(known)), known))
+        value = float(get_scorer(name)(predictions, np.arange(len(y_true)), y_true))
     except ValueError as error:
-        raise UserError(f"the metric {name} cannot be had: {error}") from error
+        raise UserError(f"the metric {name} cannot be computed: {error}") from error
     if np.isnan(value):
-        raise UserError(f"the metric {name} is not defined on these {len(known):,} rows: is there one class only?")
+        raise UserError(f"the metric {name} is not defined on these {len(y_true):,} rows: is there one class only?")
     return value
 
 
-def calibration_error(model: Recorded, truth: ArrayLike) -> float:
-    """Return by how much predictions are off, on average over ten bins with as many rows each, in their own unit.
+def calibration_error(predictions: Predictions, labels: ArrayLike) -> float:
+    """Return the mean error of predictions over ten bins with as many rows each, in the unit of the predictions.
 
-    A classifier's prediction is the probability of the second of two classes or, of more, that of the likeliest class
-    (Guo et al., On Calibration of Modern Neural Networks, 2017); a regressor's is its answer.
+    A classifier's prediction is the probability of the second of two classes or, of more, that of the most probable
+    class (Guo et al., On Calibration of Modern Neural Networks, 2017).
     """
-    known = np.asarray(truth)
-    if not isinstance(model, RecordedClassifier):
-        predicted, happened = model.answers, known
-    elif len(model.classes_) == 2:
-        predicted, happened = model.answers[:, 1], known == model.classes_[1]
+    y_true = np.asarray(labels)
+    if not isinstance(predictions, ClassifierPredictions):
+        predicted, observed = predictions.values, y_true
+    elif len(predictions.classes_) == 2:
+        predicted, observed = predictions.values[:, 1], y_true == predictions.classes_[1]
     else:
-        predicted, happened = model.answers.max(axis=1), known == model.predict(np.arange(len(known)))
+        predicted = predictions.values.max(axis=1)
+        observed = y_true == predictions.predict(np.arange(len(y_true)))
     order = np.argsort(predicted, kind="stable")
-    off = [abs(np.sum(predicted[rows] - happened[rows])) for rows in np.array_split(order, BINS)]
-    return float(sum(off) / len(known))
+    errors = [abs(np.sum(predicted[rows] - observed[rows])) for rows in np.array_split(order, CALIBRATION_BINS)]
+    return float(sum(errors) / len(y_true))
 
 
-def curves(model: Recorded, truth: ArrayLike, whose: Literal["candidate", "champion"]) -> list[Curve]:
-    """Return the ROC curve and the calibration curve of a binary classifier; nothing for other models."""
-    if not isinstance(model, RecordedClassifier) or len(model.classes_) != 2:
+def curves(predictions: Predictions, labels: ArrayLike, model: Literal["candidate", "champion"]) -> list[Curve]:
+    """Return the ROC curve and the calibration curve of a binary classifier; none for other models."""
+    if not isinstance(predictions, ClassifierPredictions) or len(predictions.classes_) != 2:
         return []
-    positive = np.asarray(truth) == model.classes_[1]
-    probability = model.answers[:, 1]
-    false_alarms, hits, _ = roc_curve(positive, probability)
-    grid = np.linspace(0, 1, POINTS)
-    happened, predicted = calibration_curve(positive, probability, n_bins=BINS, strategy="quantile")
+    positive = np.asarray(labels) == predictions.classes_[1]
+    probability = predictions.values[:, 1]
+    false_positive_rate, true_positive_rate, _ = roc_curve(positive, probability)
+    grid = np.linspace(0, 1, CURVE_POINTS)
+    observed, predicted = calibration_curve(positive, probability, n_bins=CALIBRATION_BINS, strategy="quantile")
     return [
-        Curve(kind="roc", model=whose, x=grid.tolist(), y=np.interp(grid, false_alarms, hits).tolist()),
-        Curve(kind="calibration", model=whose, x=predicted.tolist(), y=happened.tolist()),
+        Curve(
+            kind="roc",
+            model=model,
+            x=grid.tolist(),
+            y=np.interp(grid, false_positive_rate, true_positive_rate).tolist(),
+        ),
+        Curve(kind="calibration", model=model, x=predicted.tolist(), y=observed.tolist()),
     ]

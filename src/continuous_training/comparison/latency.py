@@ -1,4 +1,4 @@
-"""Footprint: how long a model takes to answer, and how large it is."""
+"""The latency of models: the time of one prediction."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-TIMES = 30
+REPETITIONS = 30
 
 
-def milliseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """Return the median time that each of these takes, in milliseconds.
+def milliseconds(predictions: Sequence[Callable[[], object]]) -> list[float]:
+    """Return the median time of each prediction in milliseconds.
 
-    They are called in turn, so that whatever else the machine does slows all of them alike.
+    They take turns, so that other load on the machine slows all of them alike.
     """
-    seconds = np.empty((TIMES, len(calls)))
-    for call in calls:  # the first time is not like the others
-        call()
+    seconds = np.empty((REPETITIONS, len(predictions)))
+    for predict in predictions:  # warm up
+        predict()
     for repetition in seconds:
-        for number, call in enumerate(calls):
+        for number, predict in enumerate(predictions):
             start = time.perf_counter()
-            call()
+            predict()
             repetition[number] = time.perf_counter() - start
     medians: list[float] = (np.median(seconds, axis=0) * 1000).tolist()
     return medians

@@ -1,34 +1,32 @@
-"""The rules that a candidate is held to. Each says in words what it found, with its number and its limit.
+"""The rules of the comparison: each function checks one, with its value, its limit and a sentence.
 
-A metric of all fresh rows bears the burden of proof: it must surely be better than asked, or surely not worse than
-allowed. A slice is smaller and could seldom prove that, so there the harm must be confirmed.
+For a metric of all fresh rows the burden of proof is on the candidate: the interval must lie above the margin. A slice
+has too few rows for such a proof, so it fails only if the candidate is significantly worse.
 """
 
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from continuous_training.comparison.cases import check_cases
 from continuous_training.documents import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
-    import pandas as pd
     from numpy.typing import NDArray
 
     from continuous_training.documents import Check, Metric
     from continuous_training.settings import Compare
 
-WIDER = {("integer", "double"), ("long", "double"), ("integer", "long"), ("float", "double")}
+WIDENING_CASTS = {("integer", "double"), ("long", "double"), ("integer", "long"), ("float", "double")}
 
 
-def behaves(checks: Iterable[Check]) -> list[Rule]:
-    """Hold the candidate to its behaviour tests."""
+def check_behaviour(checks: Iterable[Check]) -> list[Rule]:
+    """Return a rule for each behaviour test of the candidate."""
     return [
         Rule(
             name=f"behaviour: {check.name}",
@@ -41,75 +39,62 @@ def behaves(checks: Iterable[Check]) -> list[Rule]:
     ]
 
 
-def enough(classes: pd.Series | None, groups: NDArray[Any] | None, rows: int, limits: Compare) -> Rule:
-    """Hold the fresh rows to what the configured confidence needs: a case in each end of the interval, at least.
-
-    Args:
-        classes: the truth of a classification, of shape (rows,); None for a regression.
-        groups: the label of each row's group, if the bootstrap draws groups.
-        rows: how many rows there are.
-        limits: the settings.
-    """
-    sizes = None if classes is None else classes.value_counts().tolist()
-    return check_cases(rows, sizes, None if groups is None else len(np.unique(groups)), limits)
-
-
-def unseen(trained_until: datetime | None, fresh_since: datetime) -> Rule:
-    """Check that the champion has not trained on the rows that judge it: time flows forward."""
+def check_trained_until(trained_until: datetime | None, fresh_since: datetime) -> Rule:
+    """Check that the champion was not trained on the fresh rows."""
     passed = trained_until is not None and trained_until <= fresh_since
-    until = f"{trained_until:%Y-%m-%d}" if trained_until else "a day that its MLflow run does not tell"
-    message = f"the champion was trained on rows before {until}, the fresh start on {fresh_since:%Y-%m-%d}"
+    until = f"{trained_until:%Y-%m-%d}" if trained_until else "an unknown day (its MLflow run has no such tag)"
+    message = f"the champion was trained on rows before {until}, the fresh rows start on {fresh_since:%Y-%m-%d}"
     if not passed:
-        message += ", so it may have seen some of them: choose a later AS_OF"
-    return Rule(name="fresh rows are unseen", passed=passed, value=None, limit=None, message=message)
+        message += ", so it may have been trained on some of them: choose a later AS_OF"
+    return Rule(name="champion not trained on fresh rows", passed=passed, value=None, limit=None, message=message)
 
 
-def answerable(champion_asks: Iterable[str], returned: Collection[str]) -> Rule:
-    """Check that the query still returns what the champion asks for, or it cannot be judged."""
-    missing = [name for name in champion_asks if name not in returned]
-    message = "the query returns all that the champion asks for"
+def check_champion_columns(input_columns: Iterable[str], query_columns: Collection[str]) -> Rule:
+    """Check that the query still returns the champion's input columns, without which it cannot predict."""
+    missing = [name for name in input_columns if name not in query_columns]
+    message = "the query returns all input columns of the champion"
     if missing:
         message = (
-            f"the champion asks for {', '.join(missing)}, which the query does not return any more: keep it in the "
-            "query, with feature: false, until a champion without it serves"
+            f"the query does not return {', '.join(missing)}, which the champion needs: keep it in the query, with "
+            "feature: false, until a champion without it is in production"
         )
-    return Rule(name="champion can be asked", passed=not missing, value=len(missing), limit=0, message=message)
+    return Rule(name="input columns of the champion", passed=not missing, value=len(missing), limit=0, message=message)
 
 
-def accepts(candidate: Mapping[str, str], champion: Mapping[str, str], new_inputs: Collection[str]) -> Rule:
-    """Check that whoever asks the champion today may ask the candidate the same tomorrow.
+def check_input_types(candidate: Mapping[str, str], champion: Mapping[str, str], new_inputs: Collection[str]) -> Rule:
+    """Check that clients of the champion can call the candidate with the same columns.
 
     Args:
-        candidate: the types of the candidate's inputs by their names, as in its signature.
+        candidate: the type of each of its input columns, as in its signature.
         champion: the same of the champion.
-        new_inputs: what clients send already although the champion does not ask for it.
+        new_inputs: columns that clients send already although the champion does not need them.
     """
-    asked = [name for name in candidate if name not in champion and name not in new_inputs]
+    added = [name for name in candidate if name not in champion and name not in new_inputs]
     changed = [
         f"{name} ({champion[name]} to {kind})"
         for name, kind in candidate.items()
-        if name in champion and champion[name] != kind and (champion[name], kind) not in WIDER
+        if name in champion and champion[name] != kind and (champion[name], kind) not in WIDENING_CASTS
     ]
-    message = "who asks the champion can ask the candidate the same"
-    if asked:
-        message = f"servers are not sent {', '.join(asked)} today: name it in compare.new_inputs once clients send it"
+    message = "clients of the champion can call the candidate"
+    if added:
+        message = f"clients do not send {', '.join(added)}: add it to compare.new_inputs once they do"
     elif changed:
-        message = f"the candidate wants other types than servers are sent: {', '.join(changed)}"
+        message = f"the candidate's input columns have other types than clients send: {', '.join(changed)}"
     return Rule(
-        name="inputs agree", passed=not asked + changed, value=len(asked) + len(changed), limit=0, message=message
+        name="input columns", passed=not added + changed, value=len(added) + len(changed), limit=0, message=message
     )
 
 
-def answers_alike(candidate: list[str], champion: list[str]) -> Rule:
-    """Check that both answer with the same classes, in the same order."""
-    message = f"both answer with {', '.join(candidate)}"
+def check_classes(candidate: list[str], champion: list[str]) -> Rule:
+    """Check that both models have the same classes, in the same order."""
+    message = f"both models predict {', '.join(candidate)}"
     if candidate != champion:
-        message = f"the candidate answers with {', '.join(candidate)}, the champion with {', '.join(champion)}"
-    return Rule(name="outputs agree", passed=candidate == champion, value=None, limit=None, message=message)
+        message = f"the candidate predicts {', '.join(candidate)}, the champion {', '.join(champion)}"
+    return Rule(name="classes", passed=candidate == champion, value=None, limit=None, message=message)
 
 
-def reaches(metric: Metric, limit: float) -> Rule:
-    """Hold a first model to an absolute limit."""
+def check_first_metric(metric: Metric, limit: float) -> Rule:
+    """Check a metric of a first model against an absolute limit."""
     message = f"{metric.name} is {metric.candidate:.4f}; a first model needs {limit:g}"
     passed = metric.candidate >= limit
     return Rule(
@@ -117,96 +102,93 @@ def reaches(metric: Metric, limit: float) -> Rule:
     )
 
 
-def is_champion() -> Rule:
-    """Let a candidate pass that is the champion: an interrupted run promoted it."""
+def accept_champion() -> Rule:
+    """Accept a candidate that is the champion: an interrupted run promoted it."""
     message = "the candidate is the champion already: an interrupted run promoted it"
     return Rule(name="candidate is the champion", passed=True, value=None, limit=None, message=message)
 
 
-def improves(metric: Metric, limits: Compare) -> Rule:
-    """Hold the lower end of the difference's interval against the margin: an equal model is not promoted, unless asked.
-
-    Without an interval (too few resamples had a score) nothing is sure.
-    """
+def check_improvement(metric: Metric, limits: Compare) -> Rule:
+    """Check that the lower end of the primary metric's interval is above the margin."""
     if metric.difference is None:
         return _undefined(f"{metric.name} improves", metric.name, limits.margin)
     low, high = metric.difference
     passed = low > limits.margin
-    found = "is better" if low > 0 else ("is worse" if high < 0 else "is not surely better")
-    message = f"the candidate's {metric.name} {found}: {_interval(metric.difference, limits.confidence)}"
-    message += f", more than {limits.margin:+g} is asked"
+    result = "is better" if low > 0 else ("is worse" if high < 0 else "is not significantly better")
+    message = f"the candidate's {metric.name} {result}: {_format_interval(metric.difference, limits.confidence)}"
+    message += f"; the lower end must be above {limits.margin:+g}"
     return Rule(name=f"{metric.name} improves", passed=passed, value=low, limit=limits.margin, message=message)
 
 
-def guards(metric: Metric, allowed: float, confidence: float) -> Rule:
-    """Hold another metric to not worsening by more than is allowed."""
+def check_guardrail(metric: Metric, allowed: float, confidence: float) -> Rule:
+    """Check that another metric does not worsen by more than is allowed."""
     name = f"{metric.name} does not worsen"
     if metric.difference is None:
         return _undefined(name, metric.name, -allowed)
     low = metric.difference[0]
     passed = low >= -allowed
-    kept = "worsens by no more" if passed else "may worsen by more"
-    message = f"{metric.name} {kept} than {allowed:g}: {_interval(metric.difference, confidence)}"
+    result = "worsens by no more" if passed else "may worsen by more"
+    message = f"{metric.name} {result} than {allowed:g}: {_format_interval(metric.difference, confidence)}"
     return Rule(name=name, passed=passed, value=low, limit=-allowed, message=message)
 
 
-def spares(name: str, rows: int, differences: NDArray[np.float64], allowed: float, tail: float) -> Rule:
-    """Hold the candidate to not surely worsening in a slice by more than is allowed.
+def check_slice(name: str, rows: int, differences: NDArray[np.float64], allowed: float, tail: float) -> Rule:
+    """Check that the metric is not significantly worse in a slice by more than is allowed.
 
     Args:
         name: the slice.
-        rows: how many rows it has.
+        rows: the number of its rows.
         differences: the differences on the resamples, of shape (resamples,).
         allowed: by how much it may worsen.
-        tail: the probability with which a slice that just reaches the limit may be taken for a worse one: the
-            interval's, divided by the number of slices (Bonferroni), or one of many would fail by chance.
+        tail: the probability of a false alarm for a slice that is worse by exactly that: the interval's, divided by the
+            number of slices (Bonferroni).
     """
     defined = differences[~np.isnan(differences)]
     if len(defined) < len(differences) / 2:
         message = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
         return Rule(name=name, passed=False, value=None, limit=-allowed, message=message)
     change, spread = float(defined.mean()), float(defined.std())
-    best = change + NormalDist().inv_cdf(1 - tail) * spread  # ends this far out have too few resamples to be counted
+    best = change + NormalDist().inv_cdf(1 - tail) * spread  # so small a tail has too few resamples for a percentile
     passed = best >= -allowed
     message = f"{name} ({rows:,} rows): {change:+.4f} ± {spread:.4f}"
     if not passed:
-        message += f", surely worse by more than {allowed:g}"
+        message += f", significantly worse by more than {allowed:g}"
     return Rule(name=name, passed=passed, value=best, limit=-allowed, message=message)
 
 
-def calibrated(candidate: float, champion: float | None, limit: float) -> Rule:
-    """Hold the candidate's calibration error to a limit, or to the champion's if that one is further off itself."""
+def check_calibration(candidate: float, champion: float | None, limit: float) -> Rule:
+    """Check the candidate's calibration error against the limit, or the champion's error if that is larger."""
     allowed = max(limit, champion or 0.0)
-    beside = "" if champion is None else f" (the champion's by {champion:.4f})"
-    message = f"predictions are off by {candidate:.4f} on average{beside}; {allowed:.4g} is allowed"
+    beside = "" if champion is None else f" (the champion's is {champion:.4f})"
+    message = f"the calibration error is {candidate:.4f}{beside}; {allowed:.4g} is allowed"
     return Rule(name="calibration", passed=candidate <= allowed, value=candidate, limit=allowed, message=message)
 
 
-def quick(candidate: float, limit: float) -> Rule:
-    """Hold the time of one answer, in milliseconds, to a limit."""
-    message = f"one answer takes {candidate:.3g} ms; {limit:g} ms are allowed"
-    return Rule(name="time to answer", passed=candidate <= limit, value=candidate, limit=limit, message=message)
+def check_latency(candidate: float, limit: float) -> Rule:
+    """Check the time of one prediction in milliseconds."""
+    message = f"one prediction takes {candidate:.3g} ms; {limit:g} ms are allowed"
+    return Rule(name="latency", passed=candidate <= limit, value=candidate, limit=limit, message=message)
 
 
-def keeps_pace(candidate: float, champion: float, limit: float) -> Rule:
-    """Hold the time of one answer to a multiple of the champion's."""
+def check_slowdown(candidate: float, champion: float, limit: float) -> Rule:
+    """Check the time of one prediction as a multiple of the champion's."""
     ratio = candidate / champion
-    message = f"one answer takes {ratio:.2f} times the champion's {champion:.3g} ms; {limit:g} times is allowed"
-    return Rule(name="pace", passed=ratio <= limit, value=ratio, limit=limit, message=message)
+    message = f"one prediction takes {ratio:.2f} times the champion's {champion:.3g} ms; {limit:g} times is allowed"
+    return Rule(name="slowdown", passed=ratio <= limit, value=ratio, limit=limit, message=message)
 
 
-def small(megabytes: float | None, limit: float) -> Rule:
-    """Hold the stored model to a size."""
+def check_size(megabytes: float | None, limit: float) -> Rule:
+    """Check the size of the stored model."""
     passed = megabytes is not None and megabytes <= limit
-    takes = "an unknown number of" if megabytes is None else f"{megabytes:.2f}"
-    message = f"the model takes {takes} MB; {limit:g} MB are allowed"
+    size = "an unknown number of" if megabytes is None else f"{megabytes:.2f}"
+    message = f"the model has {size} MB; {limit:g} MB are allowed"
     return Rule(name="size", passed=passed, value=megabytes, limit=limit, message=message)
 
 
-def _interval(ends: tuple[float, float], confidence: float) -> str:
+def _format_interval(ends: tuple[float, float], confidence: float) -> str:
     return f"{ends[0]:+.4f} to {ends[1]:+.4f} with {100 * confidence:g}% confidence"
 
 
 def _undefined(name: str, metric: str, limit: float) -> Rule:
-    message = f"{metric} is not defined on enough resamples of the fresh rows: too few of a class"
+    message = f"{metric} is not defined on enough resamples of the fresh rows: a class has too few"
     return Rule(name=name, passed=False, value=None, limit=limit, message=message)

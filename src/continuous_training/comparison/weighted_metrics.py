@@ -1,7 +1,7 @@
-"""Scores as functions of how often each row counts: what a bootstrap asks a thousand times over.
+"""Metrics as functions of the weights of the rows, which a bootstrap calls a thousand times.
 
-Whatever does not depend on the counts, such as the order of the rows by probability, is made once. The scores are
-those of scikit-learn's scorers of the same names, which the tests hold them against.
+What does not depend on the weights, such as the order of the rows by probability, is computed once. The values are
+those of scikit-learn's scorers of the same names; the tests compare them.
 """
 
 from __future__ import annotations
@@ -12,66 +12,66 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import get_scorer
 
-from continuous_training.comparison.evaluation import RecordedClassifier
+from continuous_training.comparison.evaluation import ClassifierPredictions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Predictions
 
-    Counts = NDArray[np.int16]
-    Truth = NDArray[Any]
+    Weights = NDArray[np.int16]
+    Labels = NDArray[Any]
 
-Score = Callable[["Counts"], float]
+WeightedMetric = Callable[["Weights"], float]
 
 
-def counted(metric: str, model: Recorded, truth: Truth) -> Score:
-    """Return the score as a function of the rows' counts, of shape (rows,); more is better, NaN is not defined.
+def weighted_metric(metric: str, predictions: Predictions, labels: Labels) -> WeightedMetric:
+    """Return the metric as a function of the rows' weights, of shape (rows,); higher is better, NaN is undefined.
 
-    A metric without a form of its own here is scikit-learn's own, asked about rows that are repeated: right for every
-    scorer, and tens of times slower.
+    A metric that has no implementation here is scikit-learn's scorer on repeated rows: correct for every scorer, and
+    tens of times slower.
     """
-    binary = isinstance(model, RecordedClassifier) and len(model.classes_) == 2
-    if binary and metric in RANKED:
-        return RANKED[metric](model.answers[:, 1], truth == model.classes_[1])
+    binary = isinstance(predictions, ClassifierPredictions) and len(predictions.classes_) == 2
+    if binary and metric in RANKING_METRICS:
+        return RANKING_METRICS[metric](predictions.values[:, 1], labels == predictions.classes_[1])
     if metric == "neg_root_mean_squared_error":
-        squared = counted("neg_mean_squared_error", model, truth)
-        return lambda counts: -((-squared(counts)) ** 0.5)
-    gains = _gains(metric, model, truth, binary=binary)
-    return _repeated(metric, model, truth) if gains is None else _mean(gains)
+        neg_mean_squared_error = weighted_metric("neg_mean_squared_error", predictions, labels)
+        return lambda weights: -((-neg_mean_squared_error(weights)) ** 0.5)
+    scores = _row_scores(metric, predictions, labels, binary=binary)
+    return _repeat_rows(metric, predictions, labels) if scores is None else _weighted_mean(scores)
 
 
-def _roc_auc(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> Score:
-    """Return the area under the ROC curve: the share of pairs, a positive and a negative, in the right order.
+def _roc_auc(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> WeightedMetric:
+    """Return the area under the ROC curve: the share of pairs of a positive and a negative that are ordered correctly.
 
-    Ties count a half (Hanley and McNeil, Radiology 143, 1982). In the order of their probabilities, the counts of the
-    negatives are summed up once, and each positive reads there how many are below it.
+    Ties count a half (Hanley and McNeil, Radiology 143, 1982). The weights of the negatives are summed up once in the
+    order of their probabilities; each positive looks up the sum below it.
     """
-    above, below = (np.flatnonzero(rows)[np.argsort(probability[rows])] for rows in (positive, ~positive))
-    first, last = (np.searchsorted(probability[below], probability[above], side) for side in ("left", "right"))
+    positives, negatives = (np.flatnonzero(rows)[np.argsort(probability[rows])] for rows in (positive, ~positive))
+    first, last = (np.searchsorted(probability[negatives], probability[positives], side) for side in ("left", "right"))
     tied = not np.array_equal(first, last)
-    passed = np.zeros(len(below) + 1, dtype=np.int64)
+    cumulative = np.zeros(len(negatives) + 1, dtype=np.int64)
 
-    def score(counts: Counts) -> float:
-        np.cumsum(counts.take(below), out=passed[1:])
-        weight = counts.take(above).astype(np.float64)
-        pairs = weight.sum() * passed[-1]
-        beaten = (passed.take(first) + passed.take(last)) / 2 if tied else passed.take(first)
-        return float(weight @ beaten / pairs) if pairs else np.nan
+    def score(weights: Weights) -> float:
+        np.cumsum(weights.take(negatives), out=cumulative[1:])
+        positive_weights = weights.take(positives).astype(np.float64)
+        pairs = positive_weights.sum() * cumulative[-1]
+        below = (cumulative.take(first) + cumulative.take(last)) / 2 if tied else cumulative.take(first)
+        return float(positive_weights @ below / pairs) if pairs else np.nan
 
     return score
 
 
-def _average_precision(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> Score:
-    """Return the precision at each threshold, weighted by the recall that it adds."""
+def _average_precision(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> WeightedMetric:
+    """Return the mean of the precision at each threshold, weighted by the increase in recall."""
     order = np.argsort(-probability)
     is_positive = positive[order]
     ends = np.flatnonzero(np.diff(probability[order], append=np.nan) != 0)
 
-    def score(counts: Counts) -> float:
-        drawn = counts.take(order)
-        rows = np.cumsum(drawn, dtype=np.int64)[ends]
-        hits = np.cumsum(np.where(is_positive, drawn, 0), dtype=np.int64)[ends]
+    def score(weights: Weights) -> float:
+        ordered = weights.take(order)
+        rows = np.cumsum(ordered, dtype=np.int64)[ends]
+        hits = np.cumsum(np.where(is_positive, ordered, 0), dtype=np.int64)[ends]
         if not hits[-1]:
             return np.nan
         return float(np.diff(hits, prepend=0) @ (hits / np.maximum(rows, 1)) / hits[-1])
@@ -79,40 +79,41 @@ def _average_precision(probability: NDArray[np.float64], positive: NDArray[np.bo
     return score
 
 
-RANKED = {"roc_auc": _roc_auc, "average_precision": _average_precision}
+RANKING_METRICS = {"roc_auc": _roc_auc, "average_precision": _average_precision}
 
 
-def _gains(metric: str, model: Recorded, truth: Truth, *, binary: bool) -> NDArray[np.float64] | None:
-    """Return each row's own score, if the metric is the mean of them; else None."""
-    gains: NDArray[np.float64] | None = None
-    if isinstance(model, RecordedClassifier):
-        rows = np.arange(len(truth))
+def _row_scores(metric: str, predictions: Predictions, labels: Labels, *, binary: bool) -> NDArray[np.float64] | None:
+    """Return the score of each row if the metric is their mean; else None."""
+    scores: NDArray[np.float64] | None = None
+    values = predictions.values
+    if isinstance(predictions, ClassifierPredictions):
+        rows = np.arange(len(labels))
         if metric == "accuracy":
-            gains = (model.predict(rows) == truth).astype(np.float64)
+            scores = (predictions.predict(rows) == labels).astype(np.float64)
         elif metric == "neg_log_loss":
-            tiny = np.finfo(model.answers.dtype).eps
-            gains = np.log(np.clip(model.answers[rows, np.searchsorted(model.classes_, truth)], tiny, 1 - tiny))
+            epsilon = np.finfo(values.dtype).eps
+            scores = np.log(np.clip(values[rows, np.searchsorted(predictions.classes_, labels)], epsilon, 1 - epsilon))
         elif metric == "neg_brier_score" and binary:
-            gains = -np.square(model.answers[:, 1] - (truth == model.classes_[1]))
+            scores = -np.square(values[:, 1] - (labels == predictions.classes_[1]))
     elif metric == "neg_mean_squared_error":
-        gains = -np.square(truth - model.answers)
+        scores = -np.square(labels - values)
     elif metric == "neg_mean_absolute_error":
-        gains = -np.abs(truth - model.answers)
-    return gains
+        scores = -np.abs(labels - values)
+    return scores
 
 
-def _mean(gains: NDArray[np.float64]) -> Score:
-    return lambda counts: float(counts.astype(np.float64) @ gains / counts.sum(dtype=np.int64))
+def _weighted_mean(scores: NDArray[np.float64]) -> WeightedMetric:
+    return lambda weights: float(weights.astype(np.float64) @ scores / weights.sum(dtype=np.int64))
 
 
-def _repeated(metric: str, model: Recorded, truth: Truth) -> Score:
-    scorer, every = get_scorer(metric), np.arange(len(truth))
+def _repeat_rows(metric: str, predictions: Predictions, labels: Labels) -> WeightedMetric:
+    scorer, indexes = get_scorer(metric), np.arange(len(labels))
 
-    def score(counts: Counts) -> float:
-        rows = np.repeat(every, counts)
+    def score(weights: Weights) -> float:
+        rows = np.repeat(indexes, weights)
         try:
-            return float(scorer(model, rows, truth[rows]))
-        except ValueError:  # a class that the metric needs was not drawn
+            return float(scorer(predictions, rows, labels[rows]))
+        except ValueError:  # the resample lacks a class that the metric needs
             return np.nan
 
     return score

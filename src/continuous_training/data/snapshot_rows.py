@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from continuous_training.documents import Scalar, Snapshot
 
-FRESH = quote("ct.fresh")  # column that is true in the rows to judge by
+FRESH = quote("ct.fresh")  # column that is true in the fresh rows
 AGGREGATES = 1000  # in one statement: its memory grows with the number of columns
 TEXT_LENGTH = 200  # characters of a text in an example row
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
+from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
 from continuous_training.jenkins import ping
@@ -37,7 +37,7 @@ from continuous_training.settings import future_warning, load_settings, parse_as
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Predictions
     from continuous_training.monitoring.performance import MetricEstimate
     from continuous_training.monitoring.predictions_log import PredictionsLogReader
     from continuous_training.monitoring.reference import Reference
@@ -155,7 +155,7 @@ class ModelMonitor:
         if log is None:
             try:
                 predictions = warehouse_rows.predict(champion, sample, self.settings)
-                monitored = champion_reference.profile.monitored_predictions(np.asarray(predictions.answers))
+                monitored = champion_reference.profile.monitored_predictions(np.asarray(predictions.values))
                 sample[PREDICTION] = monitored.to_numpy()
             except UserError as error:
                 self._add_finding("warning", str(error))
@@ -209,12 +209,12 @@ class ModelMonitor:
             rows = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
             if len(rows):
                 if log is None:
-                    recorded = warehouse_rows.predict(champion, rows, self.settings)
+                    predictions = warehouse_rows.predict(champion, rows, self.settings)
                 else:
-                    recorded = _logged_predictions(rows, champion_reference)
+                    predictions = _logged_predictions(rows, champion_reference)
                 by_window = np.split(np.arange(len(rows)), np.cumsum([len(frame) for frame in frames])[:-1])
                 estimate = performance.estimate_metric(
-                    recorded, rows[data.target], rows[data.time], by_window, self.settings.compare
+                    predictions, rows[data.target], rows[data.time], by_window, self.settings.compare
                 )
         except UserError as error:
             self._add_finding("error", f"the live metric cannot be computed: {error}")
@@ -266,9 +266,9 @@ def create_monitor(
     )
 
 
-def _logged_predictions(rows: pd.DataFrame, champion_reference: Reference) -> Recorded:
+def _logged_predictions(rows: pd.DataFrame, champion_reference: Reference) -> Predictions:
     """Return logged predictions in the form in which the comparison scores a model."""
     predictions = np.array(rows["answers"].tolist(), dtype=np.float64)
     if champion_reference.profile.classes is None:
-        return RecordedRegressor(predictions.ravel())
-    return RecordedClassifier(predictions, np.array(champion_reference.profile.classes))
+        return RegressorPredictions(predictions.ravel())
+    return ClassifierPredictions(predictions, np.array(champion_reference.profile.classes))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from continuous_training.comparison import bootstrap, evaluation, slices
-from continuous_training.comparison.weighted_metrics import counted
+from continuous_training.comparison import bootstrap, evaluation
+from continuous_training.comparison.cases import count_by_class, count_cases, count_groups
+from continuous_training.comparison.weighted_metrics import weighted_metric
 from continuous_training.documents import Value
 from continuous_training.monitoring.profile import MIN_WINDOW_ROWS
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Predictions
     from continuous_training.settings import Compare
 
 NEWEST_WINDOW_SHARE = 0.2  # of the false alarms: a sudden drop is large, so that a lasting one can have the rest
@@ -54,39 +55,43 @@ class MetricDrop:
 
 
 def estimate_metric(
-    recorded: Recorded, labels: pd.Series, times: pd.Series, windows: Sequence[NDArray[np.intp]], limits: Compare
+    predictions: Predictions,
+    labels: pd.Series,
+    times: pd.Series,
+    windows: Sequence[NDArray[np.intp]],
+    limits: Compare,
 ) -> MetricEstimate | None:
     """Return the primary metric with its bootstrap interval; None if there are too few or too similar rows for one.
 
     Args:
-        recorded: the model's predictions for the rows.
+        predictions: the model's predictions for the rows.
         labels: of shape (rows,).
         times: the time of each row, of shape (rows,): rows of one period are resampled together.
         windows: the row numbers of each window, the newest last. Windows of few rows or of one class have no score.
         limits: the metric, the confidence and the number of resamples.
     """
-    classes = labels if isinstance(recorded, evaluation.RecordedClassifier) else None
-    together = slices.together(times, limits.resample_by)
-    if slices.cases(classes, together, len(labels)) < limits.min_cases:
+    classes = labels if isinstance(predictions, evaluation.ClassifierPredictions) else None
+    groups = bootstrap.time_groups(times, limits.resample_by)
+    if count_cases(len(labels), count_by_class(classes), count_groups(groups)) < limits.min_cases:
         return None
-    truth = labels.to_numpy()
-    score = counted(limits.metric, recorded, truth)
-    resamples = bootstrap.draws(len(truth), limits.resamples, together)
-    interval = bootstrap.interval(np.array([score(counts) for counts in resamples]), limits.confidence)
+    y_true = labels.to_numpy()
+    score = weighted_metric(limits.metric, predictions, y_true)
+    resamples = bootstrap.resample_weights(len(y_true), limits.resamples, groups)
+    interval = bootstrap.interval(np.array([score(weights) for weights in resamples]), limits.confidence)
     if interval is None:
         return None
-    value = evaluation.score(limits.metric, recorded, truth)
+    value = evaluation.score(limits.metric, predictions, y_true)
     low, high = min(interval[0], value), max(interval[1], value)
     large = [rows for rows in windows if len(rows) >= MIN_WINDOW_ROWS]
-    scorable = [rows for rows in large if classes is None or len(np.unique(truth[rows])) > 1]
+    scorable = [rows for rows in large if classes is None or len(np.unique(y_true[rows])) > 1]
     return MetricEstimate(
         metric=limits.metric,
         value=value,
         low=low,
         high=high,
         confidence=limits.confidence,
-        rows=len(truth),
-        windows=[evaluation.score(limits.metric, recorded.of(rows), truth[rows]) for rows in scorable],
+        rows=len(y_true),
+        windows=[evaluation.score(limits.metric, predictions.take(rows), y_true[rows]) for rows in scorable],
     )
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pydantic import AliasChoices, Field, ValidationError
 
-from continuous_training.comparison.evaluation import RecordedClassifier
+from continuous_training.comparison.evaluation import ClassifierPredictions
 from continuous_training.documents import Scalar, Value, first_error
 from continuous_training.errors import UserError
 from continuous_training.monitoring import distances, performance, profile
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from numpy.typing import NDArray
 
-    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Predictions
     from continuous_training.documents import Snapshot
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
@@ -83,7 +83,12 @@ class Reference:
 
 
 def save_reference(
-    client: MlflowClient, run_id: str, settings: Settings, snapshot: Snapshot, recorded: Recorded, fresh: pd.DataFrame
+    client: MlflowClient,
+    run_id: str,
+    settings: Settings,
+    snapshot: Snapshot,
+    predictions: Predictions,
+    fresh: pd.DataFrame,
 ) -> None:
     """Log a candidate's reference to its MLflow run.
 
@@ -92,7 +97,7 @@ def save_reference(
         run_id: the candidate's run.
         settings: the settings of the model.
         snapshot: the snapshot that the candidate was trained on.
-        recorded: its predictions for the fresh rows.
+        predictions: its predictions for the fresh rows.
         fresh: the fresh rows in the same order.
     """
     labels, times = fresh[settings.data.target], fresh[settings.data.time]
@@ -105,16 +110,16 @@ def save_reference(
         window_days=settings.monitor.window_days,
         columns=profile.profile_columns(snapshot.train.path, settings),
         prediction=ColumnProfile(test="wasserstein", null_share=0, distances=[]),
-        classes=[_to_scalar(label) for label in recorded.classes_]
-        if isinstance(recorded, RecordedClassifier)
+        classes=[_to_scalar(label) for label in predictions.classes_]
+        if isinstance(predictions, ClassifierPredictions)
         else None,
-        baseline=performance.estimate_metric(recorded, labels, times, windows, settings.compare),
+        baseline=performance.estimate_metric(predictions, labels, times, windows, settings.compare),
     )
-    predictions = reference_profile.monitored_predictions(np.asarray(recorded.answers))
+    monitored = reference_profile.monitored_predictions(np.asarray(predictions.values))
     reference_profile = reference_profile.model_copy(
-        update={"prediction": _profile_predictions(predictions, windows, reference_profile)}
+        update={"prediction": _profile_predictions(monitored, windows, reference_profile)}
     )
-    sample = predictions.sample(min(len(predictions), settings.monitor.sample_rows), random_state=0)
+    sample = monitored.sample(min(len(monitored), settings.monitor.sample_rows), random_state=0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / PROFILE).write_text(reference_profile.model_dump_json(), encoding="utf-8")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ibis.expr.types import Table
 
-    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Predictions
     from continuous_training.monitoring.evaluation_windows import Period
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
@@ -73,7 +73,7 @@ def read_labels(settings: Settings, windows: Sequence[Period]) -> list[pd.DataFr
     return frames
 
 
-def predict(champion: Version, rows: pd.DataFrame, settings: Settings) -> Recorded:
+def predict(champion: Version, rows: pd.DataFrame, settings: Settings) -> Predictions:
     """Return the champion's predictions for rows whose columns have the monitor's types.
 
     Raises:

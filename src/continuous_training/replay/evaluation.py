@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from continuous_training.comparison import bootstrap, evaluation, slices
-from continuous_training.comparison.comparison import Contender
-from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
+from continuous_training.comparison import bootstrap, evaluation
+from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
+from continuous_training.comparison.stored_model import StoredModel
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Run, Stopwatch
 from continuous_training.replay.month_results import Evaluation
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Predictions
     from continuous_training.replay.month_results import RunResult, TrainedModel
     from continuous_training.settings import Settings
 
@@ -40,7 +40,9 @@ def evaluate_models(settings: Settings, runs: Sequence[RunResult]) -> Evaluation
     rows = _read_month(settings, runs[-1].start)
     labels = rows[settings.data.target]
     predictions = {
-        run.candidate.run_id: Contender(run.candidate.uri, settings, rows).recorded for run in runs if run.candidate
+        run.candidate.run_id: StoredModel(run.candidate.uri, settings, rows).predictions
+        for run in runs
+        if run.candidate
     }
     others = {champions.never, champions.always, champions.alternative} - {champions.gate, None}
     differences = {
@@ -48,7 +50,7 @@ def evaluate_models(settings: Settings, runs: Sequence[RunResult]) -> Evaluation
         for other in others
     }
     scores = {
-        run_id: evaluation.score(settings.compare.metric, recorded, labels) for run_id, recorded in predictions.items()
+        run_id: evaluation.score(settings.compare.metric, values, labels) for run_id, values in predictions.items()
     }
     return Evaluation(rows=len(rows), scores=scores, resampled_differences=differences)
 
@@ -74,31 +76,31 @@ def evaluate_deployments(
     starts = np.array([since for since, _ in deployments], dtype="datetime64[us]")
     indexes = np.searchsorted(starts, rows[settings.data.time].to_numpy(), side="right") - 1
     predictions = [
-        (Contender(deployments[index][1].uri, settings, rows).recorded, indexes == index)
+        (StoredModel(deployments[index][1].uri, settings, rows).predictions, indexes == index)
         for index in np.unique(indexes)
     ]
     combined = _combine(predictions)
     score = evaluation.score(settings.compare.metric, combined, rows[settings.data.target])
-    return score, _resample_differences(Contender(gate.uri, settings, rows).recorded, combined, rows, settings)
+    return score, _resample_differences(StoredModel(gate.uri, settings, rows).predictions, combined, rows, settings)
 
 
-def _combine(predictions: Sequence[tuple[Recorded, NDArray[np.bool_]]]) -> Recorded:
+def _combine(predictions: Sequence[tuple[Predictions, NDArray[np.bool_]]]) -> Predictions:
     """Combine the predictions of models, each for the rows of its mask; the gate ensures that their classes are equal.
 
     Args:
         predictions: for each model its predictions for all rows, and a mask of shape (rows,).
     """
     first = predictions[0][0]
-    values = np.array(first.answers)
-    for recorded, mask in predictions:
-        values[mask] = recorded.answers[mask]
-    if isinstance(first, RecordedClassifier):
-        return RecordedClassifier(values, first.classes_)
-    return RecordedRegressor(values)
+    values = np.array(first.values)
+    for model_predictions, mask in predictions:
+        values[mask] = model_predictions.values[mask]
+    if isinstance(first, ClassifierPredictions):
+        return ClassifierPredictions(values, first.classes_)
+    return RegressorPredictions(values)
 
 
 def _resample_differences(
-    gate: Recorded, other: Recorded, rows: pd.DataFrame, settings: Settings
+    gate: Predictions, other: Predictions, rows: pd.DataFrame, settings: Settings
 ) -> list[float | None]:
     """Return the gate's score less another model's on each resample; None where a resample has no score."""
     limits = settings.compare
@@ -108,7 +110,7 @@ def _resample_differences(
         other,
         rows[settings.data.target],
         resamples=limits.resamples,
-        together=slices.together(rows[settings.data.time], limits.resample_by),
+        groups=bootstrap.time_groups(rows[settings.data.time], limits.resample_by),
     )
     return [None if np.isnan(difference) else float(difference) for difference in differences]
 

@@ -179,13 +179,13 @@ def check_freshness(run: Run, settings: Settings, snapshot: Snapshot) -> Check:
 
 
 def check_row_counts(settings: Settings, snapshot: Snapshot) -> list[Check]:
-    """Check that there are enough rows to train on, and to judge by."""
+    """Check that there are enough training rows and fresh rows."""
     limits = settings.checks
     return [
         Check(name=name, passed=rows >= minimum, message=f"{rows:,} rows; at least {minimum:,} are needed")
         for name, rows, minimum in (
-            ("rows to train on", snapshot.train.rows, limits.min_train_rows),
-            ("rows to judge by", snapshot.fresh.rows, limits.min_fresh_rows),
+            ("number of training rows", snapshot.train.rows, limits.min_train_rows),
+            ("number of fresh rows", snapshot.fresh.rows, limits.min_fresh_rows),
         )
     ]
 

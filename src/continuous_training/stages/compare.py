@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from continuous_training.comparison import rules
-from continuous_training.comparison.comparison import Contender, Contest
+from continuous_training.comparison.comparison import Comparison
+from continuous_training.comparison.stored_model import StoredModel
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
 from continuous_training.errors import UserError
@@ -43,22 +44,23 @@ def compare(
     """
     fresh = read_snapshot(snapshot.fresh.path, settings.data)
     champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
-    ours = Contender(candidate.model_uri, settings, fresh)
-    theirs = _champion_contender(champion, settings, fresh) if champion else None
-    contest = Contest(settings, fresh, ours, theirs)
-    conditions = contest.conditions()
-    scorable = all(rule.passed for rule in conditions)
-    metrics = contest.metrics() if scorable else []
+    candidate_model = StoredModel(candidate.model_uri, settings, fresh)
+    champion_model = _load_champion(champion, settings, fresh) if champion else None
+    comparison = Comparison(settings, fresh, candidate_model, champion_model)
+    preconditions = comparison.check_preconditions()
+    is_computable = all(rule.passed for rule in preconditions)
+    metrics = comparison.compute_metrics() if is_computable else []
     metric_rules: list[Rule] = []
-    if champion and theirs:
-        conditions.append(rules.unseen(model_versions.trained_until(client, champion), snapshot.fresh_since))
+    if champion and champion_model:
+        trained_until = model_versions.trained_until(client, champion)
+        preconditions.append(rules.check_trained_until(trained_until, snapshot.fresh_since))
         if champion.run_id == candidate.run_id:
-            metric_rules = [rules.is_champion()]
-        elif scorable:
-            metric_rules = [*contest.against(theirs, metrics)]
-    elif scorable:
-        metric_rules = [*contest.alone(metrics)]
-    all_rules = [*metric_rules, *conditions, *rules.behaves(model_check.checks)]
+            metric_rules = [rules.accept_champion()]
+        elif is_computable:
+            metric_rules = [*comparison.check_candidate(champion_model, metrics)]
+    elif is_computable:
+        metric_rules = [*comparison.check_first_model(metrics)]
+    all_rules = [*metric_rules, *preconditions, *rules.check_behaviour(model_check.checks)]
     failed = [rule for rule in all_rules if not rule.passed]
     verdict = Verdict(
         decision="reject" if failed else "promote",
@@ -68,13 +70,13 @@ def compare(
         confidence=settings.compare.confidence,
         metrics=metrics,
         rules=all_rules,
-        curves=contest.curves() if scorable else [],
+        curves=comparison.curves() if is_computable else [],
         **timer.stop(),
     )
     client.log_text(candidate.run_id, verdict.model_dump_json(indent=2), "verdict.json")
     client.set_tag(candidate.run_id, "ct.verdict", verdict.decision)
     if not failed:
-        save_reference(client, candidate.run_id, settings, snapshot, ours.recorded, fresh)
+        save_reference(client, candidate.run_id, settings, snapshot, candidate_model.predictions, fresh)
     if failed:
         runs.set_outcome(client, candidate.run_id, runs.REJECTED)
     elif run.promote == "ask":  # until a person approves and Deploy sets the final outcome
@@ -86,9 +88,9 @@ def compare(
     return verdict
 
 
-def _champion_contender(champion: Version, settings: Settings, fresh: pd.DataFrame) -> Contender:
+def _load_champion(champion: Version, settings: Settings, fresh: pd.DataFrame) -> StoredModel:
     try:
-        return Contender(champion.uri, settings, fresh)
+        return StoredModel(champion.uri, settings, fresh)
     except UserError as error:
         raise UserError(
             f"{error}; it is the champion: restore its files, or go back to the version before it with "

@@ -72,7 +72,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in settings.compare.metrics})
         primary = evaluation.score(settings.compare.metric, on_train, train[target])
         mlflow.log_metric(f"train_{settings.compare.metric}", primary)
-        predictions = on_fresh.answers
+        predictions = on_fresh.values
         model_info = _log_model(estimator, settings.model, fresh[features], predictions)
         golden_predictions.log_golden_predictions(model_info.model_uri, fresh[features], predictions)
     return str(run.info.run_id)

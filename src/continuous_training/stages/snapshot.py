@@ -47,7 +47,7 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
     """Fetch the rows of this run's windows and store them.
 
     Raises:
-        UserError: the source fails, or there are no rows to train on, or none to judge by.
+        UserError: the source fails, or there are no training rows or no fresh rows.
     """
     data = settings.data
     since, fresh_since, until = time_windows(data, run.as_of)
@@ -58,7 +58,7 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
         _check_counts(counts, settings, run.as_of, (since, fresh_since, until))
         newest = _newest(unfinished / FRESH, data.time)
         if newest is None:
-            raise UserError(f"the time column '{data.time}' is null in all {counts[FRESH]:,} rows to judge by")
+            raise UserError(f"the time column '{data.time}' is null in all {counts[FRESH]:,} fresh rows")
         hashes = {name: content_hash(unfinished / name) for name in counts}
         snapshot_hash = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
         folder = _publish(unfinished, STATE / "snapshots" / snapshot_hash[:16])
@@ -189,10 +189,10 @@ def _newest(path: Path, column: str) -> datetime | None:
 def _check_counts(
     counts: dict[str, int], settings: Settings, as_of: datetime, windows: tuple[datetime, datetime, datetime]
 ) -> None:
-    """Check that there are rows to train on and to judge by.
+    """Check that there are training rows and fresh rows.
 
     Raises:
-        UserError: there are none; the message tells over which time the source has rows.
+        UserError: there are none; the message has the time range of the source.
     """
     since, fresh_since, until = windows
     total = sum(counts.values())
@@ -204,7 +204,7 @@ def _check_counts(
         )
     if not counts[TRAIN]:
         raise UserError(
-            f"AS_OF={as_of:%Y-%m-%d}: of {total:,} rows there are none before {fresh_since:%Y-%m-%d}, to train on"
+            f"AS_OF={as_of:%Y-%m-%d}: no training rows: all {total:,} rows are after {fresh_since:%Y-%m-%d}"
         )
     if not counts[FRESH]:
-        raise UserError(f"AS_OF={as_of:%Y-%m-%d}: of {total:,} rows there are none to judge by")
+        raise UserError(f"AS_OF={as_of:%Y-%m-%d}: no fresh rows: all {total:,} rows are before {fresh_since:%Y-%m-%d}")

@@ -13,14 +13,14 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import rankdata
 from sklearn.metrics import get_scorer
 
-from continuous_training.comparison import bootstrap, rules, slices
-from continuous_training.comparison.evaluation import RecordedClassifier, RecordedRegressor
-from continuous_training.comparison.weighted_metrics import counted
+from continuous_training.comparison import bootstrap, rules
+from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
+from continuous_training.comparison.weighted_metrics import weighted_metric
 from continuous_training.documents import Metric
 from continuous_training.settings import Compare
 
 if TYPE_CHECKING:
-    from continuous_training.comparison.evaluation import Recorded
+    from continuous_training.comparison.evaluation import Predictions
 
 CLASSES = np.array([False, True])
 OF_CLASSES = ["roc_auc", "average_precision", "neg_log_loss", "neg_brier_score", "accuracy", "f1"]
@@ -28,11 +28,13 @@ OF_NUMBERS = ["neg_mean_squared_error", "neg_mean_absolute_error", "neg_root_mea
 SIMULATIONS = 1000
 
 
-def classifier(probability: np.ndarray) -> RecordedClassifier:
-    return RecordedClassifier(np.column_stack([1 - probability, probability]), CLASSES)
+def classifier(probability: np.ndarray) -> ClassifierPredictions:
+    return ClassifierPredictions(np.column_stack([1 - probability, probability]), CLASSES)
 
 
-def classifiers(random: np.random.Generator, rows: int, *noises: float) -> tuple[np.ndarray, list[RecordedClassifier]]:
+def classifiers(
+    random: np.random.Generator, rows: int, *noises: float
+) -> tuple[np.ndarray, list[ClassifierPredictions]]:
     """Make a truth, and models that see it through more or less noise."""
     signal = random.normal(size=rows)
     truth = random.random(rows) < 1 / (1 + np.exp(1 - 1.5 * signal))
@@ -58,57 +60,57 @@ class TestScores:
             return
         model = classifier(probability.round(digits))
         expected = get_scorer(metric)(model, drawn, truth[drawn])
-        assert counted(metric, model, truth)(counts.astype(np.int16)) == pytest.approx(expected, abs=1e-12)
+        assert weighted_metric(metric, model, truth)(counts.astype(np.int16)) == pytest.approx(expected, abs=1e-12)
 
     @pytest.mark.parametrize("metric", OF_NUMBERS)
     def test_those_of_a_regressor_are_scikit_learns(self, metric: str) -> None:
         random = np.random.default_rng(4)
         truth = random.normal(size=50)
-        model = RecordedRegressor(truth + random.normal(size=50))
-        for counts in bootstrap.draws(50, 20):
+        model = RegressorPredictions(truth + random.normal(size=50))
+        for counts in bootstrap.resample_weights(50, 20):
             drawn = np.repeat(np.arange(50), counts)
             expected = get_scorer(metric)(model, drawn, truth[drawn])
-            assert counted(metric, model, truth)(counts) == pytest.approx(expected, abs=1e-12)
+            assert weighted_metric(metric, model, truth)(counts) == pytest.approx(expected, abs=1e-12)
 
     @pytest.mark.parametrize("metric", ["accuracy", "neg_log_loss", "neg_brier_score"])
     def test_those_of_three_classes_are_scikit_learns(self, metric: str) -> None:
         random = np.random.default_rng(5)
         names = np.array(["blue", "green", "red"])
         truth = random.choice(names, 60)
-        model = RecordedClassifier(random.dirichlet([1, 1, 1], 60), names)
-        for counts in bootstrap.draws(60, 20):
+        model = ClassifierPredictions(random.dirichlet([1, 1, 1], 60), names)
+        for counts in bootstrap.resample_weights(60, 20):
             drawn = np.repeat(np.arange(60), counts)
             expected = get_scorer(metric)(model, drawn, truth[drawn])
-            assert counted(metric, model, truth)(counts) == pytest.approx(expected, abs=1e-12)
+            assert weighted_metric(metric, model, truth)(counts) == pytest.approx(expected, abs=1e-12)
 
     def test_one_of_one_class_is_not_defined(self) -> None:
         model = classifier(np.array([0.1, 0.2, 0.9]))
         truth = np.array([False, False, True])
         for metric in ("roc_auc", "average_precision"):
-            assert np.isnan(counted(metric, model, truth)(np.array([1, 2, 0], dtype=np.int16)))
+            assert np.isnan(weighted_metric(metric, model, truth)(np.array([1, 2, 0], dtype=np.int16)))
 
     def test_one_without_a_class_that_the_metric_needs_is_not_defined(self) -> None:
         names = np.array(["blue", "green", "red"])
         truth = np.array(["blue", "green", "red", "red"])
-        model = RecordedClassifier(np.full((4, 3), 1 / 3), names)
-        assert np.isnan(counted("roc_auc_ovr", model, truth)(np.array([0, 2, 1, 1], dtype=np.int16)))
+        model = ClassifierPredictions(np.full((4, 3), 1 / 3), names)
+        assert np.isnan(weighted_metric("roc_auc_ovr", model, truth)(np.array([0, 2, 1, 1], dtype=np.int16)))
 
 
 class TestDraws:
     def test_every_resample_has_as_many_rows_as_there_are(self) -> None:
-        assert {int(counts.sum()) for counts in bootstrap.draws(31, 50)} == {31}
+        assert {int(counts.sum()) for counts in bootstrap.resample_weights(31, 50)} == {31}
 
     def test_each_row_is_drawn_once_on_average(self) -> None:
-        drawn = np.sum([*bootstrap.draws(20, 4000)], axis=0) / 4000
+        drawn = np.sum([*bootstrap.resample_weights(20, 4000)], axis=0) / 4000
         assert drawn == pytest.approx(1, abs=0.1)
 
     def test_rows_of_one_hour_are_drawn_together(self) -> None:
         times = pd.Series(pd.to_datetime(["2020-01-01 10:05", "2020-01-01 11:00", "2020-01-01 10:59"]))
-        for counts in bootstrap.draws(3, 50, slices.together(times, "hour")):
+        for counts in bootstrap.resample_weights(3, 50, bootstrap.time_groups(times, "hour")):
             assert counts[0] == counts[2]
 
     def test_single_rows_are_drawn_unless_asked_otherwise(self) -> None:
-        assert slices.together(pd.Series(pd.to_datetime(["2020-01-01"])), "row") is None
+        assert bootstrap.time_groups(pd.Series(pd.to_datetime(["2020-01-01"])), "row") is None
 
 
 class TestInterval:
@@ -123,7 +125,7 @@ class TestInterval:
 
     def test_it_is_scipys(self) -> None:
         truth, (ours, theirs) = classifiers(np.random.default_rng(3), 500, 0.5, 1.0)
-        gains = [np.log(model.answers[np.arange(500), truth.astype(int)]) for model in (ours, theirs)]
+        gains = [np.log(model.values[np.arange(500), truth.astype(int)]) for model in (ours, theirs)]
         expected = scipy_bootstrap(
             (gains[0] - gains[1],), np.mean, n_resamples=5000, method="percentile", rng=1
         ).confidence_interval
@@ -134,9 +136,9 @@ class TestInterval:
     def test_it_is_scipys_for_a_metric_that_is_no_mean(self) -> None:
         truth, (ours, theirs) = classifiers(np.random.default_rng(3), 300, 0.5, 1.0)
 
-        def area(model: RecordedClassifier, rows: np.ndarray) -> float:
+        def area(model: ClassifierPredictions, rows: np.ndarray) -> float:
             """Return the area under the ROC curve as Mann and Whitney's statistic, which is quick to have."""
-            ranks, late = rankdata(model.answers[rows, 1]), truth[rows]
+            ranks, late = rankdata(model.values[rows, 1]), truth[rows]
             return (ranks[late].mean() - (late.sum() + 1) / 2) / (~late).sum()
 
         def difference(rows: np.ndarray) -> float:
@@ -151,12 +153,12 @@ class TestInterval:
     def test_it_is_wider_when_rows_come_in_groups_that_are_alike(self) -> None:
         random = np.random.default_rng(6)
         hour = np.repeat(np.arange(60), 10)
-        theirs = RecordedRegressor(np.repeat(random.normal(size=60), 10))
-        ours = RecordedRegressor(np.repeat(random.normal(size=60), 10))
+        theirs = RegressorPredictions(np.repeat(random.normal(size=60), 10))
+        ours = RegressorPredictions(np.repeat(random.normal(size=60), 10))
         truth = np.zeros(600)
         widths = []
         for groups in (None, hour):
-            found = bootstrap.differences("neg_mean_squared_error", ours, theirs, truth, resamples=400, together=groups)
+            found = bootstrap.differences("neg_mean_squared_error", ours, theirs, truth, resamples=400, groups=groups)
             low, high = bootstrap.interval(found, 0.95) or (0, 0)
             widths.append(high - low)
         assert widths[1] > 2 * widths[0]
@@ -168,13 +170,13 @@ class TestInterval:
 
 
 def promoted(
-    limits: Compare, ours: Recorded, theirs: Recorded, truth: np.ndarray, groups: np.ndarray | None = None
+    limits: Compare, ours: Predictions, theirs: Predictions, truth: np.ndarray, groups: np.ndarray | None = None
 ) -> bool:
     """Tell whether the gate's rule takes the candidate for a better one."""
-    found = bootstrap.differences(limits.metric, ours, theirs, truth, resamples=limits.resamples, together=groups)
+    found = bootstrap.differences(limits.metric, ours, theirs, truth, resamples=limits.resamples, groups=groups)
     difference = bootstrap.interval(found, limits.confidence)
     metric = Metric(name=limits.metric, candidate=0, champion=0, difference=difference, margin=limits.margin)
-    return rules.improves(metric, limits).passed
+    return rules.check_improvement(metric, limits).passed
 
 
 def limits(metric: str, **more: float) -> Compare:
@@ -189,7 +191,7 @@ class TestSimulations:
     def _drawn_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Keep the resamples from one pair to the next: they are the same ones, and drawing them takes most time."""
         kept: dict[tuple[int, int, bytes], list[np.ndarray]] = {}
-        draw = bootstrap.draws
+        draw = bootstrap.resample_weights
 
         def draws(rows: int, resamples: int, groups: np.ndarray | None = None) -> list[np.ndarray]:
             key = (rows, resamples, b"" if groups is None else groups.tobytes())
@@ -197,7 +199,7 @@ class TestSimulations:
                 kept[key] = list(draw(rows, resamples, groups))
             return kept[key]
 
-        monkeypatch.setattr(bootstrap, "draws", draws)
+        monkeypatch.setattr(bootstrap, "resample_weights", draws)
 
     @pytest.mark.parametrize("metric", ["roc_auc", "neg_log_loss"])
     def test_equal_models_are_seldom_taken_for_better(self, metric: str, record_property) -> None:
@@ -213,7 +215,7 @@ class TestSimulations:
         random, gate, hour = np.random.default_rng(15), limits("neg_mean_squared_error"), np.repeat(np.arange(60), 5)
         count = {"drawn together": 0, "drawn singly": 0}
         for _ in range(SIMULATIONS):
-            ours, theirs = (RecordedRegressor(np.repeat(random.normal(size=60), 5)) for _ in range(2))
+            ours, theirs = (RegressorPredictions(np.repeat(random.normal(size=60), 5)) for _ in range(2))
             for name, groups in (("drawn together", hour), ("drawn singly", None)):
                 count[name] += promoted(gate, ours, theirs, np.zeros(300), groups)
         record_property("promoted", count)
@@ -224,8 +226,8 @@ class TestSimulations:
         random, count, rows = np.random.default_rng(12), 0, 300
         gate = limits("neg_mean_squared_error", non_inferior=0.1)
         for _ in range(SIMULATIONS):
-            ours = RecordedRegressor(np.sqrt(1.1) * random.normal(size=rows))
-            theirs = RecordedRegressor(random.normal(size=rows))
+            ours = RegressorPredictions(np.sqrt(1.1) * random.normal(size=rows))
+            theirs = RegressorPredictions(random.normal(size=rows))
             count += promoted(gate, ours, theirs, np.zeros(rows))
         record_property("promoted", count)
         print(f"non-inferior: {count} of {SIMULATIONS} candidates at the margin promoted; 5 % are allowed")
@@ -240,8 +242,8 @@ class TestSimulations:
         gate = limits("neg_mean_squared_error")
         gain = errors * np.sqrt((2 + 2) / rows)  # the variance of the difference of two squared normal errors is 4
         for _ in range(SIMULATIONS):
-            ours = RecordedRegressor(np.sqrt(1 - gain / 2) * random.normal(size=rows))
-            theirs = RecordedRegressor(np.sqrt(1 + gain / 2) * random.normal(size=rows))
+            ours = RegressorPredictions(np.sqrt(1 - gain / 2) * random.normal(size=rows))
+            theirs = RegressorPredictions(np.sqrt(1 + gain / 2) * random.normal(size=rows))
             count += promoted(gate, ours, theirs, np.zeros(rows))
         record_property("promoted", count)
         print(f"gain of {gain:.3f}, {errors} standard errors: {count} of {SIMULATIONS} promoted, {power:.1%} expected")
@@ -252,9 +254,9 @@ class TestSimulations:
         for _ in range(SIMULATIONS // 5):
             verdicts = []
             for _ in range(slices):
-                ours, theirs = (RecordedRegressor(random.normal(size=60)) for _ in range(2))
+                ours, theirs = (RegressorPredictions(random.normal(size=60)) for _ in range(2))
                 found = bootstrap.differences(gate.metric, ours, theirs, np.zeros(60), resamples=gate.resamples)
-                verdicts.append(rules.spares("a slice", 60, found, allowed=0, tail=gate.tail / slices).passed)
+                verdicts.append(rules.check_slice("a slice", 60, found, allowed=0, tail=gate.tail / slices).passed)
             count += not all(verdicts)
         record_property("rejected", count)
         print(f"slices: {count} of {SIMULATIONS // 5} equal candidates rejected for one of {slices} slices")

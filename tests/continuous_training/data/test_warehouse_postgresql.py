@@ -190,7 +190,7 @@ def test_values_of_every_type_are_the_same_from_every_warehouse(
     monkeypatch: pytest.MonkeyPatch, server: Warehouse, tmp_path: Path, rows: list[tuple[Any, ...]]
 ) -> None:
     Path("src/toy/training.yaml").write_text(TRAINING_OF_KINDS)
-    days = [datetime(2020, 1, 10), datetime(2020, 2, 20)]  # to train on, and to judge by
+    days = [datetime(2020, 1, 10), datetime(2020, 2, 20)]  # of a training row and of a fresh row
     complete = [(n, days[n % 2], True, *row) for n, row in enumerate(rows)]
     columns = ", ".join(f"{name} {kind}" for name, (kind, _, _) in KINDS.items())
     create = f"CREATE TABLE kinds (id int, seen timestamp, late boolean, {columns})"

@@ -319,10 +319,10 @@ def test_every_rule_says_whether_it_held() -> None:
 
 
 def test_a_verdict_without_scores_says_why() -> None:
-    rule = Rule(name="enough to judge by", passed=False, value=3, limit=40, message="3 rows of the rarest class")
+    rule = Rule(name="number of fresh cases", passed=False, value=3, limit=40, message="3 rows of the rarest class")
     html = page(*UP_TO_TRAIN, a_verdict("reject", metrics=[], rules=[rule]))
     message = section(html, "comparison")
-    assert "✗ enough to judge by" in message
+    assert "✗ number of fresh cases" in message
     assert "3 rows of the rarest class" in message
     assert "Metric" not in message
 

@@ -94,7 +94,7 @@ def test_stale_data_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_few_rows_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = failures(monkeypatch, events(a_day=1))
-    assert set(failed) >= {"rows to train on", "rows to judge by"}
+    assert set(failed) >= {"number of training rows", "number of fresh rows"}
 
 
 @pytest.mark.parametrize(("before", "passed"), [(40.0, True), (15.0, False), (100.0, False)])
@@ -143,8 +143,11 @@ def test_fresh_rows_of_one_class_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     on_time.loc[on_time["seen"] >= "2020-02-10", "late"] = False
     store(on_time)
     checks = {check.name: check for check in Pipeline(monkeypatch).check_data()}
-    assert not checks["cases to judge by"].passed
-    assert checks["cases to judge by"].message == "the fresh rows are all of one class: nothing can be judged by them"
+    assert not checks["number of fresh cases"].passed
+    assert (
+        checks["number of fresh cases"].message
+        == "the fresh rows are all of one class: models cannot be compared on them"
+    )
 
 
 class TestNullsOfIntegersAndBooleans:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from continuous_training.comparison import rules
-from continuous_training.comparison.comparison import Contender
+from continuous_training.comparison.stored_model import StoredModel
 from continuous_training.documents import Check, Rule, Verdict
 from continuous_training.errors import UserError
 from continuous_training.registry import runs
@@ -95,7 +95,7 @@ class TestCompare:
         change("C: 1.0", "C: 1.0e-9")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert "roc_auc is worse" in verdict.message or "is not surely better" in verdict.message
+        assert "roc_auc is worse" in verdict.message or "is not significantly better" in verdict.message
 
     def test_an_equal_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
         standing("sound")
@@ -117,7 +117,7 @@ class TestCompare:
         Pipeline(monkeypatch, AS_OF=LATER).promote(compare=False)
         verdict = Pipeline(monkeypatch, AS_OF="2020-02-20").compare()
         assert verdict.decision == "reject"
-        assert "it may have seen some of them: choose a later AS_OF" in verdict.message
+        assert "it may have been trained on some of them: choose a later AS_OF" in verdict.message
 
     def test_a_champion_that_cannot_be_loaded_is_not_taken_for_none(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path
@@ -204,7 +204,7 @@ class TestRules:
         change("y: {type: number, feature: false,", "y: {type: number,")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert verdict.message == "servers are not sent y today: name it in compare.new_inputs once clients send it"
+        assert verdict.message == "clients do not send y: add it to compare.new_inputs once they do"
         ask("new_inputs: [y]")
         assert Pipeline(monkeypatch, AS_OF=LATER, FORCE="true").compare().decision == "promote"
 
@@ -216,7 +216,7 @@ class TestRules:
         change("shade, x, y, late", "shade, x, late")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert verdict.message.startswith("the champion asks for y, which the query does not return any more")
+        assert verdict.message.startswith("the query does not return y, which the champion needs")
         assert verdict.metrics == []
 
     def test_fresh_rows_of_one_class_judge_nothing(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
@@ -227,7 +227,7 @@ class TestRules:
         fresh.to_parquet(later.snapshot.fresh.path)
         verdict = later.compare()
         assert verdict.decision == "reject"
-        assert verdict.message == "the fresh rows are all of one class: nothing can be judged by them"
+        assert verdict.message == "the fresh rows are all of one class: models cannot be compared on them"
 
     def test_too_few_rows_for_the_confidence_judge_nothing(
         self, monkeypatch: pytest.MonkeyPatch, standing: Standing
@@ -244,9 +244,9 @@ class TestRules:
         standing("poor")
         ask("resample_by: day")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
-        assert verdict.message == "14 days to judge by; 95% confidence needs 40"
+        assert verdict.message == "14 days; 95% confidence needs 40"
         assert not {one.name: one.passed for one in Pipeline(monkeypatch, AS_OF=LATER).check_data()}[
-            "cases to judge by"
+            "number of fresh cases"
         ]
 
     def test_limits_of_calibration_time_and_size_are_kept(
@@ -257,22 +257,22 @@ class TestRules:
             ask(f"{limit}: 0.0001")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         failed = {one.name for one in verdict.rules if not one.passed}
-        assert {"time to answer", "pace", "size"} <= failed
+        assert {"latency", "slowdown", "size"} <= failed
         assert "calibration" in {one.name for one in verdict.rules}
 
     def test_a_champion_that_is_worse_calibrated_is_no_reason_to_keep_it(self) -> None:
-        assert rules.calibrated(candidate=0.08, champion=0.2, limit=0.05).passed
-        assert not rules.calibrated(candidate=0.08, champion=0.02, limit=0.05).passed
-        assert not rules.calibrated(candidate=0.08, champion=None, limit=0.05).passed
+        assert rules.check_calibration(candidate=0.08, champion=0.2, limit=0.05).passed
+        assert not rules.check_calibration(candidate=0.08, champion=0.02, limit=0.05).passed
+        assert not rules.check_calibration(candidate=0.08, champion=None, limit=0.05).passed
 
     def test_a_champion_that_cannot_answer_is_named(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
         standing("sound")
         later = Pipeline(monkeypatch, AS_OF=LATER)
         later.train()
-        standing = Contender("models:/toy@champion", later.settings, pd.read_parquet(later.snapshot.fresh.path))
+        standing = StoredModel("models:/toy@champion", later.settings, pd.read_parquet(later.snapshot.fresh.path))
         standing.estimator.steps[-1][1].coef_ = None
-        with pytest.raises(UserError, match="the model models:/toy@champion cannot answer for the fresh rows"):
-            _ = standing.recorded
+        with pytest.raises(UserError, match="the model models:/toy@champion cannot predict the rows"):
+            _ = standing.predictions
 
     def test_a_champion_that_does_not_tell_what_it_was_trained_on_may_have_seen_the_fresh_rows(
         self, monkeypatch: pytest.MonkeyPatch, standing: Standing
@@ -280,11 +280,11 @@ class TestRules:
         first, later = standing("sound"), Pipeline(monkeypatch, AS_OF=LATER)
         later.client.delete_tag(first.candidate.run_id, runs.TRAINED_UNTIL)
         verdict = later.compare()
-        assert not rule(verdict, "fresh rows are unseen").passed
+        assert not rule(verdict, "champion not trained on fresh rows").passed
 
     def test_the_verdict_is_said_in_words(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
         standing("sound")
         message = Pipeline(monkeypatch, AS_OF=LATER).compare().summary.splitlines()
         assert message[0] == "Verdict: reject"
         assert message[1].startswith("roc_auc              candidate 0.")
-        assert any(line.startswith("✗ the candidate's roc_auc is not surely better") for line in message)
+        assert any(line.startswith("✗ the candidate's roc_auc is not significantly better") for line in message)

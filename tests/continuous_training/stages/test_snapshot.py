@@ -147,8 +147,8 @@ class TestTakeSnapshot:
         [
             ("2019-06-01", "the data runs from 2020-01-01 to 2020-03-30"),
             ("2030-01-01", "the data runs from 2020-01-01 to 2020-03-30"),
-            ("2020-01-10", "there are none before 2019-12-26, to train on"),
-            ("2020-04-20", "there are none to judge by"),
+            ("2020-01-10", "no training rows: all .* rows are after 2019-12-26"),
+            ("2020-04-20", "no fresh rows: all .* rows are before 2020-04-05"),
         ],
     )
     def test_the_error_for_an_as_of_outside_the_data_has_the_range_of_the_data(

@@ -90,7 +90,7 @@ class FunctionSource(Source):
         return pa.RecordBatchReader.from_stream(rows)
 
     def _check_window(self, times: pa.Array, since: datetime, until: datetime) -> None:
-        """Check that a batch has no row outside of the window: the snapshot would train on rows that judge it."""
+        """Check that a batch has no row outside of the window: the model would be trained on fresh rows."""
         moments = pc.cast(times, pa.timestamp("us"), safe=False)
         first, end = (pa.scalar(moment, pa.timestamp("us")) for moment in (since, until))
         outside = pc.or_(pc.less(moments, first), pc.greater_equal(moments, end))
