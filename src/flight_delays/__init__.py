@@ -1,1 +1,1 @@
-"""The example model: whether a flight from New York will arrive more than 15 minutes late."""
+"""The example model: predicts whether a flight from New York arrives more than 15 minutes late."""

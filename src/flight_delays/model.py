@@ -1,4 +1,4 @@
-"""The estimator. Its features are made by the query in training.yaml; here is what learns from them."""
+"""The estimator. The query in training.yaml computes its features."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def build(categories: list[str], numbers: list[str], **parameters: object) -> Pi
     """Build the unfitted estimator.
 
     Args:
-        categories: names of the features that hold text.
-        numbers: names of the features that hold numbers, nulls as NaN.
+        categories: names of the text features.
+        numbers: names of the numeric features, with nulls as NaN.
         parameters: those of HistGradientBoostingClassifier, from training.yaml.
 
     Returns:

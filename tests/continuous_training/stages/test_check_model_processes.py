@@ -63,8 +63,8 @@ def fails_on_unseen(build: Callable[..., Any], features: pd.DataFrame, late: pd.
     ("fit", "failures"),
     [
         (turned_labels, {"a larger x is more likely late"}),
-        (shade_decides, {"the shade hardly matters [red]", "the shade hardly matters [green]"}),
-        (fails_on_unseen, {"an unseen shade is answered"}),
+        (shade_decides, {"the shade hardly changes predictions [red]", "the shade hardly changes predictions [green]"}),
+        (fails_on_unseen, {"predictions for an unknown shade are probabilities"}),
     ],
 )
 def test_a_broken_candidate_fails_the_tests_of_what_it_lacks(

@@ -1,4 +1,4 @@
-"""How a model of late events behaves; `ct check-model` names the candidate, `ct test` tests one that is built here."""
+"""The behaviour of the toy model: of the candidate in `ct check-model`, of one that is fitted here in `ct test`."""
 
 import os
 
@@ -31,16 +31,16 @@ def test_a_larger_x_is_more_likely_late(model, rows):
 
 
 @pytest.mark.parametrize("shade", ["red", "green", "blue"])
-def test_the_shade_hardly_matters(model, rows, shade):
-    usual, other = model.predict_proba(rows)[:, 1], model.predict_proba(rows.assign(shade=shade))[:, 1]
-    assert np.abs(usual - other).max() < 0.2
+def test_the_shade_hardly_changes_predictions(model, rows, shade):
+    expected, actual = model.predict_proba(rows)[:, 1], model.predict_proba(rows.assign(shade=shade))[:, 1]
+    assert np.abs(expected - actual).max() < 0.2
 
 
-def test_a_missing_y_hardly_matters(model, rows):
-    usual, other = model.predict_proba(rows)[:, 1], model.predict_proba(rows.assign(y=np.nan))[:, 1]
-    assert np.abs(usual - other).max() < 0.2
+def test_a_missing_y_hardly_changes_predictions(model, rows):
+    expected, actual = model.predict_proba(rows)[:, 1], model.predict_proba(rows.assign(y=np.nan))[:, 1]
+    assert np.abs(expected - actual).max() < 0.2
 
 
-def test_an_unseen_shade_is_answered(model, rows):
-    answers = model.predict_proba(rows.assign(shade="never seen"))
-    assert ((answers >= 0) & (answers <= 1)).all()
+def test_predictions_for_an_unknown_shade_are_probabilities(model, rows):
+    probabilities = model.predict_proba(rows.assign(shade="unknown"))
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
