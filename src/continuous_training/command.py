@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from continuous_training.errors import UsageError, UserError
-from continuous_training.fork_server.client import MLFLOW_VARIABLES
+from continuous_training.fork_server.client import DEFAULTS
 from continuous_training.model_packages import default_model
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def start(main: Callable[[argparse.Namespace], int | None], parser: argparse.Arg
     logging.basicConfig(
         level=logging.DEBUG if arguments.debug else logging.INFO, format="%(message)s", stream=sys.stderr
     )
-    _quiet(debug=arguments.debug)
+    _configure_libraries(debug=arguments.debug)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))  # run the cleanup of context managers
@@ -107,10 +107,10 @@ def start(main: Callable[[argparse.Namespace], int | None], parser: argparse.Arg
     sys.exit(code)
 
 
-def _quiet(*, debug: bool) -> None:
-    """Keep libraries' telemetry off, and their log quiet unless somebody debugs."""
+def _configure_libraries(*, debug: bool) -> None:
+    """Set the variables of libraries that the caller has not set, and keep their logs quiet unless somebody debugs."""
     quiet = {"MLFLOW_LOGGING_LEVEL": "INFO"} if debug else {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    for name, value in (MLFLOW_VARIABLES | quiet).items():
+    for name, value in (DEFAULTS | quiet).items():
         os.environ.setdefault(name, value)
     for name in () if debug else ("alembic", "boto3", "botocore", "httpx", "s3transfer", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)

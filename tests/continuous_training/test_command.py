@@ -43,6 +43,21 @@ def test_an_error_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     assert failed.stdout == ""
 
 
+def test_threads_that_wait_for_each_other_sleep_unless_the_user_says_otherwise() -> None:
+    """They would take the cores from other work, such as another build on the same agent."""
+    script = """
+import os
+from continuous_training import command
+command.start(lambda _: print(os.environ["OMP_WAIT_POLICY"]), command.parser("print it"))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for variables, policy in (environment, "PASSIVE"), (environment | {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+        printed = subprocess.run(
+            [sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True
+        )
+        assert printed.stdout == f"{policy}\n"
+
+
 def test_debug_shows_where(tmp_path: Path) -> None:
     failed = ct(sys.executable, str(ROOT / "scripts/plan.py"), "--debug", cwd=tmp_path)
     assert "Traceback" in failed.stderr

@@ -133,6 +133,21 @@ sys.exit(7)
         assert (folder, path, content) == (str(run.folder), "scripts", "a line")
         assert (end.stderr, end.returncode) == ("to standard error\n", 7)
 
+    def test_may_be_a_module_as_python_runs_one(self, run) -> None:
+        (run.folder / "answer.py").write_text(f"{IN_FORK}; print(sys.argv[1:], sys.path[0], __name__)\n")
+        run.start()
+        command = client.command("-m", "answer", "one", "two words")
+        done = subprocess.run(
+            command,
+            cwd=run.folder,
+            env=run.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            start_new_session=True,
+        )
+        assert done.stdout == f"True\n['one', 'two words'] {run.folder} __main__\n"
+
     def test_fails_as_it_would_elsewhere(self, run) -> None:
         script = "raise RuntimeError('broken')"
         run.write("verb", script)

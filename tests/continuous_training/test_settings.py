@@ -4,6 +4,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 import pytest
+from sklearn.metrics import get_scorer_names
 
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings, parse_as_of, source_hash
@@ -163,6 +164,9 @@ class TestParameters:
         change(old, new)
         with pytest.raises(UserError, match="compare names the metric luck, which scikit-learn does not have"):
             set_up.begin()
+
+    def test_the_metrics_that_are_not_looked_up_exist(self) -> None:
+        assert set_up.COMMON_SCORERS <= set(get_scorer_names())
 
     def test_a_rollback_begins_whatever_is_wrong_with_training_yaml(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("src/toy/training.yaml").write_text("not: yes")

@@ -1,4 +1,7 @@
-"""The client of the run's fork server; as a program, `python -IS client.py SCRIPT [ARGUMENTS]`, what `ct` starts.
+"""The client of the run's fork server; as a program it takes the place of `python`, and `ct` starts each verb by it.
+
+    python -IS client.py SCRIPT [ARGUMENTS]
+    python -IS client.py -m MODULE [ARGUMENTS]
 
 It imports only what starts fast.
 """
@@ -41,7 +44,12 @@ IMPORT_TIME = (
     *("ARROW_", "GOMP_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MKL_", "NO_COLOR", "NUMEXPR_", "OMP_", "OPENBLAS_"),
     *("PYTHON", "SKLEARN_", "TEMP", "TERM", "TMP", "TZ", "USER"),
 )
-MLFLOW_VARIABLES = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}  # and their defaults
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # Threads of scikit-learn that wait for each other sleep: on cores with other work a fit took 10 times as long
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 STATUS = ("Uid:", "Gid:", "Groups:", "Umask:", "CapEff:", "NoNewPrivs:", "SigBlk:", "SigIgn:", "Cpus_allowed:")
 
 CONNECT_SECONDS = 30  # a client waits so long for the server's answer, then the verb starts without it
@@ -50,6 +58,11 @@ KILLED = 128 + signal.SIGKILL
 SERVER = "import sys; from continuous_training.fork_server import server; server.serve(*sys.argv[1:])"
 
 is_fork = False  # whether this process is a fork of a server
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command `python ARGUMENTS` that runs as a fork where it can; `main` has what it does."""
+    return [sys.executable, "-IS", __file__, *arguments]
 
 
 def main(script: str, *arguments: str) -> NoReturn:
@@ -168,7 +181,7 @@ def _state(path: str, status: os.stat_result) -> tuple[Any, ...]:
 
 def _imports_read() -> dict[str, str]:
     """Return the variables that libraries read when they are imported; no secret is among them."""
-    return {name: os.environ.get(name, value) for name, value in MLFLOW_VARIABLES.items()} | {
+    return {name: os.environ.get(name, value) for name, value in DEFAULTS.items()} | {
         name: value for name, value in os.environ.items() if name.startswith(IMPORT_TIME)
     }
 

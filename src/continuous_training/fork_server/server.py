@@ -209,7 +209,12 @@ def _become(supervisor: int, streams: list[int], folder: str, environment: dict[
 
 
 def _run(script: str, *arguments: str) -> None:
-    """Run a script as `python script` would."""
-    sys.argv = [script, *arguments]
-    sys.path[0] = os.path.dirname(script)
-    runpy.run_path(script, run_name="__main__")
+    """Run a script as `python script` would, or a module as `python -m module`."""
+    if script == "-m":
+        sys.argv = list(arguments)
+        sys.path[0] = os.getcwd()
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [script, *arguments]
+        sys.path[0] = os.path.dirname(script)
+        runpy.run_path(script, run_name="__main__")

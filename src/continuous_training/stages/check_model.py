@@ -19,6 +19,7 @@ import numpy as np
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import BUILD, Candidate, Check, ModelCheck, Run, Snapshot, Stopwatch
 from continuous_training.errors import UserError
+from continuous_training.fork_server import client
 from continuous_training.registry import connection
 from continuous_training.settings import TESTS
 from continuous_training.stages import test
@@ -36,6 +37,8 @@ JUNIT = BUILD / "junit" / "model.xml"
 ROWS = 2000  # enough to show a behaviour, few enough for a hundred predictions
 COMPLETED = {0, 1}  # pytest's exit codes if all tests ran: all passed, or some failed
 NO_TEST = 5
+# A fork has imported some plugins, and pytest warns that their assertions are Python's own
+IN_A_FORK = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
 def check(run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate, timer: Stopwatch) -> ModelCheck:
@@ -113,11 +116,10 @@ def _run_tests(tests: Path, candidate: Candidate, rows: pd.DataFrame, folder: Pa
     fresh = folder / "fresh.parquet"
     rows.to_parquet(fresh)
     model_folder = mlflow.artifacts.download_artifacts(candidate.model_uri, dst_path=str(folder / "model"))
-    threads = {"OMP_NUM_THREADS": "1"}  # many small predictions: threads would only wait for each other
-    environment = threads | os.environ | {"CT_CANDIDATE": model_folder, "CT_FRESH_ROWS": str(fresh)}
+    environment = os.environ | {"CT_CANDIDATE": model_folder, "CT_FRESH_ROWS": str(fresh)}
     environment.pop("PYTEST_ADDOPTS", None)  # a user's options must not deselect a test
     JUNIT.unlink(missing_ok=True)
-    command = test.command(JUNIT, "-q", "--tb=short", str(tests))
+    command = client.command(*test.pytest_arguments(JUNIT, "-q", "--tb=short", *IN_A_FORK, str(tests)))
     return subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode
 
 

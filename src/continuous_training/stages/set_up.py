@@ -19,6 +19,11 @@ from continuous_training.settings import BRANCH, Settings, load_settings, lock_h
 
 log = logging.getLogger(__name__)
 
+COMMON_SCORERS = {  # some of scikit-learn's, which Set up need not import to know them
+    *("accuracy", "average_precision", "neg_brier_score", "neg_log_loss", "roc_auc"),
+    *("neg_mean_absolute_error", "neg_mean_squared_error", "neg_root_mean_squared_error", "r2"),
+}
+
 
 def begin() -> Run:
     """Clear build/ and read the run's parameters from the environment.
@@ -79,7 +84,10 @@ def _check_ec2(settings: Settings) -> None:
 
 def _check_metrics(scorers: set[str]) -> None:
     """Check that scikit-learn has these metrics, before any time is spent on training."""
+    others = scorers - COMMON_SCORERS
+    if not others:
+        return
     from sklearn.metrics import get_scorer_names  # takes a second to import
 
-    if unknown := sorted(scorers - set(get_scorer_names())):
+    if unknown := sorted(others - set(get_scorer_names())):
         raise UserError(f"training.yaml: compare names the metric {unknown[0]}, which scikit-learn does not have")

@@ -137,14 +137,14 @@ def test(selection: Selection) -> tuple[int, Counts | None]:
     return code, counts
 
 
-def command(junit: Path, *arguments: str) -> list[str]:
-    """Return the command that runs pytest and leaves its results in a JUnit file."""
-    return [sys.executable, "-m", "pytest", f"--junitxml={junit}", *arguments]
+def pytest_arguments(junit: Path, *arguments: str) -> list[str]:
+    """Return Python's arguments that run pytest and leave its results in a JUnit file."""
+    return ["-m", "pytest", f"--junitxml={junit}", *arguments]
 
 
 def run_pytest(junit: Path, *arguments: str) -> int:
     """Run pytest; return its exit code."""
-    return subprocess.run(command(junit, *arguments), check=False).returncode
+    return subprocess.run([sys.executable, *pytest_arguments(junit, *arguments)], check=False).returncode
 
 
 def make_environments() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -271,7 +272,7 @@ def on_the_command_line(tmp_path: Path, *arguments: str, **environment: str) -> 
     """Run the checks as `ct test --jenkins` does; return the exit code and what they print."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JENKINS_"))}
     done = subprocess.run(
-        [*test.command(tmp_path / "junit.xml", *arguments), "-p", "no:cacheprovider"],
+        [sys.executable, *test.pytest_arguments(tmp_path / "junit.xml", *arguments), "-p", "no:cacheprovider"],
         cwd=ROOT,
         env=kept | environment,
         capture_output=True,
