@@ -9,26 +9,26 @@ from continuous_training.new_model import creation
 from continuous_training.new_model.dialogue import Dialogue
 from continuous_training.new_model.frameworks import FRAMEWORKS
 from continuous_training.new_model.origin import Address
-from continuous_training.new_model.roles import Answers
+from continuous_training.new_model.roles import RoleOptions
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Look at the data, ask for what cannot be guessed, and write the files."""
+    """Profile the data, choose the columns' roles, and write the files."""
     dialogue = Dialogue(interactive=sys.stdin.isatty())
     address = Address(arguments.files, arguments.table, arguments.query, arguments.warehouse)
     if address[:3] == (None, None, None):
         address = Address(files=dialogue.choose("from", "A CSV or Parquet file, or a folder of them", []))
-    answers = Answers(arguments.time, arguments.target, tuple(arguments.key or ()), arguments.task)
-    for folder in creation.create(arguments.name, address, answers, arguments.framework, dialogue):
+    options = RoleOptions(arguments.time, arguments.target, tuple(arguments.key or ()), arguments.task)
+    for folder in creation.create(arguments.name, address, options, arguments.framework, dialogue):
         print(folder)
     log.info("Next: read src/%s/training.yaml, then scripts/ct run -P MODEL=%s", arguments.name, arguments.name)
 
 
 if __name__ == "__main__":
     parser = command.parser(
-        f"{__doc__}\n\nOn a terminal it asks for what no option says; otherwise it takes what the data suggest.",
+        f"{__doc__}\n\nOn a terminal it prompts for missing options; otherwise it chooses them from the data.",
         "ct new returns --from data/orders.csv --target returned",
         "ct new demand --table sales.orders --warehouse postgres://reader@db.example.com/shop --target amount",
         "ct new demand --query 'SELECT * FROM orders JOIN items USING (order_id)' --time placed --target amount",

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Remove the folders, and tell what stays."""
+    """Remove the folders, and print what stays."""
     for folder in remove(arguments.name, force=arguments.force):
         print(folder)
     registry = os.environ.get("MLFLOW_TRACKING_URI", "").partition("?")[0] or "MLflow in .ct/"

@@ -153,7 +153,7 @@ def prepare_database(address: str, users: list[User]) -> None:
     """Upgrade the database's schema to this MLflow version, and create or update the users.
 
     The tracking store and the users have different tables, including their version tables, so they share one database.
-    The tracking store comes first: it treats a database that has tables as an older one of its own.
+    The tracking store comes first: it treats a database with any tables as its own older schema.
 
     Raises:
         ConfigurationError: the database's URL is invalid, or the connection is refused.

@@ -108,7 +108,7 @@ def start(main: Callable[[argparse.Namespace], int | None], parser: argparse.Arg
 
 
 def _configure_libraries(*, debug: bool) -> None:
-    """Set the variables of libraries that the caller has not set, and keep their logs quiet unless somebody debugs."""
+    """Set the variables of libraries that the caller has not set, and keep their logs quiet without --debug."""
     quiet = {"MLFLOW_LOGGING_LEVEL": "INFO"} if debug else {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     for name, value in (DEFAULTS | quiet).items():
         os.environ.setdefault(name, value)

@@ -61,10 +61,10 @@ class SnapshotRows:
         """Return the key and other columns of the first rows that meet a condition, in the order of their key."""
         shown = list(dict.fromkeys([*self.key, *names]))
         order = ", ".join([FRESH, *map(quote, self.key)])
-        found = self._query(
+        rows = self._query(
             f"SELECT {', '.join(map(quote, shown))} FROM rows WHERE {condition} ORDER BY {order} LIMIT {limit}"
         )
-        return [dict(zip(shown, map(_json_value, row), strict=True)) for row in found]
+        return [dict(zip(shown, map(_json_value, row), strict=True)) for row in rows]
 
     def count_duplicates(self) -> int:
         """Count the rows whose key another row has too."""

@@ -62,7 +62,7 @@ def content_hash(path: Path) -> str:
         f"COALESCE(CAST({_canonical(name, schema.field(name).type)} AS VARCHAR), '∅')" for name in columns
     )
     row = f"concat_ws(chr(31), {texts})"
-    # A shared connection would answer from its cache of another file of the same name.
+    # A shared connection would read from its cache of another file with the same name.
     with duckdb.connect(config={**SETTINGS}) as connection:
         rows = connection.read_parquet(str(path)).project(f"{row} AS row")
         sums = rows.aggregate(

@@ -65,7 +65,7 @@ class Chart:
 
 
 def remove_outputs() -> None:
-    """Remove the files of an earlier check, so that they are not taken for this one's."""
+    """Remove the files of an earlier check, so that they are not mistaken for those of this check."""
     for path in (PAGE, DOCUMENT, EVIDENTLY_REPORT):
         path.unlink(missing_ok=True)
 

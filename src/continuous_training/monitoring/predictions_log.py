@@ -73,7 +73,7 @@ class PredictionsLogReader:
             return self.connection.execute(sql, parameters).fetchall()
 
     def read_window(self, settings: Settings, version: str, profile: ReferenceProfile, now: datetime) -> Window | None:
-        """Return the requests that a version answered as champion in the window before `now`; None if the log is empty.
+        """Return the requests that a version served as champion in the window before `now`; None if the log is empty.
 
         Raises:
             UserError: a file cannot be read.
@@ -162,7 +162,7 @@ class PredictionsLogReader:
         return bool(self.files) and set(settings.data.key) <= logged
 
     def _find_other_versions(self, parameters: dict[str, Any]) -> Iterator[Finding]:
-        """Report the rows that are excluded because another version answered them, or this one in another role."""
+        """Report the rows that are excluded because another version predicted them, or this one in another role."""
         others = f"FROM log WHERE {IN_WINDOW} AND NOT ({IS_CHAMPION}) GROUP BY ALL ORDER BY ALL"
         counts = self.query(f"SELECT model_version, role, count(*) {others}", **parameters)
         if counts:

@@ -15,7 +15,7 @@ from continuous_training.new_model.origin import Address, open_origin
 from continuous_training.new_model.package import Draft
 from continuous_training.new_model.periods import choose_periods, has_scattered_nulls
 from continuous_training.new_model.profile import days_of, profile
-from continuous_training.new_model.roles import Answers, choose_roles
+from continuous_training.new_model.roles import RoleOptions, choose_roles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def create(name: str, address: Address, answers: Answers, framework: str | None, dialogue: Dialogue) -> list[Path]:
+def create(name: str, address: Address, options: RoleOptions, framework: str | None, dialogue: Dialogue) -> list[Path]:
     """Write the package and the tests of a new model; nothing is written if a step fails.
 
     Args:
         name: the package's name.
         address: where its rows are.
-        answers: what the options say about the columns.
+        options: for the columns' roles.
         framework: the name of a row of `FRAMEWORKS`, or None to choose one.
-        dialogue: chooses what no option says.
+        dialogue: chooses values for missing options.
 
     Returns:
         The folders that were written.
@@ -48,7 +48,7 @@ def create(name: str, address: Address, answers: Answers, framework: str | None,
         [framework] = (
             FRAMEWORKS if len(FRAMEWORKS) == 1 else [dialogue.choose("framework", "The framework", [*FRAMEWORKS])]
         )
-    draft = _draft(name, address, answers, framework, dialogue)
+    draft = _draft(name, address, options, framework, dialogue)
     test = trial.start(package.settings_of(draft), name)
     if leaks := test.find_leaks():
         draft = draft._replace(roles=_without(draft.roles, leaks))
@@ -61,12 +61,12 @@ def create(name: str, address: Address, answers: Answers, framework: str | None,
         return package.publish(folder, name)
 
 
-def _draft(name: str, address: Address, answers: Answers, framework: str, dialogue: Dialogue) -> Draft:
+def _draft(name: str, address: Address, options: RoleOptions, framework: str, dialogue: Dialogue) -> Draft:
     """Look at the data and decide everything that does not need a fit."""
     with open_origin(address) as origin:
         columns = profile(origin)
         log.info("%s has %s rows and %d columns", origin.title, f"{next(iter(columns.values())).rows:,}", len(columns))
-        roles = choose_roles(origin, columns, answers, dialogue, FRAMEWORKS[framework].max_categories)
+        roles = choose_roles(origin, columns, options, dialogue, FRAMEWORKS[framework].max_categories)
         by_class = roles.task == "classification"
         days = days_of(origin, roles.time, roles.target, by_class=by_class)
         periods = choose_periods(days, by_class=by_class)
@@ -83,7 +83,7 @@ def _draft(name: str, address: Address, answers: Answers, framework: str, dialog
 
 
 def _without(roles: Roles, leaks: dict[str, float]) -> Roles:
-    """Take features away that probably contain the answer."""
+    """Remove features that probably leak the target."""
     reasons = {
         name: f"ranks the target too well to be known before it (area under the ROC curve {area:.2f})"
         for name, area in leaks.items()

@@ -1,4 +1,4 @@
-"""Questions of `ct new`: asked on a terminal; without one a guess is taken, or the missing option is named."""
+"""The prompts of `ct new` on a terminal. Without one it uses the guess, or reports the missing option."""
 
 from __future__ import annotations
 

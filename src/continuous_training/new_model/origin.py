@@ -102,8 +102,8 @@ def _hint(error: Exception) -> str:
 
 def _sizes(paths: list[str]) -> list[tuple[int, int]]:
     """Return size and time of the last change of each file of this machine."""
-    found = [Path(path).stat() for path in paths if not path.startswith(files.S3)]
-    return [(status.st_size, status.st_mtime_ns) for status in found]
+    statuses = [Path(path).stat() for path in paths if not path.startswith(files.S3)]
+    return [(status.st_size, status.st_mtime_ns) for status in statuses]
 
 
 @contextmanager

@@ -69,10 +69,10 @@ def profile(origin: Origin) -> dict[str, ColumnProfile]:
     rows = _count(table)
     if not rows:
         raise UserError(f"{origin.title} has no rows")
-    found: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
     for first in range(0, len(supported), AT_ONCE):
-        found |= _aggregate(table, {name: kinds[name] for name in supported[first : first + AT_ONCE]})
-    return {name: ColumnProfile(name, kind, rows, *found.get(name, (rows, 0))) for name, kind in kinds.items()}
+        statistics |= _aggregate(table, {name: kinds[name] for name in supported[first : first + AT_ONCE]})
+    return {name: ColumnProfile(name, kind, rows, *statistics.get(name, (rows, 0))) for name, kind in kinds.items()}
 
 
 def is_unique(origin: Origin, names: Sequence[str]) -> bool:
@@ -93,8 +93,8 @@ def days_of(origin: Origin, time: str, target: str, *, by_class: bool) -> list[D
     """Count the rows of each day (UTC), in order; with `by_class` those of each class."""
     table = origin.rows
     days = table.filter(table[time].notnull()).mutate(ct_day=table[time].cast("timestamp").truncate("D"))
-    counted = days.group_by(["ct_day", target] if by_class else ["ct_day"])
-    rows = counted.aggregate(ct_rows=days.count(), ct_targets=days[target].count()).to_pyarrow().to_pylist()
+    groups = days.group_by(["ct_day", target] if by_class else ["ct_day"])
+    rows = groups.aggregate(ct_rows=days.count(), ct_targets=days[target].count()).to_pyarrow().to_pylist()
     return sorted(
         (
             Day(row["ct_day"].date(), row[target] if by_class else None, row["ct_rows"], row["ct_targets"])
@@ -138,9 +138,9 @@ def _aggregate(table: Table, kinds: dict[str, Kind]) -> dict[str, tuple[Any, ...
         measures |= {f"values_{place}": column.count(), f"distinct_{place}": column.approx_nunique()}
         if kind not in {"boolean", "text"}:
             measures |= {f"min_{place}": column.min(), f"max_{place}": column.max()}
-    [found] = table.aggregate(**measures).to_pyarrow().to_pylist()
+    [row] = table.aggregate(**measures).to_pyarrow().to_pylist()
     return {
-        name: tuple(found.get(f"{measure}_{place}") for measure in ("values", "distinct", "min", "max"))
+        name: tuple(row.get(f"{measure}_{place}") for measure in ("values", "distinct", "min", "max"))
         for place, name in enumerate(kinds)
     }
 

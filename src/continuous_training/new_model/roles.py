@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 Task = Literal["classification", "regression"]
 MAX_CLASSES = 50
-FEW_NUMBERS = 10  # a target of whole numbers with no more values is taken for classes
+FEW_NUMBERS = 10  # a target of whole numbers with no more values is treated as classes
 NEARLY_UNIQUE = 0.7  # the share of distinct values, which is approximate, above which a column may identify rows
 DENSE = 10  # whole numbers that identify rows lie in a range of so many times the number of rows
 MAX_PAIRS = 30  # of columns that are tried as a key
 
 
-class Answers(NamedTuple):
-    """What the command line says about the columns."""
+class RoleOptions(NamedTuple):
+    """The options of the command line for the columns' roles."""
 
     time: str | None = None
     target: str | None = None
@@ -43,18 +43,18 @@ class Roles(NamedTuple):
 
 
 def choose_roles(
-    origin: Origin, columns: dict[str, ColumnProfile], answers: Answers, dialogue: Dialogue, max_categories: int
+    origin: Origin, columns: dict[str, ColumnProfile], options: RoleOptions, dialogue: Dialogue, max_categories: int
 ) -> Roles:
-    """Choose the columns' roles: by the options, by the data, or by asking.
+    """Choose the columns' roles: by the options, by a prompt, or from the data.
 
     Raises:
         UsageError: an option names a column that cannot have that role, or one is missing.
         UserError: the data have no column for a role.
     """
-    time = _time(columns, answers.time, dialogue)
-    target = _target(columns, answers.target, time, dialogue)
-    task, classes = _task(origin, columns[target], answers.task, dialogue)
-    key = _key(origin, columns, answers.key, (time, target), dialogue)
+    time = _time(columns, options.time, dialogue)
+    target = _target(columns, options.target, time, dialogue)
+    task, classes = _task(origin, columns[target], options.task, dialogue)
+    key = _key(origin, columns, options.key, (time, target), dialogue)
     unused = {
         name: reason
         for name, column in columns.items()

@@ -27,7 +27,7 @@ def tracking_uri() -> str:
 def open_client() -> MlflowClient:
     """Set MLflow's tracking server and return a client.
 
-    A request times out after 30 seconds and is tried three times, unless MLflow's own variables say otherwise.
+    A request times out after 30 seconds and is tried three times, unless MLflow's variables change this.
 
     Raises:
         UserError: the server does not answer.

@@ -151,7 +151,7 @@ class AliasLock:
         return move
 
     def confirm(self, promotion: Promotion) -> None:
-        """Make a promotion permanent: every server answers with the version."""
+        """Make a promotion permanent: every server serves the version."""
         self.write_move(promotion.model_copy(update={"confirmed": True}))
 
     def release(self) -> str | None:
@@ -170,7 +170,7 @@ def lock(client: MlflowClient, model: str, build_tag: str, activity: str, second
         client: the registry's client.
         model: a model with a registered version.
         build_tag: the run.
-        activity: what it does, for the message to those who wait.
+        activity: what it does, for the message to processes that wait.
         seconds: how long that takes at most, without the calls to the registry.
 
     Raises:

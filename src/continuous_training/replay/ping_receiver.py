@@ -1,4 +1,4 @@
-"""A stand-in for Jenkins' webhook: it answers that a ping triggered a job. The replay then runs the stages itself."""
+"""A local webhook in place of Jenkins': a ping to it triggers a job, whose stages the replay runs itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The templates of pages: what a document says is escaped, and what a page asks for in vain is an error."""
+"""The templates of pages: values are escaped, and an undefined variable is an error."""
 
 from __future__ import annotations
 

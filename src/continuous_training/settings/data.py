@@ -61,7 +61,7 @@ class Data(Section):
     )
     """Where the rows come from: this, or `source`. A SELECT in DuckDB's SQL, which is translated for every other
     warehouse. It must use `$since` and `$until`, which are bound to the window's begin and end, in UTC. It may use only
-    what was known at each row's time, except for the target: a feature that becomes known later leaks the answer."""
+    what was known at each row's time, except for the target: a feature that becomes known later leaks the target."""
 
     source: str | None = Field(
         default=None, examples=["data/orders/", "s3://shop/orders/*.parquet", "orders.features:load"]
@@ -156,4 +156,4 @@ class Checks(Section):
 
     max_single_feature_auc: float = Field(default=0.9, gt=0.5, le=1)
     """How well a single feature that is a number may rank a target of two classes, as an area under the ROC curve
-    from 0.5 to 1. A feature above it probably contains the answer."""
+    from 0.5 to 1. A feature above it probably leaks the target."""

@@ -30,7 +30,7 @@ class Serving(Section):
     """The candidate predicts for copies of requests before it is promoted, and no client receives its predictions."""
 
     canary: RolloutPhase | None = Field(default=None, examples=[{"share": 0.1, "seconds": 600}])
-    """The candidate answers a share of the requests in place of the champion before it is promoted."""
+    """The candidate serves a share of the requests in place of the champion before it is promoted."""
 
     watch_seconds: float = Field(default=5, ge=0, le=86400)
     """How long a new champion is watched, in seconds. If it fails in that time the previous one is restored."""

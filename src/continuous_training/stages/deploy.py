@@ -60,7 +60,7 @@ def deploy(
     rows, predictions = golden_predictions.read_golden_predictions(candidate.run_id)
     activity, longest = f"promoting version {number}", rollout.estimate_max_seconds(len(servers), settings.serving)
     with promotion.lock(client, run.model, run.build_tag, activity, longest) as lock:
-        end_exposure(client, run.model)  # of a run that was killed: it would answer in place of the champion
+        end_exposure(client, run.model)  # of a run that was killed: it would serve requests in place of the champion
         shadow = _expose(client, run, verdict, number, "shadow", servers, settings.serving)
         canary = _expose(client, run, verdict, number, "canary", servers, settings.serving)
         move = lock.promote(number, verdict.champion, force=run.force)

@@ -41,7 +41,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
     """Fit, evaluate and log the model; return the id of its MLflow run (MLFLOW_RUN_ID, or a new one).
 
     A model with a grid is validated first, on the newest of its training rows. If the best trial were chosen by the
-    fresh rows, a part of its lead would be luck with these rows, and Compare, which uses them too, would be biased.
+    fresh rows, its score would be biased upwards in Compare, which uses the same rows.
 
     Args:
         model: the model package.

@@ -16,7 +16,7 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
     """Register the candidate under the alias `candidate`. With PROMOTE=never the run ends here.
 
     Raises:
-        UserError: its verdict is not `promote`; PROMOTE=ask and nobody has approved it; or it was rolled back before
+        UserError: its verdict is not `promote`; PROMOTE=ask and it has no approval; or it was rolled back before
             and FORCE is not set.
     """
     if verdict.decision != "promote":

@@ -44,7 +44,7 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
         earlier = (
             model_versions.by_number(client, model, restored.replaced_version) if restored.replaced_version else None
         )
-        end_exposure(client, model)  # of a deployment that was killed: it would answer in place of the champion
+        end_exposure(client, model)  # of a deployment that was killed: it would serve requests in place of the champion
         lock.write_move(
             Withdrawal(
                 version=withdrawn.number,

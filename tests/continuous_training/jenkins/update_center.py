@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 WHOLE = ROOT.parent / "shared/jenkins/update-center.json"
 CUT = ROOT / "tests/continuous_training/jenkins/reference/update-center.json"
 PINS = ROOT / "jenkins/plugins.txt"
-OTHERS = "# What these need."  # all above this line is the project's own choice
+OTHERS = "# Dependencies of these."  # all above this line is the project's own choice
 
 # What a number does not tell, a commit does; no two commits of one number are ever compared.
 VERSION = re.compile(r"(\d+(?:[.-]\d+)*)(?:[.-]v[0-9a-f_]+)?")

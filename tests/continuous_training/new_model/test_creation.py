@@ -21,7 +21,7 @@ from continuous_training.new_model.names import check_name
 from continuous_training.new_model.origin import Address
 from continuous_training.new_model.periods import choose_periods
 from continuous_training.new_model.profile import Day
-from continuous_training.new_model.roles import Answers
+from continuous_training.new_model.roles import RoleOptions
 from continuous_training.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,8 +65,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(ROOT / "requirements.lock", "requirements.lock")
 
 
-def create(name: str = "rides", address: Address = CSV, **answers: object) -> list[Path]:
-    return creation.create(name, address, Answers(**answers), None, Dialogue(interactive=False))  # type: ignore[arg-type]
+def create(name: str = "rides", address: Address = CSV, **options: object) -> list[Path]:
+    return creation.create(name, address, RoleOptions(**options), None, Dialogue(interactive=False))  # type: ignore[arg-type]
 
 
 def is_untouched() -> bool:

@@ -336,7 +336,7 @@ def test_a_rollback_says_why_and_lists_no_stage_that_it_does_not_have() -> None:
 def test_curves_are_drawn_where_there_are_any() -> None:
     html = page(*WHOLE)
     assert html.count("<polyline") == 4
-    assert 'aria-label="Calibration: how often it happened against predicted probability' in html
+    assert 'aria-label="Calibration: observed frequency against predicted probability' in html
     assert "<polyline" not in page(a_verdict(curves=[]))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
 
 MAX_ATTEMPTS = 6  # of each call, the first included; botocore waits up to 20 s between two
-PRICING_REGION = "us-east-1"  # where the Pricing API answers for all regions
+PRICING_REGION = "us-east-1"  # whose Pricing API has the prices of all regions
 
 
 class Aws:

@@ -19,7 +19,7 @@ STOCK_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd
 class Image:
     """An Amazon Machine Image: the name of its root device, and that device's minimum size.
 
-    `origin` tells people where it comes from, such as 'stock Ubuntu'.
+    `origin` describes where it comes from, such as 'stock Ubuntu'.
     """
 
     id: str

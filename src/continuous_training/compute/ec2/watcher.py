@@ -36,7 +36,7 @@ class Outcome:
 
 
 class AttemptWatcher:
-    """Watches an attempt. `label` precedes each line of its log, to tell several attempts apart."""
+    """Watches an attempt. `label` precedes each line of its log, to distinguish several attempts."""
 
     def __init__(self, aws: Aws, settings: Compute, instance: Instance, folder: AttemptFolder, label: str = "") -> None:
         self._aws, self._settings, self._folder, self._label = aws, settings, folder, label

@@ -40,7 +40,7 @@ Predictions = np.ndarray[Any, Any]
 
 @dataclass(eq=False, slots=True)
 class PendingRequest:
-    """A request in the queue; `position` is the first row that no call has had yet."""
+    """A request in the queue; `position` is the first row that has not been in a call yet."""
 
     version: LoadedVersion
     role: str
