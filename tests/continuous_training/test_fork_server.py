@@ -93,6 +93,15 @@ class Run:
         return self.verb(IN_FORK, **options).stdout == "True\n"
 
 
+@pytest.fixture(autouse=True)
+def default_signals():
+    """The signals that a process started with nohup or in the background ignores, as its children then do."""
+    handlers = {number: signal.signal(number, lambda *_: sys.exit(1)) for number in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def run(tmp_path: Path):
     """A run whose verbs are written, for a new file is new code."""
