@@ -1,4 +1,4 @@
-"""Check data: hold the snapshot against training.yaml and the champion's; stop the run if it is not fit."""
+"""Check data: check the snapshot against training.yaml and the champion's snapshot; a failure ends the run."""
 
 import argparse
 import logging

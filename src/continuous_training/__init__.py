@@ -1,1 +1,1 @@
-"""Continuous training on Jenkins: one module for each verb of the pipeline, in the order of the Jenkinsfile."""
+"""Continuous training on Jenkins; README.md in this folder has the map of the modules."""

@@ -1,1 +1,1 @@
-"""What talks to a Jenkins controller, or stands around one: pings, secrets, the tunnel, notifications."""
+"""Around a Jenkins controller: pings, secrets of the stack, the tunnel, notifications."""

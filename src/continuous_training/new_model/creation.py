@@ -93,7 +93,7 @@ def _without(roles: Roles, leaks: dict[str, float]) -> Roles:
     features = tuple(name for name in roles.features if name not in reasons)
     if not features:
         raise UserError(
-            "every feature ranks the target too well: the data probably contain nothing that is known before it"
+            "every feature alone predicts the target too well: the columns are probably known only after it"
         )
     return roles._replace(features=features, unused=roles.unused | reasons)
 

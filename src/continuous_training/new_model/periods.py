@@ -63,7 +63,7 @@ def choose_periods(days: Sequence[Day], *, by_class: bool, today: date | None = 
     length = (until - oldest).days
     if length < 2:
         raise UserError(
-            f"the rows cover {oldest} to {newest}: two full days are the least, one to train on and one to compare on"
+            f"the rows cover {oldest} to {newest}: at least two full days are needed, one for training and one for the comparison"
         )
     first = min(MAX_FRESH_DAYS, max(1, round(FRESH_SHARE * length)))
     for confidence, needed in CONFIDENCES.items():
@@ -96,7 +96,7 @@ def choose_periods(days: Sequence[Day], *, by_class: bool, today: date | None = 
     what = "rows of each class" if by_class else "rows"
     raise UserError(
         f"there are too few rows ({sum(day.rows for day in past):,} from {oldest} to {newest}): "
-        f"{MIN_TRAIN_ROWS} to train on and {min(CONFIDENCES.values())} {what} to compare on are the least"
+        f"at least {MIN_TRAIN_ROWS} are needed for training, and {min(CONFIDENCES.values())} {what} for the comparison"
     )
 
 

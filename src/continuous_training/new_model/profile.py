@@ -60,7 +60,7 @@ def profile(origin: Origin) -> dict[str, ColumnProfile]:
     table = origin.rows
     if len(table.columns) < MIN_COLUMNS:
         raise UserError(
-            f"{origin.title} has {len(table.columns)} columns, and time, target and a feature are {MIN_COLUMNS}: "
+            f"{origin.title} has {len(table.columns)} columns; a time, a target and a feature need {MIN_COLUMNS}: "
             "is a CSV file incomplete, or without a header?"
         )
     _check_names(list(table.columns), origin.title)
@@ -113,7 +113,7 @@ def _check_names(names: list[str], title: str) -> None:
     for name in names:
         if (other := seen.setdefault(name.lower(), name)) != name or names.count(name) > 1:
             raise UserError(
-                f"{title} has two columns with the same name but for capitals, '{other}' and '{name}': rename one"
+                f"{title} has two columns whose names differ in capitals only, '{other}' and '{name}': rename one"
             )
 
 

@@ -122,7 +122,7 @@ def _task(
                 else f"about {target.distinct:,} values"
             )
             raise UsageError(
-                f"--task classification: the target {target.name} has {size} and {MAX_CLASSES} classes are the most"
+                f"--task classification: the target {target.name} has {size}; at most {MAX_CLASSES} classes are supported"
             )
 
     if target.kind in {"boolean", "text"}:

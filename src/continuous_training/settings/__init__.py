@@ -1,4 +1,4 @@
-"""training.yaml: its sections, how it is read, and what follows from it.
+"""training.yaml: its sections, how it is read, and its hashes.
 
 Each section is a class in a module of its own subject; `training_yaml` reads the file, `mistakes` describes what is
 wrong in it, and `reference` makes the documentation of its keys.

@@ -1,4 +1,4 @@
-"""The moment at which a run stands, and the windows of time that follow from it."""
+"""AS_OF, the point in time of a run, and the windows of time that it determines."""
 
 from __future__ import annotations
 

@@ -45,4 +45,4 @@ def _approval_tags(run: Run) -> dict[str, str]:
     try:
         return {"ct.approved_by": APPROVED_BY.read_text(encoding="utf-8").strip()}
     except FileNotFoundError:
-        raise UserError("PROMOTE=ask, and nobody has approved the candidate: restart the run from Approve") from None
+        raise UserError("PROMOTE=ask, and the candidate is not approved: restart the run from Approve") from None

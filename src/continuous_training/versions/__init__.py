@@ -1,1 +1,1 @@
-"""A version of a model: how it is loaded, and the predictions that prove it."""
+"""Versions of a model: how one is loaded, and the golden predictions that verify it."""

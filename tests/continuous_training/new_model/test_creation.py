@@ -180,7 +180,7 @@ class TestWhatIsRefused:
             ({}, "--target is missing.*possible are ride_id"),
             ({"target": "price"}, "--target price: there is no such column"),
             ({"target": "country"}, "--target country is constant"),
-            ({"target": "rentals", "task": "classification"}, "50 classes are the most"),
+            ({"target": "rentals", "task": "classification"}, "at most 50 classes are supported"),
             ({"target": "Station", "task": "regression"}, "of type text, not a number"),
             ({"target": "rentals", "time": "temp"}, "must be a timestamp or a date"),
             ({"target": "rentals", "key": ("Station",)}, "does not identify a row"),
@@ -199,7 +199,7 @@ class TestWhatIsRefused:
             ("header.csv", "has no rows"),
             ("cut.parquet", "is the file still being written"),
             ("no_time.csv", "there is no time column"),
-            ("short.csv", "two full days are the least"),
+            ("short.csv", "at least two full days are needed"),
             ("few.csv", "too few rows"),
         ],
     )

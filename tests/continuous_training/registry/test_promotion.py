@@ -60,7 +60,7 @@ class TestRegister:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = Pipeline(monkeypatch, PROMOTE="ask")
-        with pytest.raises(UserError, match="nobody has approved the candidate: restart the run from Approve"):
+        with pytest.raises(UserError, match="the candidate is not approved: restart the run from Approve"):
             run.register()
         write_atomically(APPROVED_BY, "ada")
         run.register()

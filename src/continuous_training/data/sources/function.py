@@ -1,4 +1,4 @@
-"""Rows of a Python function of the team's: `data.source` in training.yaml is `package.module:function`.
+"""Rows of a Python function: `data.source` in training.yaml is `package.module:function`.
 
 The function gets the window's first moment and its end, in UTC without a zone, and returns the rows with
 `since <= time < until` as an Arrow table, a RecordBatchReader or a DataFrame.
