@@ -63,7 +63,8 @@ def choose_periods(days: Sequence[Day], *, by_class: bool, today: date | None = 
     length = (until - oldest).days
     if length < 2:
         raise UserError(
-            f"the rows cover {oldest} to {newest}: at least two full days are needed, one for training and one for the comparison"
+            f"the rows cover {oldest} to {newest}: at least two full days are needed, one for training and one for "
+            "the comparison"
         )
     first = min(MAX_FRESH_DAYS, max(1, round(FRESH_SHARE * length)))
     for confidence, needed in CONFIDENCES.items():

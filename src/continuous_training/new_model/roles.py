@@ -122,7 +122,8 @@ def _task(
                 else f"about {target.distinct:,} values"
             )
             raise UsageError(
-                f"--task classification: the target {target.name} has {size}; at most {MAX_CLASSES} classes are supported"
+                f"--task classification: the target {target.name} has {size}; at most {MAX_CLASSES} classes are "
+                "supported"
             )
 
     if target.kind in {"boolean", "text"}:
