@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "jenkinsfile"))
 sys.path.insert(0, str(Path(__file__).with_name("jenkins")))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from forked_python import ForkedPython
 from toy import MODELS, events, store
 
 if TYPE_CHECKING:
@@ -103,6 +104,13 @@ def _outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def env_python() -> Callable[[str], Path]:
     """Return a function that gives the Python of a separate environment, as `env_python("jenkins/airflow")`."""
     return lambda folder: environments.ensure_python(ROOT / folder / environments.LOCK, ROOT / environments.FOLDER)
+
+
+@pytest.fixture(scope="session")
+def forked_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedPython]:
+    """Start what replaces the Python of programs that would import MLflow."""
+    with ForkedPython(tmp_path_factory.mktemp("python")) as python:
+        yield python
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from string import Template
 from typing import Any, Self
 
 import boto3
+from botocore.loaders import JSONFileLoader
 from moto import settings
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
@@ -30,6 +32,10 @@ OF_USER, OF_ROLE = POLICIES / "iam-policy.json", POLICIES / "iam-policy-instance
 
 settings.ENABLE_AMI_VALIDATION = True
 settings.EC2_ENABLE_INSTANCE_TYPE_VALIDATION = True
+settings.ec2_load_default_amis = lambda: False  # a thousand public images, for every account anew
+
+load_model = functools.cache(JSONFileLoader().load_file)
+JSONFileLoader.load_file = lambda _, path: load_model(path)  # each session would parse the models of its services
 
 
 class Aws:

@@ -15,21 +15,22 @@ import requests
 
 from server import free_port
 
+MLFLOW = Path(sys.executable).with_name("mlflow")
 PATIENCE = 300  # seconds: a first start makes the database, and other tests run meanwhile
 
 
 class Tracking:
     """`mlflow server` at `uri`, with all that it keeps in `folder`; `log` is what it prints.
 
-    It starts sooner if there is an mlflow.db in the folder already.
+    It starts sooner if there is an mlflow.db in the folder already, and with an `mlflow` that forks.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mlflow: Path = MLFLOW) -> None:
         port = free_port()
         self.uri = f"http://127.0.0.1:{port}"
         self.log = folder / "mlflow-server.log"
         self._command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            *(mlflow, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
             *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
             *("--artifacts-destination", (folder / "artifacts").as_uri(), "--serve-artifacts"),
         ]

@@ -34,6 +34,7 @@ from continuous_training.compute.ec2 import reap, termination
 from continuous_training.compute.ec2.tags import run_identifier
 from continuous_training.errors import UserError
 from continuous_training.registry import connection
+from forked_python import ForkedPython
 from pipeline import Pipeline
 from toy import change
 
@@ -74,50 +75,54 @@ LIMIT = 120  # seconds for one training
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[Tracking]:
+def tracking(
+    tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path, forked_python: ForkedPython
+) -> Iterator[Tracking]:
     folder = tmp_path_factory.mktemp("tracking")
     shutil.copy(empty_mlflow, folder)
-    with Tracking(folder) as server:
+    with Tracking(folder, forked_python.mlflow) as server:
         yield server
 
 
 class Project:
     """A project that trains on the cloud, and what came of it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, aws: Aws, folder: Path) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, aws: Aws, python: ForkedPython, folder: Path) -> None:
         self.aws = aws
+        self.python = python
         self.tracking_uri = os.environ["MLFLOW_TRACKING_URI"]
         self.monkeypatch = monkeypatch
         self.folder = folder
-        self.settings: dict[str, Any] = {}
 
     def machines(self, **settings: Any) -> Machines:
         """Let machines be such while the context lasts."""
         extra = {"OMP_NUM_THREADS": "1", **settings.pop("extra", {})}
-        return Machines(self.aws, self.folder / "machines", ROOT / ".venv", extra=extra, **settings)
+        return Machines(self.aws, self.folder / "machines", self.python.venv, extra=extra, **settings)
 
     def ready(self, tag: str = "ct-1", **parameters: str) -> Pipeline:
-        """Commit the project, and go as far as the stage before Train."""
+        """Commit the project, and set up a run of it."""
         for command in (["add", "--all"], ["commit", "--quiet", "--allow-empty", "--message", "a change"]):
             subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *command], check=True)
-        pipeline = Pipeline(self.monkeypatch, COMPUTE="ec2", BUILD_TAG=tag, FORCE="true", **parameters)
-        pipeline.make_plan()
-        return pipeline
+        return Pipeline(self.monkeypatch, COMPUTE="ec2", BUILD_TAG=tag, FORCE="true", **parameters)
 
     def train(self) -> str:
         """Train in this process; return the MLflow run of the candidate."""
         return self.ready().train().run_id
 
-    def start(self, tag: str = "ct-1", **parameters: str) -> subprocess.Popen[str]:
-        """Train in a process of its own, in a workspace of its own, as an agent does."""
+    def start(self, tag: str = "ct-1", python: Path | None = None, **parameters: str) -> subprocess.Popen[str]:
+        """Train in a process of its own, in a workspace of its own, as an agent does.
+
+        With a `python` that does not fork, for kill -9 ends a fork only after its client.
+        """
         pipeline = self.ready(tag, **parameters)
+        pipeline.make_plan()
         for document in (pipeline.run, pipeline.snapshot, pipeline.plan):
             document.write()
         workspace = self.folder / tag
         shutil.copytree(".", workspace, symlinks=True)
         environment = os.environ | {"PYTHONPATH": str(workspace / "src")}
         return subprocess.Popen(
-            [*RECEIVES_SIGINT, sys.executable, "scripts/train.py"],
+            [*RECEIVES_SIGINT, python or self.python.python, "scripts/train.py"],
             cwd=workspace,
             env=environment,
             stdout=subprocess.PIPE,
@@ -153,6 +158,7 @@ class Project:
 def project(
     workspace: Path,
     tracking: Tracking,
+    forked_python: ForkedPython,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
     record_property: Callable[[str, object], None],
@@ -169,7 +175,7 @@ def project(
     with Aws() as aws:
         for name, value in {**aws.environment, "MLFLOW_TRACKING_URI": tracking.uri}.items():
             monkeypatch.setenv(name, value)
-        yield Project(monkeypatch, aws, tmp_path_factory.mktemp("cloud"))
+        yield Project(monkeypatch, aws, forked_python, tmp_path_factory.mktemp("cloud"))
         left = aws.leftovers()
         record_property("left", ", ".join(left) or "nothing")
         assert left == []
@@ -229,7 +235,8 @@ def test_no_capacity_in_the_first_type_and_zone(project: Project, outcome: Outco
     assert launched.parameters["InstanceType"] == "c6i.large"
     tags = connection.open_client().get_run(run_id).data.tags
     assert tags["ct.instances"].startswith(f"{project.launched()[0]}, c6i.large on demand in subnet-")
-    assert metrics(run_id)["ec2_cost_usd"] == pytest.approx(metrics(run_id)["ec2_seconds"] / 3600 * 0.09, rel=0.01)
+    cost_usd = metrics(run_id)["ec2_seconds"] / 3600 * 0.09
+    assert metrics(run_id)["ec2_cost_usd"] == pytest.approx(cost_usd, abs=2e-6)  # both are rounded
     outcome("no capacity in the first type and zone", "trained on the next type in the next zone")
 
 
@@ -270,7 +277,7 @@ def test_the_launching_process_is_killed_right_after_run_instances(
     project.aws.faults.after("ec2", "RunInstances", lambda _: running[0].kill(), times=1)
     model(NEVER_ENDS)
     with project.machines(minute=60.0 if net == "reap" else 0.1):
-        running.append(project.start())
+        running.append(project.start(python=Path(sys.executable)))
         assert running[0].wait(LIMIT) == -signal.SIGKILL
         if net == "reap":
             assert project.reap() == project.launched()
@@ -288,7 +295,7 @@ def test_the_launching_process_is_killed_right_before_run_instances(project: Pro
 
     project.aws.faults.before("ec2", "RunInstances", kill, times=1)
     with project.machines():
-        running.append(project.start())
+        running.append(project.start(python=Path(sys.executable)))
         assert running[0].wait(LIMIT) == -signal.SIGKILL
         assert project.aws.alive() == []
         assert project.reap() == []
@@ -531,7 +538,7 @@ def test_reaping_goes_by_the_clock_of_aws(project: Project, outcome: Outcome, mi
     now = datetime.now(UTC) + timedelta(minutes=minutes)
     with project.machines(boots=False):
         alive, due = (project.forget(now + timedelta(minutes=left)) for left in (5, -6))
-        script = [sys.executable, "scripts/reap.py", "--json"]
+        script = [project.python.python, "scripts/reap.py", "--json"]
         dry = subprocess.run([*script, "--dry-run"], capture_output=True, text=True, check=True)
         assert json.loads(dry.stdout)["instances"] == [due]
         assert sorted(project.aws.alive()) == sorted([alive, due])

@@ -1,0 +1,97 @@
+"""A Python for tests that starts in a tenth of a second: each of its programs is a fork of one process.
+
+That process is a run's fork server. It has imported the packages that take seconds, and nothing of this project: a
+program imports the code that its own folder or PYTHONPATH holds.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+from continuous_training.fork_server import client
+
+PACKAGE = "continuous_training"
+MODULES = (
+    *(name for name in client.MODULES if not name.startswith(PACKAGE)),
+    *("mlflow.cli", "mlflow.server", "boto3"),
+)
+FINGERPRINT = "any"  # the server fits every client
+
+CLIENT = """#!{interpreter} -IS
+import os, sys
+sys.path.append({source!r})
+from continuous_training.fork_server import client
+client.FOLDER, client.fingerprint, client._path = {folder!r}, lambda: {fingerprint!r}, {folder!r}.__add__
+program, *arguments = sys.argv
+if arguments[0] == "-m" or not arguments[0].startswith("-"):
+    client.run({script!r}, sys.argv)
+program = os.path.join({bin!r}, os.path.basename(program))  # the server does not know the option, or did not answer
+os.execv(program, [program, *arguments])
+"""
+
+
+class ForkedPython:
+    """The fork server, with the programs in the folder `venv`/bin that start as forks of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.venv = folder / "venv"
+        self.python, self.mlflow = (self.venv / "bin" / name for name in ("python", "mlflow"))
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        sockets = self._folder / client.FOLDER
+        sockets.mkdir(mode=0o700, parents=True)
+        self.python.parent.mkdir(parents=True)
+        script = CLIENT.format(
+            interpreter=Path(sys.executable).resolve(),
+            source=str(Path(client.__file__).parents[2]),
+            folder=f"{sockets}/",
+            fingerprint=FINGERPRINT,
+            script=__file__,
+            bin=str(Path(sys.executable).parent),
+        )
+        for program in (self.python, self.mlflow):
+            program.write_text(script)
+            program.chmod(0o755)
+        self.python.with_name("python3").symlink_to(Path(sys.executable).resolve())
+        serve = [sys.executable, "-c", client.SERVER, f"{client.FOLDER}/socket", FINGERPRINT, *MODULES]
+        with (sockets / "log").open("wb") as log:
+            self._server = subprocess.Popen(
+                ["env", "--default-signal=INT", *serve],
+                cwd=self._folder,
+                env=os.environ | client.MLFLOW_VARIABLES,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.kill()
+        self._server.wait()
+
+
+def main(program: str, *arguments: str) -> None:
+    """Run a program of `venv`/bin in a fork of the server; what it starts by sys.executable is a fork too."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+    if Path(program).name != "python":
+        arguments = (str(Path(sys.executable).with_name(Path(program).name)), *arguments)
+    sys.executable, sys.argv = str(Path(program).with_name("python")), [*arguments]
+    path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+        sys.path[:1] = [str(Path.cwd()), *path]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[:1] = [str(Path(sys.argv[0]).parent), *path]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
