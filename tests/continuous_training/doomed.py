@@ -1,4 +1,4 @@
-"""Work in a process of its own that is killed with -9 before one of its calls to MLflow."""
+"""Work in a process that is killed with -9 before one of its calls to MLflow."""
 
 from __future__ import annotations
 
@@ -25,32 +25,34 @@ CALLS = Path("calls")
 THE_END = "the end"
 
 
-def live(survives: int, environment: dict[str, str], folder: Path, work: Callable[..., None], *given: Any) -> None:
-    """Work, and be killed before the call to MLflow after so many that change something, or else at the end.
+def work_until_killed(
+    completed: int, environment: dict[str, str], folder: Path, work: Callable[..., None], *arguments: Any
+) -> None:
+    """Work, and be killed after so many calls that change something in MLflow, or at the end.
 
-    Each call is written down, the one that is not made any more too.
+    All calls are recorded, including the one that is not executed.
     """
     os.environ.update(environment)
     os.chdir(folder)
-    made: list[str] = []
+    calls: list[str] = []
 
-    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def recorded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **named: Any) -> Any:
-            count(name)
+            record(name)
             return real(*args, **named)
 
         return call
 
-    def count(name: str) -> None:
-        made.append(name)
-        CALLS.write_text("\n".join(made))
-        if len(made) > survives:
+    def record(name: str) -> None:
+        calls.append(name)
+        CALLS.write_text("\n".join(calls))
+        if len(calls) > completed:
             os.kill(os.getpid(), signal.SIGKILL)
 
     for name in filter(WRITES.match, vars(mlflow.MlflowClient)):
-        setattr(mlflow.MlflowClient, name, counted(name, getattr(mlflow.MlflowClient, name)))
-    work(*given)
-    count(THE_END)
+        setattr(mlflow.MlflowClient, name, recorded(name, getattr(mlflow.MlflowClient, name)))
+    work(*arguments)
+    record(THE_END)
 
 
 def register_and_deploy(run: Run, candidate: Candidate, verdict: Verdict) -> None:

@@ -1,4 +1,4 @@
-"""Tests that assert nothing are found, and those that assert by way of another function are not."""
+"""Behaviour tests without an assertion are found, also if a helper function asserts."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
         "if model:\n        for row in model:\n            assert row",
     ],
 )
-def test_an_assertion_is_found(tmp_path: Path, body: str) -> None:
+def test_a_test_with_an_assertion_is_accepted(tmp_path: Path, body: str) -> None:
     path = tmp_path / "test_behaviour.py"
     helpers = "def helper(model):\n    assert model\n\ndef indirect(row):\n    helper(row)\n\n"
     path.write_text(f"{helpers}def test_it(model):\n    {body}\n")
@@ -34,13 +34,13 @@ def test_an_assertion_is_found(tmp_path: Path, body: str) -> None:
     "body",
     ["...", "print(model)", "assert True", "model.predict()", "other(model)", "parser.fail(model)", "unknown(model)"],
 )
-def test_a_test_without_one_is_named(tmp_path: Path, body: str) -> None:
+def test_a_test_without_an_assertion_is_reported(tmp_path: Path, body: str) -> None:
     path = tmp_path / "test_behaviour.py"
     path.write_text(f"def other(model):\n    return model\n\ndef test_it(model):\n    {body}\n")
     assert find_tests_without_assertion(path) == ["test_it"]
 
 
-def test_methods_count_and_are_named_with_their_class(tmp_path: Path) -> None:
+def test_methods_are_reported_with_their_class(tmp_path: Path) -> None:
     path = tmp_path / "test_behaviour.py"
     path.write_text(
         "class TestA:\n    def test_one(self):\n        self.same(1)\n\n    def test_two(self): ...\n\n"
@@ -50,5 +50,5 @@ def test_methods_count_and_are_named_with_their_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("tests/*/test_behaviour.py")), ids=lambda path: path.parent.name)
-def test_the_models_of_this_checkout_assert_something_everywhere(path: Path) -> None:
+def test_all_behaviour_tests_of_this_checkout_have_assertions(path: Path) -> None:
     assert find_tests_without_assertion(path) == []

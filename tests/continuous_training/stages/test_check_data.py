@@ -1,4 +1,4 @@
-"""Check data: what makes a snapshot unfit to train on, and the messages about it."""
+"""Check data: which snapshots fail, and the messages of the checks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def failures(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame, **parameters:
     return {f"{check.name} {check.column or ''}".strip(): check for check in checks if not check.passed}
 
 
-def test_good_data_passes_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_data_passes_all_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failures(monkeypatch, events()) == {}
 
 
-def test_a_value_out_of_its_range_is_shown_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_out_of_range_is_reported_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = events()
     frame.loc[1000, "x"] = 99.0
     failed = failures(monkeypatch, frame)
@@ -42,7 +42,7 @@ def test_a_value_out_of_its_range_is_shown_with_its_key(monkeypatch: pytest.Monk
     assert failed["values x"].rows == [{"id": 1000, "x": 99.0}]
 
 
-def test_an_unknown_category_fails_where_the_values_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_category_that_is_not_allowed_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = events()
     frame.loc[1000:1009, "shade"] = "mauve"
     failed = failures(monkeypatch, frame)
@@ -50,7 +50,7 @@ def test_an_unknown_category_fails_where_the_values_are_listed(monkeypatch: pyte
     assert len(failed["values shade"].rows) == check_data.EXAMPLES
 
 
-def test_a_null_fails_where_none_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_null_fails_if_nulls_are_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = events()
     frame.loc[1000, "x"] = np.nan
     failed = failures(monkeypatch, frame)
@@ -64,30 +64,30 @@ def test_more_nulls_than_allowed_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "20% are allowed" in failures(monkeypatch, frame)["values y"].message
 
 
-def test_nulls_in_the_fresh_rows_alone_fail_although_the_fresh_rows_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nulls_in_the_fresh_rows_alone_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = events().assign(y=lambda rows: rows["y"].fillna(0.0))
     frame.loc[frame["seen"] >= "2020-02-22", "y"] = np.nan
     assert frame.loc[frame["seen"] < "2020-02-29", "y"].isna().mean() < 0.2
     assert "20% are allowed" in failures(monkeypatch, frame)["values y"].message
 
 
-def test_a_column_that_is_all_nan_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_column_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = failures(monkeypatch, events().assign(y=np.nan))
     assert failed["columns empty"].message == "'y' has no value in any row"
 
 
-def test_a_changed_type_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_type_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = failures(monkeypatch, events().assign(x=lambda rows: rows["x"].astype(str)))
     assert "is of type string, should be number" in failed["values x"].message
 
 
-def test_duplicate_rows_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicate_rows_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pd.concat([events(), events().iloc[[1000]]])
     failed = failures(monkeypatch, frame)
     assert failed["duplicates"].rows == [{"id": 1000}, {"id": 1000}]
 
 
-def test_stale_data_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_data_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = failures(monkeypatch, events(), AS_OF="2020-04-10")
     assert "days before AS_OF; at most 3 are allowed" in failed["freshness seen"].message
 
@@ -112,12 +112,14 @@ class TestColumnsKnownOnlyAfterwards:
         change("x, y, late FROM", "x, y, late, x AS z FROM")
         assert failures(monkeypatch, events())["columns undeclared"].message == "training.yaml does not declare 'z'"
 
-    def test_a_column_of_a_listed_name_fails_even_when_it_is_declared(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_column_that_is_known_only_afterwards_fails_even_if_it_is_declared(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         change("x, y, late FROM", "x, y, late, y AS regret FROM")
         change("    x: {type", "    regret: {type: number, max_null_share: 0.2}\n    x: {type")
         assert "no request could contain it: 'regret'" in failures(monkeypatch, events())["known afterwards"].message
 
-    def test_a_feature_made_from_the_target_fails_under_any_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_feature_that_is_computed_from_the_target_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         frame = events()
         frame["x"] = frame["late"] + 0.1 * frame["x"]
         failed = failures(monkeypatch, frame)
@@ -125,23 +127,23 @@ class TestColumnsKnownOnlyAfterwards:
         assert "probably contains it" in failed["leaks x"].message
 
     @pytest.mark.parametrize("sign", [1, -1])
-    def test_the_auc_of_a_feature_is_that_of_scikit_learn(self, monkeypatch: pytest.MonkeyPatch, sign: int) -> None:
+    def test_the_auc_of_a_feature_equals_scikit_learns(self, monkeypatch: pytest.MonkeyPatch, sign: int) -> None:
         change("max_single_feature_auc: 0.95", "max_single_feature_auc: 0.7")
         frame = events()
-        frame["x"] = sign * frame["x"].round()  # so that many are equal
+        frame["x"] = sign * frame["x"].round()  # with many ties
         labelled = frame[frame["seen"] < "2020-02-29"]
         auc = roc_auc_score(labelled["late"], sign * labelled["x"])
         assert f"AUC {auc:.2f}; above 0.7" in failures(monkeypatch, frame)["leaks x"].message
 
-    def test_a_column_that_is_missing_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_column_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("x, y, late FROM", "x, late FROM")
         assert failures(monkeypatch, events())["columns missing"].message == "the data does not have 'y'"
 
 
-def test_fresh_rows_of_one_class_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_time = events()
-    on_time.loc[on_time["seen"] >= "2020-02-10", "late"] = False
-    store(on_time)
+def test_fresh_rows_of_a_single_class_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = events()
+    frame.loc[frame["seen"] >= "2020-02-10", "late"] = False
+    store(frame)
     checks = {check.name: check for check in Pipeline(monkeypatch).check_data()}
     assert not checks["number of fresh cases"].passed
     assert (
@@ -151,7 +153,7 @@ def test_fresh_rows_of_one_class_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestNullsOfIntegersAndBooleans:
-    """Their share is limited like that of any other column."""
+    """Nulls of integers and booleans are limited like those of other columns."""
 
     @pytest.fixture(params=["integer", "boolean"])
     def column(self, request: pytest.FixtureRequest, workspace: Path) -> None:  # noqa: ARG002 - changes its files
@@ -162,14 +164,14 @@ class TestNullsOfIntegersAndBooleans:
         change("    x: {type", f"    part: {{type: {kind}, max_null_share: 0.2}}\n    x: {{type")
 
     @pytest.mark.usefixtures("column")
-    def test_within_the_limit_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nulls_within_the_limit_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         [check] = [check for check in run.check_data() if check.column == "part"]
         assert check.passed
         assert check.message.endswith("10.0% null")
 
     @pytest.mark.usefixtures("column")
-    def test_beyond_the_limit_fail(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nulls_above_the_limit_fail(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("max_null_share: 0.2}\n    x:", "max_null_share: 0.05}\n    x:")
         failed = failures(monkeypatch, events())
         assert list(failed) == ["values part"]
@@ -177,20 +179,20 @@ class TestNullsOfIntegersAndBooleans:
         assert failed["values part"].rows[0]["part"] is None
 
     @pytest.mark.usefixtures("column")
-    def test_are_nan_for_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nulls_are_nan_for_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         frame = read_snapshot(run.take_snapshot().train.path, run.settings.data)
         assert frame["part"].dtype == "float64"
         assert frame["part"].isna().mean() == pytest.approx(0.1, abs=0.01)
 
 
-def test_an_infinite_number_is_shown_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_infinite_number_is_reported_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = events()
     frame.loc[1000, "x"] = np.inf
     assert failures(monkeypatch, frame)["values x"].rows == [{"id": 1000, "x": "inf"}]
 
 
-def test_columns_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_can_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a b", 'quo"te', "it's", "SELECT", "Größe", "rows", "value"):
         quoted = '"' + name.replace('"', '""') + '"'
         change("x, y, late", f"x AS {quoted}, x, y, late")
@@ -203,8 +205,8 @@ def test_columns_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_thousand_columns_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"c{place}" for place in range(2000)]
     change("x, y, late FROM", f"x, y, late, {', '.join(f'x + {n} AS {name}' for n, name in enumerate(names))} FROM")
-    declared = "".join(f"    {name}: {{type: number, max: 2100, feature: false}}\n" for name in names)
-    change("    x: {type", f"{declared}    x: {{type")
+    declarations = "".join(f"    {name}: {{type: number, max: 2100, feature: false}}\n" for name in names)
+    change("    x: {type", f"{declarations}    x: {{type")
     store(events(a_day=3))
     change("min_train_rows: 100, min_fresh_rows: 50", "min_train_rows: 30, min_fresh_rows: 30")
     checks = {check.column: check for check in Pipeline(monkeypatch).check_data() if check.name == "values"}

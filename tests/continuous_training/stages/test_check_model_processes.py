@@ -1,4 +1,4 @@
-"""Behaviour tests that lie beside a model, run on its candidate: a good one passes all, broken ones fail some."""
+"""The behaviour tests of the toy model on candidates: a good one passes, broken ones fail."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def check(run: Pipeline, model_uri: str) -> list[Check]:
     return check_model.check(run.run, run.settings, run.snapshot, candidate, run.timer).checks
 
 
-def test_a_good_candidate_passes_every_behaviour_test(run: Pipeline) -> None:
+def test_a_good_candidate_passes_all_behaviour_tests(run: Pipeline) -> None:
     checks = check(run, run.candidate.model_uri)
     assert len(checks) == 6
     assert [check for check in checks if not check.passed] == []
 
 
-def turned_labels(build: Callable[..., Any], features: pd.DataFrame, late: pd.Series) -> Any:
+def inverted_labels(build: Callable[..., Any], features: pd.DataFrame, late: pd.Series) -> Any:
     return build(["shade"], ["x", "y"]).fit(features, ~late)
 
 
-def shade_decides(build: Callable[..., Any], features: pd.DataFrame, late: pd.Series) -> Any:
+def depends_on_shade(build: Callable[..., Any], features: pd.DataFrame, late: pd.Series) -> Any:
     return build(["shade"], ["x", "y"]).fit(features, (features["shade"] == "red") ^ (late & (features["x"] > 2)))
 
 
-def fails_on_unseen(build: Callable[..., Any], features: pd.DataFrame, late: pd.Series) -> Any:
+def rejects_unknown_categories(build: Callable[..., Any], features: pd.DataFrame, late: pd.Series) -> Any:
     strict = build(["shade"], ["x", "y"]).set_params(columntransformer__onehotencoder__handle_unknown="error")
     return strict.fit(features, late)
 
@@ -62,12 +62,15 @@ def fails_on_unseen(build: Callable[..., Any], features: pd.DataFrame, late: pd.
 @pytest.mark.parametrize(
     ("fit", "failures"),
     [
-        (turned_labels, {"a larger x is more likely late"}),
-        (shade_decides, {"the shade hardly changes predictions [red]", "the shade hardly changes predictions [green]"}),
-        (fails_on_unseen, {"predictions for an unknown shade are probabilities"}),
+        (inverted_labels, {"a larger x is more likely late"}),
+        (
+            depends_on_shade,
+            {"the shade hardly changes predictions [red]", "the shade hardly changes predictions [green]"},
+        ),
+        (rejects_unknown_categories, {"predictions for an unknown shade are probabilities"}),
     ],
 )
-def test_a_broken_candidate_fails_the_tests_of_what_it_lacks(
+def test_a_broken_candidate_fails_the_tests_of_its_defect(
     run: Pipeline, fit: Callable[..., Any], failures: set[str]
 ) -> None:
     from toy.model import build

@@ -1,4 +1,4 @@
-"""Compare: only a candidate that is surely better replaces the champion, and the verdict says why or why not."""
+"""Compare: only a significantly better candidate is promoted, and the verdict has the reason."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import MODELS, change, events, store
 
-Standing = Callable[[str], Pipeline]
+UseChampion = Callable[[str], Pipeline]
 
 pytestmark = pytest.mark.usefixtures("tracked")
 
 DATABASE = Path(".ct/mlflow.db")
 LATER = "2020-03-20"
-OF_TREES = (
+TREE_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "functools.partial",
     "sklearn.utils.validation.check_array",
 )
 
 
-def ask(more: str) -> None:
-    """Add to what training.yaml asks of a candidate."""
-    change("compare:\n", f"compare:\n  {more}\n")
+def configure(setting: str) -> None:
+    """Add a setting to the section `compare` of training.yaml."""
+    change("compare:\n", f"compare:\n  {setting}\n")
 
 
 def rule(verdict: Verdict, name: str) -> Rule:
-    found = [one for one in verdict.rules if one.name == name]
-    assert found, [one.name for one in verdict.rules]
-    return found[0]
+    rules_by_name = {rule.name: rule for rule in verdict.rules}
+    assert name in rules_by_name
+    return rules_by_name[name]
 
 
-def promote_a_sound_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+def promote_good_model(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     run = Pipeline(monkeypatch)
     run.promote(compare=False)
     return run
 
 
-def promote_a_poor_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    """Promote a model that has learnt from turned labels, and mend the data after it."""
-    turned = events()
-    turned.loc[::2, "late"] = ~turned["late"].loc[::2]
-    store(turned)
+def promote_bad_model(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """Promote a model that is trained on inverted labels, and restore the data."""
+    inverted = events()
+    inverted.loc[::2, "late"] = ~inverted["late"].loc[::2]
+    store(inverted)
     run = Pipeline(monkeypatch)
     run.promote(compare=False)
     store(events())
@@ -63,24 +63,24 @@ def promote_a_poor_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def champions(tracked_module: pytest.MonkeyPatch) -> dict[str, tuple[Pipeline, bytes]]:
-    """Make a sound champion and a poor one, each the first of its MLflow."""
-    nothing, made = DATABASE.read_bytes(), {}
-    for name, promote in (("sound", promote_a_sound_one), ("poor", promote_a_poor_one)):
-        DATABASE.write_bytes(nothing)
-        made[name] = promote(tracked_module), DATABASE.read_bytes()
-    return made
+    """Return a good and a bad champion, each with its run and a copy of MLflow's database."""
+    empty, copies = DATABASE.read_bytes(), {}
+    for name, promote in (("good", promote_good_model), ("bad", promote_bad_model)):
+        DATABASE.write_bytes(empty)
+        copies[name] = promote(tracked_module), DATABASE.read_bytes()
+    return copies
 
 
 @pytest.fixture
-def standing(champions: dict[str, tuple[Pipeline, bytes]], tracked: Path) -> Standing:
-    """Begin with one of them, in a workspace of this test's own; returns the run that has made it."""
+def use_champion(champions: dict[str, tuple[Pipeline, bytes]], tracked: Path) -> UseChampion:
+    """Return a function that makes one of them the champion of this test's workspace and returns its run."""
 
-    def standing(name: str) -> Pipeline:
+    def use_champion(name: str) -> Pipeline:
         run, database = champions[name]
         (tracked / DATABASE).write_bytes(database)
         return run
 
-    return standing
+    return use_champion
 
 
 class TestCompare:
@@ -90,28 +90,28 @@ class TestCompare:
         assert verdict.champion is None
         assert rule(verdict, "roc_auc of a first model").limit == pytest.approx(0.6)
 
-    def test_a_worse_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
-        standing("sound")
+    def test_a_worse_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion) -> None:
+        use_champion("good")
         change("C: 1.0", "C: 1.0e-9")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
         assert "roc_auc is worse" in verdict.message or "is not significantly better" in verdict.message
 
-    def test_an_equal_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
-        standing("sound")
+    def test_an_equal_candidate_is_rejected(self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion) -> None:
+        use_champion("good")
         change("C: 1.0", "C: 1.0000001")
         verdict = Pipeline(monkeypatch).compare()
         assert verdict.decision == "reject"
         assert verdict.metrics[0].difference == pytest.approx((0, 0), abs=1e-3)
 
-    def test_a_better_candidate_is_promoted(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
-        standing("poor")
+    def test_a_better_candidate_is_promoted(self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion) -> None:
+        use_champion("bad")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "promote", verdict.message
         assert verdict.metrics[0].difference[0] > 0
         assert verdict.message.startswith("the candidate's roc_auc is better")
 
-    def test_a_champion_that_has_seen_the_fresh_rows_cannot_be_compared_with(
+    def test_a_champion_that_was_trained_on_the_fresh_rows_rejects_the_candidate(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         Pipeline(monkeypatch, AS_OF=LATER).promote(compare=False)
@@ -119,99 +119,99 @@ class TestCompare:
         assert verdict.decision == "reject"
         assert "it may have been trained on some of them: choose a later AS_OF" in verdict.message
 
-    def test_a_champion_that_cannot_be_loaded_is_not_taken_for_none(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
-    ) -> None:
+    def test_a_champion_that_cannot_be_loaded_is_an_error(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
         Pipeline(monkeypatch).promote(compare=False)
         for stored in (tracked / ".ct/artifacts").rglob("model.skops"):
-            stored.write_bytes(b"rotten")
+            stored.write_bytes(b"corrupt")
         with pytest.raises(UserError, match="cannot be loaded.*; it is the champion: restore its files"):
             Pipeline(monkeypatch, AS_OF=LATER).compare()
 
-    def test_a_champion_of_types_that_are_not_trusted_is_not_loaded(self, standing: Standing) -> None:
-        standing("sound")
+    def test_a_champion_with_untrusted_types_is_not_loaded(self, use_champion: UseChampion) -> None:
+        use_champion("good")
         with pytest.raises(UserError, match=r"needs types that training.yaml does not trust: numpy\.dtype"):
             loading.load("models:/toy@champion", ())
 
     def test_a_pickled_champion_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
         Pipeline(monkeypatch).promote(compare=False)
-        for described in (tracked / ".ct/artifacts").rglob("MLmodel"):
-            change("serialization_format: skops", "serialization_format: pickle", described)
+        for metadata in (tracked / ".ct/artifacts").rglob("MLmodel"):
+            change("serialization_format: skops", "serialization_format: pickle", metadata)
         with pytest.raises(UserError, match="was not stored with skops"):
             loading.load("models:/toy@champion", ("numpy.dtype",))
 
-    def test_the_verdict_is_kept_with_the_mlflow_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_verdict_is_stored_with_the_mlflow_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         verdict = run.compare()
-        kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run.candidate.run_id}/verdict.json"))
-        assert kept["rules"][0]["message"] == verdict.rules[0].message
+        stored = json.loads(mlflow.artifacts.load_text(f"runs:/{run.candidate.run_id}/verdict.json"))
+        assert stored["rules"][0]["message"] == verdict.rules[0].message
 
 
 class TestRules:
-    """Each in a run of its own, against a champion that any sound candidate beats."""
+    """Each rule in a separate run."""
 
-    def test_an_equal_candidate_is_promoted_by_a_team_that_prefers_a_fresh_one(
-        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    def test_an_equal_candidate_is_promoted_with_non_inferior(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
-        standing("sound")
-        ask("non_inferior: 0.02")
+        use_champion("good")
+        configure("non_inferior: 0.02")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "promote", verdict.message
         assert rule(verdict, "roc_auc improves").limit == -0.02
 
-    def test_a_failed_behaviour_test_rejects_the_best_of_candidates(
-        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    def test_a_failed_behaviour_test_rejects_a_better_candidate(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
-        standing("poor")
-        failed = Check(name="a larger x is likelier late", passed=False, message="assert 0.3 > 0.5")
+        use_champion("bad")
+        failed = Check(name="a larger x is more likely late", passed=False, message="assert 0.3 > 0.5")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare(failed)
         assert verdict.decision == "reject"
-        assert verdict.message == "a larger x is likelier late: assert 0.3 > 0.5"
+        assert verdict.message == "a larger x is more likely late: assert 0.3 > 0.5"
 
-    def test_a_guardrail_rejects_what_may_worsen_another_metric(
-        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    def test_a_guardrail_rejects_a_candidate_that_may_worsen_another_metric(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
-        standing("sound")
-        ask("non_inferior: 0.5")
-        ask("guardrails: {neg_log_loss: 0.01}")
-        change("C: 1.0", "C: 0.0005")  # the order stays, the probabilities all move to the middle
+        use_champion("good")
+        configure("non_inferior: 0.5")
+        configure("guardrails: {neg_log_loss: 0.01}")
+        change("C: 1.0", "C: 0.0005")  # the same ranking, with all probabilities near the mean
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
         assert not rule(verdict, "neg_log_loss does not worsen").passed
         assert rule(verdict, "roc_auc improves").passed
 
-    def test_a_slice_rejects_what_is_surely_worse_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_slice_rejects_a_candidate_that_is_significantly_worse_in_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         shutil.copy(MODELS / "src/trees/model.py", "src/toy/model.py")
         change("C: 1.0", "max_iter: 40, random_state: 0")
-        change("[numpy.dtype]", f"[numpy.dtype, {', '.join(OF_TREES)}]")
+        change("[numpy.dtype]", f"[numpy.dtype, {', '.join(TREE_TYPES)}]")
         Pipeline(monkeypatch).promote(compare=False)
-        ask("non_inferior: 0.5")
-        ask("slices: {shade: 0.02}")
-        turned = events()
-        reds = (turned["shade"] == "red") & (turned["seen"] < "2020-03-05")  # the rows that train as of 20 March
-        turned.loc[reds, "x"] *= -1
-        store(turned)
+        configure("non_inferior: 0.5")
+        configure("slices: {shade: 0.02}")
+        inverted = events()
+        reds = (inverted["shade"] == "red") & (inverted["seen"] < "2020-03-05")  # training rows as of 20 March
+        inverted.loc[reds, "x"] *= -1
+        store(inverted)
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
-        assert {one.name: one.passed for one in verdict.rules if one.name.startswith("shade")} == {
+        assert {rule.name: rule.passed for rule in verdict.rules if rule.name.startswith("shade")} == {
             "shade = blue": True,
             "shade = green": True,
             "shade = red": False,
         }
 
-    def test_what_servers_are_not_sent_yet_may_not_be_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_new_input_column_needs_to_be_declared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("y: {type: number,", "y: {type: number, feature: false,")
-        promote_a_poor_one(monkeypatch)
+        promote_bad_model(monkeypatch)
         change("y: {type: number, feature: false,", "y: {type: number,")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
         assert verdict.message == "clients do not send y: add it to compare.new_inputs once they do"
-        ask("new_inputs: [y]")
+        configure("new_inputs: [y]")
         assert Pipeline(monkeypatch, AS_OF=LATER, FORCE="true").compare().decision == "promote"
 
-    def test_a_champion_that_asks_for_what_the_query_no_longer_returns_stays(
-        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    def test_a_champion_stays_if_the_query_lacks_its_input_columns(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
-        standing("sound")
+        use_champion("good")
         change("    y: {type: number, max_null_share: 0.2}\n", "")
         change("shade, x, y, late", "shade, x, late")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
@@ -219,8 +219,10 @@ class TestRules:
         assert verdict.message.startswith("the query does not return y, which the champion needs")
         assert verdict.metrics == []
 
-    def test_fresh_rows_of_one_class_judge_nothing(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
-        standing("poor")
+    def test_fresh_rows_of_a_single_class_reject_the_candidate(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
+    ) -> None:
+        use_champion("bad")
         later = Pipeline(monkeypatch, AS_OF=LATER)
         later.train()
         fresh = pd.read_parquet(later.snapshot.fresh.path).assign(late=False)
@@ -229,61 +231,65 @@ class TestRules:
         assert verdict.decision == "reject"
         assert verdict.message == "the fresh rows are all of one class: models cannot be compared on them"
 
-    def test_too_few_rows_for_the_confidence_judge_nothing(
-        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    def test_too_few_rows_for_the_confidence_reject_the_candidate(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
-        standing("poor")
+        use_champion("bad")
         change("resamples: 200", "resamples: 10000\n  confidence: 0.999")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
         assert "99.9% confidence needs 2000" in verdict.message
 
-    def test_few_days_are_few_cases_however_many_rows_they_have(
-        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    def test_resampling_days_counts_days_as_cases(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
-        standing("poor")
-        ask("resample_by: day")
+        use_champion("bad")
+        configure("resample_by: day")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.message == "14 days; 95% confidence needs 40"
-        assert not {one.name: one.passed for one in Pipeline(monkeypatch, AS_OF=LATER).check_data()}[
+        assert not {rule.name: rule.passed for rule in Pipeline(monkeypatch, AS_OF=LATER).check_data()}[
             "number of fresh cases"
         ]
 
-    def test_limits_of_calibration_time_and_size_are_kept(
-        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    def test_limits_of_calibration_latency_and_size_reject_the_candidate(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
-        standing("sound")
+        use_champion("good")
         for limit in ("max_calibration_error", "max_milliseconds", "max_slowdown", "max_megabytes"):
-            ask(f"{limit}: 0.0001")
+            configure(f"{limit}: 0.0001")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
-        failed = {one.name for one in verdict.rules if not one.passed}
+        failed = {rule.name for rule in verdict.rules if not rule.passed}
         assert {"latency", "slowdown", "size"} <= failed
-        assert "calibration" in {one.name for one in verdict.rules}
+        assert "calibration" in {rule.name for rule in verdict.rules}
 
-    def test_a_champion_that_is_worse_calibrated_is_no_reason_to_keep_it(self) -> None:
+    def test_the_limit_of_the_calibration_error_is_the_champions_if_that_is_larger(self) -> None:
         assert rules.check_calibration(candidate=0.08, champion=0.2, limit=0.05).passed
         assert not rules.check_calibration(candidate=0.08, champion=0.02, limit=0.05).passed
         assert not rules.check_calibration(candidate=0.08, champion=None, limit=0.05).passed
 
-    def test_a_champion_that_cannot_answer_is_named(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
-        standing("sound")
+    def test_a_champion_that_cannot_predict_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
+    ) -> None:
+        use_champion("good")
         later = Pipeline(monkeypatch, AS_OF=LATER)
         later.train()
-        standing = StoredModel("models:/toy@champion", later.settings, pd.read_parquet(later.snapshot.fresh.path))
-        standing.estimator.steps[-1][1].coef_ = None
+        champion = StoredModel("models:/toy@champion", later.settings, pd.read_parquet(later.snapshot.fresh.path))
+        champion.estimator.steps[-1][1].coef_ = None
         with pytest.raises(UserError, match="the model models:/toy@champion cannot predict the rows"):
-            _ = standing.predictions
+            _ = champion.predictions
 
-    def test_a_champion_that_does_not_tell_what_it_was_trained_on_may_have_seen_the_fresh_rows(
-        self, monkeypatch: pytest.MonkeyPatch, standing: Standing
+    def test_a_champion_without_the_time_of_its_training_data_rejects_the_candidate(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
-        first, later = standing("sound"), Pipeline(monkeypatch, AS_OF=LATER)
+        first, later = use_champion("good"), Pipeline(monkeypatch, AS_OF=LATER)
         later.client.delete_tag(first.candidate.run_id, runs.TRAINED_UNTIL)
         verdict = later.compare()
         assert not rule(verdict, "champion not trained on fresh rows").passed
 
-    def test_the_verdict_is_said_in_words(self, monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
-        standing("sound")
+    def test_the_summary_has_the_decision_the_metrics_and_the_rules(
+        self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
+    ) -> None:
+        use_champion("good")
         message = Pipeline(monkeypatch, AS_OF=LATER).compare().summary.splitlines()
         assert message[0] == "Verdict: reject"
         assert message[1].startswith("roc_auc              candidate 0.")

@@ -1,4 +1,4 @@
-"""Plan and Train: what is trained, and what a killed run leaves for the next one."""
+"""Plan and Train: what is trained, and how a run continues one that was killed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from toy import change
 pytestmark = pytest.mark.usefixtures("tracked")
 
 DATABASE = Path(".ct/mlflow.db")
-PING = {"TRIGGER": "drift", "REASON": "x moved"}
+PING = {"TRIGGER": "drift", "REASON": "x has drifted"}
 
 
 class TestPlan:
     def test_a_new_fingerprint_is_trained(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Pipeline(monkeypatch).make_plan().decision == "train"
 
-    def test_after_a_deployment_there_is_nothing_new_to_learn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_deployed_fingerprint_is_not_trained_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch).promote(compare=False)
         again = Pipeline(monkeypatch).make_plan()
         assert again.decision == "nothing"
         assert "trained this fingerprint and was deployed" in again.reason
 
-    def test_force_trains_although_nothing_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_force_trains_without_changes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch).promote(compare=False)
         forced = Pipeline(monkeypatch, FORCE="true").make_plan()
         assert (forced.decision, forced.resumed_run_id) == ("train", None)
@@ -40,7 +40,7 @@ class TestPlan:
         assert Pipeline(monkeypatch).compare().decision == "reject"
         assert Pipeline(monkeypatch).make_plan().decision == "nothing"
 
-    def test_a_rejected_candidate_is_taken_up_again_when_it_is_judged_by_other_terms(
+    def test_a_rejected_candidate_is_compared_again_with_changed_rules(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path
     ) -> None:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
@@ -48,7 +48,7 @@ class TestPlan:
         rejected.compare()
         behaviour = tracked / "tests/toy/test_behaviour.py"
         behaviour.parent.mkdir(parents=True)
-        behaviour.write_text("def test_it_answers(): ...")
+        behaviour.write_text("def test_it(): ...")
         assert Pipeline(monkeypatch).make_plan().resumed_run_id == rejected.candidate.run_id
         behaviour.unlink()
         assert Pipeline(monkeypatch).make_plan().decision == "nothing"
@@ -64,26 +64,28 @@ class TestPlan:
             ("src/toy/model.py", "ignore", "infrequent_if_exist"),
         ],
     )
-    def test_changed_parameters_or_code_are_something_new(
+    def test_changed_parameters_or_code_change_the_fingerprint(
         self, monkeypatch: pytest.MonkeyPatch, tracked: Path, path: str, old: str, new: str
     ) -> None:
         before = Pipeline(monkeypatch).make_plan().fingerprint
         change(old, new, tracked / path)
         assert Pipeline(monkeypatch).make_plan().fingerprint != before
 
-    def test_other_features_from_the_same_rows_are_something_new(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_changed_features_change_the_fingerprint(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = Pipeline(monkeypatch).make_plan().fingerprint
         change("y: {type: number,", "y: {type: number, feature: false,")
         assert Pipeline(monkeypatch).make_plan().fingerprint != before
 
-    def test_what_a_person_did_not_approve_is_not_promoted_by_the_next_night(
+    def test_an_unapproved_candidate_is_not_promoted_by_the_next_automatic_run(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert Pipeline(monkeypatch, PROMOTE="ask").compare().decision == "promote"
         assert Pipeline(monkeypatch, PROMOTE="auto").make_plan().decision == "nothing"
         assert Pipeline(monkeypatch, PROMOTE="ask").make_plan().decision == "train"
 
-    def test_changed_limits_of_the_comparison_are_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_changed_limits_of_the_comparison_do_not_change_the_fingerprint(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         before = Pipeline(monkeypatch).make_plan().fingerprint
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.7}")
         assert Pipeline(monkeypatch).make_plan().fingerprint == before
@@ -91,33 +93,31 @@ class TestPlan:
 
 @pytest.fixture(scope="module")
 def promoted(tracked_module: pytest.MonkeyPatch) -> bytes:
-    """Make a champion that a ping has asked for; returns MLflow's database."""
+    """Promote a champion in a run that a ping started; return MLflow's database."""
     Pipeline(tracked_module, BUILD_TAG="ct-1", **PING).promote(compare=False)
     return DATABASE.read_bytes()
 
 
-@pytest.mark.usefixtures("_answered")
+@pytest.mark.usefixtures("_after_a_ping")
 class TestPings:
-    """A program may ask for the same again and again: it gets one run for it."""
+    """Repeated pings about the same event train once."""
 
     @pytest.fixture
-    def _answered(self, promoted: bytes, tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _after_a_ping(self, promoted: bytes, tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tracked / DATABASE).write_bytes(promoted)
-        change("C: 1.0", "C: 2.0")  # there is something new to learn
+        change("C: 1.0", "C: 2.0")  # so that the fingerprint is new
         for name, value in PING.items():
             monkeypatch.setenv(name, value)
 
-    def test_one_that_repeats_another_within_the_cool_down_is_answered_already(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_repeated_ping_within_the_cool_down_is_a_duplicate(self, monkeypatch: pytest.MonkeyPatch) -> None:
         planned = Pipeline(monkeypatch, BUILD_TAG="ct-2").make_plan()
         assert planned.decision == "duplicate"
         assert planned.reason == "run ct-1 had the same trigger and reason less than 12 hours ago"
 
     @pytest.mark.parametrize(
-        "asked",
+        "parameters",
         [
-            {"REASON": "y moved"},
+            {"REASON": "y has drifted"},
             {"TRIGGER": "data"},
             {"TRIGGER": "cron"},
             {"TRIGGER": "manual"},
@@ -126,23 +126,23 @@ class TestPings:
         ],
         ids=str,
     )
-    def test_another_reason_trigger_or_day_and_a_person_who_insists_train(
-        self, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
+    def test_another_reason_trigger_or_date_and_force_train(
+        self, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str]
     ) -> None:
-        assert Pipeline(monkeypatch, BUILD_TAG="ct-2", **asked).make_plan().decision == "train"
+        assert Pipeline(monkeypatch, BUILD_TAG="ct-2", **parameters).make_plan().decision == "train"
 
-    def test_after_the_cool_down_it_trains_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_repeated_ping_after_the_cool_down_trains(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("serving: {", "triggers: {cool_down_hours: 0}\nserving: {")
         assert Pipeline(monkeypatch, BUILD_TAG="ct-2").make_plan().decision == "train"
 
-    def test_what_was_rolled_back_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_ping_repeats_no_run_that_was_rolled_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-2")
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None
         runs.set_outcome(run.client, champion.run_id, runs.ROLLED_BACK)
         assert run.make_plan().decision == "train"
 
-    def test_what_was_interrupted_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_ping_repeats_no_run_that_was_interrupted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-2")
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None
@@ -151,16 +151,16 @@ class TestPings:
 
 
 class TestTrain:
-    def test_the_mlflow_run_tells_where_the_model_comes_from(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = Pipeline(monkeypatch, TRIGGER="drift", REASON="x moved", BUILD_TAG="ct-7")
+    def test_the_mlflow_run_has_the_lineage_of_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Pipeline(monkeypatch, TRIGGER="drift", REASON="x has drifted", BUILD_TAG="ct-7")
         tags = run.client.get_run(run.train().run_id).data.tags
-        told = {
+        lineage = {
             name: tags[f"ct.{name}"] for name in ("build_tag", "trigger", "reason", "snapshot", "lock", "fingerprint")
         }
-        assert told == {
+        assert lineage == {
             "build_tag": "ct-7",
             "trigger": "drift",
-            "reason": "x moved",
+            "reason": "x has drifted",
             "snapshot": run.snapshot.hash,
             "lock": run.run.lock,
             "fingerprint": run.plan.fingerprint,
@@ -172,41 +172,39 @@ class TestTrain:
         assert info.signature.inputs.input_names() == ["shade", "x", "y"]
         assert info.saved_input_example_info is not None
 
-    def test_a_model_of_types_that_are_not_trusted_is_refused(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
-    ) -> None:
+    def test_a_model_with_untrusted_types_is_refused(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
         model = tracked / "src/toy/model.py"
         model.write_text(
             model.read_text()
-            + "\n\nclass Stranger(LogisticRegression):\n    pass\n\n\n"
+            + "\n\nclass Untrusted(LogisticRegression):\n    pass\n\n\n"
             + "def build(categories, numbers, **parameters):\n"
-            + "    return make_pipeline(make_column_transformer((SimpleImputer(), numbers)), Stranger(**parameters))\n"
+            + "    return make_pipeline(make_column_transformer((SimpleImputer(), numbers)), Untrusted(**parameters))\n"
         )
-        with pytest.raises(UserError, match=r"add \['toy\.model\.Stranger'\] to model\.trusted_types"):
+        with pytest.raises(UserError, match=r"add \['toy\.model\.Untrusted'\] to model\.trusted_types"):
             Pipeline(monkeypatch).train()
 
-    def test_golden_rows_are_kept_with_their_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_golden_rows_are_stored_with_their_predictions(self, monkeypatch: pytest.MonkeyPatch) -> None:
         candidate = Pipeline(monkeypatch).train()
-        rows, answers = golden_predictions.read_golden_predictions(candidate.run_id)
-        assert len(rows["data"]) == len(answers) == golden_predictions.ROWS
-        assert np.allclose(np.sum(answers, axis=1), 1)
+        rows, predictions = golden_predictions.read_golden_predictions(candidate.run_id)
+        assert len(rows["data"]) == len(predictions) == golden_predictions.ROWS
+        assert np.allclose(np.sum(predictions, axis=1), 1)
 
-    def test_a_candidate_trained_before_the_run_was_killed_is_taken_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_candidate_of_a_killed_run_is_used_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         killed = Pipeline(monkeypatch)
         trained = killed.train()
         again = Pipeline(monkeypatch)
         assert again.train().run_id == trained.run_id
         assert "is used again" in again.plan.reason
 
-    def test_a_run_killed_while_it_trained_is_closed_and_trained_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupted_training_is_closed_and_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         killed = Pipeline(monkeypatch)
 
-        def dies(*_: object) -> None:
+        def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
         from continuous_training.stages import train
 
-        monkeypatch.setitem(train.COMPUTE, "local", dies)
+        monkeypatch.setitem(train.COMPUTE, "local", interrupted)
         with pytest.raises(KeyboardInterrupt):
             killed.train()
         again = Pipeline(monkeypatch)
@@ -214,7 +212,7 @@ class TestTrain:
         tracked = again.client.search_runs([runs.experiment_id(again.client, "toy")])
         assert sorted(run.info.status for run in tracked) == ["FINISHED", "KILLED"]
 
-    def test_ec2_that_is_not_set_up_is_refused_before_anything_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ec2_without_its_settings_is_refused_at_set_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match="COMPUTE=ec2 needs a section compute in training.yaml"):
             Pipeline(monkeypatch, COMPUTE="ec2")
         section = "compute: {instance_types: [c7i.large], max_hours: 1, max_cost_usd: 1}"
@@ -222,13 +220,13 @@ class TestTrain:
         with pytest.raises(UserError, match="COMPUTE=ec2 needs CT_BUCKET"):
             Pipeline(monkeypatch, COMPUTE="ec2")
         for name in ("CT_BUCKET", "CT_SUBNETS", "CT_SECURITY_GROUP", "CT_INSTANCE_PROFILE"):
-            monkeypatch.setenv(name, "there")
+            monkeypatch.setenv(name, "value")
         with pytest.raises(UserError, match="needs a tracking server that an instance can reach"):
             Pipeline(monkeypatch, COMPUTE="ec2")
 
-    def test_an_mlflow_that_does_not_answer_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unreachable_mlflow_is_named_without_its_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@127.0.0.1:9")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        with pytest.raises(UserError, match=r"MLflow at http://user:\*\*\*\*@127.0.0.1:9 cannot be used") as problem:
+        with pytest.raises(UserError, match=r"MLflow at http://user:\*\*\*\*@127.0.0.1:9 cannot be used") as error:
             connection.open_client()
-        assert "hunter2" not in str(problem.value)
+        assert "hunter2" not in str(error.value)

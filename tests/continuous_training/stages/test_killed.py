@@ -1,7 +1,7 @@
-"""Killed with -9 before each call that changes the registry: there is one champion, and the next run carries on.
+"""A run that is killed before any call that changes the registry: there is one champion, and the next run continues.
 
-What a call leaves is the same whether the kill comes right after it or right before the next one; so the last kill of
-each test comes after the last call, when there is nothing left to do.
+A kill after a call leaves the same state as a kill before the next one, so the last kill of each test is after the last
+call.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration(seconds=60), pytest.mark.usefixtures("tracked")]
 
-# What takes every process that is to be killed seconds to import, and is imported once: its stores MLflow loads lazily
-IMPORTED = [
+# Imported once for all processes, because it takes seconds; MLflow imports its stores lazily
+PRELOADED_MODULES = [
     "continuous_training.stages.deploy",
     "continuous_training.stages.roll_back",
     "mlflow.pyfunc",
@@ -40,32 +40,34 @@ IMPORTED = [
 ]
 
 
-def killed_at_each_call(folder: Path, work: Callable[..., None], *given: Any) -> Iterator[list[str]]:
-    """Do a piece of work again and again from the same registry, and kill it one call later each time.
+def kill_at_each_call(folder: Path, work: Callable[..., None], *arguments: Any) -> Iterator[list[str]]:
+    """Repeat the work in processes that start from the same registry, each killed one call later than the one before.
 
-    Yields the calls of each process after it was killed, the last of them not made.
+    Yields the calls of each process after it was killed; the last call was not executed.
     """
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(IMPORTED)
-    database, kept = folder / ".ct/mlflow.db", folder / "kept.db"
-    copy(database, kept)
-    made: list[str] = []
-    while doomed.THE_END not in made:
-        copy(kept, database)
-        survives = len(made)
-        process = processes.Process(target=doomed.live, args=(survives, dict(os.environ), folder, work, *given))
+    processes.set_forkserver_preload(PRELOADED_MODULES)
+    database, backup = folder / ".ct/mlflow.db", folder / "backup.db"
+    copy(database, backup)
+    calls: list[str] = []
+    while doomed.THE_END not in calls:
+        copy(backup, database)
+        completed = len(calls)
+        process = processes.Process(
+            target=doomed.work_until_killed, args=(completed, dict(os.environ), folder, work, *arguments)
+        )
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        made = doomed.CALLS.read_text().splitlines()
-        assert len(made) == survives + 1
-        yield made
+        calls = doomed.CALLS.read_text().splitlines()
+        assert len(calls) == completed + 1
+        yield calls
 
 
 def copy(source: Path, target: Path) -> None:
     """Copy a database that may be open elsewhere."""
-    with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
-        read.backup(written)
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as backup:
+        original.backup(backup)
 
 
 @pytest.fixture
@@ -76,8 +78,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield running
 
 
-def a_better_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    """Deploy a champion that has learnt from noise, then train and judge a candidate that has not."""
+def compare_better_candidate(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """Deploy a champion that is trained on noise, then train and compare a better candidate."""
     change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.1}")
     noise = events()
     noise["late"] = np.random.default_rng(1).random(len(noise)) < 0.5
@@ -89,62 +91,66 @@ def a_better_one(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     return run
 
 
-def answers_with(server: Server, version: model_versions.Version) -> None:
-    """See that the stored version loads, that the server follows it and that both say the same."""
-    rows, answers = golden_predictions.read_golden_predictions(version.run_id)
+def assert_served(server: Server, version: model_versions.Version) -> None:
+    """Check that the version can be loaded, and that the server serves it with the same predictions."""
+    rows, predictions = golden_predictions.read_golden_predictions(version.run_id)
     loading.load(version.uri, ("numpy.dtype",))
     server.wait_for_version(version.number)
-    told = server.invoke(dataframe_split=rows)
-    assert told.headers["X-Model-Version"] == version.number
-    assert np.allclose(told.json()["predictions"], answers)
+    response = server.invoke(dataframe_split=rows)
+    assert response.headers["X-Model-Version"] == version.number
+    assert np.allclose(response.json()["predictions"], predictions)
 
 
-def test_register_and_deploy_beside_a_champion(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path) -> None:
-    run = a_better_one(monkeypatch)
-    seen = set()
-    for made in killed_at_each_call(tracked, doomed.register_and_deploy, run.run, run.candidate, run.verdict):
+def test_killing_register_and_deploy_with_a_champion(
+    monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+) -> None:
+    run = compare_better_candidate(monkeypatch)
+    champions = set()
+    for calls in kill_at_each_call(tracked, doomed.register_and_deploy, run.run, run.candidate, run.verdict):
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
-        assert champion is not None, made
-        answers_with(server, champion)
-        seen.add(champion.number)
+        assert champion is not None, calls
+        assert_served(server, champion)
+        champions.add(champion.number)
         following = Pipeline(monkeypatch)
         if following.make_plan().decision == "train":
             following.deploy()
-        assert following.aliases == {"candidate": "2", "previous": "1", "champion": "2"}, made
-        assert promotion.read_aliases(run.client, "toy").claims == {}, made
-        answers_with(server, model_versions.by_number(run.client, "toy", "2"))
-        assert Pipeline(monkeypatch).make_plan().decision == "nothing", made
-    assert seen == {"1", "2"}
-    assert {"create_registered_model", "create_model_version", "set_registered_model_alias"} < set(made)
+        assert following.aliases == {"candidate": "2", "previous": "1", "champion": "2"}, calls
+        assert promotion.read_aliases(run.client, "toy").claims == {}, calls
+        assert_served(server, model_versions.by_number(run.client, "toy", "2"))
+        assert Pipeline(monkeypatch).make_plan().decision == "nothing", calls
+    assert champions == {"1", "2"}
+    assert {"create_registered_model", "create_model_version", "set_registered_model_alias"} < set(calls)
 
 
-def test_register_and_deploy_of_the_first_model(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path) -> None:
+def test_killing_register_and_deploy_of_the_first_model(
+    monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+) -> None:
     run = Pipeline(monkeypatch)
     run.compare()
-    for made in killed_at_each_call(tracked, doomed.register_and_deploy, run.run, run.candidate, run.verdict):
+    for calls in kill_at_each_call(tracked, doomed.register_and_deploy, run.run, run.candidate, run.verdict):
         following = Pipeline(monkeypatch)
         if following.make_plan().decision == "train":
             following.deploy()
-        assert following.aliases == {"candidate": "1", "champion": "1"}, made
-        assert promotion.read_aliases(run.client, "toy").claims == {}, made
-        answers_with(server, model_versions.by_number(run.client, "toy", "1"))
+        assert following.aliases == {"candidate": "1", "champion": "1"}, calls
+        assert promotion.read_aliases(run.client, "toy").claims == {}, calls
+        assert_served(server, model_versions.by_number(run.client, "toy", "1"))
 
 
-def test_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path) -> None:
-    """A rollback that was killed was either not begun, or the next run's Plan ends it."""
-    run = a_better_one(monkeypatch)
+def test_killing_a_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path) -> None:
+    """A killed rollback was either not started, or the next run's Plan completes it."""
+    run = compare_better_candidate(monkeypatch)
     run.deploy()
-    began = False
-    for made in killed_at_each_call(tracked, doomed.roll_back_champion):
-        answers_with(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
+    started = False
+    for calls in kill_at_each_call(tracked, doomed.roll_back_champion):
+        assert_served(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
         Pipeline(monkeypatch).make_plan()
-        assert promotion.read_aliases(run.client, "toy").claims == {}, made
-        if began or run.aliases["champion"] == "1":
-            began = True
-            assert run.aliases == {"candidate": "2", "champion": "1"}, made
-            assert model_versions.by_number(run.client, "toy", "2").rollback_reason == "it predicts nonsense", made
+        assert promotion.read_aliases(run.client, "toy").claims == {}, calls
+        if started or run.aliases["champion"] == "1":
+            started = True
+            assert run.aliases == {"candidate": "2", "champion": "1"}, calls
+            assert model_versions.by_number(run.client, "toy", "2").rollback_reason == "it predicts nonsense", calls
         else:
-            assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}, made
-            assert model_versions.by_number(run.client, "toy", "2").rollback_reason is None, made
-        answers_with(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
-    assert began
+            assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}, calls
+            assert model_versions.by_number(run.client, "toy", "2").rollback_reason is None, calls
+        assert_served(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
+    assert started

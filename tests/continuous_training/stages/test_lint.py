@@ -1,4 +1,4 @@
-"""Lint: strict for the framework; of a model only errors count, whatever its style."""
+"""Lint: all rules for the framework, only errors for a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def failures(*names: str) -> dict[str, Tool]:
     return {tool.name: tool for tool in tools if not tool.passed}
 
 
-def test_the_style_of_a_model_and_its_tests_is_its_own() -> None:
+def test_the_style_of_a_model_and_its_tests_is_not_checked() -> None:
     write("def test_it( ):\n  import os; assert os.sep == '/' and 1\n", "tests/bikes/test_model.py")
     assert failures("ruff", "format") == {}
 
@@ -52,7 +52,7 @@ def test_the_style_of_a_model_and_its_tests_is_its_own() -> None:
         ("def f(x: int) -> str:\n    return x\n", "mypy of bikes", "Incompatible return value type"),
     ],
 )
-def test_an_error_in_a_model_is_found(text: str, tool: str, message: str) -> None:
+def test_an_error_in_a_model_is_reported(text: str, tool: str, message: str) -> None:
     write(text)
     results = failures(tool)
     assert message in results[tool].output
@@ -66,7 +66,7 @@ def test_an_error_in_a_model_is_found(text: str, tool: str, message: str) -> Non
     ],
     ids=["optional", "its own"],
 )
-def test_an_optional_import_and_one_of_the_package_are_no_errors(text: str) -> None:
+def test_optional_imports_and_imports_of_the_package_are_accepted(text: str) -> None:
     write("", "src/bikes/features.py")
     write(text)
     assert failures("ruff", "imports of bikes") == {}
@@ -79,19 +79,19 @@ def test_types_of_a_model_are_checked_if_it_has_annotations() -> None:
     assert failures("mypy of bikes") == {}
 
 
-def test_a_model_may_bring_its_own_rules() -> None:
+def test_a_model_can_have_its_own_rules() -> None:
     write('[lint]\nselect = ["D"]\n', "src/bikes/ruff.toml")
     assert "D103" in failures("ruff")["ruff"].output
 
 
-def test_the_framework_is_held_to_all_rules() -> None:
+def test_the_framework_is_checked_with_all_rules() -> None:
     write("def f(a, b=[]):\n    return a\n", "src/continuous_training/module.py")
     results = failures("ruff", "mypy")
     assert {"ANN001", "B006", "D100", "D103"} <= set(results["ruff"].output.split())
     assert "Function is missing a type annotation" in results["mypy"].output
 
 
-def test_every_part_of_this_repository_is_the_frameworks_the_tools_or_a_models(
+def test_every_folder_belongs_to_the_framework_the_tool_or_a_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A new folder of Python files would otherwise be linted as leniently as a model, or not be formatted."""

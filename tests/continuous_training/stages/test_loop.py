@@ -52,7 +52,7 @@ class Clone:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
 
     def _copy_files(self) -> None:
-        """Copy what git would, committed or not, but for the models."""
+        """Copy what git would, committed or not, except the models."""
         files = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -67,8 +67,8 @@ class Clone:
                 shutil.copy2(file, self.folder / name)
 
     def commit(self) -> None:
-        person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        for command in (["add", "--all"], [*person, "commit", "--message", "change"]):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for command in (["add", "--all"], [*identity, "commit", "--message", "change"]):
             subprocess.run(["git", *command], cwd=self.folder, check=True, capture_output=True)
 
     @property
@@ -94,22 +94,22 @@ class Clone:
         assert running.returncode == 0, message
         return message
 
-    def document(self, noun: str) -> dict[str, Any]:
-        return json.loads((self.folder / f"build/{noun}.json").read_text())
+    def document(self, stem: str) -> dict[str, Any]:
+        return json.loads((self.folder / f"build/{stem}.json").read_text())
 
-    def served(self) -> str | None:
+    def served_version(self) -> str | None:
         try:
             return requests.get(f"{self.url}/version", timeout=10).json()["model_version"]
         except requests.ConnectionError:
             return None
 
     def fit(self, snapshot: str) -> str:
-        """Train here, by hand; return the MLflow run."""
+        """Train in the clone; return the id of the MLflow run."""
         command = [".venv/bin/python", "scripts/fit.py", "--snapshot", snapshot]
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True, timeout=LIMIT
         )
-        return done.stdout.split()[-1]
+        return process.stdout.split()[-1]
 
     def stop(self) -> None:
         subprocess.run(["scripts/ct", "stop"], cwd=self.folder, env=self.environment, check=True, timeout=60)
@@ -117,9 +117,9 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    made = Clone(tmp_path_factory.mktemp("clone"))
-    yield made
-    made.stop()
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    yield clone
+    clone.stop()
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def aws() -> Iterator[Aws]:
 
 @pytest.fixture
 def clone_on_ec2(aws: Aws, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
-    """Have a clone that trains on the test cloud, and an MLflow server that its machines reach too."""
+    """Return a clone that trains on the test cloud, with an MLflow server that its instances can reach."""
     folders = {name: tmp_path / name for name in ("clone", "machines", "tracking")}
     for folder in folders.values():
         folder.mkdir()
@@ -138,13 +138,13 @@ def clone_on_ec2(aws: Aws, empty_mlflow: Path, tmp_path: Path, monkeypatch: pyte
     extra = {"OMP_NUM_THREADS": "1"}
     with Tracking(folders["tracking"]) as tracking, Machines(aws, folders["machines"], ROOT / ".venv", extra=extra):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
-        made = Clone(folders["clone"], **aws.environment, MLFLOW_TRACKING_URI=tracking.uri)
-        yield made
-        made.stop()
+        clone = Clone(folders["clone"], **aws.environment, MLFLOW_TRACKING_URI=tracking.uri)
+        yield clone
+        clone.stop()
 
 
 def results(message: str) -> dict[str, str]:
-    """Read the closing table."""
+    """Return the results of the stages from the table at the end."""
     return dict(
         re.findall(r"^ *(\S.*?) {2,}(SUCCESS|UNSTABLE|FAILURE|ABORTED|NOT_BUILT)\b", message, flags=re.MULTILINE)
     )
@@ -165,22 +165,24 @@ def kill(process: subprocess.Popen[str], after: str) -> None:
 
 
 def leftovers(folder: Path) -> list[psutil.Process]:
-    """Find the processes, other than the server and its workers, that still work in the clone."""
-    found = []
+    """Return the processes in the clone other than the server and its workers."""
+    processes = []
     for process in psutil.process_iter():
         try:
             family = [process, *process.parents()]
-            if process.cwd() == str(folder) and not any("scripts/serve.py" in one.cmdline() for one in family):
-                found.append(process)
+            if process.cwd() == str(folder) and not any(
+                "scripts/serve.py" in relative.cmdline() for relative in family
+            ):
+                processes.append(process)
         except psutil.Error:
             continue
-    return found
+    return processes
 
 
-def test_the_loop_closes(clone: Clone) -> None:
-    """Kill a run while it trains; the next makes the first champion all the same; then the world moves on."""
+def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
+    """Kill a run during its training, train the first champion, compare a candidate with new data, run again."""
     kill(clone.start("-P", "AS_OF=2020-03-01"), after="Fitting Pipeline")
-    assert clone.served() is None
+    assert clone.served_version() is None
 
     first = clone.run("-P", "AS_OF=2020-03-01")
     assert leftovers(clone.folder) == []
@@ -188,21 +190,23 @@ def test_the_loop_closes(clone: Clone) -> None:
     skipped = ["Roll back", "Test the framework", "Approve"]
     assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == skipped
     assert clone.document("deployment")["model_version"] == "1"
-    assert clone.served() == "1"
+    assert clone.served_version() == "1"
 
-    kept = clone.document("candidate")
+    candidate = clone.document("candidate")
     offline = json.loads(
-        next((clone.folder / ".ct/artifacts").rglob(f"{kept['run_id']}/artifacts/golden.json")).read_text()
+        next((clone.folder / ".ct/artifacts").rglob(f"{candidate['run_id']}/artifacts/golden.json")).read_text()
     )
-    answer = requests.post(f"{clone.url}/invocations", json={"dataframe_split": offline["dataframe_split"]}, timeout=30)
-    assert np.allclose(answer.json()["predictions"], offline["predictions"], rtol=0, atol=1e-9)
+    response = requests.post(
+        f"{clone.url}/invocations", json={"dataframe_split": offline["dataframe_split"]}, timeout=30
+    )
+    assert np.allclose(response.json()["predictions"], offline["predictions"], rtol=0, atol=1e-9)
 
     second = clone.run("-P", "AS_OF=2020-03-20", "-P", "TRIGGER=cron", "-P", "REASON=new rows")
     verdict = clone.document("verdict")
     assert verdict["champion"] == "1"
     assert results(second)["Compare"] == {"promote": "SUCCESS", "reject": "UNSTABLE"}[str(verdict["decision"])]
-    served = {"promote": "2", "reject": "1"}[str(verdict["decision"])]
-    assert clone.served() == served
+    champion = {"promote": "2", "reject": "1"}[str(verdict["decision"])]
+    assert clone.served_version() == champion
 
     third = clone.run("-P", "AS_OF=2020-03-20")
     assert "Linted in run 1 (ct-1) with the same code" in third
@@ -210,7 +214,7 @@ def test_the_loop_closes(clone: Clone) -> None:
     assert "Nothing new to train" in third
     assert results(third)["Plan"] == "SUCCESS"
     assert {results(third)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"NOT_BUILT"}
-    assert clone.served() == served
+    assert clone.served_version() == champion
     page = (clone.folder / "build/report.html").read_text()
     assert "othing new to train" in page
 
@@ -224,22 +228,20 @@ compute:
 """
 
 
-def test_what_ec2_trains_is_promoted_and_is_the_model_that_would_have_been_trained_here(
-    clone_on_ec2: Clone, aws: Aws
-) -> None:
+def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(clone_on_ec2: Clone, aws: Aws) -> None:
     change("serving:", f"{COMPUTE.lstrip()}serving:", clone_on_ec2.folder / "src/toy/training.yaml")
     clone_on_ec2.commit()
     message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2020-03-01")
     assert {results(message)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
-    assert clone_on_ec2.served() == "1"
+    assert clone_on_ec2.served_version() == "1"
     assert len(aws.faults.made("ec2", "RunInstances")) == 1
     assert aws.leftovers() == []
     assert aws.gate.denied == []
 
     connection.open_client()
-    trained_there = golden_predictions.read_golden_predictions(str(clone_on_ec2.document("candidate")["run_id"]))
+    ec2_predictions = golden_predictions.read_golden_predictions(str(clone_on_ec2.document("candidate")["run_id"]))
     snapshot = str(clone_on_ec2.document("snapshot")["train"]["path"]).rpartition("/")[0]
-    assert golden_predictions.read_golden_predictions(clone_on_ec2.fit(snapshot)) == trained_there
+    assert golden_predictions.read_golden_predictions(clone_on_ec2.fit(snapshot)) == ec2_predictions
 
 
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:

@@ -1,4 +1,4 @@
-"""Green results of Lint and Test: used in a run for the same code, and never where they could hide a failure."""
+"""Green results of Lint and Test: reused for the same code, and never in a way that could hide a failure."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ def run(selection: Selection = SELECTION) -> tuple[int, Counts | None]:
     return suites.test(selection)
 
 
-def ran(selection: Selection = SELECTION) -> bool:
-    """Run the tests; tell whether pytest ran."""
+def runs_pytest(selection: Selection = SELECTION) -> bool:
+    """Run the tests; return whether pytest ran, or a stored result was used."""
     selection.junit.unlink(missing_ok=True)
     run(selection)
     return selection.junit.exists()
 
 
-def test_the_same_code_is_tested_once_and_the_run_that_did_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_code_is_tested_once_and_the_result_names_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run() == (0, Counts(2, 0, 0, []))
     monkeypatch.setenv("BUILD_TAG", "ct-13")
     assert run() == (0, Counts(2, 0, 0, [], "run 12 (ct-12)"))
-    assert not ran()
+    assert not runs_pytest()
 
 
 @pytest.mark.parametrize(
     "path", ["src/toy/model.py", "src/toy/new.py", "tests/toy/test_model.py", "pyproject.toml", "requirements.lock"]
 )
-def test_a_changed_file_makes_a_result_useless_until_the_change_is_undone(path: str) -> None:
+def test_a_result_is_not_used_while_a_file_is_changed(path: str) -> None:
     run()
     before = Path(path).read_text() if Path(path).exists() else None
     Path(path).write_text((before or "") + "# changed\n")
@@ -74,17 +74,17 @@ def test_a_changed_file_makes_a_result_useless_until_the_change_is_undone(path: 
 def test_a_changed_file_runs_the_tests() -> None:
     run()
     Path("src/toy/model.py").write_text("x = 2\n")
-    assert ran()
+    assert runs_pytest()
 
 
-def test_the_tests_of_another_model_do_not_matter() -> None:
+def test_the_tests_of_another_model_do_not_change_the_hash() -> None:
     run()
     Path("tests/other/test_model.py").write_text("def test_a(): assert False\n")
-    assert not ran()
-    assert ran(Selection("other", ("model",)))
+    assert not runs_pytest()
+    assert runs_pytest(Selection("other", ("model",)))
 
 
-def test_names_and_limits_of_files_count_and_their_times_and_bytecode_do_not() -> None:
+def test_the_hash_includes_the_names_of_files_but_not_their_times_or_bytecode() -> None:
     before = SELECTION.hash_inputs()
     os.utime("src/toy/model.py", (1, 1))
     Path("src/toy/__pycache__").mkdir()
@@ -101,22 +101,22 @@ def test_names_and_limits_of_files_count_and_their_times_and_bytecode_do_not() -
 def test_force_tests_again(monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     monkeypatch.setenv("FORCE", "true")
-    assert ran()
+    assert runs_pytest()
 
 
 def test_a_failure_is_not_stored() -> None:
     Path("tests/toy/test_model.py").write_text("def test_a(): assert False\n")
     assert run()[0] == 1
-    assert ran()
+    assert runs_pytest()
 
 
-def test_a_failure_after_a_success_leaves_the_success_for_its_own_code_alone() -> None:
+def test_a_failure_keeps_the_stored_success_of_other_code() -> None:
     run()
     Path("tests/toy/test_model.py").write_text("def test_a(): assert False\n")
     assert run()[0] == 1
     assert run()[0] == 1
     Path("tests/toy/test_model.py").write_text(TWO_TESTS)
-    assert not ran()
+    assert not runs_pytest()
 
 
 def test_code_that_changes_while_it_is_tested_is_not_stored() -> None:
@@ -124,41 +124,41 @@ def test_code_that_changes_while_it_is_tested_is_not_stored() -> None:
         "from pathlib import Path\n\n\ndef test_a():\n    Path('src/toy/model.py').write_text('x = 3')\n"
     )
     assert run()[0] == 0
-    assert ran()
+    assert runs_pytest()
 
 
 def test_pytest_arguments_neither_use_a_result_nor_store_one() -> None:
-    some = Selection("toy", ("model",), arguments=("-k", "test_a"))
-    assert run(some)[0] == 0
-    assert ran()
-    assert ran(some)
+    selected = Selection("toy", ("model",), arguments=("-k", "test_a"))
+    assert run(selected)[0] == 0
+    assert runs_pytest()
+    assert runs_pytest(selected)
 
 
 def test_pytest_addopts_neither_uses_a_result_nor_stores_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k test_a")
     assert run() == (0, Counts(1, 0, 0, []))
     monkeypatch.delenv("PYTEST_ADDOPTS")
-    assert ran()
+    assert runs_pytest()
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k test_a")
-    assert ran()
+    assert runs_pytest()
 
 
-def test_by_hand_the_tests_always_run_and_store_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_run_the_tests_always_run_and_store_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BUILD_TAG")
     run()
     assert not result_cache.FOLDER.exists()
-    assert ran()
+    assert runs_pytest()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"inputs": 3}', '{"inputs": "a", "unknown": 1}', "\x00\xff"])
-def test_a_result_that_cannot_be_read_does_not_count(text: str) -> None:
+def test_an_unreadable_result_is_not_used(text: str) -> None:
     run()
     Path(".ct/results/test-model-toy.json").write_text(text, encoding="latin-1")
-    assert ran()
-    assert not ran()
+    assert runs_pytest()
+    assert not runs_pytest()
 
 
-def test_a_folder_in_place_of_a_result_does_not_count() -> None:
+def test_a_folder_in_place_of_a_result_is_not_used() -> None:
     Path(".ct/results/test-model-toy.json").mkdir(parents=True)
     assert result_cache.find("test-model-toy", SELECTION.hash_inputs()) is None
 
@@ -180,7 +180,7 @@ def test_a_model_without_tests_passes_with_a_warning(caplog: pytest.LogCaptureFi
 
 
 def test_the_code_of_this_repository_is_hashed_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In 0.2 s of this thread, at best of five, because other programs share the machine."""
+    """In 0.2 s of CPU time, in the best of five attempts."""
     monkeypatch.chdir(Path(__file__).parents[3])
     seconds = []
     for _ in range(5):

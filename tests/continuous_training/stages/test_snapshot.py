@@ -1,4 +1,4 @@
-"""Snapshots: the right rows, immutable, with a hash that depends on the rows alone."""
+"""Snapshots: the rows of the windows, with a hash of their content."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
 )
 
 
-def hash_of(rows: list[dict[str, object]], path: Path, schema: pa.Schema = SCHEMA) -> str:
+def write_and_hash(rows: list[dict[str, object]], path: Path, schema: pa.Schema = SCHEMA) -> str:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     return content_hash(path)
 
@@ -54,32 +54,34 @@ def hash_of(rows: list[dict[str, object]], path: Path, schema: pa.Schema = SCHEM
 class TestContentHash:
     @given(rows=ROWS, data=st.data())
     @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_order_does_not_matter(self, rows: list[dict[str, object]], data: st.DataObject, tmp_path: Path) -> None:
+    def test_the_order_of_rows_does_not_change_the_hash(
+        self, rows: list[dict[str, object]], data: st.DataObject, tmp_path: Path
+    ) -> None:
         other = data.draw(st.permutations(rows))
-        assert hash_of(rows, tmp_path / "a.parquet") == hash_of(other, tmp_path / "b.parquet")
+        assert write_and_hash(rows, tmp_path / "a.parquet") == write_and_hash(other, tmp_path / "b.parquet")
 
     @given(rows=ROWS, others=ROWS)
     @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_different_rows_differ(
+    def test_different_rows_have_different_hashes(
         self, rows: list[dict[str, object]], others: list[dict[str, object]], tmp_path: Path
     ) -> None:
         def canonical(rows: list[dict[str, object]]) -> list[str]:
             plain = [{**row, "size": 0.0 if row["size"] == 0 else row["size"]} for row in rows]  # -0.0 is 0.0
             return sorted(repr(sorted(row.items())) for row in plain)
 
-        same = hash_of(rows, tmp_path / "a.parquet") == hash_of(others, tmp_path / "b.parquet")
+        same = write_and_hash(rows, tmp_path / "a.parquet") == write_and_hash(others, tmp_path / "b.parquet")
         assert same == (canonical(rows) == canonical(others))
 
-    def test_a_row_that_occurs_several_times_changes_the_hash(self, tmp_path: Path) -> None:
+    def test_duplicates_change_the_hash(self, tmp_path: Path) -> None:
         row = {"id": 1, "name": "a", "size": 1.0, "at": None, "ok": True}
-        three = hash_of([row] * 3, tmp_path / "a.parquet")
-        assert three != hash_of([row], tmp_path / "b.parquet")
+        three = write_and_hash([row] * 3, tmp_path / "a.parquet")
+        assert three != write_and_hash([row], tmp_path / "b.parquet")
 
-    def test_the_width_of_numbers_and_the_order_of_columns_do_not_change_it(self, tmp_path: Path) -> None:
-        wide = hash_of(
+    def test_the_width_of_numbers_and_the_order_of_columns_do_not_change_the_hash(self, tmp_path: Path) -> None:
+        wide = write_and_hash(
             [{"id": 1, "size": 2.0}], tmp_path / "a.parquet", pa.schema({"id": pa.int64(), "size": pa.float64()})
         )
-        narrow = hash_of(
+        narrow = write_and_hash(
             [{"id": 1, "size": 2.0}], tmp_path / "b.parquet", pa.schema({"size": pa.float32(), "id": pa.int16()})
         )
         assert wide == narrow
@@ -90,7 +92,7 @@ class TestContentHash:
             {"id": 2, "name": None, "size": -0.0, "at": None, "ok": None},
         ]
         narrow = pa.schema([field for field in SCHEMA if field.name != "other"])
-        assert hash_of(rows, tmp_path / "a.parquet", narrow) == EXPECTED_HASH
+        assert write_and_hash(rows, tmp_path / "a.parquet", narrow) == EXPECTED_HASH
 
     @pytest.mark.parametrize(
         ("one", "two"),
@@ -101,8 +103,10 @@ class TestContentHash:
             ({"name": "\x1f"}, {"name": "\\31"}),
         ],
     )
-    def test_similar_rows_differ(self, tmp_path: Path, one: dict[str, object], two: dict[str, object]) -> None:
-        assert hash_of([one], tmp_path / "a.parquet") != hash_of([two], tmp_path / "b.parquet")
+    def test_similar_rows_have_different_hashes(
+        self, tmp_path: Path, one: dict[str, object], two: dict[str, object]
+    ) -> None:
+        assert write_and_hash([one], tmp_path / "a.parquet") != write_and_hash([two], tmp_path / "b.parquet")
 
 
 EXPECTED_HASH = "045e75814bd15015b07a4a7bf8399e64f707d78b64f6f35cb83c002d8d7e3fcf"
@@ -120,24 +124,24 @@ class TestTakeSnapshot:
     def test_rows_younger_than_the_label_delay_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Pipeline(monkeypatch, AS_OF="2020-03-01").take_snapshot().until == datetime(2020, 2, 29)
 
-    def test_the_same_rows_are_the_same_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_same_rows_give_the_same_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
         first = Pipeline(monkeypatch).take_snapshot()
         store(events().sample(frac=1, random_state=1))
         again = Pipeline(monkeypatch).take_snapshot()
         assert (again.hash, again.train.path) == (first.hash, first.train.path)
 
-    def test_a_corrected_row_is_another_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_corrected_row_gives_another_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
         first = Pipeline(monkeypatch).take_snapshot()
         with duckdb.connect(".ct/warehouse.duckdb") as connection:
             connection.execute("UPDATE events SET x = x + 0.001 WHERE id = 1000")
         assert Pipeline(monkeypatch).take_snapshot().hash != first.hash
 
     def test_a_killed_run_leaves_no_snapshot(self, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
-        def killed(*_: object) -> None:
+        def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(snapshot, "content_hash", killed)
+            patch.setattr(snapshot, "content_hash", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 Pipeline(monkeypatch).take_snapshot()
         assert list((workspace / ".ct/snapshots").iterdir()) == []
@@ -200,7 +204,7 @@ class TestWarehouse:
             ),
         ],
     )
-    def test_a_wrong_query_is_explained(self, monkeypatch: pytest.MonkeyPatch, query: str, message: str) -> None:
+    def test_an_invalid_query_is_explained(self, monkeypatch: pytest.MonkeyPatch, query: str, message: str) -> None:
         change("SELECT id, seen, shade, x, y, late FROM events WHERE seen >= $since AND seen < $until", query)
         with (
             sources.open_source(Pipeline(monkeypatch).settings) as source,
@@ -209,7 +213,7 @@ class TestWarehouse:
             source.read(datetime(2020, 1, 1), datetime(2020, 2, 1))
         assert "\n" not in str(error.value)
 
-    def test_a_wrong_address_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_an_invalid_address_is_explained(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         settings = Pipeline(monkeypatch).settings
         monkeypatch.setenv("CT_WAREHOUSE_URL", f"duckdb://{tmp_path}/nowhere.duckdb")
         with pytest.raises(UserError, match="does not exist: check CT_WAREHOUSE_URL"):
@@ -222,7 +226,7 @@ class TestWarehouse:
         with pytest.raises(UserError, match="cannot be opened"):
             sources.open_source(settings)
 
-    def test_a_file_may_be_in_a_concurrent_workspace_of_jenkins(
+    def test_the_file_can_be_in_a_concurrent_workspace_of_jenkins(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         store(events(), tmp_path / "model_main@2" / "warehouse.duckdb")
@@ -265,7 +269,7 @@ def test_an_integer_beyond_64_bits_is_reported_with_its_column(monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("workspace")
-def test_integers_may_have_any_width_in_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integers_can_have_any_width_in_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Pipeline(monkeypatch).take_snapshot().hash
     change("SELECT id,", "SELECT id::HUGEINT AS id,")
     assert Pipeline(monkeypatch).take_snapshot().hash == first
