@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,19 +109,40 @@ def env_python() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def forked_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedPython]:
-    """Start what replaces the Python of programs that would import MLflow."""
-    with ForkedPython(tmp_path_factory.mktemp("python")) as python:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@contextmanager
+def making(path: Path) -> Iterator[bool]:
+    """Make something for all workers; yields whether it is not there yet."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not path.exists()
+
+
+@pytest.fixture(scope="session")
+def forked_python(shared_folder: Path) -> Iterator[ForkedPython]:
+    """Return what replaces the Python of programs that would import MLflow."""
+    python = ForkedPython(shared_folder / "python")
+    with ExitStack() as stack:
+        with making(python.folder) as is_first:
+            if is_first:
+                stack.enter_context(python)
         yield python
 
 
 @pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_mlflow(shared_folder: Path) -> Path:
     """Make MLflow's SQLite file once: its migrations take seconds."""
     import mlflow
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    path = shared_folder / "mlflow.db"
+    with making(path) as is_first:
+        if is_first:
+            mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
 

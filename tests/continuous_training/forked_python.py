@@ -7,13 +7,12 @@ program imports the code that its own folder or PYTHONPATH holds.
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Self
 
-from continuous_training.fork_server import client
+from continuous_training.fork_server import client, server
 
 PACKAGE = "continuous_training"
 MODULES = (
@@ -39,12 +38,11 @@ class ForkedPython:
     """The fork server, with the programs in the folder `venv`/bin that start as forks of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.venv = folder / "venv"
+        self.folder, self.venv = folder, folder / "venv"
         self.python, self.mlflow = (self.venv / "bin" / name for name in ("python", "mlflow"))
-        self._folder = folder
 
     def __enter__(self) -> Self:
-        sockets = self._folder / client.FOLDER
+        sockets = self.folder / client.FOLDER
         sockets.mkdir(mode=0o700, parents=True)
         self.python.parent.mkdir(parents=True)
         script = CLIENT.format(
@@ -63,8 +61,8 @@ class ForkedPython:
         with (sockets / "log").open("wb") as log:
             self._server = subprocess.Popen(
                 ["env", "--default-signal=INT", *serve],
-                cwd=self._folder,
-                env=os.environ | client.MLFLOW_VARIABLES,
+                cwd=self.folder,
+                env=os.environ | client.DEFAULTS,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -82,15 +80,9 @@ def main(program: str, *arguments: str) -> None:
         del sys.modules[name]
     if Path(program).name != "python":
         arguments = (str(Path(sys.executable).with_name(Path(program).name)), *arguments)
-    sys.executable, sys.argv = str(Path(program).with_name("python")), [*arguments]
-    path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    if sys.argv[0] == "-m":
-        del sys.argv[0]
-        sys.path[:1] = [str(Path.cwd()), *path]
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-    else:
-        sys.path[:1] = [str(Path(sys.argv[0]).parent), *path]
-        runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.executable = str(Path(program).with_name("python"))
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    server._run(*arguments)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from continuous_training.compute.ec2.tags import PROJECT, PROJECT_FILTER, read_t
 from continuous_training.documents import Run, Snapshot
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings
+from forked_python import ForkedPython
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -115,9 +116,9 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Snapshot]:
     return pipeline.run, pipeline.snapshot
 
 
-def start(workspace: Path) -> subprocess.Popen[str]:
+def start(workspace: Path, python: Path = Path(sys.executable)) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "scripts/bake_ami.py", "--json"],
+        [python, "scripts/bake_ami.py", "--json"],
         env=os.environ | {"PYTHONPATH": str(workspace / "src")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -151,23 +152,28 @@ class TestBaking:
         assert account.aws.leftovers() == []
 
     def test_one_that_cannot_train_leaves_neither_image_nor_instance(
-        self, project: Path, account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self,
+        project: Path,
+        account: Account,
+        forked_python: ForkedPython,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         Path("src/toy/model.py").write_text("import a_package_that_the_lock_forgot\n")
         run, taken = prepare(monkeypatch)
-        with Machines(account.aws, project / "machines", ROOT / ".venv"):  # noqa: SIM117 - the machines outlive it
+        with Machines(account.aws, project / "machines", forked_python.venv):  # noqa: SIM117 - the machines outlive it
             with pytest.raises(UserError, match=r"there is no new image: training failed on i-\w+ with exit code 1"):
                 bake_ami.bake(api.Aws(), run, load_settings("toy"), taken)
         assert "a_package_that_the_lock_forgot" in caplog.text
         assert account.images() == account.snapshots() == account.aws.leftovers() == []
 
     def test_sigterm_leaves_neither_image_nor_instance(
-        self, project: Path, account: Account, monkeypatch: pytest.MonkeyPatch
+        self, project: Path, account: Account, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         prepare(monkeypatch)
         account.set_state("pending")
-        with Machines(account.aws, project / "machines", ROOT / ".venv"):
-            baking = start(project)
+        with Machines(account.aws, project / "machines", forked_python.venv):
+            baking = start(project, forked_python.python)
             wait_until(lambda: account.images() or baking.poll() is not None, "the image is in the making")
             baking.send_signal(signal.SIGTERM)
             _, told = baking.communicate(timeout=LIMIT)
