@@ -30,14 +30,16 @@ SWITCH = "CT_FORK_SERVER"
 COOKIE = "JENKINS_NODE_COOKIE"  # Jenkins and `ct run` give each build one
 FIRST, LAST = "setup.py", "report.py"  # the first verb of a run starts the server, the last one ends it
 
-# In the order in which a run needs them; between two of them the server answers. DuckDB is not among them, nor what
-# imports it: it starts threads when it is imported, and a fork lacks the threads of its parent.
+# In the order in which a run needs them; between two of them the server answers, so what a large one imports comes
+# before it. DuckDB is not among them, nor what imports it: it starts threads when it is imported, and a fork lacks the
+# threads of its parent.
 MODULES = (
     *("continuous_training.settings", "psutil", "pyarrow.parquet", "pyarrow.compute", "pandas", "requests"),
     *("sqlalchemy.orm", "alembic", "scipy.sparse", "fastapi", "opentelemetry.sdk.trace", "jinja2"),
     *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
     *("opentelemetry.sdk.metrics.export", "mlflow.projects", "mlflow.sklearn", "mlflow.pyfunc"),
-    *("sklearn.metrics", "sklearn.pipeline", "sklearn.ensemble", "ibis", "skops.io", "pytest"),
+    *("scipy.special", "scipy.optimize", "scipy.interpolate", "scipy.stats", "sklearn.base", "sklearn.metrics"),
+    *("sklearn.pipeline", "sklearn.linear_model", "sklearn.ensemble", "ibis", "pytest", "skops.io"),
 )
 # Variables that libraries read when they are imported: those of the caller must be those of the server
 IMPORT_TIME = (

@@ -46,6 +46,7 @@ def serve(path: str, state: str, *modules: str) -> None:
         *modules: their names.
     """
     refuse_others(os.lstat(FOLDER))
+    gc.disable()  # a collection writes to all pages, which the forks would have to copy
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -90,7 +91,6 @@ def _import_next(modules: Iterator[str]) -> bool:
         importlib.import_module(name)
         return False
     gc.collect()
-    gc.freeze()  # a collection in a fork would copy all pages
     return True
 
 
@@ -194,6 +194,8 @@ def _follow(verb: int, connection: socket.socket) -> int:
 def _become(supervisor: int, streams: list[int], folder: str, environment: dict[str, str]) -> None:
     """Make this fork what the client is, and let it end with the supervisor."""
     client.is_fork = True
+    gc.freeze()
+    gc.enable()
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
