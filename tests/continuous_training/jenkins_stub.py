@@ -1,4 +1,4 @@
-"""Jenkins' Generic Webhook Trigger on this machine: it knows one token, hears pings and answers as the plugin does."""
+"""A stub of Jenkins' Generic Webhook Trigger: it knows one token, records pings and responds like the plugin."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ TOKEN = "5ecr3t"
 
 @dataclass
 class Jenkins:
-    """What it was asked for, and how it behaves: `busy` times it answers 503, and its job is started or not."""
+    """The stub: the first `busy` requests get status 503, and `triggers` is whether a ping starts a job."""
 
     url: str = ""
     busy: int = 0
     triggers: bool = True
     pings: list[dict[str, Any]] = field(default_factory=list)
-    asked: int = 0
+    requests: int = 0
 
     def answer(self, path: str, token: str | None, body: bytes) -> tuple[int, dict[str, Any]]:
-        self.asked += 1
+        self.requests += 1
         if self.busy:
             self.busy -= 1
             return 503, {}
@@ -36,12 +36,12 @@ class Jenkins:
 
 @contextmanager
 def jenkins(**behaviour: Any) -> Iterator[Jenkins]:
-    """Have it answer on a free port."""
-    here = Jenkins(**behaviour)
+    """Run the stub on a free port."""
+    stub = Jenkins(**behaviour)
 
     def answer(heard: Heard) -> tuple[int, str]:
-        status, message = here.answer(heard.path, heard.headers.get("Authorization"), heard.body)
+        status, message = stub.answer(heard.path, heard.headers.get("Authorization"), heard.body)
         return status, json.dumps(message)
 
-    with listening(answer) as here.url:
-        yield here
+    with listening(answer) as stub.url:
+        yield stub

@@ -1,6 +1,6 @@
-"""An ngrok on this machine: it starts, logs and answers as ngrok's agent does, and opens no tunnel to anywhere.
+"""A stub of ngrok: it starts, logs and responds like ngrok's agent, and opens no tunnel.
 
-Its name tells what happens: `ngrok`, `ngrok-wrong-token`, `ngrok-refusing`, or `ngrok-dying`.
+The name of the program selects its behaviour: `ngrok`, `ngrok-wrong-token`, `ngrok-refusing`, or `ngrok-dying`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REFUSED = "The endpoint 'https://calm-otter.ngrok-free.example' is already onlin
 
 
 def log(level: str, **message: str) -> None:
-    """Write a line as ngrok does; what has spaces is quoted."""
+    """Write a line as ngrok does, with quotes around values that contain spaces."""
     words = " ".join(f'{key}="{value}"' if " " in value else f"{key}={value}" for key, value in message.items())
     print(f"t=2026-11-23T12:00:00+0000 lvl={level} {words}", flush=True)
 
@@ -30,8 +30,8 @@ class Agent(http.server.BaseHTTPRequestHandler):
     endpoints: list[dict[str, Any]] = []
     kind = ""
 
-    def answer(self, status: int, told: dict[str, Any]) -> None:
-        body = json.dumps(told).encode()
+    def respond(self, status: int, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -39,11 +39,11 @@ class Agent(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self.answer(200 if self.path == "/api/endpoints" else 404, {"endpoints": self.endpoints, "uri": self.path})
+        self.respond(200 if self.path == "/api/endpoints" else 404, {"endpoints": self.endpoints, "uri": self.path})
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Path(os.environ["NGROK_TEST"], "asked").write_text(json.dumps(asked))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Path(os.environ["NGROK_TEST"], "request").write_text(json.dumps(request))
         if self.kind == "refusing":
             message = {
                 "error_code": 103,
@@ -51,10 +51,10 @@ class Agent(http.server.BaseHTTPRequestHandler):
                 "msg": "failed to start tunnel",
                 "details": {"err": REFUSED},
             }
-            return self.answer(502, message)
-        made = {"name": asked["name"], "url": ADDRESS, "upstream": asked["upstream"]}
-        self.endpoints.append(made)
-        self.answer(201, made)
+            return self.respond(502, message)
+        endpoint = {"name": request["name"], "url": ADDRESS, "upstream": request["upstream"]}
+        self.endpoints.append(endpoint)
+        self.respond(201, endpoint)
         if self.kind == "dying":
             log("crit", msg="session closed", err=f"account limited, token {os.environ['NGROK_AUTHTOKEN']}")
             os._exit(7)
@@ -65,10 +65,10 @@ class Agent(http.server.BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    noted = Path(os.environ["NGROK_TEST"])
+    folder = Path(os.environ["NGROK_TEST"])
     Agent.kind = Path(sys.argv[0]).name.partition("-")[2]
-    (noted / "called").write_text("\n".join(sys.argv[1:]))
-    (noted / "pid").write_text(str(os.getpid()))
+    (folder / "arguments").write_text("\n".join(sys.argv[1:]))
+    (folder / "pid").write_text(str(os.getpid()))
     if Agent.kind == "wrong-token":
         log("eror", msg="failed to auth", obj="csess", err=WRONG.format(os.environ["NGROK_AUTHTOKEN"]))
         sys.exit(1)

@@ -1,7 +1,7 @@
-"""The job data-check: what Airbyte's notifications start, as the Generic Webhook Trigger maps them.
+"""The job data-check: which notifications of Airbyte start it, and with which parameters.
 
-The payloads in airbyte/ have the shape of Airbyte's own, by its documentation and its source, and the values of an
-invented workspace; test.json is what its button «Test» sends.
+The payloads in airbyte/ have the format of Airbyte's documentation and source, with invented values; test.json is sent
+by its button «Test».
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAYLOADS = Path(__file__).parent / "airbyte"
 
 
 def resolved(name: str, **changed: Any) -> dict[str, str]:
-    """Give the variables that a notification gives, of which some data may be otherwise."""
+    """Return the variables of a notification, some of whose data are changed."""
     payload = json.loads((PAYLOADS / f"{name}.json").read_text())
     if changed:
         payload["data"] |= changed
@@ -30,15 +30,15 @@ def resolved(name: str, **changed: Any) -> dict[str, str]:
 
 
 def test_a_successful_sync_starts_the_check_with_its_connection_and_its_rows() -> None:
-    found = resolved("succeeded")
-    assert TRIGGER.fits(found)
-    assert found["AIRBYTE_CONNECTION"] == "Flights → warehouse"
-    assert found["AIRBYTE_ROWS"] == "20000"
-    assert TRIGGER.rendered(TRIGGER.cause, found) == "Airbyte synced Flights → warehouse"
+    variables = resolved("succeeded")
+    assert TRIGGER.fits(variables)
+    assert variables["AIRBYTE_CONNECTION"] == "Flights → warehouse"
+    assert variables["AIRBYTE_ROWS"] == "20000"
+    assert TRIGGER.rendered(TRIGGER.cause, variables) == "Airbyte synced Flights → warehouse"
 
 
 @pytest.mark.parametrize(
-    "found",
+    "variables",
     [
         resolved("failed"),
         resolved("failed", recordsCommitted=7),
@@ -50,17 +50,20 @@ def test_a_successful_sync_starts_the_check_with_its_connection_and_its_rows() -
         {},
     ],
 )
-def test_a_sync_that_failed_or_brought_nothing_and_anything_else_start_nothing(found: dict[str, str]) -> None:
-    assert not TRIGGER.fits(found)
+def test_failed_and_empty_syncs_and_other_requests_start_nothing(variables: dict[str, str]) -> None:
+    assert not TRIGGER.fits(variables)
 
 
-def test_a_connection_of_any_name_cannot_pass_for_a_success() -> None:
+def test_the_name_of_a_connection_cannot_imitate_a_success() -> None:
     assert not TRIGGER.fits(resolved("failed", connection={"name": "true/1"}))
 
 
-def test_what_is_handed_on_becomes_parameters_that_there_are_and_variables_of_the_environment() -> None:
+def test_the_variables_of_the_trigger_are_declared_parameters_and_environment_variables() -> None:
     declared = [
-        one.value.text.strip("'") for call in PIPELINE.parameters for one in call.arguments if one.name == "name"
+        argument.value.text.strip("'")
+        for call in PIPELINE.parameters
+        for argument in call.arguments
+        if argument.name == "name"
     ]
     assert declared == ["AIRBYTE_CONNECTION", "AIRBYTE_ROWS"]
     assert set(declared) < resolved("succeeded").keys()
@@ -68,8 +71,8 @@ def test_what_is_handed_on_becomes_parameters_that_there_are_and_variables_of_th
     assert [mapped[name] for name in declared] == [f'"${{params.{name}}}"' for name in declared]
 
 
-def test_its_token_is_not_that_of_pings_because_it_stands_in_an_address() -> None:
+def test_its_token_which_is_in_a_url_is_not_that_of_pings() -> None:
     [trigger] = [call for call in PIPELINE.triggers if call.name == "GenericTrigger"]
-    given = {one.name: one.value.text for one in trigger.arguments}
-    assert given["tokenCredentialId"] == "'airbyte-webhook-token'"
-    assert hooks.shown({}, {"token": "of-airbyte"}) == "of-airbyte"
+    arguments = {argument.name: argument.value.text for argument in trigger.arguments}
+    assert arguments["tokenCredentialId"] == "'airbyte-webhook-token'"
+    assert hooks.shown({}, {"token": "airbyte"}) == "airbyte"

@@ -1,4 +1,4 @@
-"""The .env file of the stack: what is written comes back, and what a person wrote stays."""
+"""The .env file of the stack: values are read as they were written, and other lines stay unchanged."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.text("ab $#'\"\\\n={}!`")
 
 
-@given(given=st.dictionaries(NAMES, TEXTS))
-def test_every_value_comes_back_as_it_was(given: dict[str, str]) -> None:
-    assert env_file.parse(env_file.update("", given)) == given
+@given(values=st.dictionaries(NAMES, TEXTS))
+def test_every_value_is_read_as_it_was_written(values: dict[str, str]) -> None:
+    assert env_file.parse(env_file.update("", values)) == values
 
 
 @given(before=st.dictionaries(NAMES, TEXTS), new=st.dictionaries(NAMES, TEXTS))
-def test_what_is_changed_is_changed_and_nothing_else(before: dict[str, str], new: dict[str, str]) -> None:
+def test_an_update_changes_only_its_values(before: dict[str, str], new: dict[str, str]) -> None:
     text = env_file.update("# mine\n", before)
     after = env_file.update(text, new)
     assert env_file.parse(after) == before | new
 
 
-def test_lines_of_a_person_stay_where_they_are() -> None:
-    text = "# for the office\nCT_BUCKET=ours # not theirs\n\nA=1\nB='two words'"
+def test_other_lines_stay_unchanged() -> None:
+    text = "# for the office\nCT_BUCKET=bucket # a comment\n\nA=1\nB='two words'"
     assert env_file.update(text, {"A": "2", "C": "3"}) == (
-        "# for the office\nCT_BUCKET=ours # not theirs\n\nA=2\nB='two words'\nC=3\n"
+        "# for the office\nCT_BUCKET=bucket # a comment\n\nA=2\nB='two words'\nC=3\n"
     )
 
 
@@ -44,7 +44,7 @@ def test_lines_of_a_person_stay_where_they_are() -> None:
         ("A=1\nA=2", "2"),
     ],
 )
-def test_a_line_means_what_it_means_to_compose(line: str, value: str) -> None:
+def test_a_line_is_read_as_compose_reads_it(line: str, value: str) -> None:
     assert env_file.parse(line) == {"A": value}
 
 
@@ -65,7 +65,7 @@ def test_a_line_means_what_it_means_to_compose(line: str, value: str) -> None:
         "A=#1",
     ],
 )
-def test_a_malformed_line_is_told_by_its_number_and_not_shown(line: str) -> None:
-    with pytest.raises(UserError, match=r"^line 2 is not NAME=value: .*$") as refused:
+def test_a_malformed_line_is_reported_with_its_number_and_not_shown(line: str) -> None:
+    with pytest.raises(UserError, match=r"^line 2 is not NAME=value: .*$") as error:
         env_file.parse(f"OK=1\n{line}\n")
-    assert line not in str(refused.value)
+    assert line not in str(error.value)

@@ -1,4 +1,4 @@
-"""`ct secrets`: random secrets in a file that nobody else can read, and that no commit can have in it."""
+"""`ct secrets`: random secrets in a file that only the owner can read and that git ignores."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ENV = Path("jenkins/.env")
 
 @pytest.fixture(autouse=True)
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a checkout with what `ct secrets` reads, and go there."""
+    """Enter a checkout with the files that `ct secrets` reads."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # as they are in a hook
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # which git sets in a hook
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "jenkins").mkdir()
     shutil.copy(ROOT / "jenkins/environment.txt", "jenkins")
@@ -37,39 +37,39 @@ def ct(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def refusal(*arguments: str) -> str:
-    done = ct(*arguments)
-    assert done.returncode in {1, 2}
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+def error_of(*arguments: str) -> str:
+    process = ct(*arguments)
+    assert process.returncode in {1, 2}
+    assert process.stderr.count("\n") == 1
+    return process.stderr
 
 
 def secrets() -> dict[str, str]:
     return env_file.parse(ENV.read_text())
 
 
-class TestFirstTime:
-    def test_every_secret_that_nobody_has_to_choose_gets_a_long_random_value_of_its_own(self) -> None:
+class TestNewFile:
+    def test_every_random_secret_gets_a_different_long_value(self) -> None:
         ct()
-        found = secrets()
-        assert {"JENKINS_ADMIN_PASSWORD", "WEBHOOK_TOKEN", "POSTGRES_PASSWORD", "SERVING_TOKEN"} <= found.keys()
-        assert len(set(found.values())) == len(found)
-        assert min(map(len, found.values())) >= 40
+        values = secrets()
+        assert {"JENKINS_ADMIN_PASSWORD", "WEBHOOK_TOKEN", "POSTGRES_PASSWORD", "SERVING_TOKEN"} <= values.keys()
+        assert len(set(values.values())) == len(values)
+        assert min(map(len, values.values())) >= 40
 
     def test_only_the_owner_can_read_the_file(self) -> None:
         ct()
         assert ENV.stat().st_mode & 0o777 == 0o600
 
-    def test_nothing_else_is_left_beside_it(self) -> None:
+    def test_no_temporary_file_is_left(self) -> None:
         ct()
         assert {path.name for path in ENV.parent.iterdir()} == {".env", "environment.txt"}
 
-    def test_it_says_what_it_wrote_and_where_and_shows_no_value(self) -> None:
-        done = ct()
-        assert done.returncode == 0
-        assert done.stdout.startswith(f"{ENV}: added ")
-        assert "JENKINS_ADMIN_PASSWORD" in done.stdout
-        assert not [name for name, value in secrets().items() if value in done.stdout + done.stderr]
+    def test_the_output_has_the_names_of_the_new_secrets_and_no_value(self) -> None:
+        process = ct()
+        assert process.returncode == 0
+        assert process.stdout.startswith(f"{ENV}: added ")
+        assert "JENKINS_ADMIN_PASSWORD" in process.stdout
+        assert not [name for name, value in secrets().items() if value in process.stdout + process.stderr]
 
     def test_two_checkouts_have_different_secrets(self) -> None:
         stack_secrets.fill()
@@ -79,29 +79,31 @@ class TestFirstTime:
         assert not set(first.values()) & set(secrets().values())
 
 
-class TestLater:
-    def test_nothing_is_overwritten(self) -> None:
+class TestExistingFile:
+    def test_existing_secrets_are_not_changed(self) -> None:
         ct()
         before = ENV.read_text()
         assert ct().stdout.startswith(f"{ENV} already has all secrets\n")
         assert ENV.read_text() == before
 
-    def test_only_what_is_missing_is_added(self) -> None:
+    def test_only_missing_secrets_are_added(self) -> None:
         stack_secrets.fill()
-        whole = secrets()
-        kept = ENV.read_text().replace(f"SERVING_TOKEN={whole['SERVING_TOKEN']}\n", "") + "# mine\nCT_BUCKET=ours\n"
-        ENV.write_text(kept)
+        complete = secrets()
+        text = (
+            ENV.read_text().replace(f"SERVING_TOKEN={complete['SERVING_TOKEN']}\n", "") + "# mine\nCT_BUCKET=bucket\n"
+        )
+        ENV.write_text(text)
         assert ct().stdout.startswith(f"{ENV}: added SERVING_TOKEN\n")
-        assert ENV.read_text().startswith(kept)
-        assert secrets().keys() == whole.keys() | {"CT_BUCKET"}
+        assert ENV.read_text().startswith(text)
+        assert secrets().keys() == complete.keys() | {"CT_BUCKET"}
 
-    def test_an_empty_value_is_filled_in_its_place(self) -> None:
+    def test_an_empty_value_is_filled_in_its_line(self) -> None:
         ENV.write_text("WEBHOOK_TOKEN=\n# mine\n")
         stack_secrets.fill()
         assert ENV.read_text().splitlines()[1] == "# mine"
         assert secrets()["WEBHOOK_TOKEN"]
 
-    def test_a_file_that_others_can_read_is_closed_and_that_is_told(self) -> None:
+    def test_the_mode_of_a_file_that_others_can_read_is_corrected_with_a_message(self) -> None:
         stack_secrets.fill()
         ENV.chmod(0o644)
         assert ct().stdout.startswith(f"{ENV} was readable for others (mode 644)")
@@ -109,18 +111,18 @@ class TestLater:
 
 
 class TestRotate:
-    def test_only_what_is_named_gets_a_new_value(self) -> None:
+    def test_only_the_named_secret_gets_a_new_value(self) -> None:
         stack_secrets.fill()
         before = secrets()
         assert ct("--rotate", "WEBHOOK_TOKEN").stdout.startswith(f"{ENV}: rotated WEBHOOK_TOKEN\n")
         assert {name for name, value in secrets().items() if value != before[name]} == {"WEBHOOK_TOKEN"}
 
-    def test_what_the_database_keeps_is_told(self) -> None:
+    def test_rotating_the_password_of_postgresql_prints_how_to_change_it_there(self) -> None:
         stack_secrets.fill()
         assert "PostgreSQL still has its old password" in ct("--rotate", "POSTGRES_PASSWORD").stdout
 
-    def test_a_name_that_is_no_random_secret_is_refused_before_anything_is_written(self) -> None:
-        assert "CT_BUCKET is not a random secret; they are AIRBYTE_WEBHOOK_TOKEN" in refusal("--rotate", "CT_BUCKET")
+    def test_a_name_that_is_no_random_secret_is_refused(self) -> None:
+        assert "CT_BUCKET is not a random secret; they are AIRBYTE_WEBHOOK_TOKEN" in error_of("--rotate", "CT_BUCKET")
         assert not ENV.exists()
 
 
@@ -129,50 +131,50 @@ class TestShow:
         stack_secrets.fill()
         assert ct("--show", "JENKINS_ADMIN_PASSWORD").stdout == secrets()["JENKINS_ADMIN_PASSWORD"] + "\n"
 
-    def test_what_a_person_wrote_is_shown_as_compose_reads_it(self) -> None:
+    def test_a_value_is_shown_as_compose_reads_it(self) -> None:
         ENV.write_text("REPOSITORY_TOKEN='a$b' # the robot's\n")
         assert ct("--show", "REPOSITORY_TOKEN").stdout == "a$b\n"
 
-    def test_what_is_missing_is_told_with_the_command_that_writes_it(self) -> None:
+    def test_a_missing_secret_is_reported_with_the_command_that_adds_it(self) -> None:
         message = f"ct secrets: error: {ENV} has no WEBHOOK_TOKEN: run scripts/ct secrets, which adds missing ones\n"
-        assert refusal("--show", "WEBHOOK_TOKEN") == message
+        assert error_of("--show", "WEBHOOK_TOKEN") == message
 
-    def test_it_cannot_be_asked_to_rotate_too(self) -> None:
-        assert "exclude each other" in refusal("--show", "WEBHOOK_TOKEN", "--rotate", "WEBHOOK_TOKEN")
+    def test_show_and_rotate_exclude_each_other(self) -> None:
+        assert "exclude each other" in error_of("--show", "WEBHOOK_TOKEN", "--rotate", "WEBHOOK_TOKEN")
 
 
-class TestRefusals:
+class TestErrors:
     def test_a_file_that_is_in_git_is_not_written(self) -> None:
         ENV.write_text("A=1\n")
         git("add", "--force", str(ENV))
-        assert f"{ENV} is in git: run git rm --cached {ENV}" in refusal()
+        assert f"{ENV} is in git: run git rm --cached {ENV}" in error_of()
         assert ENV.read_text() == "A=1\n"
 
-    def test_a_file_that_the_next_commit_would_have_in_it_is_not_written(self) -> None:
+    def test_a_file_that_git_does_not_ignore_is_not_written(self) -> None:
         Path(".gitignore").unlink()
-        assert f"{ENV} is not ignored by git: add it to .gitignore first" in refusal()
+        assert f"{ENV} is not ignored by git: add it to .gitignore first" in error_of()
         assert not ENV.exists()
 
     def test_outside_of_git_it_is_written(self) -> None:
         shutil.rmtree(".git")
         assert ct().returncode == 0
 
-    def test_a_malformed_line_is_told_without_what_stands_in_it(self) -> None:
+    def test_a_malformed_line_is_reported_without_its_content(self) -> None:
         ENV.write_text("# mine\nhunter2\n")
-        assert refusal().startswith(f"ct secrets: error: {ENV}: line 2 is not NAME=value")
+        assert error_of().startswith(f"ct secrets: error: {ENV}: line 2 is not NAME=value")
         assert ENV.read_text() == "# mine\nhunter2\n"
 
 
 class TestLauncher:
-    def test_no_script_hides_a_module_of_pythons_own_from_the_others(self) -> None:
+    def test_no_script_has_the_name_of_a_standard_module(self) -> None:
         assert not {path.stem for path in (ROOT / "scripts").glob("*.py")} & sys.stdlib_module_names
 
-    def test_ct_lists_the_verb_by_its_name(self) -> None:
-        done = subprocess.run([ROOT / "scripts/ct", "--help"], capture_output=True, text=True, check=True)
-        assert "\n  secrets      Secrets: " in done.stdout
+    def test_ct_lists_the_verb(self) -> None:
+        process = subprocess.run([ROOT / "scripts/ct", "--help"], capture_output=True, text=True, check=True)
+        assert "\n  secrets      Secrets: " in process.stdout
 
-    def test_ct_finds_it_by_that_name(self, checkout: Path) -> None:
-        """In a copy whose environment is said to be set up, with a Python that tells what it was given."""
+    def test_ct_runs_the_verb(self, checkout: Path) -> None:
+        """In a copy with a prepared environment, whose Python prints its arguments."""
         (checkout / "scripts").mkdir()
         (checkout / ".venv/bin").mkdir(parents=True)
         for name in ("scripts/ct", "scripts/secrets_.py", "requirements.lock"):
@@ -180,7 +182,7 @@ class TestLauncher:
         python = checkout / ".venv/bin/python"
         python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
         python.chmod(0o755)
-        summed = subprocess.run(["cksum"], input=(ROOT / "requirements.lock").read_bytes(), capture_output=True)
-        (checkout / ".venv/.set-up").write_text(f"{checkout}\n{summed.stdout.decode()}")
-        done = subprocess.run([checkout / "scripts/ct", "secrets", "--show", "A"], capture_output=True, text=True)
-        assert done.stdout.splitlines()[-3:] == ["scripts/secrets_.py", "--show", "A"]
+        checksum = subprocess.run(["cksum"], input=(ROOT / "requirements.lock").read_bytes(), capture_output=True)
+        (checkout / ".venv/.set-up").write_text(f"{checkout}\n{checksum.stdout.decode()}")
+        process = subprocess.run([checkout / "scripts/ct", "secrets", "--show", "A"], capture_output=True, text=True)
+        assert process.stdout.splitlines()[-3:] == ["scripts/secrets_.py", "--show", "A"]

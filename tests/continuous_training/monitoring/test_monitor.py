@@ -245,7 +245,7 @@ class TestPing:
         log_predictions(frame)
         with jenkins() as there:
             check(champion, url=there.url)
-        assert there.asked == 0
+        assert there.requests == 0
 
     def test_the_evidence_is_stored_at_the_address_in_the_ping(self, champion: Pipeline) -> None:
         log_predictions(newest_events(shift=2))

@@ -1,4 +1,4 @@
-"""Register and promote: what the registry tells, who may move its aliases, and what is put back when that fails."""
+"""Register and promote: the tags of a version, the lock on a model's aliases, and how a failure reverts them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("tracked")
 
-FROM_NOW = timedelta(minutes=5)
+LATER = timedelta(minutes=5)
 SCHEDULES = 20
 
 
 class TestRegister:
-    def test_registering_twice_makes_one_version(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_registering_twice_creates_one_version(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         first = run.register()
         assert run.register().model_version == first.model_version
@@ -41,14 +41,14 @@ class TestRegister:
         with pytest.raises(UserError, match="it is not registered"):
             Pipeline(monkeypatch).register()
 
-    def test_a_candidate_that_may_never_be_promoted_is_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_candidate_of_a_run_that_never_promotes_is_registered_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, PROMOTE="never")
         run.register()
         assert run.aliases == {"candidate": "1"}
         assert Pipeline(monkeypatch, PROMOTE="never").make_plan().decision == "nothing"
         assert Pipeline(monkeypatch, PROMOTE="auto").make_plan().decision == "train"
 
-    def test_the_version_tells_its_verdict_and_each_rule_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_version_has_its_verdict_and_all_rules_as_tags(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         run.register()
         tags = model_versions.by_number(run.client, "toy", "1").tags
@@ -56,9 +56,7 @@ class TestRegister:
         assert tags["ct.rules"] == run.verdict.summary
         assert all(f"✓ {rule.message}" in tags["ct.rules"] for rule in run.verdict.rules)
 
-    def test_where_a_person_must_approve_nothing_is_registered_before_a_yes(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_candidate_is_registered_after_its_approval_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch, PROMOTE="ask")
         with pytest.raises(UserError, match="the candidate is not approved: restart the run from Approve"):
             run.register()
@@ -68,7 +66,7 @@ class TestRegister:
         assert Pipeline(monkeypatch, PROMOTE="auto").make_plan().resumed_run_id == run.candidate.run_id
 
     @pytest.mark.parametrize(("promote", "decision"), [("auto", "reject"), ("never", "promote")])
-    def test_what_was_not_to_be_promoted_is_not_deployed(
+    def test_a_version_that_may_not_be_promoted_is_not_deployed(
         self, monkeypatch: pytest.MonkeyPatch, promote: str, decision: str
     ) -> None:
         run = Pipeline(monkeypatch, PROMOTE=promote)
@@ -78,25 +76,23 @@ class TestRegister:
             run.deploy_version()
         assert "champion" not in run.aliases
 
-    def test_a_candidate_that_wins_by_new_terms_is_taken_up_again_if_its_run_is_killed_then(
+    def test_a_candidate_that_changed_rules_accept_is_used_again_after_its_run_was_killed(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
         Pipeline(monkeypatch).compare()
         change("first: {roc_auc: 0.999}", "first: {roc_auc: 0.6}")
-        won = Pipeline(monkeypatch)
-        assert won.compare().decision == "promote"
-        assert Pipeline(monkeypatch).make_plan().resumed_run_id == won.candidate.run_id
+        accepted = Pipeline(monkeypatch)
+        assert accepted.compare().decision == "promote"
+        assert Pipeline(monkeypatch).make_plan().resumed_run_id == accepted.candidate.run_id
 
-    def test_a_later_verdict_of_the_same_candidate_takes_the_place_of_the_first(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_later_verdict_on_the_same_candidate_replaces_the_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch, BUILD_TAG="ct-7").register()
         Pipeline(monkeypatch, BUILD_TAG="ct-8").register(compare=False)
         tags = model_versions.by_number(connection.open_client(), "toy", "1").tags
         assert (tags["ct.said"], tags["ct.build_tag"]) == ("not compared", "ct-8")
 
-    def test_words_too_many_for_a_tag_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_texts_that_are_too_long_for_a_tag_are_shortened(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         run.train()
         model_versions.register(
@@ -122,32 +118,34 @@ def client() -> MlflowClient:
 
 
 def aliases(client: MlflowClient) -> tuple[str | None, str | None]:
-    """Return champion and previous, of a model that nobody has a turn at."""
+    """Return champion and previous of a model whose lock nobody has or waits for."""
     now = promotion.read_aliases(client, "toy")
     assert now.claims == {}
     return now.champion, now.previous
 
 
-def promote(client: MlflowClient, number: str, judged: str | None = "1", force: bool = False) -> None:
+def promote(client: MlflowClient, number: str, compared_with: str | None = "1", force: bool = False) -> None:
     with promotion.lock(client, "toy", "ct-1", f"promoting version {number}") as lock:
-        lock.confirm(lock.promote(number, judged, force=force))
+        lock.confirm(lock.promote(number, compared_with, force=force))
 
 
 def fail(
     client: MlflowClient,
     failure: BaseException,
-    judged: str | None = "1",
-    meanwhile: Callable[[], object] = lambda: None,
+    compared_with: str | None = "1",
+    before_failure: Callable[[], object] = lambda: None,
 ) -> None:
     """Promote version 2, and fail before it is confirmed."""
     with promotion.lock(client, "toy", "ct-1", "promoting version 2") as lock:
-        lock.promote("2", judged, force=False)
-        meanwhile()
+        lock.promote("2", compared_with, force=False)
+        before_failure()
         raise failure
 
 
 class TestPromote:
-    def test_the_old_champion_is_kept_as_previous_and_named_on_the_new_one(self, client: MlflowClient) -> None:
+    def test_the_replaced_champion_becomes_previous_and_is_recorded_in_the_new_version(
+        self, client: MlflowClient
+    ) -> None:
         promote(client, "2")
         assert aliases(client) == ("2", "1")
         promoted = model_versions.by_number(client, "toy", "2")
@@ -159,7 +157,7 @@ class TestPromote:
         promote(client, "2")
         assert aliases(client) == ("2", "1")
 
-    def test_a_verdict_about_another_champion_does_not_count(self, client: MlflowClient) -> None:
+    def test_a_verdict_about_another_champion_is_refused(self, client: MlflowClient) -> None:
         promote(client, "2")
         with pytest.raises(
             UserError, match="version 2 became champion meanwhile, but the verdict compared with version 1"
@@ -172,49 +170,47 @@ class TestPromote:
         with pytest.raises(
             UserError, match="version 2 became champion meanwhile, but the verdict compared with no cham"
         ):
-            promote(client, "3", judged=None)
+            promote(client, "3", compared_with=None)
         assert aliases(client) == ("2", "1")
 
-    def test_a_version_that_was_deleted_is_named(self, client: MlflowClient) -> None:
+    def test_a_deleted_version_is_refused(self, client: MlflowClient) -> None:
         client.delete_model_version("toy", "2")
         with pytest.raises(UserError, match="version 2 of toy is no longer in the registry"):
             promote(client, "2")
 
     @pytest.mark.parametrize("failure", [UserError("it fails"), OSError("it fails")])
-    def test_a_failure_puts_both_aliases_back(self, client: MlflowClient, failure: Exception) -> None:
+    def test_a_failure_restores_both_aliases(self, client: MlflowClient, failure: Exception) -> None:
         with pytest.raises(UserError, match="it fails; version 1 is champion again"):
             fail(client, failure)
         assert aliases(client) == ("1", "3")
 
     @pytest.mark.parametrize("abort", [KeyboardInterrupt, SystemExit])
-    def test_an_abort_does_so_too(self, client: MlflowClient, abort: type[BaseException]) -> None:
+    def test_an_abort_restores_both_aliases(self, client: MlflowClient, abort: type[BaseException]) -> None:
         with pytest.raises(abort):
             fail(client, abort())
         assert aliases(client) == ("1", "3")
 
-    def test_the_first_champion_leaves_none_behind_when_it_fails(self, client: MlflowClient) -> None:
+    def test_a_failed_promotion_of_the_first_model_leaves_no_champion(self, client: MlflowClient) -> None:
         client.delete_registered_model_alias("toy", "champion")
         with pytest.raises(UserError, match="it fails; there is no champion again"):
-            fail(client, UserError("it fails"), judged=None)
+            fail(client, UserError("it fails"), compared_with=None)
         assert aliases(client)[0] is None
 
-    def test_what_a_person_chose_meanwhile_is_not_put_back(self, client: MlflowClient) -> None:
+    def test_an_alias_that_a_person_moved_meanwhile_is_not_restored(self, client: MlflowClient) -> None:
         with pytest.raises(UserError, match="^it fails$"):
             fail(
                 client,
                 UserError("it fails"),
-                meanwhile=lambda: client.set_registered_model_alias("toy", "champion", "3"),
+                before_failure=lambda: client.set_registered_model_alias("toy", "champion", "3"),
             )
         assert aliases(client)[0] == "3"
 
-    def test_a_champion_that_was_deleted_meanwhile_is_not_put_back(self, client: MlflowClient) -> None:
+    def test_a_champion_that_was_deleted_meanwhile_is_not_restored(self, client: MlflowClient) -> None:
         with pytest.raises(UserError, match="it fails"):
-            fail(client, UserError("it fails"), meanwhile=lambda: client.delete_model_version("toy", "1"))
+            fail(client, UserError("it fails"), before_failure=lambda: client.delete_model_version("toy", "1"))
         assert aliases(client)[0] is None
 
-    def test_a_turn_whose_time_is_over_moves_nothing(
-        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_expired_lock_moves_no_alias(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(promotion, "REGISTRY_SECONDS", -promotion.WAIT_SECONDS)
         with pytest.raises(UserError, match="too slow while promoting version 2: run again"):
             promote(client, "2")
@@ -223,7 +219,7 @@ class TestPromote:
 
 @contextmanager
 def process() -> Iterator[Callable[[], None]]:
-    """Start a process that lives until what is yielded is called, which leaves a zombie."""
+    """Start a process, and yield a function that kills it and leaves a zombie."""
     with subprocess.Popen(["sleep", "1000"]) as other:
 
         def kill() -> None:
@@ -236,8 +232,8 @@ def process() -> Iterator[Callable[[], None]]:
         other.kill()
 
 
-def half_promoted(client: MlflowClient, pid: int, host: str, expires: datetime) -> None:
-    """Leave the registry as a run that was killed while it promoted version 2."""
+def leave_half_promoted(client: MlflowClient, pid: int, host: str, expires: datetime) -> None:
+    """Put the registry into the state of a run that was killed while it promoted version 2."""
     run_id = model_versions.by_number(client, "toy", "2").run_id
     move = Promotion(version="2", run_id=run_id, champion="1", previous="3")
     claim = LockClaim(
@@ -254,11 +250,11 @@ def half_promoted(client: MlflowClient, pid: int, host: str, expires: datetime) 
 
 
 class TestRecovery:
-    def test_the_next_plan_undoes_at_once_what_a_killed_process_of_this_machine_left(
+    def test_the_next_plan_reverts_the_promotion_of_a_killed_process_of_this_machine(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         with process() as kill:
-            half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
+            leave_half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + LATER)
             Pipeline(monkeypatch).make_plan()
             assert promotion.read_aliases(client, "toy").champion == "2"
             kill()
@@ -268,49 +264,51 @@ class TestRecovery:
             "Run ct-1 was interrupted while it was promoting version 2: version 1 is champion again" in caplog.messages
         )
 
-    def test_what_a_run_on_another_machine_left_is_undone_when_its_time_is_over(
+    def test_the_promotion_of_a_run_on_another_machine_is_reverted_when_its_lock_has_expired(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with process() as kill:
-            half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC) + FROM_NOW)
+            leave_half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC) + LATER)
             kill()
             Pipeline(monkeypatch).make_plan()
             assert promotion.read_aliases(client, "toy").champion == "2"
         with process() as kill:
-            half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC))
+            leave_half_promoted(client, kill.pid, "elsewhere", datetime.now(UTC))
             Pipeline(monkeypatch).make_plan()
         assert aliases(client) == ("1", "3")
 
-    def test_a_promotion_waits_for_no_dead_run_and_is_held_against_the_champion_before_it(
+    def test_a_promotion_does_not_wait_for_a_killed_run_and_compares_with_the_restored_champion(
         self, client: MlflowClient
     ) -> None:
         with process() as kill:
-            half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
+            leave_half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + LATER)
             kill()
             with pytest.raises(UserError, match="version 1 became champion meanwhile"):
-                promote(client, "3", judged="2")
-        promote(client, "3", judged="1")
+                promote(client, "3", compared_with="2")
+        promote(client, "3", compared_with="1")
         assert aliases(client) == ("3", "1")
 
-    def test_a_promotion_that_was_proven_before_its_run_was_killed_stays(
+    def test_a_confirmed_promotion_of_a_killed_run_is_completed(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with process() as kill:
-            half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + FROM_NOW)
-            left = promotion.read_aliases(client, "toy").claims[f"{promotion.CLAIM}0"]
-            confirmed = left.model_copy(update={"move": left.move.model_copy(update={"confirmed": True})})
+            leave_half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + LATER)
+            claim = promotion.read_aliases(client, "toy").claims[f"{promotion.CLAIM}0"]
+            confirmed = claim.model_copy(update={"move": claim.move.model_copy(update={"confirmed": True})})
             client.set_registered_model_tag("toy", f"{promotion.CLAIM}0", confirmed.model_dump_json())
             kill()
             Pipeline(monkeypatch).make_plan()
         assert aliases(client) == ("2", "1")
-        assert client.get_run(left.move.run_id).data.tags["ct.outcome"] == "deployed"
+        assert client.get_run(claim.move.run_id).data.tags["ct.outcome"] == "deployed"
 
-    def test_a_champion_set_by_hand_is_left_alone(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_champion_that_was_set_by_hand_is_not_changed(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         client.set_registered_model_alias("toy", "champion", "3")
         Pipeline(monkeypatch).make_plan()
         assert aliases(client) == ("3", "3")
 
-    def test_while_another_run_has_its_turn_nobody_else_gets_one(
+    def test_a_promotion_is_refused_while_another_run_has_the_lock(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(promotion, "WAIT_SECONDS", 0)
@@ -319,23 +317,23 @@ class TestRecovery:
                 UserError, match="another run, ct-5, is promoting version 2: run again after it has ended"
             ):
                 promote(client, "3")
-            assert [found.build_tag for found in promotion.read_aliases(client, "toy").claims.values()] == ["ct-5"]
+            assert [claim.build_tag for claim in promotion.read_aliases(client, "toy").claims.values()] == ["ct-5"]
         promote(client, "3")
 
-    def test_a_turn_lasts_as_long_as_the_servers_may_take(self, client: MlflowClient) -> None:
+    def test_a_lock_is_valid_as_long_as_the_servers_may_need(self, client: MlflowClient) -> None:
         before = datetime.now(UTC)
         with promotion.lock(client, "toy", "ct-5", "promoting version 2", seconds=3600):
             (claim,) = promotion.read_aliases(client, "toy").claims.values()
         assert claim.expires - before > timedelta(hours=1)
 
-    def test_an_announcement_of_another_version_of_this_program_is_named(self, client: MlflowClient) -> None:
+    def test_a_claim_of_another_version_of_this_program_is_refused(self, client: MlflowClient) -> None:
         client.set_registered_model_tag("toy", "ct.turn.1", '{"by": "a later version"}')
         with pytest.raises(UserError, match="remove the tag ct.turn.1 of toy, which is not a claim"):
             promote(client, "2")
 
 
 class Schedule:
-    """Lets several threads use one registry, one call of one of them at a time, in an order that a seed decides."""
+    """Executes the registry calls of several threads one at a time, in an order that depends on a seed."""
 
     def __init__(self, seed: int, threads: int) -> None:
         self.random = random.Random(seed)
@@ -345,31 +343,33 @@ class Schedule:
         self._changed = threading.Condition()
 
     def client(self, real: MlflowClient) -> Any:
-        """Return a client whose calls wait until they are chosen."""
+        """Return a client whose calls wait for their turn in the schedule."""
         schedule = self
 
         class Scheduled:
             def __getattr__(self, name: str) -> Callable[..., Any]:
-                def call(*given: Any, **named: Any) -> Any:
+                def call(*arguments: Any, **named: Any) -> Any:
                     schedule._wait()
-                    return getattr(real, name)(*given, **named)
+                    return getattr(real, name)(*arguments, **named)
 
                 return call
 
         return Scheduled()
 
-    def run(self, bodies: dict[str, Callable[[], None]]) -> None:
-        """Run the bodies, each in a thread of its name, to their ends."""
+    def run(self, functions: dict[str, Callable[[], None]]) -> None:
+        """Run each function in a thread of its name, and wait for all of them."""
 
-        def go(body: Callable[[], None]) -> None:
+        def run_one(function: Callable[[], None]) -> None:
             try:
-                body()
+                function()
             finally:
                 with self._changed:
                     self._running -= 1
                     self._choose()
 
-        threads = [threading.Thread(target=go, args=(body,), name=name) for name, body in bodies.items()]
+        threads = [
+            threading.Thread(target=run_one, args=(function,), name=name) for name, function in functions.items()
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -384,7 +384,7 @@ class Schedule:
             self._chosen = None
 
     def _choose(self) -> None:
-        """Choose once every thread that still runs is before its next call."""
+        """Choose the next call when every running thread waits."""
         if self._waiting and len(self._waiting) == self._running:
             self._chosen = self.random.choice(sorted(self._waiting))
             self._waiting.remove(self._chosen)
@@ -392,57 +392,57 @@ class Schedule:
 
 
 @pytest.mark.integration
-class TestTwoAtOnce:
-    def test_of_runs_that_promote_at_once_one_wins_however_their_calls_fall(
+class TestConcurrentPromotions:
+    def test_one_of_two_concurrent_promotions_succeeds_in_any_order_of_calls(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(promotion, "PAUSE_SECONDS", 0)
         for seed in range(SCHEDULES):
-            won, lost = self.promote_at_once(client, monkeypatch, seed, failures=0)
-            assert len(won) == len(lost) == 1, f"schedule {seed}"
-            assert aliases(client) == (won[0], "1"), f"schedule {seed}"
+            promoted, errors = self.promote_concurrently(client, monkeypatch, seed, failures=0)
+            assert len(promoted) == len(errors) == 1, f"schedule {seed}"
+            assert aliases(client) == (promoted[0], "1"), f"schedule {seed}"
 
-    def test_another_wins_when_no_server_follows_the_first(
+    def test_the_other_promotion_succeeds_if_the_first_one_fails(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(promotion, "PAUSE_SECONDS", 0)
         for seed in range(SCHEDULES):
-            won, lost = self.promote_at_once(client, monkeypatch, seed, failures=1)
-            assert lost == ["no server follows; version 1 is champion again"], f"schedule {seed}"
-            assert aliases(client) == (won[0], "1"), f"schedule {seed}"
+            promoted, errors = self.promote_concurrently(client, monkeypatch, seed, failures=1)
+            assert errors == ["no server follows; version 1 is champion again"], f"schedule {seed}"
+            assert aliases(client) == (promoted[0], "1"), f"schedule {seed}"
 
     @staticmethod
-    def promote_at_once(
+    def promote_concurrently(
         client: MlflowClient, monkeypatch: pytest.MonkeyPatch, seed: int, failures: int
     ) -> tuple[list[str], list[str]]:
-        """Promote versions 2 and 3 at once; return who has won, and why others have not."""
+        """Promote versions 2 and 3 concurrently; return the promoted versions, and the errors of the others."""
         client.set_registered_model_alias("toy", "champion", "1")
         schedule = Schedule(seed, threads=2)
         scheduled = schedule.client(client)
         monkeypatch.setattr(promotion.secrets, "token_hex", lambda _: f"{schedule.random.random():.16f}")
-        within: list[str] = []
-        together: list[list[str]] = []
-        won: list[str] = []
-        lost: list[str] = []
+        lock_holders: list[str] = []
+        observed: list[list[str]] = []
+        promoted_versions: list[str] = []
+        errors: list[str] = []
         failing = iter(range(failures))
 
-        def go() -> None:
+        def promote_own_version() -> None:
             number = threading.current_thread().name
             try:
                 with promotion.lock(scheduled, "toy", f"ct-{number}", f"promoting version {number}") as lock:
-                    within.append(number)
-                    together.append([*within])
+                    lock_holders.append(number)
+                    observed.append([*lock_holders])
                     try:
                         promoted = lock.promote(number, "1", force=False)
                         if next(failing, None) is not None:
                             raise UserError("no server follows")
                         lock.confirm(promoted)
                     finally:
-                        within.remove(number)
-                won.append(number)
-            except UserError as problem:
-                lost.append(str(problem))
+                        lock_holders.remove(number)
+                promoted_versions.append(number)
+            except UserError as error:
+                errors.append(str(error))
 
-        schedule.run({"2": go, "3": go})
-        assert all(len(numbers) == 1 for numbers in together), f"schedule {seed}"
-        return won, lost
+        schedule.run(dict.fromkeys(("2", "3"), promote_own_version))
+        assert all(len(numbers) == 1 for numbers in observed), f"schedule {seed}"
+        return promoted_versions, errors

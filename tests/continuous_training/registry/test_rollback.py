@@ -1,4 +1,4 @@
-"""Roll back: the version before the champion answers again, and the one taken back does not return by itself."""
+"""Roll back: the previous version is champion again, and the rolled-back one is promoted again only with FORCE."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("tracked")
 
-WHY = "it predicts nonsense since noon"
+REASON = "it predicts nonsense since noon"
 DATABASE = Path(".ct/mlflow.db")
-TRAINING = Path("src/toy/training.yaml")
+SETTINGS = Path("src/toy/training.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -42,57 +42,57 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVING_URLS", f"http://127.0.0.1:{free_port()}")
 
 
-class Reign(NamedTuple):
-    """What was there when a champion had just been made."""
+class State(NamedTuple):
+    """The state after a promotion."""
 
     run: Pipeline
-    training: str
+    settings: str
     database: bytes
 
 
 @pytest.fixture(scope="module")
-def reigns(tracked_module: pytest.MonkeyPatch) -> list[Reign]:
-    """Make champions, one after the other, each of other parameters."""
-    made = []
+def states(tracked_module: pytest.MonkeyPatch) -> list[State]:
+    """Promote three champions with different parameters; return the state after each."""
+    states = []
     for number in range(1, 4):
         if number > 1:
             change(f"C: {number - 1}.0", f"C: {number}.0")
         run = Pipeline(tracked_module)
         run.promote(compare=False)
-        made.append(Reign(run, TRAINING.read_text(), DATABASE.read_bytes()))
-    return made
+        states.append(State(run, SETTINGS.read_text(), DATABASE.read_bytes()))
+    return states
 
 
 @pytest.fixture
-def promoted(reigns: list[Reign], monkeypatch: pytest.MonkeyPatch, tracked: Path) -> Promoted:
-    """Begin where so many champions were made, in a workspace of this test's own; returns the last one's run."""
+def promoted(states: list[State], monkeypatch: pytest.MonkeyPatch, tracked: Path) -> Promoted:
+    """Return a function that restores the state after so many promotions and returns the last run."""
 
     def promoted(versions: int) -> Pipeline:
-        reign = reigns[versions - 1]
-        (tracked / DATABASE).write_bytes(reign.database)
-        (tracked / TRAINING).write_text(reign.training)
+        state = states[versions - 1]
+        (tracked / DATABASE).write_bytes(state.database)
+        (tracked / SETTINGS).write_text(state.settings)
         run = Pipeline(monkeypatch)
-        run.candidate, run.verdict, run.registration = reign.run.candidate, reign.run.verdict, reign.run.registration
+        run.candidate, run.verdict, run.registration = state.run.candidate, state.run.verdict, state.run.registration
         return run
 
     return promoted
 
 
 def roll_back_champion(client: MlflowClient) -> tuple[Rollback, list[str]]:
-    return roll_back.roll_back(client, "toy", WHY, Stopwatch("ct-9"))
+    return roll_back.roll_back(client, "toy", REASON, Stopwatch("ct-9"))
 
 
 class TestRollBack:
-    def test_previous_is_champion_again_and_the_version_tells_why(self, promoted: Promoted) -> None:
+    def test_the_previous_version_is_champion_again_and_the_other_has_the_reason(self, promoted: Promoted) -> None:
         run = promoted(2)
-        made, _ = roll_back_champion(run.client)
-        assert (made.model_version, made.rolled_back_version, made.reason) == ("1", "2", WHY)
+        rollback, _ = roll_back_champion(run.client)
+        assert (rollback.model_version, rollback.rolled_back_version, rollback.reason) == ("1", "2", REASON)
         assert run.aliases == {"candidate": "2", "champion": "1"}
-        taken_back = model_versions.by_number(run.client, "toy", "2")
-        assert taken_back.tags["ct.rolled_back"] == WHY
-        assert run.client.get_run(taken_back.run_id).data.tags["ct.outcome"] == "rolled back"
+        rolled_back = model_versions.by_number(run.client, "toy", "2")
+        assert rolled_back.tags["ct.rolled_back"] == REASON
+        assert run.client.get_run(rolled_back.run_id).data.tags["ct.outcome"] == "rolled back"
 
-    def test_a_second_one_goes_one_further_and_a_third_says_that_there_is_none(self, promoted: Promoted) -> None:
+    def test_a_second_rollback_restores_the_version_before_and_a_third_is_refused(self, promoted: Promoted) -> None:
         run = promoted(3)
         roll_back_champion(run.client)
         assert run.aliases == {"candidate": "3", "champion": "2", "previous": "1"}
@@ -102,18 +102,18 @@ class TestRollBack:
             roll_back_champion(run.client)
         assert run.aliases == {"candidate": "3", "champion": "1"}
 
-    def test_a_version_taken_back_is_never_gone_back_to(self, promoted: Promoted) -> None:
+    def test_a_version_that_was_rolled_back_is_never_restored(self, promoted: Promoted) -> None:
         run = promoted(2)
         roll_back_champion(run.client)
         run.client.set_registered_model_alias("toy", model_versions.PREVIOUS, "2")
-        with pytest.raises(UserError, match=f"version 2 of toy, the one before version 1, was rolled back .*{WHY}"):
+        with pytest.raises(UserError, match=f"version 2 of toy, the one before version 1, was rolled back .*{REASON}"):
             roll_back_champion(run.client)
 
     def test_without_a_champion_there_is_nothing_to_roll_back(self) -> None:
         with pytest.raises(UserError, match="toy has no champion, so there is nothing to roll back"):
             roll_back_champion(connection.open_client())
 
-    def test_while_another_run_promotes_it_waits_its_turn(
+    def test_a_rollback_is_refused_while_another_run_has_the_lock(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = promoted(2)
@@ -125,34 +125,30 @@ class TestRollBack:
             roll_back_champion(run.client)
         assert roll_back_champion(run.client)[0].model_version == "1"
 
-    def test_a_champion_whose_promotion_was_cut_off_gives_way_to_the_one_that_it_had_replaced(
-        self, promoted: Promoted
-    ) -> None:
-        """Not to the one before that: taking the turn undoes the promotion, and there is nothing more to move."""
+    def test_rolling_back_an_interrupted_promotion_restores_the_champion_before_it(self, promoted: Promoted) -> None:
+        """Acquiring the lock reverts the promotion, so the rollback moves no alias."""
         run = promoted(3)
         run.client.set_registered_model_alias("toy", model_versions.CHAMPION, "2")
-        cut_off = promotion.lock(run.client, "toy", "ct-5", "promoting version 3")
-        cut_off.__enter__().promote("3", "2", force=False)
-        ((key, left),) = promotion.read_aliases(run.client, "toy").claims.items()
-        over = left.model_copy(update={"expires": datetime.now(UTC)})
-        run.client.set_registered_model_tag("toy", key, over.model_dump_json())
+        interrupted = promotion.lock(run.client, "toy", "ct-5", "promoting version 3")
+        interrupted.__enter__().promote("3", "2", force=False)
+        ((key, claim),) = promotion.read_aliases(run.client, "toy").claims.items()
+        expired = claim.model_copy(update={"expires": datetime.now(UTC)})
+        run.client.set_registered_model_tag("toy", key, expired.model_dump_json())
         assert run.aliases["champion"] == "3"
-        made, _ = roll_back_champion(run.client)
-        assert (made.model_version, made.rolled_back_version) == ("2", "3")
+        rollback, _ = roll_back_champion(run.client)
+        assert (rollback.model_version, rollback.rolled_back_version) == ("2", "3")
         assert run.aliases["champion"] == "2"
-        assert model_versions.by_number(run.client, "toy", "3").rollback_reason == WHY
+        assert model_versions.by_number(run.client, "toy", "3").rollback_reason == REASON
 
-    def test_a_version_whose_mlflow_run_was_deleted_can_still_be_taken_back(self, promoted: Promoted) -> None:
+    def test_a_version_whose_mlflow_run_was_deleted_can_be_rolled_back(self, promoted: Promoted) -> None:
         run = promoted(2)
         run.client.delete_run(run.candidate.run_id)
         assert roll_back_champion(run.client)[0].model_version == "1"
         assert run.aliases["champion"] == "1"
 
 
-class TestAfterwards:
-    def test_the_next_plan_has_nothing_to_learn_but_force_trains(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+class TestAfterARollback:
+    def test_the_next_plan_trains_only_with_force(self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
         run = promoted(2)
         roll_back_champion(run.client)
         planned = Pipeline(monkeypatch).make_plan()
@@ -161,7 +157,7 @@ class TestAfterwards:
         forced = Pipeline(monkeypatch, FORCE="true").make_plan()
         assert (forced.decision, forced.resumed_run_id) == ("train", None)
 
-    def test_another_candidate_of_the_same_fingerprint_does_not_slip_in(
+    def test_another_candidate_with_the_same_fingerprint_is_not_promoted(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = promoted(2)
@@ -170,19 +166,19 @@ class TestAfterwards:
         roll_back_champion(run.client)
         assert Pipeline(monkeypatch).make_plan().decision == "nothing"
 
-    def test_it_is_neither_registered_nor_deployed_by_hand(
+    def test_the_version_is_neither_registered_nor_deployed_again(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = promoted(2)
         roll_back_champion(run.client)
-        refused = f"version 2 of toy was rolled back .{WHY}.: it is promoted again only with FORCE=true"
-        with pytest.raises(UserError, match=refused):
+        message = f"version 2 of toy was rolled back .{REASON}.: it is promoted again only with FORCE=true"
+        with pytest.raises(UserError, match=message):
             run.promote_version()
         monkeypatch.setattr(run, "skip_compare", lambda: run.verdict)
-        with pytest.raises(UserError, match=refused):
+        with pytest.raises(UserError, match=message):
             run.register(compare=False)
 
-    def test_force_promotes_it_again_and_the_reason_is_gone(self, promoted: Promoted) -> None:
+    def test_force_promotes_the_version_again_and_removes_the_reason(self, promoted: Promoted) -> None:
         run = promoted(2)
         roll_back_champion(run.client)
         with promotion.lock(run.client, "toy", "ct-10", "promoting version 2") as lock:
@@ -194,52 +190,56 @@ class TestAfterwards:
 
 
 class TestServers:
-    def test_it_waits_until_they_answer_with_the_old_version(
+    def test_a_rollback_waits_until_all_servers_serve_the_restored_version(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = promoted(2)
-        with Server() as one, Server() as other:
-            monkeypatch.setenv("SERVING_URLS", f"{one.url},{other.url}")
-            made, silent = roll_back_champion(run.client)
-            assert (made.servers, silent) == ([one.url, other.url], [])
+        with Server() as server, Server() as other:
+            monkeypatch.setenv("SERVING_URLS", f"{server.url},{other.url}")
+            rollback, errors = roll_back_champion(run.client)
+            assert (rollback.servers, errors) == ([server.url, other.url], [])
             assert (
-                one.invoke(dataframe_split=golden_predictions.read_golden_predictions(run.candidate.run_id)[0]).headers[
-                    "X-Model-Version"
-                ]
+                server.invoke(
+                    dataframe_split=golden_predictions.read_golden_predictions(run.candidate.run_id)[0]
+                ).headers["X-Model-Version"]
                 == "1"
             )
 
-    def test_one_that_is_down_is_told_and_the_others_are_waited_for(
+    def test_an_unreachable_server_is_reported_and_the_others_are_waited_for(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = promoted(2)
-        nobody = f"http://127.0.0.1:{free_port()}"
-        with Server() as one:
-            monkeypatch.setenv("SERVING_URLS", f"{nobody},{one.url}")
-            made, silent = roll_back_champion(run.client)
-        assert (made.servers, silent) == ([one.url], [f"no server answers at {nobody}"])
+        unused = f"http://127.0.0.1:{free_port()}"
+        with Server() as server:
+            monkeypatch.setenv("SERVING_URLS", f"{unused},{server.url}")
+            rollback, errors = roll_back_champion(run.client)
+        assert (rollback.servers, errors) == ([server.url], [f"no server answers at {unused}"])
         assert run.aliases["champion"] == "1"
 
-    def test_one_that_answers_otherwise_is_told(self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_server_with_different_predictions_is_reported(
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         run = promoted(2)
         monkeypatch.setattr(rollout, "TOLERANCE", -1.0)
-        with Server() as one:
-            monkeypatch.setenv("SERVING_URLS", one.url)
-            made, silent = roll_back_champion(run.client)
-        assert made.servers == []
-        assert f"the predictions of {one.url} for the golden rows of version 1 differ" in silent[0]
+        with Server() as server:
+            monkeypatch.setenv("SERVING_URLS", server.url)
+            rollback, errors = roll_back_champion(run.client)
+        assert rollback.servers == []
+        assert f"the predictions of {server.url} for the golden rows of version 1 differ" in errors[0]
 
-    def test_one_of_another_registry_is_told(self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_server_of_another_registry_is_reported(
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         run = promoted(2)
-        with Server() as one:
-            one.wait_for_version("2")
-            one.set_registry("toy@1")
-            monkeypatch.setenv("SERVING_URLS", one.url)
-            assert roll_back_champion(run.client)[1] == [f"{one.url} is a server of another model or registry"]
+        with Server() as server:
+            server.wait_for_version("2")
+            server.set_registry("toy@1")
+            monkeypatch.setenv("SERVING_URLS", server.url)
+            assert roll_back_champion(run.client)[1] == [f"{server.url} is a server of another model or registry"]
 
 
 class Shell:
-    """`ct rollback`, as a person or Jenkins calls it."""
+    """`ct rollback` as a process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -257,41 +257,46 @@ class Shell:
 
 @pytest.mark.integration
 class TestCommand:
-    def test_it_asks_for_a_reason(self, tracked: Path) -> None:
-        refused = Shell(tracked)()
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert "a reason is missing" in refused.stderr
+    def test_a_reason_is_required(self, tracked: Path) -> None:
+        process = Shell(tracked)()
+        assert (process.returncode, process.stdout) == (2, "")
+        assert "a reason is missing" in process.stderr
 
-    def test_by_hand_it_works_in_any_workspace_and_writes_nothing_there(
+    def test_outside_a_run_it_works_in_any_workspace_and_writes_no_document(
         self, promoted: Promoted, tracked: Path
     ) -> None:
         promoted(2)
         (tracked / "build").mkdir(exist_ok=True)
         (tracked / "build/run.json").write_text("not a document")
         with Server() as server:
-            made = Shell(tracked)("--reason", WHY, "--model", "toy", SERVING_URLS=server.url)
-        assert made.returncode == 0, made.stderr
-        assert made.stdout == "version 1 of toy replaces version 2\n"
+            process = Shell(tracked)("--reason", REASON, "--model", "toy", SERVING_URLS=server.url)
+        assert process.returncode == 0, process.stderr
+        assert process.stdout == "version 1 of toy replaces version 2\n"
         assert not (tracked / "build/rollback.json").exists()
 
-    def test_in_a_run_that_was_started_for_it_it_leaves_its_document(
+    def test_a_run_with_rollback_writes_its_document(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, tracked: Path
     ) -> None:
         promoted(2)
         run = Pipeline(monkeypatch, BUILD_TAG="ct-9").run.model_copy(update={"rollback": True})
         run.write()
         url = f"http://127.0.0.1:{free_port()}"
-        failed = Shell(tracked)(REASON=WHY, MODEL="toy", SERVING_URLS=url)
-        assert failed.returncode == 1
-        assert f"version 1 of toy replaces version 2; but no server answers at {url}" in failed.stderr
-        made = Rollback.read()
-        assert (made.model_version, made.rolled_back_version, made.reason, made.servers) == ("1", "2", WHY, [])
+        process = Shell(tracked)(REASON=REASON, MODEL="toy", SERVING_URLS=url)
+        assert process.returncode == 1
+        assert f"version 1 of toy replaces version 2; but no server answers at {url}" in process.stderr
+        rollback = Rollback.read()
+        assert (rollback.model_version, rollback.rolled_back_version, rollback.reason, rollback.servers) == (
+            "1",
+            "2",
+            REASON,
+            [],
+        )
 
-    def test_in_a_run_that_trains_it_leaves_the_build_folder_alone(
+    def test_a_run_without_rollback_writes_no_document(
         self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, tracked: Path
     ) -> None:
         promoted(2)
         Pipeline(monkeypatch, BUILD_TAG="ct-9").run.write()
-        told = Shell(tracked)("--json", REASON=WHY, MODEL="toy")
-        assert Rollback.model_validate(json.loads(told.stdout)).model_version == "1"
+        process = Shell(tracked)("--json", REASON=REASON, MODEL="toy")
+        assert Rollback.model_validate(json.loads(process.stdout)).model_version == "1"
         assert Rollback.find() is None
