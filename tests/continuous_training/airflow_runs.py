@@ -1,8 +1,8 @@
-"""Runs DAGs by `dag.test()`, in Airflow's own environment: a line of JSON on stdin asks for one, one on stdout tells.
+"""Runs DAGs with `dag.test()` in Airflow's environment: requests are lines of JSON on stdin, results lines on stdout.
 
-Asked is {"dag": …, "conf": …, "patience": …}, the last in seconds, of sensors; told are the run's state, its tasks'
-states and tries, what they returned, and what the assets' events say. The first line tells the errors of importing the
-DAGs, and what each DAG is like.
+A request is {"dag": …, "conf": …, "timeout": …}; the timeout of sensors is in seconds. A result has the state of the
+run, the states and tries of its tasks, their return values and the events of assets. The first line has the import
+errors and a description of each DAG.
 """
 
 from __future__ import annotations
@@ -22,43 +22,45 @@ from sqlalchemy import select
 
 
 def main() -> None:
-    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # where tasks and Airflow itself print
+    results = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # for the output of tasks and of Airflow
     db.initdb()
     bag = DagBag()
-    about = {name: about_a(dag) for name, dag in bag.dags.items()}
-    print(json.dumps({"errors": bag.import_errors, "dags": about}), file=told)
+    descriptions = {name: describe(dag) for name, dag in bag.dags.items()}
+    print(json.dumps({"errors": bag.import_errors, "dags": descriptions}), file=results)
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(run(bag.dags[asked["dag"]], asked["conf"], asked["patience"])), file=told)
+        request = json.loads(line)
+        print(json.dumps(run(bag.dags[request["dag"]], request["conf"], request["timeout"])), file=results)
 
 
-def about_a(dag: DAG) -> dict[str, Any]:
+def describe(dag: DAG) -> dict[str, Any]:
     condition = dag.timetable.asset_condition
     return {
         "assets": [asset.name for asset in condition.objects] if condition else [],
         "tasks": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
-        "at once": dag.max_active_runs,
-        "waiting in a worker": [task.task_id for task in dag.tasks if getattr(task, "mode", None) == "poke"],
-        "without an end": [task.task_id for task in dag.tasks if task.execution_timeout is None],
+        "max_active_runs": dag.max_active_runs,
+        "poking_sensors": [task.task_id for task in dag.tasks if getattr(task, "mode", None) == "poke"],
+        "without_timeout": [task.task_id for task in dag.tasks if task.execution_timeout is None],
     }
 
 
-def run(dag: DAG, conf: dict[str, Any], patience: float) -> dict[str, Any]:
-    for task in dag.tasks:  # whoever tests does not wait
+def run(dag: DAG, conf: dict[str, Any], timeout: float) -> dict[str, Any]:
+    for task in dag.tasks:  # tests do not wait
         task.retry_delay *= 0
         task.retry_exponential_backoff = 0
         if isinstance(task, BaseSensorOperator):
-            task.poke_interval, task.timeout = 0, patience
-    done = dag.test(run_conf=conf)
+            task.poke_interval, task.timeout = 0, timeout
+    dag_run = dag.test(run_conf=conf)
     with create_session() as session:
-        returned = select(XComModel).where(XComModel.run_id == done.run_id, XComModel.key == "return_value")
-        events = select(AssetEvent).where(AssetEvent.source_run_id == done.run_id)
+        returned = select(XComModel).where(XComModel.run_id == dag_run.run_id, XComModel.key == "return_value")
+        events = select(AssetEvent).where(AssetEvent.source_run_id == dag_run.run_id)
         return {
-            "state": done.state,
-            "tasks": {task.task_id: [task.state, task.try_number] for task in done.get_task_instances(session=session)},
-            "returned": {found.task_id: XComModel.deserialize_value(found) for found in session.scalars(returned)},
-            "events": {found.asset.name: found.extra for found in session.scalars(events)},
+            "state": dag_run.state,
+            "tasks": {
+                task.task_id: [task.state, task.try_number] for task in dag_run.get_task_instances(session=session)
+            },
+            "returned": {value.task_id: XComModel.deserialize_value(value) for value in session.scalars(returned)},
+            "events": {event.asset.name: event.extra for event in session.scalars(events)},
         }
 
 

@@ -1,4 +1,4 @@
-"""A workspace of its own for each test: a small model package, its warehouse and an empty MLflow, all real."""
+"""Fixtures: a workspace for each test with a small model package, its warehouse and an empty MLflow."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ ROOT = Path(__file__).parents[2]
 
 collect_ignore = ["models"]  # whose tests run where a test puts them
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow: tests call nothing outside
-os.environ["OMP_NUM_THREADS"] = "1"  # models of a few rows: threads would only wait for each other
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode the processes that tests start take twice as long
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before MLflow is imported: tests send no requests to other machines
+os.environ["OMP_NUM_THREADS"] = "1"  # several threads are slower for models of few rows
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes start in half the time with bytecode
 
 RUN_VARIABLES = """
     AS_OF AWS_ENDPOINT_URL AWS_PROFILE BRANCH_NAME BUILD_TAG BUILD_URL COMPUTE CT_AMI CT_BUCKET CT_INSTANCE_PROFILE
@@ -42,7 +42,7 @@ RUN_VARIABLES = """
     WEB_CONCURRENCY
 """
 
-TABLES = {  # of faults: what was at stake in each test that has such properties
+TABLES = {  # of faults, from the properties of tests that have these columns
     "faults on EC2: what was left alive, and what became of the training": ("fault", "left", "outcome"),
     "faults of the server: answers, failed, wrong, and what became of it": (
         *("server fault", "answers", "failed", "wrong"),
@@ -55,22 +55,22 @@ RECEIVES_SIGINT = ("env", "--default-signal=INT")  # which a job in the backgrou
 
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Wait for what other processes bring about."""
+    """Wait until a condition holds that other processes cause."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
-            pytest.fail(f"it did not come to pass that {what}")
+            pytest.fail(f"timeout: not true that {what}")
         time.sleep(0.05)
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Have one process more than there are cores: many tests wait for processes of their own."""
-    told = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
-    return None if told else (os.cpu_count() or 1) + 1
+    """Use one process more than there are cores, because many tests wait for other processes."""
+    is_set = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
+    return None if is_set else (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that the short ones fill the other processes meanwhile."""
+    """Start with the files that take longest, so that all processes end at about the same time."""
     seconds: dict[Path, float] = {}
     for item in items:
         if marker := item.get_closest_marker("integration"):
@@ -79,11 +79,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables of faults, as far as their tests have run: what became of each."""
+    """Print the tables of faults whose tests have run."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    told = [dict(report.user_properties) for report in reports if getattr(report, "when", "") == "teardown"]
+    properties = [dict(report.user_properties) for report in reports if getattr(report, "when", "") == "teardown"]
     for title, columns in TABLES.items():
-        rows = sorted({tuple(str(given[name]) for name in columns) for given in told if given.keys() >= {*columns}})
+        rows = sorted(
+            {tuple(str(values[name]) for name in columns) for values in properties if values.keys() >= {*columns}}
+        )
         if rows:
             terminalreporter.section(title)
             for line in aligned(rows):
@@ -91,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table, without a space after the last cell of any."""
+    """Return the lines of a table, without trailing spaces."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
@@ -136,7 +138,7 @@ def forked_python(shared_folder: Path) -> Iterator[ForkedPython]:
 
 @pytest.fixture(scope="session")
 def empty_mlflow(shared_folder: Path) -> Path:
-    """Make MLflow's SQLite file once: its migrations take seconds."""
+    """Return an empty SQLite database of MLflow, created once because its migrations take seconds."""
     import mlflow
 
     path = shared_folder / "mlflow.db"
@@ -147,7 +149,7 @@ def empty_mlflow(shared_folder: Path) -> Path:
 
 
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Make a workspace with the model package `toy` and its warehouse of 90 days from 2020-01-01, and go there."""
+    """Enter a workspace with the model package `toy` and its warehouse of 90 days from 2020-01-01."""
     patch.chdir(folder)
     shutil.copytree(MODELS / "src/toy", folder / "src/toy", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.lock", folder)
@@ -162,20 +164,20 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Enter a workspace of this test's own."""
+    """Enter a workspace for this test."""
     return enter(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def tracked(workspace: Path, empty_mlflow: Path) -> Path:
-    """Enter a workspace with an empty MLflow too."""
+    """Enter a workspace with an empty MLflow."""
     shutil.copy(empty_mlflow, workspace / ".ct" / "mlflow.db")
     return workspace
 
 
 @pytest.fixture(scope="module")
 def tracked_module(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[pytest.MonkeyPatch]:
-    """Enter such a workspace for all tests of a module; yields what changes their environment."""
+    """Enter a workspace with an empty MLflow for all tests of a module; yield its monkeypatch."""
     with pytest.MonkeyPatch.context() as patch:
         for name in RUN_VARIABLES.split():
             patch.delenv(name, raising=False)

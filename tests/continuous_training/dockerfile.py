@@ -1,4 +1,4 @@
-"""Reading a Dockerfile and what Docker is sent for it, to judge an image without building it."""
+"""Reads a Dockerfile and its build context, to check an image without building it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from listening import listening
 class Instruction(NamedTuple):
     word: str
     rest: str
-    here: str = ""  # the document that stands under it in the Dockerfile
+    here: str = ""  # its here-document
 
 
 Stage = list[Instruction]
 
 
 def stages(dockerfile: Path) -> list[Stage]:
-    """Parse a Dockerfile, stage by stage: comments go, what ends in a backslash goes on."""
-    found: list[Stage] = []
+    """Parse a Dockerfile into stages, without comments and with joined lines."""
+    parsed: list[Stage] = []
     lines = iter(dockerfile.read_text().splitlines())
     for line in lines:
         if not line.strip() or _is_comment(line):
@@ -37,11 +37,11 @@ def stages(dockerfile: Path) -> list[Stage]:
             whole = whole if _is_comment(following) else whole[:-1] + following
         word, _, rest = whole.strip().partition(" ")
         if word.upper() == "FROM":
-            found.append([])
+            parsed.append([])
         ending = re.search(r"<<'(\w+)'", rest)
-        here = "".join(f"{each}\n" for each in iter(lines.__next__, ending[1])) if ending else ""
-        found[-1].append(Instruction(word.upper(), rest.strip(), here))
-    return found
+        here = "".join(f"{text}\n" for text in iter(lines.__next__, ending[1])) if ending else ""
+        parsed[-1].append(Instruction(word.upper(), rest.strip(), here))
+    return parsed
 
 
 def all_of(stage: Stage, word: str) -> list[str]:
@@ -53,27 +53,27 @@ def environment(stage: Stage) -> dict[str, str]:
 
 
 def copied(stage: Stage) -> list[tuple[str, str]]:
-    """Return what comes from the project, and to where."""
-    found = []
+    """Return the sources and targets that are copied from the build context."""
+    pairs = []
     for rest in all_of(stage, "COPY"):
         if not rest.startswith("--from=") and "<<" not in rest:
             *sources, target = (word for word in rest.split() if not word.startswith("--"))
-            found += [(source, target) for source in sources]
-    return found
+            pairs += [(source, target) for source in sources]
+    return pairs
 
 
-def sent(dockerfile: Path, folder: Path) -> set[str]:
-    """Return the files of a folder that Docker is sent, by the rules of its own library."""
+def build_context(dockerfile: Path, folder: Path) -> set[str]:
+    """Return the files of a folder that are in the build context, by the rules of Docker's library."""
     ignored = dockerfile.with_name(f"{dockerfile.name}.dockerignore")  # the name that Docker looks for
     patterns = [line for line in ignored.read_text().splitlines() if not line.startswith("#")]
-    found = exclude_paths(folder, patterns, dockerfile.relative_to(ROOT).as_posix())
-    return {path for path in found if (folder / path).is_file()}
+    paths = exclude_paths(folder, patterns, dockerfile.relative_to(ROOT).as_posix())
+    return {path for path in paths if (folder / path).is_file()}
 
 
 @contextmanager
 def health(status: int) -> Iterator[int]:
-    """Answer /health as what is in the image would; gives the port, for the image's own check of it."""
-    with listening(lambda heard: (status if heard.path == "/health" else 404, "")) as address:
+    """Serve /health with a status; yield the port, for the health check of the image."""
+    with listening(lambda request: (status if request.path == "/health" else 404, "")) as address:
         yield int(address.rpartition(":")[2])
 
 

@@ -1,10 +1,10 @@
-"""What a real controller accepts in casc.yaml, from the schema that it gives.
+"""Validates casc.yaml against the schema of a real controller.
 
-`python tests/jenkins/casc_schema.py` cuts ../shared/jenkins/casc-schema.json down to the roots that casc.yaml uses,
-without their descriptions.
+`python tests/continuous_training/jenkins/casc_schema.py` reduces ../shared/jenkins/casc-schema.json to the roots that
+casc.yaml uses, without their descriptions.
 
-The schema does not say where what can stand there is defined: it is a name of the same root, such as `permanent` for an
-item of `jenkins.nodes`. And it has holes, which `ADDED` fills.
+The schema does not say where the type of a value is defined: it is a name of the same root, such as `permanent` for an
+item of `jenkins.nodes`. `ADDED` has definitions that it lacks.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[3]
 WHOLE = ROOT.parent / "shared/jenkins/casc-schema.json"
 CUT = ROOT / "tests/continuous_training/jenkins/reference/casc-schema.json"
 
-ROOTS = ("appearance", "jenkins", "security", "unclassified")  # it is wrong about two more: credentials and jobs
+ROOTS = ("appearance", "jenkins", "security", "unclassified")  # its definitions of credentials and jobs are wrong
 
 Schema = dict[str, Any]
 
 STRING: Schema = {"type": "string"}
-SOMETHING_NAMED: Schema = {"type": "object"}  # a name of the same root, alone or with its attributes
+NAMED_VALUE: Schema = {"type": "object"}  # a name of the same root, alone or with its attributes
 
 
 def mapping(**properties: Schema) -> Schema:
@@ -34,105 +34,114 @@ def sequence(items: Schema) -> Schema:
     return {"type": "array", "items": [items]}
 
 
-# What that controller accepts and its schema leaves out, from the plugins' own documentation of casc.yaml.
+# What the controller accepts and its schema lacks, from the plugins' documentation of casc.yaml.
 ADDED: Mapping[str, Mapping[str, Schema]] = {
     "jenkins": {
-        "nodes": sequence(SOMETHING_NAMED),
-        "globalNodeProperties": sequence(SOMETHING_NAMED),
+        "nodes": sequence(NAMED_VALUE),
+        "globalNodeProperties": sequence(NAMED_VALUE),
         "envVars": mapping(env=sequence(mapping(key=STRING, value=STRING))),
         "globalMatrix": mapping(entries=sequence(mapping(user=mapping(name=STRING, permissions=sequence(STRING))))),
     },
     "unclassified": {
-        "buildDiscarders": mapping(configuredBuildDiscarders=sequence(SOMETHING_NAMED)),
+        "buildDiscarders": mapping(configuredBuildDiscarders=sequence(NAMED_VALUE)),
         "gitHubConfiguration": mapping(
             apiRateLimitChecker={"type": "string", "enum": ["NoThrottle", "ThrottleForNormalize", "ThrottleOnOver"]}
         ),
         "gitHubPluginConfig": mapping(hookSecretConfigs=sequence(mapping(credentialsId=STRING))),
-        "prometheusConfiguration": mapping(useAuthenticatedEndpoint={"type": "boolean"}),  # it was not installed
+        "prometheusConfiguration": mapping(
+            useAuthenticatedEndpoint={"type": "boolean"}
+        ),  # the plugin was not installed there
     },
 }
 TYPES = {"string": str, "integer": int, "boolean": bool, "array": list}
 
 
 def read(path: Path) -> dict[str, dict[str, Schema]]:
-    """Give what each root defines."""
+    """Return the definitions of each root."""
     roots = json.loads(path.read_text())["properties"]
-    return {root: filled(roots[root], mapping(**ADDED.get(root, {})))["properties"] for root in ROOTS}
+    return {root: merge(roots[root], mapping(**ADDED.get(root, {})))["properties"] for root in ROOTS}
 
 
-def filled(schema: Schema, added: Schema) -> Schema:
+def merge(schema: Schema, added: Schema) -> Schema:
     if "properties" not in added:
         return added
-    there = schema.get("properties", {})
-    inner = {name: filled(there.get(name, {}), each) for name, each in added["properties"].items()}
-    return schema | added | {"properties": there | inner}
+    properties = schema.get("properties", {})
+    merged = {name: merge(properties.get(name, {}), value) for name, value in added["properties"].items()}
+    return schema | added | {"properties": properties | merged}
 
 
-def refused(configuration: Mapping[str, Any], known: Mapping[str, Mapping[str, Schema]]) -> Iterator[str]:
-    """Say what of a configuration the controller would refuse; roots that are not known are left alone."""
+def find_errors(configuration: Mapping[str, Any], known: Mapping[str, Mapping[str, Schema]]) -> Iterator[str]:
+    """Yield what the controller would refuse; unknown roots are not checked."""
     for root in configuration.keys() & known.keys():
-        yield from of_mapping(configuration[root], known[root], root, known[root])
+        yield from mapping_errors(configuration[root], known[root], root, known[root])
 
 
-def of_mapping(
-    given: Mapping[str, Any], properties: Mapping[str, Schema], place: str, names: Mapping[str, Schema]
+def mapping_errors(
+    values: Mapping[str, Any], properties: Mapping[str, Schema], place: str, names: Mapping[str, Schema]
 ) -> Iterator[str]:
-    for key, value in given.items():
+    for key, value in values.items():
         if key not in properties:
             yield f"{place}: «{key}» is unknown"
         else:
-            yield from of_value(value, properties[key], f"{place}.{key}", names)
+            yield from value_errors(value, properties[key], f"{place}.{key}", names)
 
 
-def of_value(given: Any, schema: Schema, place: str, names: Mapping[str, Schema]) -> Iterator[str]:
+def value_errors(value: Any, schema: Schema, place: str, names: Mapping[str, Schema]) -> Iterator[str]:
     kind = schema.get("type", "object")
     if kind == "object":
         if schema.get("properties"):
-            yield from of_mapping(given, schema["properties"], place, names)
+            yield from mapping_errors(value, schema["properties"], place, names)
         else:
-            yield from of_named(given, choices(schema) or names, place, names)
-    elif type(given) is not TYPES[kind] and not comes_from_outside(given):
-        yield f"{place}: «{given}» is no {kind}"
+            yield from named_value_errors(value, choices(schema) or names, place, names)
+    elif type(value) is not TYPES[kind] and not is_variable(value):
+        yield f"{place}: «{value}» is no {kind}"
     elif kind == "array":
-        for at, item in enumerate(given):
-            yield from of_value(item, schema["items"][0], f"{place}[{at}]", names)
-    elif given not in schema.get("enum", [given]):
-        yield f"{place}: «{given}» is none of {', '.join(schema['enum'])}"
+        for at, item in enumerate(value):
+            yield from value_errors(item, schema["items"][0], f"{place}[{at}]", names)
+    elif value not in schema.get("enum", [value]):
+        yield f"{place}: «{value}» is none of {', '.join(schema['enum'])}"
 
 
-def of_named(given: Any, among: Mapping[str, Schema], place: str, names: Mapping[str, Schema]) -> Iterator[str]:
-    """Check what is given by its name: as `inbound`, or as `inbound:` with attributes."""
-    attributes = given if isinstance(given, dict) else {given: {}}
+def named_value_errors(
+    value: Any, among: Mapping[str, Schema], place: str, names: Mapping[str, Schema]
+) -> Iterator[str]:
+    """Check a value that is a name, such as `inbound`, or a name with attributes."""
+    attributes = value if isinstance(value, dict) else {value: {}}
     if len(attributes) != 1 or not attributes.keys() <= among.keys():
         yield f"{place}: «{', '.join(map(str, attributes))}» is unknown"
         return
     [(name, inner)] = attributes.items()
-    yield from of_mapping(inner, names.get(name, {}).get("properties", {}), f"{place}.{name}", names)
+    yield from mapping_errors(inner, names.get(name, {}).get("properties", {}), f"{place}.{name}", names)
 
 
 def choices(schema: Schema) -> dict[str, Schema]:
-    return {name: chosen for choice in schema.get("oneOf", ()) for name, chosen in choice["properties"].items()}
+    return {name: value for choice in schema.get("oneOf", ()) for name, value in choice["properties"].items()}
 
 
-def comes_from_outside(given: Any) -> bool:
-    return isinstance(given, str) and given.startswith("${")
+def is_variable(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("${")
 
 
-def bare(schema: Any) -> Any:
-    """Leave out what is for people to read."""
+def without_descriptions(schema: Any) -> Any:
     if isinstance(schema, list):
-        return [bare(item) for item in schema]
+        return [without_descriptions(item) for item in schema]
     if isinstance(schema, dict):
-        return {key: bare(value) for key, value in schema.items() if key != "description" or isinstance(value, dict)}
+        return {
+            key: without_descriptions(value)
+            for key, value in schema.items()
+            if key != "description" or isinstance(value, dict)
+        }
     return schema
 
 
 def cut(whole: Schema) -> str:
-    """Give the roots that casc.yaml uses, with one definition to a line."""
+    """Return the roots that casc.yaml uses, with one definition per line."""
     roots = []
     for root in ROOTS:
         definitions = whole["properties"][root]["properties"].items()
-        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(bare(definition))}" for name, definition in definitions)
+        lines = ",\n".join(
+            f"{json.dumps(name)}: {json.dumps(without_descriptions(definition))}" for name, definition in definitions
+        )
         roots.append(f'"{root}": {{"properties": {{\n{lines}\n}}}}')
     return '{"properties": {\n' + ",\n".join(roots) + "\n}}\n"
 

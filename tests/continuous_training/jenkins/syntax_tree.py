@@ -1,7 +1,7 @@
-"""A Jenkinsfile as the declarative plugin's own syntax tree, for which Jenkins has an official schema.
+"""A Jenkinsfile as the syntax tree of the declarative plugin, for which Jenkins has an official schema.
 
-A controller gives this tree at /pipeline-model-converter/toJson. There it knows from its plugins what a step's only
-unnamed argument is called; here that argument stays unnamed, which the schema allows as well.
+A controller returns this tree at /pipeline-model-converter/toJson. There the plugins know the name of a step's only
+unnamed argument; here it stays unnamed, which the schema allows too.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ LITERALS = {"string", "number", "true", "false", "null"}
 
 
 def syntax_tree(pipeline: Pipeline) -> Node:
-    """Give the whole tree."""
+    """Return the whole tree."""
     return {
         "pipeline": {
-            "agent": agent(pipeline.agent),
-            "stages": [stage(each) for each in pipeline.stages],
-            **around(pipeline),
+            "agent": agent_node(pipeline.agent),
+            "stages": [stage_node(child) for child in pipeline.stages],
+            **common_sections(pipeline),
             **section("triggers", pipeline.triggers),
             **section("parameters", pipeline.parameters),
             **({"libraries": {"libraries": [*values(pipeline.libraries)]}} if pipeline.libraries else {}),
@@ -48,140 +48,143 @@ def syntax_tree(pipeline: Pipeline) -> Node:
     }
 
 
-def around(place: Pipeline | Stage | Matrix) -> Node:
-    """Give the sections that a pipeline, a stage and a matrix may have alike."""
-    found: Node = section("options", place.options)
+def common_sections(place: Pipeline | Stage | Matrix) -> Node:
+    """Return the sections that a pipeline, a stage and a matrix can have."""
+    node: Node = section("options", place.options)
     if place.environment:
-        found["environment"] = [*map(variable, place.environment)]
+        node["environment"] = [*map(variable_node, place.environment)]
     if place.tools:
-        found["tools"] = [{"key": call.name, "value": raw(call.arguments[0].value)} for call in place.tools]
+        node["tools"] = [{"key": call.name, "value": raw(call.arguments[0].value)} for call in place.tools]
     if place.post:
-        found["post"] = {"conditions": [*map(condition, place.post)]}
-    return found
+        node["post"] = {"conditions": [*map(condition_node, place.post)]}
+    return node
 
 
-def stage(given: Stage) -> Node:
-    found: Node = {"name": given.name, **around(given), **within(given)}
-    if given.fail_fast:
-        found["failFast"] = True
-    if given.steps is not None:
-        found["branches"] = [branch(given.steps)]
-    for way in ("stages", "parallel"):
-        if inner := getattr(given, way):
-            found[way] = [stage(each) for each in inner]
-    if given.matrix:
-        found["matrix"] = matrix(given.matrix)
-    return found
+def stage_node(stage: Stage) -> Node:
+    node: Node = {"name": stage.name, **common_sections(stage), **stage_sections(stage)}
+    if stage.fail_fast:
+        node["failFast"] = True
+    if stage.steps is not None:
+        node["branches"] = [branch(stage.steps)]
+    for name in ("stages", "parallel"):
+        if children := getattr(stage, name):
+            node[name] = [stage_node(child) for child in children]
+    if stage.matrix:
+        node["matrix"] = matrix_node(stage.matrix)
+    return node
 
 
-def within(place: Stage | Matrix) -> Node:
-    """Give the sections that only what stands inside of a pipeline may have."""
-    found: Node = {}
+def stage_sections(place: Stage | Matrix) -> Node:
+    """Return the sections that a stage and a matrix can have."""
+    node: Node = {}
     if place.agent:
-        found["agent"] = agent(place.agent)
+        node["agent"] = agent_node(place.agent)
     if place.when:
-        found["when"] = when(place.when)
+        node["when"] = when_node(place.when)
     if place.input:
-        found["input"] = question(place.input)
-    return found
+        node["input"] = input_node(place.input)
+    return node
 
 
-def matrix(given: Matrix) -> Node:
-    excludes = {"excludes": [[axis(each) for each in exclude] for exclude in given.excludes]} if given.excludes else {}
+def matrix_node(matrix: Matrix) -> Node:
+    excludes = [[axis_node(axis) for axis in exclude] for exclude in matrix.excludes]
     return {
-        "axes": [axis(each) for each in given.axes],
-        "stages": [stage(each) for each in given.stages],
-        **excludes,
-        **around(given),
-        **within(given),
+        "axes": [axis_node(axis) for axis in matrix.axes],
+        "stages": [stage_node(stage) for stage in matrix.stages],
+        **({"excludes": excludes} if excludes else {}),
+        **common_sections(matrix),
+        **stage_sections(matrix),
     }
 
 
-def axis(given: Axis) -> Node:
-    settings = {call.name: [*values([call])] for call in given.settings}
-    found: Node = {"name": settings["name"][0]["value"], "values": settings.get("values") or settings["notValues"]}
-    return found | {"inverse": True} if "notValues" in settings else found
+def axis_node(axis: Axis) -> Node:
+    settings = {call.name: [*values([call])] for call in axis.settings}
+    node: Node = {"name": settings["name"][0]["value"], "values": settings.get("values") or settings["notValues"]}
+    return node | {"inverse": True} if "notValues" in settings else node
 
 
-def agent(given: Agent) -> Node:
-    if not given.settings:
-        return {"type": given.kind}
-    (call,) = given.settings
+def agent_node(agent: Agent) -> Node:
+    if not agent.settings:
+        return {"type": agent.kind}
+    (call,) = agent.settings
     if call.body is None:
-        return {"type": given.kind, "argument": raw(call.arguments[0].value)}
-    return {"type": given.kind, "arguments": [{"key": one.name, "value": mapped(one)} for one in call.body]}
+        return {"type": agent.kind, "argument": raw(call.arguments[0].value)}
+    return {"type": agent.kind, "arguments": settings(call.body)}
 
 
-def mapped(call: Call) -> Any:
-    if call.body is None:
-        return raw(call.arguments[0].value)
-    return [{"key": one.name, "value": mapped(one)} for one in call.body]
+def settings(calls: Iterable[Call]) -> list[Node]:
+    """Return nested settings as keys with their values."""
+    return [
+        {"key": call.name, "value": raw(call.arguments[0].value) if call.body is None else settings(call.body)}
+        for call in calls
+    ]
 
 
-def variable(given: Variable) -> Node:
-    called = as_call(given.value)
-    if called and called["name"] == "credentials":
-        return {"key": given.name, "value": called}
-    return {"key": given.name, "value": raw(given.value)}
+def variable_node(variable: Variable) -> Node:
+    call = as_call(variable.value)
+    if call and call["name"] == "credentials":
+        return {"key": variable.name, "value": call}
+    return {"key": variable.name, "value": raw(variable.value)}
 
 
-def condition(given: PostCondition) -> Node:
-    return {"condition": given.name, "branch": branch(given.steps)}
+def condition_node(condition: PostCondition) -> Node:
+    return {"condition": condition.name, "branch": branch(condition.steps)}
 
 
 def branch(steps: Iterable[Call]) -> Node:
-    return {"name": "default", "steps": [*map(step, steps)]}
+    return {"name": "default", "steps": [*map(step_node, steps)]}
 
 
-def when(given: When) -> Node:
-    return {"conditions": [*map(step, given.conditions)], **dict.fromkeys(given.before, True)}
+def when_node(when: When) -> Node:
+    return {"conditions": [*map(step_node, when.conditions)], **dict.fromkeys(when.before, True)}
 
 
-def question(given: Input) -> Node:
-    settings = {call.name: raw(call.arguments[0].value) for call in given.settings}
-    return settings | section("parameters", given.parameters, inner="parameters")
+def input_node(input_: Input) -> Node:
+    node = {call.name: raw(call.arguments[0].value) for call in input_.settings}
+    return node | section("parameters", input_.parameters, inner="parameters")
 
 
-def step(call: Call) -> Node:
-    """Give a step, or a condition, which has the same form."""
+def step_node(call: Call) -> Node:
+    """Return a step, or a condition, which has the same form."""
     if call.code:
         return {"name": call.name, "arguments": [{"key": "scriptBlock", "value": literal(call.code.text.strip())}]}
-    children = {"children": [*map(step, call.body)]} if call.body is not None else {}
+    children = {"children": [*map(step_node, call.body)]} if call.body is not None else {}
     if children and call.name in {"not", "allOf", "anyOf"}:
         return {"name": call.name, **children}
-    return {"name": call.name, "arguments": arguments(call.arguments), **children}
+    return {"name": call.name, "arguments": argument_nodes(call.arguments), **children}
 
 
-def arguments(given: tuple[Argument, ...]) -> list[Node] | Node:
-    if len(given) == 1 and given[0].name is None:
-        return raw(given[0].value)
-    return [{"key": one.name, "value": raw(one.value)} if one.name else raw(one.value) for one in given]
+def argument_nodes(arguments: tuple[Argument, ...]) -> list[Node] | Node:
+    if len(arguments) == 1 and arguments[0].name is None:
+        return raw(arguments[0].value)
+    return [{"key": item.name, "value": raw(item.value)} if item.name else raw(item.value) for item in arguments]
 
 
 def section(name: str, calls: tuple[Call, ...], inner: str | None = None) -> Node:
-    """Give a section of calls outside of steps: options, triggers, parameters."""
+    """Return a section of calls outside of steps: options, triggers, parameters."""
     return {name: {inner or name: [*map(method, calls)]}} if calls else {}
 
 
 def method(call: Call) -> Node:
-    given = [(one.name, as_call(one.value) or raw(one.value)) for one in call.arguments]
-    return {"name": call.name, "arguments": [{"key": name, "value": value} if name else value for name, value in given]}
+    arguments = [(item.name, as_call(item.value) or raw(item.value)) for item in call.arguments]
+    nodes = [{"key": name, "value": value} if name else value for name, value in arguments]
+    return {"name": call.name, "arguments": nodes}
 
 
 def as_call(expression: Expression) -> Node | None:
-    """Give an expression that calls something by its name, such as `logRotator(numToKeepStr: '5')`."""
-    root = parsed(expression)
+    """Return an expression that is a call, such as `logRotator(numToKeepStr: '5')`."""
+    root = try_parse(expression)
     if root is None or root.data != "command":
         return None
     name, *rest = root.children
-    found = []
+    arguments = []
     for child in rest[0].children if rest and isinstance(rest[0], Tree) else ():
         named = isinstance(child, Tree) and child.data == "named_argument"
         key, value = child.children if named else (None, child)
         inner = Expression(source(expression, value), expression.position)
-        given = as_call(inner) or raw(inner)
-        found.append({"key": str(key).rstrip(": "), "value": given} if named else given)
-    return {"name": str(name), "arguments": found}
+        argument = as_call(inner) or raw(inner)
+        arguments.append({"key": str(key).rstrip(": "), "value": argument} if named else argument)
+    return {"name": str(name), "arguments": arguments}
 
 
 def source(expression: Expression, part: Tree[Token] | Token) -> str:
@@ -192,12 +195,12 @@ def source(expression: Expression, part: Tree[Token] | Token) -> str:
 
 def values(calls: Iterable[Call]) -> Iterator[Node]:
     for call in calls:
-        yield from (raw(one.value) for one in call.arguments)
+        yield from (raw(argument.value) for argument in call.arguments)
 
 
 def raw(expression: Expression) -> Node:
-    """Give a value: as what it is if it is a literal, else as its source text in a GString."""
-    root = parsed(expression)
+    """Return a value: a literal as such, any other as its source text in a GString."""
+    root = try_parse(expression)
     if root is not None and (root.data in LITERALS or (root.data == "gstring" and "$" not in expression.text)):
         return literal(evaluate(expression, scope=None))  # type: ignore[arg-type] - a literal needs no scope
     is_gstring = expression.text.startswith('"') and (root is None or root.data == "gstring")
@@ -208,8 +211,8 @@ def literal(value: str | float | bool | None) -> Node:
     return {"isLiteral": True, "value": value}
 
 
-def parsed(expression: Expression) -> Tree[Token] | None:
-    """Read an expression; None if it is more than our grammar has, such as a closure."""
+def try_parse(expression: Expression) -> Tree[Token] | None:
+    """Parse an expression; None if the grammar does not support it, such as a closure."""
     try:
         root = parse_expression(expression).children[0]
     except JenkinsfileError:

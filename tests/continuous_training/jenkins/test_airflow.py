@@ -1,4 +1,4 @@
-"""Airflow's DAGs, run in Airflow's own environment against Jenkins' API on this machine."""
+"""Airflow's DAGs, run in Airflow's environment with a stub of Jenkins' API."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ import pytest
 from conftest import ROOT
 from continuous_training.jenkins.ping import NO_JENKINS, Ping, PingResult
 from continuous_training.monitoring.new_data.check import NewDataCheck
-from jenkins_builds import A_WHILE, PASSWORD, Jenkins, connection
+from jenkins_builds import PASSWORD, POLLS, Jenkins, connection
 from listening import Heard, listening
 
 pytestmark = pytest.mark.integration(seconds=20)
 
 DAGS = ROOT / "jenkins" / "airflow" / "dags"
 DAILY, ON_DATA = "continuous_training", "continuous_training_on_data"
-NEWS = "20,113 new rows since 2013-04-01"
+NEW_ROWS = "20,113 new rows since 2013-04-01"
 PROMOTED = {
-    "build/outcome.txt": "promoted: version 3 answers\n",
+    "build/outcome.txt": "promoted: version 3 is the champion\n",
     "build/verdict.json": json.dumps({"decision": "promote"}),
 }
 REJECTED = {"build/outcome.txt": "rejected: no better\n", "build/verdict.json": json.dumps({"decision": "reject"})}
-PING = Ping(trigger="data", reason=NEWS, as_of="2013-05-01", model="toy", model_version="1")
-CHECKED = NewDataCheck(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", message="")
-ENOUGH, TOO_LITTLE = (
-    CHECKED.model_copy(
+PING = Ping(trigger="data", reason=NEW_ROWS, as_of="2013-05-01", model="toy", model_version="1")
+CHECK = NewDataCheck(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", message="")
+ENOUGH, NOT_ENOUGH = (
+    CHECK.model_copy(
         update={"verdict": "enough", "ping_result": PingResult(ping=PING, address=NO_JENKINS)}
     ).model_dump_json(),
-    CHECKED.model_dump_json(),
+    CHECK.model_dump_json(),
 )
 CT = """#!/bin/sh
-echo "$AS_OF $*" >>called
+echo "$AS_OF $*" >>commands
 head -n 1 output/"$1"
-sed -i '1{$!d}' output/"$1" # the last line is printed again and again
+sed -i '1{$!d}' output/"$1" # the last line is repeated
 exit "$(cat exit)"
 """
 
 
 class Airflow:
-    """Airflow with a home, a checkout and a Jenkins of its own; what it prints for people is in `log`."""
+    """Airflow with a separate home and checkout; `log` has its output."""
 
     def __init__(self, python: Path, home: Path, jenkins: str) -> None:
         self.checkout, self.log = home / "checkout", home / "log"
@@ -73,146 +73,148 @@ class Airflow:
                 stderr=log,
                 text=True,
             )
-        self.about = self._told()
+        self.description = self._read_result()
 
-    def run(self, dag: str, as_of: str = "", patience: float = 60) -> dict[str, Any]:
+    def run(self, dag: str, as_of: str = "", timeout: float = 60) -> dict[str, Any]:
         assert self.process.stdin is not None
-        conf = {"as_of": as_of}  # always, because Airflow keeps it in the DAG
-        self.process.stdin.write(json.dumps({"dag": dag, "conf": conf, "patience": patience}) + "\n")
+        conf = {"as_of": as_of}  # always, because Airflow stores it in the DAG
+        self.process.stdin.write(json.dumps({"dag": dag, "conf": conf, "timeout": timeout}) + "\n")
         self.process.stdin.flush()
-        return self._told()
+        return self._read_result()
 
-    def _told(self) -> dict[str, Any]:
+    def _read_result(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(self.log.read_text(errors="replace")[-4000:])
-        told: dict[str, Any] = json.loads(line)
-        return told
+        result: dict[str, Any] = json.loads(line)
+        return result
 
-    def says(self, command: str, *lines: str) -> None:
-        """Have a command of the checkout print these, one each time it is called, and the last one for ever."""
+    def set_output(self, command: str, *lines: str) -> None:
+        """Set the lines that a command prints, one per call; the last one is repeated."""
         (self.checkout / "output" / command).write_text("".join(f"{line}\n" for line in lines))
 
-    def exits(self, code: int) -> None:
+    def set_exit_code(self, code: int) -> None:
         (self.checkout / "exit").write_text(f"{code}")
 
-    def called(self) -> list[str]:
-        return (self.checkout / "called").read_text().splitlines()
+    def commands(self) -> list[str]:
+        return (self.checkout / "commands").read_text().splitlines()
 
 
-class Here:
-    """The Jenkins of the test that goes on, at an address that does not change."""
+class CurrentJenkins:
+    """The stub of the current test, at an address that stays the same."""
 
     def __init__(self) -> None:
         self.url, self.jenkins = "", Jenkins()
 
-    def answer(self, heard: Heard) -> Any:
-        return self.jenkins.answer(heard)
+    def respond(self, request: Heard) -> Any:
+        return self.jenkins.respond(request)
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[Here]:
-    found = Here()
-    with listening(found.answer) as found.url:
-        yield found
+def current_jenkins() -> Iterator[CurrentJenkins]:
+    current = CurrentJenkins()
+    with listening(current.respond) as current.url:
+        yield current
 
 
 @pytest.fixture(scope="module")
-def all_of_airflow(
-    env_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, here: Here
+def started_airflow(
+    env_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, current_jenkins: CurrentJenkins
 ) -> Iterator[Airflow]:
-    with ExitStack() as up:
-        airflow = Airflow(env_python("jenkins/airflow"), tmp_path_factory.mktemp("airflow"), here.url)
-        up.callback(airflow.process.wait)
-        up.callback(airflow.process.kill)
+    with ExitStack() as resources:
+        airflow = Airflow(env_python("jenkins/airflow"), tmp_path_factory.mktemp("airflow"), current_jenkins.url)
+        resources.callback(airflow.process.wait)
+        resources.callback(airflow.process.kill)
         yield airflow
 
 
 @pytest.fixture
-def airflow(all_of_airflow: Airflow) -> Airflow:
-    """Have it as if nothing had been run, in a checkout where new rows have come."""
-    (all_of_airflow.checkout / "called").write_text("")
-    all_of_airflow.exits(0)
-    all_of_airflow.says("ingest", "20113")
-    all_of_airflow.says("data-check", ENOUGH)
-    return all_of_airflow
+def airflow(started_airflow: Airflow) -> Airflow:
+    """Return Airflow with an unused checkout that has new rows."""
+    (started_airflow.checkout / "commands").write_text("")
+    started_airflow.set_exit_code(0)
+    started_airflow.set_output("ingest", "20113")
+    started_airflow.set_output("data-check", ENOUGH)
+    return started_airflow
 
 
 @pytest.fixture
-def jenkins(here: Here) -> Jenkins:
-    here.jenkins = Jenkins(artifacts=PROMOTED, url=here.url)
-    return here.jenkins
+def jenkins(current_jenkins: CurrentJenkins) -> Jenkins:
+    current_jenkins.jenkins = Jenkins(artifacts=PROMOTED, url=current_jenkins.url)
+    return current_jenkins.jenkins
 
 
-def states(done: dict[str, Any]) -> dict[str, str]:
-    return {name: state for name, (state, _) in done["tasks"].items()}
+def states(result: dict[str, Any]) -> dict[str, str]:
+    return {name: state for name, (state, _) in result["tasks"].items()}
 
 
 class TestDags:
-    def test_both_are_read_without_an_error(self, airflow: Airflow) -> None:
-        assert airflow.about["errors"] == {}
-        assert set(airflow.about["dags"]) == {DAILY, ON_DATA}
+    def test_both_dags_are_imported_without_errors(self, airflow: Airflow) -> None:
+        assert airflow.description["errors"] == {}
+        assert set(airflow.description["dags"]) == {DAILY, ON_DATA}
 
-    def test_data_are_brought_and_waited_for_before_jenkins_trains_and_the_verdict_is_kept(
-        self, airflow: Airflow
-    ) -> None:
-        after = {
+    def test_the_order_of_the_tasks(self, airflow: Airflow) -> None:
+        upstream_tasks = {
             "ingest": [],
             "wait_for_data": ["ingest"],
             "start": ["wait_for_data"],
             "wait_for_build": ["start"],
             "record": ["wait_for_build"],
         }
-        assert airflow.about["dags"][DAILY]["tasks"] == after
+        assert airflow.description["dags"][DAILY]["tasks"] == upstream_tasks
 
-    def test_news_of_the_warehouse_start_the_other(self, airflow: Airflow) -> None:
-        assert airflow.about["dags"][ON_DATA]["assets"] == ["warehouse/data"]
-        assert airflow.about["dags"][DAILY]["assets"] == []
+    def test_an_update_of_the_asset_starts_the_other_dag(self, airflow: Airflow) -> None:
+        assert airflow.description["dags"][ON_DATA]["assets"] == ["warehouse/data"]
+        assert airflow.description["dags"][DAILY]["assets"] == []
 
     @pytest.mark.parametrize("dag", [DAILY, ON_DATA])
-    def test_one_run_at_a_time_and_none_holds_a_worker_or_goes_on_for_ever(self, airflow: Airflow, dag: str) -> None:
-        about = airflow.about["dags"][dag]
-        assert (about["at once"], about["waiting in a worker"], about["without an end"]) == (1, [], [])
+    def test_runs_are_sequential_and_all_tasks_have_a_timeout(self, airflow: Airflow, dag: str) -> None:
+        description = airflow.description["dags"][dag]
+        assert (description["max_active_runs"], description["poking_sensors"], description["without_timeout"]) == (
+            1,
+            [],
+            [],
+        )
 
 
 class TestDaily:
-    def test_what_is_new_is_trained_on_and_the_promotion_is_recorded(self, airflow: Airflow, jenkins: Jenkins) -> None:
-        done = airflow.run(DAILY, as_of="2013-05-01")
-        assert states(done) == dict.fromkeys(
+    def test_new_data_start_a_run_whose_verdict_is_recorded(self, airflow: Airflow, jenkins: Jenkins) -> None:
+        result = airflow.run(DAILY, as_of="2013-05-01")
+        assert states(result) == dict.fromkeys(
             ("ingest", "wait_for_data", "start", "wait_for_build", "record"), "success"
         )
-        assert airflow.called() == [
+        assert airflow.commands() == [
             " ingest --source flights",
             "2013-05-01 data-check --jenkins none --json",
         ]
         (build,) = jenkins.builds
-        assert build.parameters == {"TRIGGER": "data", "REASON": NEWS, "AS_OF": "2013-05-01", "MODEL": "toy"}
+        assert build.parameters == {"TRIGGER": "data", "REASON": NEW_ROWS, "AS_OF": "2013-05-01", "MODEL": "toy"}
         verdict = {
             "url": f"{jenkins.url}/job/model/job/main/1/",
             "result": "SUCCESS",
-            "outcome": "promoted: version 3 answers",
+            "outcome": "promoted: version 3 is the champion",
             "decision": "promote",
         }
-        assert done["returned"]["record"] == verdict
-        assert done["events"] == {"verdict/toy": verdict}
+        assert result["returned"]["record"] == verdict
+        assert result["events"] == {"verdict/toy": verdict}
 
-    def test_an_ingest_that_fails_starts_nothing(self, airflow: Airflow, jenkins: Jenkins) -> None:
-        airflow.exits(1)
-        done = airflow.run(DAILY)
-        assert (done["state"], states(done)["ingest"]) == ("failed", "failed")
+    def test_a_failed_ingest_starts_no_run(self, airflow: Airflow, jenkins: Jenkins) -> None:
+        airflow.set_exit_code(1)
+        result = airflow.run(DAILY)
+        assert (result["state"], states(result)["ingest"]) == ("failed", "failed")
         assert jenkins.builds == []
 
-    def test_until_enough_is_new_it_waits(self, airflow: Airflow, jenkins: Jenkins) -> None:
-        airflow.says("data-check", TOO_LITTLE, TOO_LITTLE, ENOUGH)
+    def test_the_dag_waits_until_there_are_enough_new_rows(self, airflow: Airflow, jenkins: Jenkins) -> None:
+        airflow.set_output("data-check", NOT_ENOUGH, NOT_ENOUGH, ENOUGH)
         assert airflow.run(DAILY)["state"] == "success"
-        assert [called.split()[0] for called in airflow.called()] == ["ingest", *["data-check"] * 3]
+        assert [command.split()[0] for command in airflow.commands()] == ["ingest", *["data-check"] * 3]
         assert len(jenkins.builds) == 1
 
-    def test_a_day_on_which_too_little_is_new_ends_without_a_run(self, airflow: Airflow, jenkins: Jenkins) -> None:
-        airflow.says("data-check", TOO_LITTLE)
-        done = airflow.run(DAILY, patience=0)
-        assert (done["state"], states(done)["wait_for_data"], states(done)["start"]) == (
+    def test_a_day_without_enough_new_rows_starts_no_run(self, airflow: Airflow, jenkins: Jenkins) -> None:
+        airflow.set_output("data-check", NOT_ENOUGH)
+        result = airflow.run(DAILY, timeout=0)
+        assert (result["state"], states(result)["wait_for_data"], states(result)["start"]) == (
             "success",
             "skipped",
             "skipped",
@@ -221,18 +223,21 @@ class TestDaily:
 
 
 class TestOnData:
-    def test_a_rejected_candidate_is_a_result(self, airflow: Airflow, jenkins: Jenkins) -> None:
+    def test_a_rejected_candidate_is_a_success_of_the_dag(self, airflow: Airflow, jenkins: Jenkins) -> None:
         jenkins.result, jenkins.artifacts = "UNSTABLE", REJECTED
-        done = airflow.run(ON_DATA)
-        assert done["state"] == "success"
-        assert (done["returned"]["record"]["result"], done["returned"]["record"]["decision"]) == ("UNSTABLE", "reject")
+        result = airflow.run(ON_DATA)
+        assert result["state"] == "success"
+        assert (result["returned"]["record"]["result"], result["returned"]["record"]["decision"]) == (
+            "UNSTABLE",
+            "reject",
+        )
         (build,) = jenkins.builds
         assert (build.parameters["TRIGGER"], build.parameters["REASON"]) == ("data", "warehouse/data was updated")
 
-    def test_a_run_that_had_nothing_to_learn_is_one_without_a_verdict(self, airflow: Airflow, jenkins: Jenkins) -> None:
+    def test_a_run_without_training_has_no_verdict(self, airflow: Airflow, jenkins: Jenkins) -> None:
         jenkins.artifacts = {"build/outcome.txt": "nothing new\n"}
-        done = airflow.run(ON_DATA)
-        assert (done["state"], done["returned"]["record"]["decision"]) == ("success", None)
+        result = airflow.run(ON_DATA)
+        assert (result["state"], result["returned"]["record"]["decision"]) == ("success", None)
 
     @pytest.mark.parametrize(
         ("result", "artifacts", "message"),
@@ -241,34 +246,34 @@ class TestOnData:
             ("ABORTED", {}, "ended as ABORTED: there is no outcome.txt"),
         ],
     )
-    def test_a_failed_run_fails_here_and_is_not_started_again(
+    def test_a_failed_run_fails_the_dag_and_is_not_repeated(
         self, airflow: Airflow, jenkins: Jenkins, result: str, artifacts: dict[str, str], message: str
     ) -> None:
         jenkins.result, jenkins.artifacts = result, artifacts
-        done = airflow.run(ON_DATA)
-        assert (done["state"], done["tasks"]["record"], done["events"]) == ("failed", ["failed", 1], {})
+        result = airflow.run(ON_DATA)
+        assert (result["state"], result["tasks"]["record"], result["events"]) == ("failed", ["failed", 1], {})
         assert len(jenkins.builds) == 1
         assert f"{jenkins.url}/job/model/job/main/1/ {message}" in airflow.log.read_text()
 
-    def test_one_that_is_cancelled_in_the_queue_fails_here(self, airflow: Airflow, jenkins: Jenkins) -> None:
+    def test_a_run_that_is_cancelled_in_the_queue_fails_the_dag(self, airflow: Airflow, jenkins: Jenkins) -> None:
         jenkins.cancels = True
-        done = airflow.run(ON_DATA)
-        assert (done["state"], done["tasks"]["wait_for_build"]) == ("failed", ["failed", 1])
+        result = airflow.run(ON_DATA)
+        assert (result["state"], result["tasks"]["wait_for_build"]) == ("failed", ["failed", 1])
         assert len(jenkins.builds) == 1
 
-    def test_a_jenkins_that_is_away_for_a_moment_is_waited_for(self, airflow: Airflow, jenkins: Jenkins) -> None:
-        jenkins.away = {"buildWithParameters": 1, "queue/item": 1, "artifact": 1, "main/api/json": 2}
-        done = airflow.run(ON_DATA)
-        assert done["state"] == "success"
+    def test_requests_to_an_unavailable_jenkins_are_repeated(self, airflow: Airflow, jenkins: Jenkins) -> None:
+        jenkins.unavailable = {"buildWithParameters": 1, "queue/item": 1, "artifact": 1, "main/api/json": 2}
+        result = airflow.run(ON_DATA)
+        assert result["state"] == "success"
         assert len(jenkins.builds) == 1
 
-    @pytest.mark.parametrize("hurry", [0, A_WHILE], ids=["while it waits in the queue", "when it has begun"])
-    def test_a_run_whose_start_was_not_heard_of_is_found_again(
-        self, airflow: Airflow, jenkins: Jenkins, hurry: int
+    @pytest.mark.parametrize("polls", [0, POLLS], ids=["in the queue", "running"])
+    def test_a_run_is_started_once_if_the_response_is_lost(
+        self, airflow: Airflow, jenkins: Jenkins, polls: int
     ) -> None:
-        jenkins.deaf, jenkins.hurry = 1, hurry
-        done = airflow.run(ON_DATA)
-        assert (done["state"], done["tasks"]["start"]) == ("success", ["success", 2])
+        jenkins.lost_responses, jenkins.polls = 1, polls
+        result = airflow.run(ON_DATA)
+        assert (result["state"], result["tasks"]["start"]) == ("success", ["success", 2])
         assert len(jenkins.builds) == 1
 
     @pytest.mark.usefixtures("jenkins")

@@ -1,4 +1,4 @@
-"""The project's own Jenkinsfile: its stages, who pays for what, and that each step's command is there."""
+"""The project's Jenkinsfile: its stages, triggers and conditions, and whole runs with stubs of the commands."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ STAGES = [
     *("Set up", "Roll back", "Lint and test", "Snapshot", "Check data", "Plan"),
     *("Train", "Compare", "Approve", "Register", "Deploy"),
 ]
-SMALLER = sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))
-OF_ALL_BRANCHES = {"Set up", "Lint and test"}
+OTHER_JENKINSFILES = sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))
+STAGES_OF_ALL_BRANCHES = {"Set up", "Lint and test"}
 
 MODEL_TESTS, FRAMEWORK_TESTS = "test --suite model", "test --suite framework --suite tool --quick"
 
 COMMANDS = """#!/bin/sh
-echo "$1" >>called
+echo "$1" >>verbs
 echo "$*" >>commands
 mkdir -p build/junit
 case $1 in
@@ -50,13 +50,13 @@ case $1 in
         ;;
     compare)
         echo "{\\"decision\\": \\"${VERDICT:-promote}\\"}" >build/verdict.json
-        printf '%s\\n\\n%s\\n' 'Promote the candidate of flight_delays?' '  roc_auc is surely better' >build/verdict.txt
+        printf '%s\\n\\n%s\\n' 'Promote the candidate of flight_delays?' '  roc_auc is better' >build/verdict.txt
         ;;
     register) echo '{}' >build/registration.json ;;
 esac
 [ "$1" != "${BROKEN:-}" ] || exit 1
 [ "$1" != "${SLOW:-}" ] || exec sleep 60
-[ "$1" != report ] || echo 'Promoted: version 2 now answers' | tee build/outcome.txt >build/report.html
+[ "$1" != report ] || echo 'Promoted: version 2 is the champion' | tee build/outcome.txt >build/report.html
 """
 
 
@@ -65,82 +65,82 @@ def pipeline() -> Pipeline:
     return parse((ROOT / "Jenkinsfile").read_text(), "Jenkinsfile")
 
 
-def calls(given: tuple[Call, ...]) -> Iterator[Call]:
-    for call in given:
+def all_calls(calls: tuple[Call, ...]) -> Iterator[Call]:
+    for call in calls:
         yield call
-        yield from calls(call.body or ())
+        yield from all_calls(call.body or ())
 
 
-def leaves(stages: tuple[Stage, ...]) -> Iterator[Stage]:
+def leaf_stages(stages: tuple[Stage, ...]) -> Iterator[Stage]:
     for stage in stages:
-        yield from leaves(stage.children) if stage.children else (stage,)
+        yield from leaf_stages(stage.children) if stage.children else (stage,)
 
 
 def argument(call: Call, name: str | None) -> str:
-    return next(given.value.text.strip("'\"") for given in call.arguments if given.name == name)
+    return next(item.value.text.strip("'\"") for item in call.arguments if item.name == name)
 
 
-def longest(options: tuple[Call, ...]) -> float:
+def timeout_seconds(options: tuple[Call, ...]) -> float:
     timeout = next(call for call in options if call.name == "timeout")
     return int(argument(timeout, "time")) * SECONDS_PER_UNIT[argument(timeout, "unit")]
 
 
-def test_the_stages_are_those_of_the_design_in_their_order(pipeline: Pipeline) -> None:
+def test_the_stages_and_their_order(pipeline: Pipeline) -> None:
     assert [stage.name for stage in pipeline.stages] == STAGES
     assert [stage.name for stage in pipeline.stages[2].parallel or ()] == ["Lint", "Test", "Test the framework"]
 
 
-def test_nothing_in_it_is_refused_by_a_local_run(pipeline: Pipeline) -> None:
+def test_a_local_run_supports_the_whole_jenkinsfile(pipeline: Pipeline) -> None:
     assert validate(pipeline, {}, "Jenkinsfile").errors == []
 
 
-def test_only_main_takes_the_stages_that_cost_money(pipeline: Pipeline) -> None:
+def test_only_main_runs_the_stages_that_cost_money(pipeline: Pipeline) -> None:
     for stage in pipeline.stages:
         branches = [
             argument(call, None) for call in (stage.when.conditions if stage.when else ()) if call.name == "branch"
         ]
-        assert branches == ([] if stage.name in OF_ALL_BRANCHES else ["main"]), stage.name
+        assert branches == ([] if stage.name in STAGES_OF_ALL_BRANCHES else ["main"]), stage.name
 
 
-def test_only_who_is_named_may_approve_and_the_wait_ends_before_the_pipelines_does(pipeline: Pipeline) -> None:
+def test_only_two_users_can_approve_and_the_approval_times_out_before_the_pipeline(pipeline: Pipeline) -> None:
     approve = next(stage for stage in pipeline.stages if stage.name == "Approve")
-    asked = [
+    inputs = [
         use.literals
         for call in approve.steps or ()
-        for given in call.arguments
-        for use in find_calls(given.value)
+        for item in call.arguments
+        for use in find_calls(item.value)
         if use.name == "input"
     ]
-    assert [question["submitter"] for question in asked] == ["admin,approver"]
-    assert longest(approve.options) < longest(pipeline.options)
+    assert [literals["submitter"] for literals in inputs] == ["admin,approver"]
+    assert timeout_seconds(approve.options) < timeout_seconds(pipeline.options)
 
 
 def test_every_parameter_is_mapped_into_the_environment(pipeline: Pipeline) -> None:
-    """Because in a job's first build $NAME is empty in `sh` while params.NAME has its default."""
-    declared = [argument(call, "name") for call in pipeline.parameters]
-    assert declared == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "ROLLBACK", "TRIGGER", "REASON"]
+    """In a job's first build `sh` would have no variable for it, although params.NAME has its default."""
+    parameters = [argument(call, "name") for call in pipeline.parameters]
+    assert parameters == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "ROLLBACK", "TRIGGER", "REASON"]
     mapped = {variable.name: variable.value.text for variable in pipeline.environment}
     assert mapped.pop("TRIGGER").endswith(' : params.TRIGGER}"')
-    assert {name: mapped.get(name) for name in declared if name != "TRIGGER"} == {
-        name: f'"${{params.{name}}}"' for name in declared if name != "TRIGGER"
+    assert {name: mapped.get(name) for name in parameters if name != "TRIGGER"} == {
+        name: f'"${{params.{name}}}"' for name in parameters if name != "TRIGGER"
     }
 
 
-@pytest.mark.parametrize("path", [ROOT / "Jenkinsfile", *SMALLER], ids=lambda path: path.name)
-def test_every_credential_is_the_variable_of_its_name_so_that_a_run_without_jenkins_has_it_too(path: Path) -> None:
-    bound = [
+@pytest.mark.parametrize("path", [ROOT / "Jenkinsfile", *OTHER_JENKINSFILES], ids=lambda path: path.name)
+def test_every_credential_has_the_name_of_its_variable(path: Path) -> None:
+    credentials = [
         (variable.name, use.literals[""])
         for variable in parse(path.read_text(), path.name).environment
         for use in find_calls(variable.value)
         if use.name == "credentials"
     ]
-    assert bound
-    assert all(is_pass_through(name, identifier) for name, identifier in bound)
+    assert credentials
+    assert all(is_pass_through(name, identifier) for name, identifier in credentials)
 
 
-def test_every_command_it_runs_is_one_of_the_scripts(pipeline: Pipeline) -> None:
-    steps = [call for stage in leaves(pipeline.stages) for call in calls(stage.steps or ())]
-    steps += [call for condition in pipeline.post for call in calls(condition.steps)]
+def test_every_command_is_a_verb_of_ct(pipeline: Pipeline) -> None:
+    steps = [call for stage in leaf_stages(pipeline.stages) for call in all_calls(stage.steps or ())]
+    steps += [call for condition in pipeline.post for call in all_calls(condition.steps)]
     commands = [argument(call, None) for call in steps if call.name == "sh" and len(call.arguments) == 1]
     assert len(commands) >= 13
     for command in commands:
@@ -149,15 +149,15 @@ def test_every_command_it_runs_is_one_of_the_scripts(pipeline: Pipeline) -> None
         assert (ROOT / "scripts" / f"{verb.replace('-', '_')}.py").exists(), command
 
 
-def test_a_script_block_does_nothing_but_describe_the_run(pipeline: Pipeline) -> None:
-    steps = [call for stage in leaves(pipeline.stages) for call in calls(stage.steps or ())]
-    steps += [call for condition in pipeline.post for call in calls(condition.steps)]
+def test_script_blocks_only_set_the_description(pipeline: Pipeline) -> None:
+    steps = [call for stage in leaf_stages(pipeline.stages) for call in all_calls(stage.steps or ())]
+    steps += [call for condition in pipeline.post for call in all_calls(condition.steps)]
     blocks = [call.code.text.strip() for call in steps if call.name == "script" and call.code]
     assert len(blocks) == 2
     assert all(re.fullmatch(r"(?://.*\n\s*)?currentBuild\.setDescription\(.*\)", block) for block in blocks), blocks
 
 
-def test_the_report_is_published_whatever_happened(pipeline: Pipeline) -> None:
+def test_the_report_is_always_published(pipeline: Pipeline) -> None:
     always = next(condition for condition in pipeline.post if condition.name == "always")
     assert [call.name for call in always.steps] == [
         "catchError",
@@ -168,29 +168,29 @@ def test_the_report_is_published_whatever_happened(pipeline: Pipeline) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", SMALLER, ids=lambda path: path.name)
-def test_the_smaller_pipelines_run_here_too_and_call_what_is_there(path: Path) -> None:
-    smaller = parse(path.read_text(), path.name)
-    assert validate(smaller, {}, path.name).errors == []
-    for stage in leaves(smaller.stages):
-        for call in calls(stage.steps or ()):
+@pytest.mark.parametrize("path", OTHER_JENKINSFILES, ids=lambda path: path.name)
+def test_a_local_run_supports_the_other_jenkinsfiles_and_their_verbs_exist(path: Path) -> None:
+    other = parse(path.read_text(), path.name)
+    assert validate(other, {}, path.name).errors == []
+    for stage in leaf_stages(other.stages):
+        for call in all_calls(stage.steps or ()):
             verb = argument(call, None).removeprefix("scripts/ct ").replace("-", "_")
             assert (ROOT / "scripts" / f"{verb}.py").exists()
 
 
 @dataclass
-class Started:
-    """A build, as far as a Jenkinsfile asks why it was started."""
+class CurrentBuild:
+    """`currentBuild` with the causes of the build."""
 
     causes: list[dict[str, str]]
 
     def set_description(self, description: str) -> None:
-        raise AssertionError(f"nothing is described before it runs: {description}")
+        raise AssertionError(f"the description is set before a stage runs: {description}")
 
 
 @dataclass
 class Scope:
-    """What is there before anything runs: the branch, what was asked for, and why."""
+    """The variables of expressions before any stage runs."""
 
     values: dict[str, object]
 
@@ -198,25 +198,27 @@ class Scope:
         return self.values[name]  # type: ignore[return-value]
 
     def call(self, name: str, _positional: list[Value], _named: dict[str, Value]) -> Value:
-        raise AssertionError(f"«{name}» is called before anything runs")
+        raise AssertionError(f"{name} is called before a stage runs")
 
 
-def valued(expression: Expression, **values: object) -> str:
+def evaluate_text(expression: Expression, **values: object) -> str:
     return str(evaluate(expression, Scope(values)))
 
 
-class TestWhyItRuns:
-    CLOCK = "hudson.triggers.TimerTrigger$TimerTriggerCause"
+class TestTrigger:
+    TIMER = "hudson.triggers.TimerTrigger$TimerTriggerCause"
 
     @staticmethod
-    def message(pipeline: Pipeline, name: str, causes: list[dict[str, str]], **parameters: str) -> str:
+    def variable(pipeline: Pipeline, name: str, causes: list[dict[str, str]], **parameters: str) -> str:
         expression = next(variable.value for variable in pipeline.environment if variable.name == name)
-        return valued(expression, currentBuild=Started(causes), params={"TRIGGER": "manual", "REASON": ""} | parameters)
+        return evaluate_text(
+            expression, currentBuild=CurrentBuild(causes), params={"TRIGGER": "manual", "REASON": ""} | parameters
+        )
 
     @pytest.mark.parametrize(
-        ("cause", "asked", "trigger"),
+        ("cause", "parameter", "trigger"),
         [
-            (CLOCK, "manual", "cron"),
+            (TIMER, "manual", "cron"),
             ("jenkins.branch.BranchEventCause", "manual", "push"),
             ("jenkins.branch.BranchIndexingCause", "manual", "push"),
             ("hudson.model.Cause$UserIdCause", "manual", "manual"),
@@ -225,40 +227,42 @@ class TestWhyItRuns:
             ("org.jenkinsci.plugins.gwt.GenericCause", "data", "data"),
         ],
     )
-    def test_what_started_a_run_is_recorded(self, pipeline: Pipeline, cause: str, asked: str, trigger: str) -> None:
+    def test_the_trigger_depends_on_the_cause_and_the_parameter(
+        self, pipeline: Pipeline, cause: str, parameter: str, trigger: str
+    ) -> None:
         causes = [{"_class": cause, "shortDescription": "Started"}]
-        assert self.message(pipeline, "TRIGGER", causes, TRIGGER=asked) == trigger
+        assert self.variable(pipeline, "TRIGGER", causes, TRIGGER=parameter) == trigger
 
-    def test_what_it_is_recorded_as_can_be_asked_for(self, pipeline: Pipeline) -> None:
+    def test_every_trigger_is_a_choice_of_the_parameter(self, pipeline: Pipeline) -> None:
         trigger = next(call for call in pipeline.parameters if argument(call, "name") == "TRIGGER")
-        choices = next(given.value for given in trigger.arguments if given.name == "choices")
+        choices = next(item.value for item in trigger.arguments if item.name == "choices")
         assert evaluate(choices, Scope({})) == ["manual", "push", "cron", "drift", "data"]
 
     @pytest.mark.parametrize(
         ("reason", "message"), [("", "Pinged about drift"), ("carrier drifts", "Pinged about drift: carrier drifts")]
     )
-    def test_who_started_it_is_said_with_the_reason(self, pipeline: Pipeline, reason: str, message: str) -> None:
+    def test_the_cause_is_described_with_the_reason(self, pipeline: Pipeline, reason: str, message: str) -> None:
         causes = [{"_class": "org.jenkinsci.plugins.gwt.GenericCause", "shortDescription": "Pinged about drift"}]
-        assert self.message(pipeline, "STARTED", causes, REASON=reason) == message
+        assert self.variable(pipeline, "STARTED", causes, REASON=reason) == message
 
 
 class TestPings:
-    """As the Generic Webhook Trigger judges them: what a body has is put into the text that its expression must fit."""
+    """The filter of the Generic Webhook Trigger: its expression must match the text with the variables of the body."""
 
     @staticmethod
-    def given(pipeline: Pipeline, branch: str) -> dict[str, str]:
+    def trigger_arguments(pipeline: Pipeline, branch: str) -> dict[str, str]:
         trigger = next(call for call in pipeline.triggers if call.name == "GenericTrigger")
         return {
-            given.name: valued(given.value, env={"BRANCH_NAME": branch}) for given in trigger.arguments if given.name
+            item.name: evaluate_text(item.value, env={"BRANCH_NAME": branch}) for item in trigger.arguments if item.name
         }
 
     def starts(self, pipeline: Pipeline, body: dict[str, str], branch: str = "main") -> bool:
-        given = self.given(pipeline, branch)
-        text = given["regexpFilterText"]
+        arguments = self.trigger_arguments(pipeline, branch)
+        text = arguments["regexpFilterText"]
         for name in ("TRIGGER", "REASON", "AS_OF", "MODEL"):
             if name.lower() in body:
                 text = text.replace(f"${name}", body[name.lower()])
-        return re.search(given["regexpFilterExpression"], text) is not None
+        return re.search(arguments["regexpFilterExpression"], text) is not None
 
     @pytest.mark.parametrize(
         "body",
@@ -272,9 +276,7 @@ class TestPings:
         ],
         ids=json.dumps,
     )
-    def test_drift_and_new_data_start_a_run_of_main_and_of_no_other_branch(
-        self, pipeline: Pipeline, body: dict[str, str]
-    ) -> None:
+    def test_pings_about_drift_and_new_data_start_only_main(self, pipeline: Pipeline, body: dict[str, str]) -> None:
         assert self.starts(pipeline, body)
         assert not self.starts(pipeline, body, branch="feature/x")
         assert not self.starts(pipeline, body, branch="PR-7")
@@ -297,37 +299,37 @@ class TestPings:
         ],
         ids=json.dumps,
     )
-    def test_another_ping_starts_nothing(self, pipeline: Pipeline, body: dict[str, str]) -> None:
+    def test_other_pings_start_nothing(self, pipeline: Pipeline, body: dict[str, str]) -> None:
         assert not self.starts(pipeline, body)
 
-    def test_what_a_ping_says_becomes_parameters_that_there_are(self, pipeline: Pipeline) -> None:
+    def test_the_keys_of_a_ping_become_declared_parameters(self, pipeline: Pipeline) -> None:
         trigger = next(call for call in pipeline.triggers if call.name == "GenericTrigger")
-        variables = next(given.value for given in trigger.arguments if given.name == "genericVariables")
+        variables = next(item.value for item in trigger.arguments if item.name == "genericVariables")
         assert evaluate(variables, Scope({})) == [
             {"key": "TRIGGER", "value": "$.trigger"},
             {"key": "REASON", "value": "$.reason"},
             {"key": "AS_OF", "value": "$.as_of"},
             {"key": "MODEL", "value": "$.model"},
         ]
-        declared = {argument(call, "name") for call in pipeline.parameters}
-        assert {"TRIGGER", "REASON", "AS_OF", "MODEL"} <= declared
+        parameters = {argument(call, "name") for call in pipeline.parameters}
+        assert {"TRIGGER", "REASON", "AS_OF", "MODEL"} <= parameters
 
-    def test_its_secret_is_a_credential_and_in_no_address(self, pipeline: Pipeline) -> None:
-        given = self.given(pipeline, "main")
-        assert given["tokenCredentialId"] == "webhook-token"
-        assert "token" not in given
+    def test_the_token_is_a_credential_and_not_in_the_file(self, pipeline: Pipeline) -> None:
+        arguments = self.trigger_arguments(pipeline, "main")
+        assert arguments["tokenCredentialId"] == "webhook-token"
+        assert "token" not in arguments
 
-    def test_pings_that_say_the_same_can_become_one_run(self, pipeline: Pipeline) -> None:
-        assert self.given(pipeline, "main")["allowSeveralTriggersPerBuild"] == "True"
+    def test_equal_pings_can_be_merged(self, pipeline: Pipeline) -> None:
+        assert self.trigger_arguments(pipeline, "main")["allowSeveralTriggersPerBuild"] == "True"
 
-    def test_only_main_is_started_by_the_clock(self, pipeline: Pipeline) -> None:
+    def test_only_main_is_started_by_cron(self, pipeline: Pipeline) -> None:
         cron = next(call for call in pipeline.triggers if call.name == "cron").arguments[0].value
-        assert valued(cron, env={"BRANCH_NAME": "main"}) == "H 2 * * *"
-        assert valued(cron, env={"BRANCH_NAME": "feature/x"}) == ""
+        assert evaluate_text(cron, env={"BRANCH_NAME": "main"}) == "H 2 * * *"
+        assert evaluate_text(cron, env={"BRANCH_NAME": "feature/x"}) == ""
 
 
-class TestWhatRuns:
-    """The Jenkinsfile as it is, around commands that only say what the real ones decided."""
+class TestRuns:
+    """Runs of the Jenkinsfile with stubs of the commands."""
 
     @pytest.fixture(autouse=True)
     def _commands(self, tmp_path: Path) -> None:
@@ -337,28 +339,30 @@ class TestWhatRuns:
         launcher.chmod(0o755)
 
     @staticmethod
-    def run(workspace: Path, *parameters: str, branch: str = "main", **decided: str) -> BuildOutcome:
-        return run_build(workspace, (ROOT / "Jenkinsfile").read_text(), *parameters, branch=branch, environment=decided)
+    def run(workspace: Path, *parameters: str, branch: str = "main", **variables: str) -> BuildOutcome:
+        return run_build(
+            workspace, (ROOT / "Jenkinsfile").read_text(), *parameters, branch=branch, environment=variables
+        )
 
     @staticmethod
-    def called(workspace: Path) -> list[str]:
-        return (workspace / "called").read_text().split()
+    def verbs(workspace: Path) -> list[str]:
+        return (workspace / "verbs").read_text().split()
 
-    def suites(self, workspace: Path, branch: str = "main") -> list[str]:
-        """Run, and return the commands of the tests."""
+    def run_suites(self, workspace: Path, branch: str = "main") -> list[str]:
+        """Run, and return the commands that start tests."""
         (workspace / "commands").unlink(missing_ok=True)
         assert self.run(workspace, branch=branch).result == "SUCCESS"
         return sorted(line for line in (workspace / "commands").read_text().splitlines() if line.startswith("test "))
 
     @staticmethod
     def make_repository(workspace: Path) -> None:
-        person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        for arguments in (["init"], ["add", "scripts"], [*person, "commit", "--message", "first"]):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for arguments in (["init"], ["add", "scripts"], [*identity, "commit", "--message", "first"]):
             subprocess.run(["git", *arguments], cwd=workspace, check=True, capture_output=True)
 
     def test_a_better_candidate_is_deployed(self, tmp_path: Path) -> None:
         assert self.run(tmp_path).result == "SUCCESS"
-        assert self.called(tmp_path)[3:] == [
+        assert self.verbs(tmp_path)[3:] == [
             "snapshot",
             "check-data",
             "plan",
@@ -370,71 +374,69 @@ class TestWhatRuns:
             "report",
         ]
 
-    def test_its_description_says_who_started_it_and_why_and_then_what_became_of_it(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, "REASON=a new month")
+    def test_the_description_has_the_cause_the_reason_and_then_the_outcome(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, "REASON=a new month")
         started = f"Started by user {getpass.getuser()}: a new month"
-        told = [line for line in finished.lines if "description: " in line]
-        assert told[0].endswith(f"description: {started}")
-        assert finished.record["description"] == f"{started} — Promoted: version 2 now answers"
+        descriptions = [line for line in build.lines if "description: " in line]
+        assert descriptions[0].endswith(f"description: {started}")
+        assert build.record["description"] == f"{started} — Promoted: version 2 is the champion"
 
-    def test_a_badge_says_it_in_a_word(self, tmp_path: Path) -> None:
+    def test_a_badge_has_the_outcome_in_a_word(self, tmp_path: Path) -> None:
         assert [line for line in self.run(tmp_path).lines if line.endswith("badge: Promoted")]
 
-    def test_a_channel_is_told_when_the_state_of_main_changes_and_not_each_time(self, tmp_path: Path) -> None:
-        told = {"SLACK_WEBHOOK_URL": "https://chat.example.com/5ecr3t"}
-        self.run(tmp_path, **told)
-        assert self.called(tmp_path)[-1] == "notify"
-        self.run(tmp_path, **told)
-        assert self.called(tmp_path)[-1] == "report"
-        self.run(tmp_path, VERDICT="reject", **told)
-        assert self.called(tmp_path)[-1] == "notify"
-        self.run(tmp_path, branch="feature/x", **told)
-        assert self.called(tmp_path)[-1] == "report"
+    def test_the_channel_is_notified_when_the_state_of_main_changes(self, tmp_path: Path) -> None:
+        variables = {"SLACK_WEBHOOK_URL": "https://chat.example.com/5ecr3t"}
+        self.run(tmp_path, **variables)
+        assert self.verbs(tmp_path)[-1] == "notify"
+        self.run(tmp_path, **variables)
+        assert self.verbs(tmp_path)[-1] == "report"
+        self.run(tmp_path, VERDICT="reject", **variables)
+        assert self.verbs(tmp_path)[-1] == "notify"
+        self.run(tmp_path, branch="feature/x", **variables)
+        assert self.verbs(tmp_path)[-1] == "report"
 
-    def test_a_channel_that_is_gone_changes_no_result(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, SLACK_WEBHOOK_URL="https://chat.example.com/5ecr3t", BROKEN="notify")
-        assert self.called(tmp_path)[-1] == "notify"
-        assert finished.result == "SUCCESS"
+    def test_a_failed_notification_does_not_change_the_result(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, SLACK_WEBHOOK_URL="https://chat.example.com/5ecr3t", BROKEN="notify")
+        assert self.verbs(tmp_path)[-1] == "notify"
+        assert build.result == "SUCCESS"
 
-    def test_without_a_report_its_description_still_says_who_started_it(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, BROKEN="report")
-        assert finished.result == "FAILURE"
-        assert finished.record["description"] == f"Started by user {getpass.getuser()}"
+    def test_the_description_has_the_cause_without_a_report(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, BROKEN="report")
+        assert build.result == "FAILURE"
+        assert build.record["description"] == f"Started by user {getpass.getuser()}"
 
-    def test_another_branch_is_linted_and_tested_and_nothing_more(self, tmp_path: Path) -> None:
+    def test_other_branches_are_only_linted_and_tested(self, tmp_path: Path) -> None:
         self.run(tmp_path)
-        (tmp_path / "called").unlink()
+        (tmp_path / "verbs").unlink()
         assert self.run(tmp_path, branch="feature/x").result == "SUCCESS"
-        assert sorted(self.called(tmp_path)) == ["lint", "report", "setup", "test"]
+        assert sorted(self.verbs(tmp_path)) == ["lint", "report", "setup", "test"]
 
-    def test_a_failed_lint_stops_the_tests_and_all_that_follows(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, BROKEN="lint", SLOW="test")
-        assert finished.result == "FAILURE"
-        assert finished.stages["Test"] == "ABORTED"
-        assert set(self.called(tmp_path)) <= {"setup", "lint", "test", "report"}
+    def test_a_failed_lint_aborts_the_tests_and_skips_all_other_stages(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, BROKEN="lint", SLOW="test")
+        assert build.result == "FAILURE"
+        assert build.stages["Test"] == "ABORTED"
+        assert set(self.verbs(tmp_path)) <= {"setup", "lint", "test", "report"}
 
-    def test_the_framework_is_not_tested_where_none_of_its_files_has_changed(self, tmp_path: Path) -> None:
+    def test_the_framework_is_not_tested_if_none_of_its_files_has_changed(self, tmp_path: Path) -> None:
         self.make_repository(tmp_path)
         self.run(tmp_path)
         (tmp_path / "src/bikes").mkdir(parents=True)
         (tmp_path / "src/bikes/model.py").write_text("changed")
         (tmp_path / "README.md").write_text("changed")
-        assert self.suites(tmp_path) == [MODEL_TESTS]
+        assert self.run_suites(tmp_path) == [MODEL_TESTS]
 
     @pytest.mark.parametrize(
         "path", ["src/continuous_training/a.py", "src/jenkinsfile/a/b.py", "scripts/a.py", "requirements.lock"]
     )
-    def test_the_framework_is_tested_where_one_of_its_files_has_changed(self, tmp_path: Path, path: str) -> None:
+    def test_the_framework_is_tested_if_one_of_its_files_has_changed(self, tmp_path: Path, path: str) -> None:
         self.make_repository(tmp_path)
         self.run(tmp_path)
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("changed")
-        assert self.suites(tmp_path) == [FRAMEWORK_TESTS, MODEL_TESTS]
+        assert self.run_suites(tmp_path) == [FRAMEWORK_TESTS, MODEL_TESTS]
 
-    def test_the_framework_is_tested_in_the_first_build_of_a_branch_which_has_no_changes_on_jenkins(
-        self, tmp_path: Path
-    ) -> None:
-        assert self.suites(tmp_path, branch="feature/x") == [FRAMEWORK_TESTS, MODEL_TESTS]
+    def test_the_framework_is_tested_in_the_first_build_of_a_branch(self, tmp_path: Path) -> None:
+        assert self.run_suites(tmp_path, branch="feature/x") == [FRAMEWORK_TESTS, MODEL_TESTS]
 
     def test_the_framework_is_tested_again_until_it_has_passed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -443,79 +445,79 @@ class TestWhatRuns:
         monkeypatch.setenv("BUILD_TAG", "ct-1")
         selection = Selection("toy", ("framework", "tool"), quick=True)
         result_cache.start(selection.name)
-        assert self.suites(tmp_path) == [FRAMEWORK_TESTS, MODEL_TESTS]
+        assert self.run_suites(tmp_path) == [FRAMEWORK_TESTS, MODEL_TESTS]
         result_cache.store(selection.name, "inputs")
-        assert self.suites(tmp_path) == [MODEL_TESTS]
+        assert self.run_suites(tmp_path) == [MODEL_TESTS]
 
     @pytest.mark.parametrize("broken", ["lint", "test", "snapshot", "check-data"])
-    def test_what_is_broken_before_training_spends_nothing_on_it(self, tmp_path: Path, broken: str) -> None:
+    def test_no_training_starts_after_a_failed_stage(self, tmp_path: Path, broken: str) -> None:
         assert self.run(tmp_path, BROKEN=broken).result == "FAILURE"
-        assert not {"train", "check-model", "compare", "register", "deploy"} & set(self.called(tmp_path))
-        assert self.called(tmp_path)[-1] == "report"
+        assert not {"train", "check-model", "compare", "register", "deploy"} & set(self.verbs(tmp_path))
+        assert self.verbs(tmp_path)[-1] == "report"
 
     @pytest.mark.parametrize("broken", ["", "setup", "lint", "train", "deploy", "report", "reap"])
-    def test_on_ec2_every_machine_of_the_run_is_released_whatever_happened(self, tmp_path: Path, broken: str) -> None:
-        finished = self.run(tmp_path, "COMPUTE=ec2", BROKEN=broken)
-        assert finished.result == ("FAILURE" if broken else "SUCCESS")
-        assert self.called(tmp_path)[-2:] == ["reap", "report"]
+    def test_on_ec2_the_instances_of_the_run_are_always_terminated(self, tmp_path: Path, broken: str) -> None:
+        build = self.run(tmp_path, "COMPUTE=ec2", BROKEN=broken)
+        assert build.result == ("FAILURE" if broken else "SUCCESS")
+        assert self.verbs(tmp_path)[-2:] == ["reap", "report"]
 
-    def test_with_nothing_new_to_learn_it_ends_green_after_the_plan(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, PLAN="nothing")
-        assert finished.result == "SUCCESS"
-        assert self.called(tmp_path)[-2:] == ["plan", "report"]
-        assert {finished.stages[name] for name in STAGES[STAGES.index("Train") :]} == {"NOT_BUILT"}
+    def test_a_run_without_a_new_fingerprint_succeeds_after_plan(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, PLAN="nothing")
+        assert build.result == "SUCCESS"
+        assert self.verbs(tmp_path)[-2:] == ["plan", "report"]
+        assert {build.stages[name] for name in STAGES[STAGES.index("Train") :]} == {"NOT_BUILT"}
 
-    def test_a_rejected_candidate_is_yellow_and_not_registered(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, VERDICT="reject")
-        assert (finished.result, finished.stages["Compare"], finished.code) == ("UNSTABLE", "UNSTABLE", 0)
-        assert self.called(tmp_path)[-2:] == ["compare", "report"]
+    def test_a_rejected_candidate_makes_the_build_unstable_and_is_not_registered(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, VERDICT="reject")
+        assert (build.result, build.stages["Compare"], build.code) == ("UNSTABLE", "UNSTABLE", 0)
+        assert self.verbs(tmp_path)[-2:] == ["compare", "report"]
 
-    def test_a_candidate_that_may_not_be_promoted_is_registered_and_not_deployed(self, tmp_path: Path) -> None:
+    def test_a_candidate_is_registered_and_not_deployed_with_promote_never(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, "PROMOTE=never").result == "SUCCESS"
-        assert self.called(tmp_path)[-2:] == ["register", "report"]
+        assert self.verbs(tmp_path)[-2:] == ["register", "report"]
 
-    @pytest.mark.parametrize(("typed", "after"), [("y\n", ["register", "deploy", "report"]), ("n\n", ["report"])])
-    def test_a_person_sees_the_whole_verdict_and_decides(self, tmp_path: Path, typed: str, after: list[str]) -> None:
-        _, lines = run_at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", keys=typed)
-        message = [line.partition(" ")[2] for line in lines]  # what stands after the time
+    @pytest.mark.parametrize(("keys", "verbs"), [("y\n", ["register", "deploy", "report"]), ("n\n", ["report"])])
+    def test_the_approver_sees_the_whole_verdict_and_decides(self, tmp_path: Path, keys: str, verbs: list[str]) -> None:
+        _, lines = run_at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", keys=keys)
+        message = [line.partition(" ")[2] for line in lines]  # without the time
         at = message.index("Promote the candidate of flight_delays?")
-        assert message[at + 1 : at + 4] == ["", "  roc_auc is surely better", "[Promote: y, Abort: n]"]
-        called = self.called(tmp_path)
-        assert called[called.index("compare") + 1 :] == after
-        approved = tmp_path / "build/approved_by.txt"
-        assert (approved.read_text() == getpass.getuser()) if typed == "y\n" else not approved.exists()
+        assert message[at + 1 : at + 4] == ["", "  roc_auc is better", "[Promote: y, Abort: n]"]
+        all_verbs = self.verbs(tmp_path)
+        assert all_verbs[all_verbs.index("compare") + 1 :] == verbs
+        approved_by = tmp_path / "build/approved_by.txt"
+        assert (approved_by.read_text() == getpass.getuser()) if keys == "y\n" else not approved_by.exists()
 
-    def test_where_a_person_must_approve_and_none_is_there_nothing_is_registered(
+    def test_nothing_is_registered_without_a_terminal_for_the_approval(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("sys.stdin", io.StringIO())
-        finished = self.run(tmp_path, "PROMOTE=ask")
-        assert (finished.result, finished.stages["Approve"]) == ("ABORTED", "ABORTED")
-        assert self.called(tmp_path)[-2:] == ["compare", "report"]
-        assert (finished.folder / "archive/build/verdict.txt").exists()
+        build = self.run(tmp_path, "PROMOTE=ask")
+        assert (build.result, build.stages["Approve"]) == ("ABORTED", "ABORTED")
+        assert self.verbs(tmp_path)[-2:] == ["compare", "report"]
+        assert (build.folder / "archive/build/verdict.txt").exists()
 
-    def test_a_rejected_candidate_is_put_before_nobody(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, "PROMOTE=ask", VERDICT="reject")
-        assert finished.stages["Approve"] == "NOT_BUILT"
+    def test_a_rejected_candidate_needs_no_approval(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, "PROMOTE=ask", VERDICT="reject")
+        assert build.stages["Approve"] == "NOT_BUILT"
 
-    def test_failed_behaviour_tests_are_yellow_even_if_nothing_else_is(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, BEHAVIOUR="failure")
-        assert finished.result == "UNSTABLE"
-        assert (finished.folder / "junit/build/junit/model.xml").exists()
+    def test_failed_behaviour_tests_make_the_build_unstable(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, BEHAVIOUR="failure")
+        assert build.result == "UNSTABLE"
+        assert (build.folder / "junit/build/junit/model.xml").exists()
 
-    def test_a_rollback_does_nothing_else(self, tmp_path: Path) -> None:
-        finished = self.run(tmp_path, "ROLLBACK=true", "REASON=late", "PROMOTE=ask")
-        assert finished.result == "SUCCESS"
-        assert self.called(tmp_path) == ["setup", "rollback", "report"]
-        assert {name for name, result in finished.stages.items() if result != "NOT_BUILT"} == {"Set up", "Roll back"}
+    def test_a_rollback_skips_all_other_stages(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, "ROLLBACK=true", "REASON=late", "PROMOTE=ask")
+        assert build.result == "SUCCESS"
+        assert self.verbs(tmp_path) == ["setup", "rollback", "report"]
+        assert {name for name, result in build.stages.items() if result != "NOT_BUILT"} == {"Set up", "Roll back"}
 
-    def test_a_rollback_that_fails_is_red(self, tmp_path: Path) -> None:
+    def test_a_failed_rollback_fails_the_build(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, "ROLLBACK=true", BROKEN="rollback").result == "FAILURE"
-        assert self.called(tmp_path) == ["setup", "rollback", "report"]
+        assert self.verbs(tmp_path) == ["setup", "rollback", "report"]
 
-    def test_only_main_rolls_back(self, tmp_path: Path) -> None:
+    def test_only_main_can_roll_back(self, tmp_path: Path) -> None:
         self.run(tmp_path, "ROLLBACK=true", branch="feature/x")
-        assert self.called(tmp_path) == ["setup", "report"]
+        assert self.verbs(tmp_path) == ["setup", "report"]
 
 
 @pytest.mark.parametrize(
@@ -528,11 +530,11 @@ class TestWhatRuns:
         (["--jenkinsfile", "nowhere"], "nowhere"),
     ],
 )
-def test_a_wrong_command_line_is_refused_in_one_line_before_anything_runs(arguments: list[str], message: str) -> None:
-    refused = subprocess.run(
+def test_an_invalid_command_line_is_refused_in_one_line(arguments: list[str], message: str) -> None:
+    process = subprocess.run(
         ["scripts/ct", "run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
-    assert refused.returncode == 2
-    assert message in refused.stderr
-    assert refused.stderr.count("\n") == 1
-    assert refused.stdout == ""
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert process.stdout == ""

@@ -1,4 +1,4 @@
-"""The Jenkinsfiles are what the declarative plugin's own schema allows."""
+"""The Jenkinsfiles fit the schema of the declarative plugin."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_jenkinsfile_fits_the_schema(schema: Draft4Validator, path: Path) 
     assert [error.message for error in schema.iter_errors(tree(path.read_text()))] == []
 
 
-def test_a_pipeline_becomes_what_a_controller_makes_of_it() -> None:
+def test_a_pipeline_has_the_syntax_tree_of_a_controller() -> None:
     assert tree(SMALL) == {
         "pipeline": {
             "agent": {"type": "any"},
@@ -78,13 +78,13 @@ def test_a_pipeline_becomes_what_a_controller_makes_of_it() -> None:
 
 
 @pytest.mark.parametrize("section", ["agent", "stages"])
-def test_what_lacks_a_section_does_not_fit(schema: Draft4Validator, section: str) -> None:
+def test_a_pipeline_without_a_required_section_does_not_fit(schema: Draft4Validator, section: str) -> None:
     broken = tree(SMALL)
     del broken["pipeline"][section]
     assert not schema.is_valid(broken)
 
 
-def test_a_section_of_another_name_does_not_fit(schema: Draft4Validator) -> None:
+def test_an_unknown_section_does_not_fit(schema: Draft4Validator) -> None:
     broken = tree(SMALL)
     [stage] = broken["pipeline"]["stages"]
     stage["stepz"] = stage.pop("branches")

@@ -1,7 +1,7 @@
-"""The update centre's data: which plugins there are, what they need, and what plugins.txt pins of them.
+"""The update centre's data: all plugins and their dependencies; and the pins of plugins.txt.
 
-`python tests/jenkins/update_center.py` cuts ../shared/jenkins/update-center.json down to what is pinned, for tests on
-machines that do not have the whole of it.
+`python tests/continuous_training/jenkins/update_center.py` reduces ../shared/jenkins/update-center.json to the pinned
+plugins, for tests on other machines.
 """
 
 from __future__ import annotations
@@ -17,69 +17,69 @@ ROOT = Path(__file__).parents[3]
 WHOLE = ROOT.parent / "shared/jenkins/update-center.json"
 CUT = ROOT / "tests/continuous_training/jenkins/reference/update-center.json"
 PINS = ROOT / "jenkins/plugins.txt"
-OTHERS = "# Dependencies of these."  # all above this line is the project's own choice
+DEPENDENCIES = "# Dependencies of these."  # the plugins above this line are the project's own
 
-# What a number does not tell, a commit does; no two commits of one number are ever compared.
+# The number, and the commit; two versions with the same number are never compared
 VERSION = re.compile(r"(\d+(?:[.-]\d+)*)(?:[.-]v[0-9a-f_]+)?")
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One plugin at its newest version; `needs` has the least version of each plugin that it cannot do without."""
+    """A plugin at its newest version; `dependencies` has the minimum version of each plugin that it requires."""
 
     version: str
     core: str
-    needs: Mapping[str, str]
+    dependencies: Mapping[str, str]
     deprecated: bool
 
 
 @dataclass(frozen=True)
 class UpdateCenter:
-    """All plugins, by their names, for one version of Jenkins itself."""
+    """All plugins by name, for one version of Jenkins."""
 
     core: str
     plugins: Mapping[str, Plugin]
 
     def closure(self, names: Iterable[str]) -> set[str]:
-        """Give these plugins, and all that they need."""
-        found: set[str] = set()
+        """Return these plugins and all their dependencies."""
+        closure: set[str] = set()
         waiting = list(names)
         while waiting:
             name = waiting.pop()
-            if name not in found:
-                found.add(name)
-                waiting += self.plugins[name].needs
-        return found
+            if name not in closure:
+                closure.add(name)
+                waiting += self.plugins[name].dependencies
+        return closure
 
 
 def read(path: Path) -> UpdateCenter:
-    data = json.loads(path.read_text())
+    content = json.loads(path.read_text())
     plugins = {
-        name: Plugin(each["version"], each["requiredCore"], each["dependencies"], each["deprecated"])
-        for name, each in data["plugins"].items()
+        name: Plugin(data["version"], data["requiredCore"], data["dependencies"], data["deprecated"])
+        for name, data in content["plugins"].items()
     }
-    return UpdateCenter(data["core"], plugins)
+    return UpdateCenter(content["core"], plugins)
 
 
 def pins(text: str) -> dict[str, str]:
-    """Read plugins.txt, of which every line is a comment or `name:version`."""
-    found: dict[str, str] = {}
+    """Read plugins.txt, in which every line is a comment or `name:version`."""
+    versions: dict[str, str] = {}
     for line in filter(None, text.splitlines()):
         if line.startswith("#"):
             continue
         pin = re.fullmatch(r"([a-z0-9-]+):(\S+)", line)
-        if pin is None or pin[1] in found or pin[2] == "latest":
-            raise ValueError(f"«{line}» is no pin, or a second one")
-        found[pin[1]] = pin[2]
-    return found
+        if pin is None or pin[1] in versions or pin[2] == "latest":
+            raise ValueError(f"«{line}» is no pin, or a duplicate")
+        versions[pin[1]] = pin[2]
+    return versions
 
 
-def ordered(version: str) -> tuple[int, ...]:
-    """Give what versions are compared by: 1.46 and 1.46.0 are the same."""
-    known = VERSION.fullmatch(version)
-    if known is None:
-        raise ValueError(f"«{version}» is a version of an unknown kind")
-    numbers = [int(number) for number in re.split("[.-]", known[1])]
+def version_key(version: str) -> tuple[int, ...]:
+    """Return the sort key of a version: 1.46 and 1.46.0 are equal."""
+    match = VERSION.fullmatch(version)
+    if match is None:
+        raise ValueError(f"«{version}» is a version of an unknown format")
+    numbers = [int(number) for number in re.split("[.-]", match[1])]
     while numbers and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)
@@ -90,5 +90,5 @@ def cut(data: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    chosen = cut(json.loads(WHOLE.read_text()), pins(PINS.read_text()))
-    CUT.write_text(json.dumps(chosen, indent=1) + "\n")
+    reduced = cut(json.loads(WHOLE.read_text()), pins(PINS.read_text()))
+    CUT.write_text(json.dumps(reduced, indent=1) + "\n")

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT, wait_until
-from dockerfile import Instruction, Stage, all_of, copied, environment, health, sent, stages
+from dockerfile import Instruction, Stage, all_of, build_context, copied, environment, health, stages
 from lock import pins
 
 DOCKERFILE = ROOT / "jenkins" / "serving.Dockerfile"
@@ -79,7 +79,7 @@ class TestContent:
         files = [path for path in (ROOT / source, *(ROOT / source).rglob("*")) if path.is_file()]
         expected = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
         assert expected
-        assert expected <= sent(DOCKERFILE, ROOT)
+        assert expected <= build_context(DOCKERFILE, ROOT)
 
     @pytest.mark.parametrize(
         "stray",
@@ -100,7 +100,11 @@ class TestContent:
         for path in (stray, "src/flight_delays/model.py", "scripts/serve.py", "jenkins/serving.lock"):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).touch()
-        assert sent(DOCKERFILE, tmp_path) == {"src/flight_delays/model.py", "scripts/serve.py", "jenkins/serving.lock"}
+        assert build_context(DOCKERFILE, tmp_path) == {
+            "src/flight_delays/model.py",
+            "scripts/serve.py",
+            "jenkins/serving.lock",
+        }
 
     @pytest.mark.parametrize("stage", [BUILD, FINAL], ids=["build", "final"])
     def test_no_layer_has_a_secret(self, stage: Stage) -> None:
