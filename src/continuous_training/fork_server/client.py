@@ -1,4 +1,4 @@
-"""The client of the run's fork server; as a program it takes the place of `python`, and `ct` starts each verb by it.
+"""The client of the run's fork server; `ct` starts it in place of `python` for each verb.
 
     python -IS client.py SCRIPT [ARGUMENTS]
     python -IS client.py -m MODULE [ARGUMENTS]
@@ -54,7 +54,7 @@ DEFAULTS = {
 }
 STATUS = ("Uid:", "Gid:", "Groups:", "Umask:", "CapEff:", "NoNewPrivs:", "SigBlk:", "SigIgn:", "Cpus_allowed:")
 
-CONNECT_SECONDS = 30  # a client waits so long for the server's answer, then the verb starts without it
+CONNECT_SECONDS = 30  # how long a client waits for the server before the verb starts without it
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 KILLED = 128 + signal.SIGKILL
 SERVER = "import sys; from continuous_training.fork_server import server; server.serve(*sys.argv[1:])"
@@ -156,15 +156,15 @@ def fingerprint() -> str:
     packages = f"{folder}/../lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     with open("/proc/self/status") as status, open("/proc/self/limits") as limits, open("/proc/self/cgroup") as group:
         rights = [line for line in status if line.startswith(STATUS)]
-        found: list[object] = [PROTOCOL, sys.version, sys.executable, rights, limits.read(), group.read()]
-    found += [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "user")]
-    found.append(os.getpriority(os.PRIO_PROCESS, 0))
-    found.append(sorted(_imports_read().items()))
+        parts: list[object] = [PROTOCOL, sys.version, sys.executable, rights, limits.read(), group.read()]
+    parts += [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "user")]
+    parts.append(os.getpriority(os.PRIO_PROCESS, 0))
+    parts.append(sorted(_imports_read().items()))
     for path in ("requirements.lock", "pyproject.toml", packages, f"{folder}/../.set-up"):
         with contextlib.suppress(FileNotFoundError):
-            found.append(_state(path, os.stat(path)))
-    found += sorted(_files("scripts")) + sorted(_files("src"))
-    return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()
+            parts.append(_state(path, os.stat(path)))
+    parts += sorted(_files("scripts")) + sorted(_files("src"))
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _files(folder: str) -> Iterator[tuple[Any, ...]]:

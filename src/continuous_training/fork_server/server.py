@@ -165,12 +165,12 @@ def _threads(process: int) -> list[str]:
     OpenBLAS does so too, and ends its own before.
     """
     folder = f"/proc/{process}/task"
-    found = []
+    threads = []
     for thread in os.listdir(folder):
         with open(f"{folder}/{thread}/comm") as name:
             if name.read().strip() != "jemalloc_bg_thd":
-                found.append(thread)
-    return found
+                threads.append(thread)
+    return threads
 
 
 def _follow(verb: int, connection: socket.socket) -> int:
