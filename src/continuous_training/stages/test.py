@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ ENVIRONMENTS = (  # each for packages that cannot be installed beside this proje
     *("jenkins/airflow", "jenkins/ingest", "jenkins/ingest/source-faker"),
     *("tests/continuous_training/bigquery", "tests/continuous_training/snowflake"),
 )
-# A worker takes the next file, the longest first, when it has finished one: a file's tests share their fixtures
-PARALLEL = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+# Two workers a core, as tests wait for other processes half of their time. A worker takes the next file, the longest
+# first, when it has finished one: a file's tests share their fixtures.
+WORKERS = min(4, 2 * (os.cpu_count() or 1))
+PARALLEL = (f"-n{WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
 # One test after another, each line when it happens, and no traceback with the arguments of a call
 CONTROLLER = (
     *("tests/continuous_training/controller/test_controller.py", "-n0", "--tb=short", "--override-ini=log_cli=true"),
