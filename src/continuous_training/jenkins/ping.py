@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 import requests
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from continuous_training import http_client
 from continuous_training.documents import Value
@@ -56,8 +56,8 @@ class PingResult(Value):
     ping: Ping
     address: str
     jobs: list[str] = Field(default_factory=list)
-    skip_reason: str | None = None
-    error: str | None = None
+    skip_reason: str | None = Field(default=None, validation_alias=AliasChoices("skip_reason", "withheld"))
+    error: str | None = Field(default=None, validation_alias=AliasChoices("error", "fault"))
 
     @property
     def summary(self) -> str:

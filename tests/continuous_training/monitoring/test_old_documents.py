@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from continuous_training.documents import Value
+from continuous_training.jenkins.ping import PingResult
 from continuous_training.monitoring.history import CheckSummary
 from continuous_training.monitoring.new_data.ping_state import PingState
 from continuous_training.monitoring.new_data.row_counts import DayCount
@@ -54,6 +55,14 @@ def test_the_summary_of_a_check() -> None:
     summary = CheckSummary.model_validate_json(tag)
     assert (summary.verdict, summary.ping_sent) == ("retrain", True)
     assert_written_with_new_keys(summary)
+
+
+def test_the_result_of_a_ping() -> None:
+    ping = {"trigger": "drift", "reason": "x moved", "model": "toy", "model_version": "1"}
+    document = {"ping": ping, "address": "none"}
+    result = PingResult.model_validate(document | {"withheld": "Jenkins is not reached", "fault": "timed out"})
+    assert (result.skip_reason, result.error) == ("Jenkins is not reached", "timed out")
+    assert_written_with_new_keys(result)
 
 
 def test_a_watermark() -> None:
