@@ -10,10 +10,10 @@ import logging
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
-from continuous_training.data import duckdb_connection
+from continuous_training.data import backends, duckdb_connection
 from continuous_training.data.driver_errors import to_user_error
 from continuous_training.errors import UserError
 from continuous_training.urls import without_password
@@ -26,12 +26,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXTRAS = {  # the optional dependencies of each kind of address
-    "postgres": "postgres",
-    "postgresql": "postgres",
-    "redshift": "redshift",
-    "snowflake": "snowflake",
-    "bigquery": "bigquery",
+
+class Server(NamedTuple):
+    """A kind of warehouse server: a class of `backends/`, as `module:class`, and the extra that installs its driver."""
+
+    backend: str
+    extra: str
+
+
+SERVERS = {  # by the scheme of the address
+    "postgres": Server("postgresql:Postgresql", "postgres"),
+    "postgresql": Server("postgresql:Postgresql", "postgres"),
+    "redshift": Server("postgresql:Redshift", "redshift"),
+    "snowflake": Server("snowflake:Snowflake", "snowflake"),
+    "bigquery": Server("bigquery:BigQuery", "bigquery"),
 }
 DUCKDB = "duckdb"
 
@@ -49,12 +57,12 @@ def connect(settings: Settings) -> BaseBackend:
 
 def connect_to(url: str) -> BaseBackend:
     """Open the warehouse at an address for reading, through Ibis; raises as `connect` does."""
-    kind = _check_address(url)
-    if kind == DUCKDB:
+    scheme = _check_address(url)
+    if scheme == DUCKDB:
         import ibis
 
         return ibis.duckdb.from_connection(_open_file(url))
-    return _open_server(kind, url)
+    return _open_server(scheme, url)
 
 
 def open_duckdb(settings: Settings) -> duckdb.DuckDBPyConnection:
@@ -94,20 +102,20 @@ def _open_file(url: str) -> duckdb.DuckDBPyConnection:
 
 
 def _check_address(url: str) -> str:
-    """Return the kind of a warehouse's address.
+    """Return the scheme of a warehouse's address.
 
     Raises:
-        UserError: the address is malformed, or of an unknown kind.
+        UserError: the address is malformed, or its scheme is unknown.
     """
-    kind, _, rest = url.partition("://")
-    if kind != DUCKDB and re.search(r"[\s/?#@]", rest.rpartition("@")[0]):  # drivers would show what they misread
+    scheme, _, rest = url.partition("://")
+    if scheme != DUCKDB and re.search(r"[\s/?#@]", rest.rpartition("@")[0]):  # drivers would show what they misread
         raise UserError(
             "the warehouse's address has characters before its last @ that must be written as %20, %2F, %40 there"
         )
-    if kind not in {DUCKDB, *EXTRAS}:
-        kinds = ", ".join(f"{name}://" for name in (DUCKDB, *EXTRAS))
-        raise UserError(f"the warehouse {_redact(url)} is of an unknown kind; supported are {kinds}")
-    return kind
+    if scheme not in {DUCKDB, *SERVERS}:
+        schemes = ", ".join(f"{name}://" for name in (DUCKDB, *SERVERS))
+        raise UserError(f"the warehouse {_redact(url)} is of an unknown kind; supported are {schemes}")
+    return scheme
 
 
 def _redact(url: str) -> str:
@@ -115,27 +123,21 @@ def _redact(url: str) -> str:
     return without_password(url.partition("?")[0])
 
 
-def _open_server(kind: str, url: str) -> BaseBackend:
+def _open_server(scheme: str, url: str) -> BaseBackend:
     """Connect to a warehouse server."""
+    module, _, backend = SERVERS[scheme].backend.partition(":")
     try:
-        if kind == "snowflake":
-            from continuous_training.data.backends.snowflake import Snowflake
-
-            return Snowflake().connect(url)
-        if kind == "bigquery":
-            from continuous_training.data.backends.bigquery import BigQuery
-
-            return BigQuery().connect(url)
-        from continuous_training.data.backends.postgresql import Postgresql, Redshift
-
-        return (Redshift() if kind == "redshift" else Postgresql()).connect(url)
+        connection: BaseBackend = getattr(importlib.import_module(f"{backends.__name__}.{module}"), backend)().connect(
+            url
+        )
     except UserError:
         raise
     except ImportError as error:
-        command = f"pip install '.[{EXTRAS[kind]}]'"
-        raise UserError(f"for a warehouse at {kind}://, {error.name} is not installed: {command}") from error
+        command = f"pip install '.[{SERVERS[scheme].extra}]'"
+        raise UserError(f"for a warehouse at {scheme}://, {error.name} is not installed: {command}") from error
     except Exception as error:
         raise to_user_error(f"the warehouse {_redact(url)} cannot be opened", error) from error
+    return connection
 
 
 def _fill(path: Path, sample: str) -> None:

@@ -134,7 +134,7 @@ def _epoch_seconds(value: Any) -> Any:  # noqa: ANN401
 def _hash_texts(table: Table, names: Sequence[str]) -> Any:  # noqa: ANN401
     """Return all texts of a row as one number, from their MD5: the only hash function that every database has."""
     text = reduce(lambda before, after: before + "|" + after, [table[name].fill_null("∅") for name in names])
-    digest = _to_hex(_md5(text)) if table.get_backend().name == "bigquery" else _md5(text)
+    digest = _to_hex(_md5(text)) if getattr(table.get_backend(), "md5_returns_bytes", False) else _md5(text)
     digits = (ibis.literal(HEX_DIGITS).find(digest.substr(place, 1)) * 16**place for place in range(HASH_LENGTH))
     return reduce(add, digits).cast("int32").cast("int64")  # Ibis assumes int64; in PostgreSQL it is an integer
 
@@ -146,7 +146,7 @@ def _md5(text):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 @ibis.udf.scalar.builtin(name="to_hex", signature=(("string",), "string"))
 def _to_hex(digest):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Declare BigQuery's function: its MD5 returns bytes."""
+    """Declare the function of a database whose MD5 returns bytes."""
 
 
 def _factor(name: str) -> int:
