@@ -81,12 +81,26 @@ def score(name: str, predictions: Predictions, labels: ArrayLike) -> float:
     """
     y_true = np.asarray(labels)
     try:
-        value = float(get_scorer(name)(predictions, np.arange(len(y_true)), y_true))
+        value = float(get_scorer(name)(*with_boolean_classes(predictions, np.arange(len(y_true)), y_true)))
     except ValueError as error:
         raise UserError(f"the metric {name} cannot be computed: {error}") from error
     if np.isnan(value):
         raise UserError(f"the metric {name} is not defined on these {len(y_true):,} rows: is there one class only?")
     return value
+
+
+def with_boolean_classes(
+    predictions: Predictions, rows: NDArray[np.int_], labels: NDArray[Any]
+) -> tuple[Predictions, NDArray[np.int_], NDArray[Any]]:
+    """Return a scorer's arguments, in which the second of two classes is True.
+
+    Scorers such as f1 and average_precision have no other way to know the positive class of texts.
+    """
+    if isinstance(predictions, ClassifierPredictions) and len(predictions.classes_) == 2:
+        positive = predictions.classes_[1]
+        if np.isin(labels, predictions.classes_).all():
+            return ClassifierPredictions(predictions.values, np.array([False, True])), rows, labels == positive
+    return predictions, rows, labels
 
 
 def calibration_error(predictions: Predictions, labels: ArrayLike) -> float:

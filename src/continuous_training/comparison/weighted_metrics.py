@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import get_scorer
 
-from continuous_training.comparison.evaluation import ClassifierPredictions
+from continuous_training.comparison.evaluation import ClassifierPredictions, with_boolean_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,7 +112,7 @@ def _repeat_rows(metric: str, predictions: Predictions, labels: Labels) -> Weigh
     def score(weights: Weights) -> float:
         rows = np.repeat(indexes, weights)
         try:
-            return float(scorer(predictions, rows, labels[rows]))
+            return float(scorer(*with_boolean_classes(predictions, rows, labels[rows])))
         except ValueError:  # the resample lacks a class that the metric needs
             return np.nan
 

@@ -214,6 +214,7 @@ def _column_line(column: ColumnProfile, roles: Roles) -> str:
         settings["feature"] = False
     if column.name == roles.target and roles.classes and column.kind != "boolean":
         settings["values"] = list(roles.classes)
+        comment = f"{_in_flow(roles.classes[1])} is the positive class" if len(roles.classes) == 2 else ""
     elif column.null_share and column.name not in {roles.time, roles.target, *roles.key}:
         settings["max_null_share"] = min(1.0, math.ceil(100 * (1.5 * column.null_share + 0.05)) / 100)
     if is_feature and settings["type"] == "number":

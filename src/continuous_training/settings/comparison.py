@@ -23,7 +23,8 @@ class Compare(Section):
 
     metric: str = Field(examples=["roc_auc", "neg_mean_absolute_error", "neg_log_loss"])
     """The scorer that decides, for example `roc_auc` (binary classification), `neg_log_loss` or `roc_auc_ovr`
-    (multi-class classification), `neg_mean_absolute_error` or `r2` (regression)."""
+    (multi-class classification), `neg_mean_absolute_error` or `r2` (regression). The second of two classes, in their
+    order, is the positive one."""
 
     report: tuple[str, ...] = Field(default=(), examples=[["average_precision", "neg_brier_score"]])
     """Scorers that are shown in the report and decide nothing."""

@@ -13,7 +13,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import rankdata
 from sklearn.metrics import get_scorer
 
-from continuous_training.comparison import bootstrap, rules
+from continuous_training.comparison import bootstrap, evaluation, rules
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.comparison.weighted_metrics import weighted_metric
 from continuous_training.documents import Metric
@@ -77,6 +77,17 @@ class TestWeightedMetrics:
         self.assert_equal_to_scikit_learn(
             metric, ClassifierPredictions(random.dirichlet([1, 1, 1], 60), classes), labels
         )
+
+    @pytest.mark.parametrize("metric", CLASSIFICATION_METRICS)
+    @pytest.mark.parametrize("classes", [["left", "stayed"], [1, 2]], ids=["texts", "numbers"])
+    def test_the_second_of_two_classes_is_the_positive_one(self, metric: str, classes: list[str] | list[int]) -> None:
+        positive, (expected,) = make_classifiers(np.random.default_rng(6), 60, 0.5)
+        predictions = ClassifierPredictions(expected.values, np.array(classes))
+        labels = np.array(classes)[positive.astype(int)]
+        assert evaluation.score(metric, predictions, labels) == evaluation.score(metric, expected, positive)
+        for weights in bootstrap.resample_weights(60, 3):
+            value = weighted_metric(metric, predictions, labels)(weights)
+            assert value == weighted_metric(metric, expected, positive)(weights)
 
     def test_a_ranking_metric_of_a_single_class_is_undefined(self) -> None:
         predictions = classifier(np.array([0.1, 0.2, 0.9]))
