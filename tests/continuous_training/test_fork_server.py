@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from conftest import RECEIVES_SIGINT
 from continuous_training.fork_server import client
 
 CLIENT = client.__file__
@@ -44,7 +45,10 @@ class Run:
         """Start the server, as the first verb does."""
         started = f"import runpy; runpy.run_path({CLIENT!r})['start']({self.modules!r})"
         subprocess.run(
-            [sys.executable, "-IS", "-c", started], cwd=self.folder, env=self.environment | environment, check=True
+            [*RECEIVES_SIGINT, sys.executable, "-IS", "-c", started],
+            cwd=self.folder,
+            env=self.environment | environment,
+            check=True,
         )
 
     def start(self, **environment: str) -> psutil.Process:
@@ -73,7 +77,7 @@ class Run:
     def popen(self, script: str, *arguments: str, name: str = "verb", **options) -> subprocess.Popen[str]:
         options = {"stdin": subprocess.DEVNULL, "env": self.environment} | options
         return subprocess.Popen(
-            [sys.executable, "-IS", CLIENT, self.write(name, script), *arguments],
+            [*RECEIVES_SIGINT, sys.executable, "-IS", CLIENT, self.write(name, script), *arguments],
             cwd=self.folder,
             text=True,
             stdout=subprocess.PIPE,
@@ -286,7 +290,7 @@ class TestWithoutAServerThatFits:
             lambda: os.nice(1),
             lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
             lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)),
-            lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+            lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
         ],
         ids=["umask", "priority", "core", "files", "ignored signals"],
     )
@@ -367,6 +371,8 @@ class TestWhenItIsUsed:
         wait(lambda: any((run.folder / client.FOLDER).glob("*.socket")))
         wait(lambda: verb("verb") == "True")
         server = run.server
+        assert verb("setup") == "True"  # as in the next month of a replay
+        assert run.server == server
         assert verb("report") == "True"
         psutil.wait_procs([server], timeout=30)
         assert not server.is_running()

@@ -27,7 +27,8 @@ PROTOCOL = 1
 ACCEPTED, START = b"+", b"!"
 FOLDER = ".ct/fork_server"
 SWITCH = "CT_FORK_SERVER"
-COOKIE = "JENKINS_NODE_COOKIE"  # Jenkins and `ct run` give each build one
+COOKIE = "JENKINS_NODE_COOKIE"  # Jenkins and `ct run` give each build one, and `ct replay` its stages
+OWNER_VARIABLES = (COOKIE, "BUILD_ID", "CT_REPLAY")  # by these the processes that a build or a replay has left are found
 FIRST, LAST = "setup.py", "report.py"  # the first verb of a run starts the server, the last one ends it
 
 # In the order in which a run needs them; between two of them the server answers, so what a large one imports comes
@@ -71,10 +72,9 @@ def main(script: str, *arguments: str) -> NoReturn:
     """Run a script: as a fork of the run's server if there is one that fits, else as a process of its own."""
     name = os.path.basename(script)
     if enabled(arguments):
-        if name == FIRST:
+        run(script, arguments, last=name == LAST)
+        if name == FIRST:  # and there is none that fits
             start()
-        else:
-            run(script, arguments, last=name == LAST)
     os.execv(sys.executable, [sys.executable, script, *arguments])  # noqa: S606 - a list, no shell
 
 
@@ -95,7 +95,7 @@ def enabled(arguments: Iterable[str] = ()) -> bool:
 def start(modules: Iterable[str] = MODULES) -> None:
     """Start the server of this run, which imports modules while the first verbs run."""
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-    environment = _imports_read() | {name: os.environ[name] for name in (COOKIE, "BUILD_ID") if name in os.environ}
+    environment = _imports_read() | {name: os.environ[name] for name in OWNER_VARIABLES if name in os.environ}
     with open(_path("log"), "wb") as log:
         subprocess.Popen(
             [sys.executable, "-c", SERVER, _path("socket"), fingerprint(), *modules],

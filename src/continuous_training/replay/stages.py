@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from urllib.request import url2pathname
 from continuous_training.command import SIGNAL_EXIT_CODES
 from continuous_training.documents import Candidate, DataCheck, Deployment, Plan, Run, Verdict
 from continuous_training.errors import UserError
+from continuous_training.fork_server import client
 from continuous_training.registry import connection, model_versions
 from continuous_training.replay.month_results import Difference, RunResult, TrainedModel
 from continuous_training.replay.months import MONTH_FORMAT
@@ -91,9 +91,14 @@ def _run_stage(stage: str, as_of: datetime, log: Path, parameters: dict[str, str
     with log.open("ab") as output:
         output.write(f"--- {stage}\n".encode())
         output.flush()
-        command = [sys.executable, f"scripts/{stage}.py"]
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, check=False
+            client.command(f"scripts/{stage}.py"),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,  # without a terminal, so that the stage can be a fork
+            check=False,
         ).returncode
 
 

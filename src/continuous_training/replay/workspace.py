@@ -22,6 +22,7 @@ from continuous_training.data.sources.files import BASE_URL, resolve_base
 from continuous_training.data.warehouse import DUCKDB
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
+from continuous_training.fork_server.client import COOKIE
 from continuous_training.replay.month_results import MonthResult
 from continuous_training.replay.months import MONTH_FORMAT
 from continuous_training.settings import STATE
@@ -100,7 +101,8 @@ def enter_workspace(
             "PROMOTE": "auto",
             "TRIGGER": "cron",
         }
-        with _environment(variables | dict(extra_variables) | marker), contextlib.chdir(folder):
+        cookie = {COOKIE: os.environ.get(COOKIE) or str(folder)}  # for the fork server of the stages
+        with _environment(variables | dict(extra_variables) | marker | cookie), contextlib.chdir(folder):
             try:
                 yield folder
             finally:

@@ -16,6 +16,7 @@ import pytest
 
 from conftest import ROOT
 from continuous_training.replay.workspace import MARKER
+from forked_python import ForkedPython
 from jenkinsfile.builds.processes import find_processes
 from toy import events, store
 
@@ -33,15 +34,15 @@ def project(workspace: Path) -> Path:
     return workspace
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "scripts/replay.py", "--model", "toy", "--without-drift", *arguments]
+def start(python: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [python, "scripts/replay.py", "--model", "toy", "--without-drift", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def replay(*arguments: str) -> tuple[str, str]:
+def replay(python: Path, *arguments: str) -> tuple[str, str]:
     """Replay to the end; return what it printed and what it logged."""
-    running = start(*arguments)
+    running = start(python, *arguments)
     printed, logged = running.communicate(timeout=LIMIT)
     assert running.returncode == 0, logged
     return printed, logged
@@ -59,19 +60,21 @@ def wait_for(pattern: str, text: str, running: subprocess.Popen[str]) -> Path:
     pytest.fail(f"no {pattern} ever said {text}")
 
 
-def test_a_killed_replay_goes_on_where_it_was_and_touches_nothing_of_the_users(project: Path) -> None:
+def test_a_killed_replay_goes_on_where_it_was_and_touches_nothing_of_the_users(
+    project: Path, forked_python: ForkedPython
+) -> None:
     """Kill it in its second month: the first is kept, the second begins anew. The third month's data is refused."""
     four_months = events(days=120)
     four_months.loc[four_months["seen"] >= "2020-03-25", "x"] = 100.0
     store(four_months)
     months = ("--from", "2020-02", "--to", "2020-04")
-    running = start(*months)
+    running = start(Path(sys.executable), *months)
     folder = wait_for("*/logs/2020-03.log", "--- train", running).parents[1].resolve()
     kept = (folder / "months/2020-02.json").read_bytes()
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
 
-    printed, logged = replay(*months, "--json")
+    printed, logged = replay(forked_python.python, *months, "--json")
     assert f"Replaying in {folder}, 1 of 3 months are finished" in logged
     assert (folder / "months/2020-02.json").read_bytes() == kept
     assert find_processes({MARKER: str(folder)}) == []
@@ -91,7 +94,7 @@ def test_a_killed_replay_goes_on_where_it_was_and_touches_nothing_of_the_users(p
     assert third["scores"]
 
     logs = {path: path.stat().st_mtime_ns for path in (folder / "logs").iterdir()}
-    again, logged = replay(*months, "--json")
+    again, logged = replay(forked_python.python, *months, "--json")
     assert again == printed
     assert "Replaying" not in logged
     assert {path: path.stat().st_mtime_ns for path in (folder / "logs").iterdir()} == logs
