@@ -28,7 +28,7 @@ ACCEPTED, START = b"+", b"!"
 FOLDER = ".ct/fork_server"
 SWITCH = "CT_FORK_SERVER"
 COOKIE = "JENKINS_NODE_COOKIE"  # Jenkins and `ct run` give each build one, and `ct replay` its stages
-OWNER_VARIABLES = (COOKIE, "BUILD_ID", "CT_REPLAY")  # by these the processes that a build or a replay has left are found
+OWNER_VARIABLES = (COOKIE, "BUILD_ID", "CT_REPLAY")  # by which the processes of a build or a replay are found
 FIRST, LAST = "setup.py", "report.py"  # the first verb of a run starts the server, the last one ends it
 
 # In the order in which a run needs them; between two of them the server answers, so what a large one imports comes
