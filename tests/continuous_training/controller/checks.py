@@ -13,17 +13,17 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.settings import BRANCH
-from controller.comparison import differences
-from controller.jenkins import GREEN, NAME
+from controller.client import GREEN, NAME
+from controller.stage_differences import differences
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import requests
 
-    from controller.access import Secret
-    from controller.here import Here
-    from controller.jenkins import Build, Controller
+    from controller.client import Build, Controller
+    from controller.credentials import Secret
+    from controller.local_runs import Here
 
 VALID = "Jenkinsfile successfully validated."
 ON_GITHUB = re.compile(r"(?:https://github\.com/|git@github\.com:)([^/]+)/([^/]+?)(?:\.git)?/?")

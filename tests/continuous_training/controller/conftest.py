@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from continuous_training.errors import UserError
-from controller.access import Access
-from controller.jenkins import Controller
+from controller.client import Controller
+from controller.credentials import Access
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

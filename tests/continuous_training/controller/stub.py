@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from continuous_training.settings import BRANCH
-from controller import hooks, project
-from controller.access import Secret
-from controller.builds import Builds, Item, Ran, validated
-from controller.jenkins import FOLDER, JOB
-from controller.tree import pruned
+from controller import sample_repository, webhooks
+from controller.build_queue import Builds, Item, Ran, validated
+from controller.client import FOLDER, JOB
+from controller.credentials import Secret
+from controller.tree_parameter import pruned
 from jenkinsfile.builds.records import StageRecord
 from jenkinsfile.builds.results import Result
 from jenkinsfile.parameters import read_parameters
@@ -236,28 +236,28 @@ class Stub:
         return Answer(200, validated(jenkinsfile))
 
     def _ping(self, call: Call) -> Answer:
-        trigger = hooks.Trigger(self.builds.pipeline)
+        trigger = webhooks.Trigger(self.builds.pipeline)
         resolved = trigger.resolved(call.body.decode())
-        token = hooks.shown(call.headers, call.query)
+        token = webhooks.shown(call.headers, call.query)
         if token != WEBHOOK and not self._wrong.lets_every_ping_in:
             if self._wrong.runs_for_those_it_refuses:
                 self.builds.schedule(resolved, "Pinged by somebody", quiet=True)
-            return Answer(404, hooks.nobody_found(token))
+            return Answer(404, webhooks.nobody_found(token))
         item = None
         if trigger.fits(resolved) or self._wrong.starts_whatever_is_pinged:
             given = {name: value for name, value in resolved.items() if name != self._wrong.forgets}
             item = self.builds.schedule(given, trigger.rendered(trigger.cause, resolved), quiet=True).number
-        return Answer(200, hooks.triggered(trigger.told(resolved, item)))
+        return Answer(200, webhooks.triggered(trigger.told(resolved, item)))
 
     def _push(self, call: Call) -> Answer:
-        signed = hooks.is_signed(call.headers, call.body, GITHUB) or self._wrong.lets_every_push_in
+        signed = webhooks.is_signed(call.headers, call.body, GITHUB) or self._wrong.lets_every_push_in
         if call.headers.get("x-github-event") != "push" or call.headers["content-type"] != "application/json":
             return Answer(400, "Hook should contain event type")
         if not signed:
             return Answer(400, "No valid signature found.")
-        of_main = hooks.pushed_branch(call.body, SOURCE) == BRANCH
+        of_main = webhooks.pushed_branch(call.body, SOURCE) == BRANCH
         last = self.builds.done[-1].commit if self.builds.done else None
-        if of_main and project.head(self.builds.repository) != last and not self._wrong.ignores_pushes:
+        if of_main and sample_repository.head(self.builds.repository) != last and not self._wrong.ignores_pushes:
             self.builds.schedule({}, "Push event to branch main")
         return Answer(200)
 

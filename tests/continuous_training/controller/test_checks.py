@@ -16,12 +16,12 @@ import pytest
 from conftest import ROOT
 from continuous_training.errors import UsageError, UserError
 from continuous_training.stages import test
-from controller import checks, project
-from controller.access import Access, Secret
-from controller.builds import Builds
-from controller.comparison import differences
-from controller.here import Here
-from controller.jenkins import Build, Controller
+from controller import checks, sample_repository
+from controller.build_queue import Builds
+from controller.client import Build, Controller
+from controller.credentials import Access, Secret
+from controller.local_runs import Here
+from controller.stage_differences import differences
 from controller.stub import GITHUB, PASSWORD, RIGHT, SOURCE, TOKEN, USER, WEBHOOK, Stub, Wrong
 from jenkinsfile.builds.records import StageRecord
 
@@ -37,7 +37,7 @@ class Enter(Protocol):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return project.create(tmp_path_factory.mktemp("project") / "repository")
+    return sample_repository.create(tmp_path_factory.mktemp("project") / "repository")
 
 
 class VersionState(Here):
@@ -168,9 +168,9 @@ class TestPushes:
     @pytest.fixture(autouse=True)
     def _as_it_was(self, repository: Path) -> Iterator[None]:
         """Take back what a test pushes."""
-        before = project.head(repository)
+        before = sample_repository.head(repository)
         yield
-        project.git(repository, "reset", "--quiet", "--hard", before)
+        sample_repository.git(repository, "reset", "--quiet", "--hard", before)
 
     @pytest.fixture(autouse=True)
     def _github_is_here(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ class TestPushes:
 
     def test_of_a_new_commit_start_a_run_of_it(self, enter: Enter, repository: Path) -> None:
         controller = enter(built=True)
-        made = project.commit(repository, "another")
+        made = sample_repository.commit(repository, "another")
         build = checks.is_started_by_push(controller, GITHUB)
         assert (build.commit, build.causes) == (made, ("Push event to branch main",))
 
@@ -206,7 +206,7 @@ class TestPushes:
 
     def test_that_they_start_nothing_is_noticed(self, enter: Enter, repository: Path) -> None:
         hasty = Controller(enter(Wrong(ignores_pushes=True), built=True).url, ACCESS, minutes=0)
-        project.commit(repository, "one more")
+        sample_repository.commit(repository, "one more")
         with pytest.raises(UserError, match="it has not come to pass that a build of"):
             checks.is_started_by_push(hasty, GITHUB)
 

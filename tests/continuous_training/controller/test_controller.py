@@ -14,9 +14,9 @@ from conftest import ROOT
 from continuous_training.model_packages import default_model
 from continuous_training.settings import load_settings
 from controller import checks
-from controller.access import Access, Secret
-from controller.here import Here
-from controller.jenkins import Build, Controller
+from controller.client import Build, Controller
+from controller.credentials import Access, Secret
+from controller.local_runs import Here
 
 JENKINSFILES = [ROOT / "Jenkinsfile", *sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))]
 WRONG = Secret("not-the-one")

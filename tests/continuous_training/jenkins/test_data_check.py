@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from controller import hooks
+from controller import webhooks
 from jenkinsfile.syntax.parser import parse
 
 PIPELINE = parse((ROOT / "jenkins/data-check.Jenkinsfile").read_text(), "data-check.Jenkinsfile")
-TRIGGER = hooks.Trigger(PIPELINE)
+TRIGGER = webhooks.Trigger(PIPELINE)
 PAYLOADS = Path(__file__).parent / "airbyte"
 
 
@@ -75,4 +75,4 @@ def test_its_token_which_is_in_a_url_is_not_that_of_pings() -> None:
     [trigger] = [call for call in PIPELINE.triggers if call.name == "GenericTrigger"]
     arguments = {argument.name: argument.value.text for argument in trigger.arguments}
     assert arguments["tokenCredentialId"] == "'airbyte-webhook-token'"
-    assert hooks.shown({}, {"token": "airbyte"}) == "airbyte"
+    assert webhooks.shown({}, {"token": "airbyte"}) == "airbyte"

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.settings import BRANCH
-from controller.jenkins import NAME
+from controller.client import NAME
 from jenkinsfile.expressions.evaluator import evaluate
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from controller.jenkins import Build
+    from controller.client import Build
 
 FOREIGN = (
     *("AWS_", "CT_", "MLFLOW_", "PYTEST_", "SERVING_"),

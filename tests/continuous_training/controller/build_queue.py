@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from conftest import ROOT
 from continuous_training.settings import BRANCH
-from controller import project
-from controller.here import without_addresses
+from controller import sample_repository
+from controller.local_runs import without_addresses
 from jenkinsfile.expressions.values import to_string
 from jenkinsfile.parameters import read_parameters
 from jenkinsfile.syntax.model import JenkinsfileError
@@ -67,7 +67,7 @@ class Builds:
         if begun:
             shutil.copytree(begun._workspace, workspace)
         else:
-            project.git(repository.parent, "clone", "--quiet", str(repository), str(workspace))
+            sample_repository.git(repository.parent, "clone", "--quiet", str(repository), str(workspace))
         self._executor = threading.Thread(target=self._execute)
         self._executor.start()
 
@@ -119,9 +119,9 @@ class Builds:
 
     def _execute(self) -> None:
         while (item := self._next()) is not None:
-            project.git(self._workspace, "pull", "--quiet", "--ff-only")
+            sample_repository.git(self._workspace, "pull", "--quiet", "--ff-only")
             number = len(self.done) + 1
-            ran = Ran(number, item, project.head(self._workspace))
+            ran = Ran(number, item, sample_repository.head(self._workspace))
             with self._changed:
                 item.build = number
                 self.done.append(ran)

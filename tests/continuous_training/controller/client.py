@@ -17,7 +17,7 @@ from urllib3.util import Retry
 
 from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
-from controller.access import Access, Secret
+from controller.credentials import Access, Secret
 from jenkinsfile.builds.records import StageRecord
 from jenkinsfile.builds.results import Result
 
