@@ -1,7 +1,7 @@
-"""Checks against a real Jenkins controller, and a stand-in for one that they are tried on.
+"""Checks of a real Jenkins controller, and a stub of a controller to test the checks with.
 
-`ct test --jenkins URL` runs `test_controller`: the `checks`, through the few calls of `jenkins`, and `here`, which
-makes the runs that the controller's are held against. `test_checks` tries all of this on `stub`, which behaves as
-Jenkins and its plugins do by their sources, or wrongly in one way; its `builds` are runs of the project's own
-Jenkinsfile in the little `project`, whose commands only say what the real ones would decide.
+`ct test --jenkins URL` runs `test_controller`: its `checks` use the `client` of Jenkins' HTTP API, and compare builds
+with `local_runs` of the same commit. `test_checks` runs the checks against `stub`, which behaves as the sources of
+Jenkins and its plugins say, or has one fault. Its builds, in `build_queue`, run the project's Jenkinsfile in
+`sample_repository`, whose commands write the decisions of the real ones and compute nothing.
 """

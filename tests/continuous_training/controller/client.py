@@ -1,4 +1,4 @@
-"""What the checks ask of a Jenkins controller, over its HTTP API."""
+"""A client of the HTTP API of a Jenkins controller, with the requests of the checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib3.util import Retry
 
 from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
-from controller.credentials import Access, Secret
+from controller.credentials import Credentials, Secret
 from jenkinsfile.builds.records import StageRecord
 from jenkinsfile.builds.results import Result
 
@@ -28,18 +28,18 @@ T = TypeVar("T")
 
 FOLDER = "model"  # the multibranch job of casc.yaml
 JOB = f"job/{FOLDER}/job/{BRANCH}"
-NAME = f"{FOLDER}/{BRANCH}"  # as plugins call it
-LONGEST_PAUSE = 5.0  # seconds between two looks at what goes on
-NEWS = 60  # seconds between two lines about it
-TIMEOUT = (10, 60)  # seconds: to connect, to be answered
-GREEN = {Result.SUCCESS.name, Result.UNSTABLE.name}  # a rejected candidate is a result, not a fault
+JOB_NAME = f"{FOLDER}/{BRANCH}"  # the full name in plugins' responses
+MAX_POLL_SECONDS = 5.0
+LOG_SECONDS = 60  # between two log lines about the progress
+TIMEOUT = (10, 60)  # seconds: to connect, and between two bytes of a response
+PASSING = {Result.SUCCESS.name, Result.UNSTABLE.name}  # UNSTABLE: a rejected candidate is no failure
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Build:
-    """A build that has ended: what it was asked, by whom, for which commit of which repository."""
+    """A build that has ended: `source` is the URL of its repository."""
 
     number: int
     result: str
@@ -51,116 +51,124 @@ class Build:
 
 
 class Controller:
-    """A controller at an address, as one user sees it; `minutes` bounds every wait for what it does."""
+    """A controller at a URL, for one user; `minutes` is the timeout of every wait for it."""
 
-    def __init__(self, url: str, access: Access, minutes: float = 60) -> None:
+    def __init__(self, url: str, credentials: Credentials, minutes: float = 60) -> None:
         self.url = url.rstrip("/")
-        self._access = access
+        self._credentials = credentials
         self._minutes = minutes
         self._crumb: dict[str, str] | None = None
-        self._inside = _session()
-        self._inside.auth = (access.user or "", access.token or "")
-        self._outside = _session()
-        self._outside.auth = lambda request: request  # else a .netrc would speak for whoever pings
+        self._user_session = _create_session()
+        self._user_session.auth = (credentials.user or "", credentials.token or "")
+        self._anonymous_session = _create_session()
+        self._anonymous_session.auth = lambda request: request  # without it, .netrc would supply credentials
 
     def user(self) -> str:
-        """Return who the controller takes us for.
+        """Return the name of the user that the credentials belong to.
 
         Raises:
-            UserError: it takes us for nobody.
+            UserError: the controller regards the user as anonymous.
         """
-        told = self._json("whoAmI/api/json")
-        if told.get("anonymous", True):
+        response = self._get_json("whoAmI/api/json")
+        if response.get("anonymous", True):
             raise UserError(
-                f"{self.url} takes {self._access.user} for nobody: check JENKINS_USER_ID and JENKINS_API_TOKEN"
+                f"{self.url} regards {self._credentials.user} as anonymous: check JENKINS_USER_ID and JENKINS_API_TOKEN"
             )
-        return str(told["name"])
+        return str(response["name"])
 
-    def ready(self) -> None:
-        """Wait until the job has ended its first build, which brings its parameters and triggers.
+    def wait_for_first_build(self) -> None:
+        """Wait until the first build of the job has ended, which declares its parameters and triggers.
 
         Raises:
-            UserError: it does not, or has no parameters after it.
+            UserError: it does not end in time, or declares no parameters.
         """
 
-        def look() -> int | None:
-            job = self._job("lastCompletedBuild[number]")
+        def last_number() -> int | None:
+            job = self._find_job("lastCompletedBuild[number]")
             return job["lastCompletedBuild"]["number"] if job and job["lastCompletedBuild"] else None
 
         scan = f"{self.url}/job/{FOLDER}/indexing/console"
-        number = self._wait(look, f"{NAME} ends the build that Jenkins starts when it finds the branch (see {scan})")
+        number = self._wait(last_number, f"the first build of {JOB_NAME} ends, which a branch scan starts (see {scan})")
         if not self.parameters():
-            raise UserError(f"{NAME} has no parameters after its build {number}: see {self.url}/{JOB}/{number}/console")
+            console = f"{self.url}/{JOB}/{number}/console"
+            raise UserError(f"{JOB_NAME} has no parameters after its build {number}: see {console}")
 
     def parameters(self) -> set[str]:
-        """Return the names of the parameters that the job has."""
-        job = self._job("property[parameterDefinitions[name]]") or {"property": []}
-        return {one["name"] for part in job["property"] for one in part.get("parameterDefinitions", [])}
+        """Return the names of the job's parameters."""
+        job = self._find_job("property[parameterDefinitions[name]]") or {"property": []}
+        return {
+            definition["name"]
+            for job_property in job["property"]
+            for definition in job_property.get("parameterDefinitions", [])
+        }
 
     def lint(self, jenkinsfile: str) -> str:
-        """Return what the controller says of a Jenkinsfile."""
+        """Return the message of the controller's linter about a Jenkinsfile."""
         return self._post("pipeline-model-converter/validate", {"jenkinsfile": jenkinsfile}).text.strip()
 
     def start(self, parameters: dict[str, str]) -> int:
-        """Start the job without its quiet period; return the queue's item.
+        """Start the job without a quiet period; return the item of the queue.
 
         Raises:
-            UserError: it does not start.
+            UserError: the job does not start.
         """
-        answer = self._post(f"{JOB}/buildWithParameters", {**parameters, "delay": "0sec"})
-        found = re.search(r"/queue/item/(\d+)", answer.headers.get("Location", ""))
-        if answer.status_code != requests.codes.created or not found:
-            raise UserError(f"{NAME} cannot be started: Jenkins answers {answer.status_code}; may {self._access.user}?")
-        return int(found[1])  # the rest is the address that Jenkins believes to have
+        response = self._post(f"{JOB}/buildWithParameters", {**parameters, "delay": "0sec"})
+        location = re.search(r"/queue/item/(\d+)", response.headers.get("Location", ""))
+        if response.status_code != requests.codes.created or not location:
+            raise UserError(
+                f"{JOB_NAME} does not start: Jenkins responds with {response.status_code}; "
+                f"does {self._credentials.user} have the permission?"
+            )
+        return int(location[1])  # not the URL, which starts with the one that Jenkins is configured with
 
-    def ended(self, item: int) -> Build:
-        """Follow an item of the queue to its build, and that to its end.
+    def wait_for_build(self, item: int) -> Build:
+        """Wait until the build of an item of the queue has ended.
 
         Raises:
             UserError: it is cancelled, or does not end in time.
         """
-        number = self._wait(lambda: self._number(item), f"a build begins for the queue's item {item}")
-        log.info("build %s of %s: %s/%s/%s/", number, NAME, self.url, JOB, number)
-        self._wait(lambda: self._finished(number), f"build {number} ends")
+        number = self._wait(lambda: self._build_number(item), f"the build of item {item} of the queue starts")
+        log.info("build %s of %s: %s/%s/%s/", number, JOB_NAME, self.url, JOB, number)
+        self._wait(lambda: self._has_ended(number), f"build {number} ends")
         return self.build(number)
 
     def build(self, number: int) -> Build:
         """Return a build that has ended."""
-        told = self._json(
+        response = self._get_json(
             f"{JOB}/{number}/api/json",
             tree="number,result,actions[parameters[name,value],causes[shortDescription],remoteUrls,lastBuiltRevision[SHA1]]",
         )
-        causes = [one["shortDescription"] for action in told["actions"] for one in action.get("causes", [])]
-        checked_out = [action for action in told["actions"] if action.get("lastBuiltRevision")]
+        causes = [cause["shortDescription"] for action in response["actions"] for cause in action.get("causes", [])]
+        checkouts = [action for action in response["actions"] if action.get("lastBuiltRevision")]
         return Build(
             number=number,
-            result=str(told["result"]),
+            result=str(response["result"]),
             url=f"{self.url}/{JOB}/{number}/",
-            parameters=_parameters(told),
+            parameters=_read_parameters(response),
             causes=tuple(causes),
-            commit=checked_out[0]["lastBuiltRevision"]["SHA1"] if checked_out else None,
-            source=checked_out[0]["remoteUrls"][0] if checked_out else None,
+            commit=checkouts[0]["lastBuiltRevision"]["SHA1"] if checkouts else None,
+            source=checkouts[0]["remoteUrls"][0] if checkouts else None,
         )
 
-    def last(self) -> Build:
+    def last_build(self) -> Build:
         """Return the last build that has ended."""
-        job = self._json(f"{JOB}/api/json", tree="lastCompletedBuild[number]")
+        job = self._get_json(f"{JOB}/api/json", tree="lastCompletedBuild[number]")
         return self.build(job["lastCompletedBuild"]["number"])
 
     def artifact(self, number: int, path: str) -> dict[str, Any] | None:
-        """Return a document that a build has archived, or None if it has none of that name."""
-        answer = self._get(f"{JOB}/{number}/artifact/{path}")
-        return self._read(answer, path) if answer.status_code != requests.codes.not_found else None
+        """Return a JSON document from a build's archive, or None if it is not there."""
+        response = self._get(f"{JOB}/{number}/artifact/{path}")
+        return self._read_json(response, path) if response.status_code != requests.codes.not_found else None
 
     def stages(self, number: int) -> list[StageRecord]:
         """Return a build's stages as Blue Ocean shows them.
 
-        It shows those whose `when` does not hold, as NOT_BUILT, and those side by side, each once and of the type
-        PARALLEL; checkout and `post` are no stages to it. A stage that was skipped has none in it. To a build that is
-        not SUCCESS it adds those that only an earlier one had, without a result: they are left out.
+        Stages whose `when` is false are NOT_BUILT, and parallel stages have the type PARALLEL; checkout and `post` are
+        no stages. A skipped stage has no stages inside it. For a build that is not SUCCESS, Blue Ocean adds stages that
+        only an earlier build had, without a result: they are left out.
         """
         runs = f"blue/rest/organizations/jenkins/pipelines/{FOLDER}/branches/{BRANCH}/runs"
-        nodes = self._json(f"{runs}/{number}/nodes/", limit=1000)
+        nodes = self._get_json(f"{runs}/{number}/nodes/", limit=1000)
         return [
             StageRecord(node["displayName"], int(node["type"] == "PARALLEL"), node["result"])
             for node in nodes
@@ -168,14 +176,16 @@ class Controller:
         ]
 
     def ping(self, body: str, token: Secret | None) -> requests.Response:
-        """Ask for a run as a monitor does, logged in as nobody."""
+        """Send a ping as a monitor does, without a login."""
         headers = {"Content-Type": "application/json"}
         if token:
             headers["Authorization"] = Secret(f"Bearer {token}")
-        return self._call(self._outside, "POST", "generic-webhook-trigger/invoke", data=body.encode(), headers=headers)
+        return self._request(
+            self._anonymous_session, "POST", "generic-webhook-trigger/invoke", data=body.encode(), headers=headers
+        )
 
     def push(self, payload: dict[str, Any], secret: Secret | None) -> requests.Response:
-        """Tell of a push as GitHub does, signed with a secret or not at all."""
+        """Send a push as GitHub does, signed with a secret or without a signature."""
         body = json.dumps(payload).encode()
         headers = {
             "Content-Type": "application/json",
@@ -186,98 +196,99 @@ class Controller:
         if secret:
             for name, method in (("X-Hub-Signature", "sha1"), ("X-Hub-Signature-256", "sha256")):
                 headers[name] = f"{method}={hmac.new(secret.encode(), body, method).hexdigest()}"
-        return self._call(self._outside, "POST", "github-webhook/", data=body, headers=headers)
+        return self._request(self._anonymous_session, "POST", "github-webhook/", data=body, headers=headers)
 
-    def asked_for(self, reason: str) -> int:
-        """Count the builds, and what waits to become one, that were asked for with a reason."""
-        job = self._json(f"{JOB}/api/json", tree="builds[actions[parameters[name,value]]]{0,20}")
-        queue = self._json("queue/api/json", tree="items[actions[parameters[name,value]]]")
-        return sum(_parameters(one).get("REASON") == reason for one in (*job["builds"], *queue["items"]))
+    def count_builds(self, reason: str) -> int:
+        """Count the builds and the items of the queue with a reason."""
+        job = self._get_json(f"{JOB}/api/json", tree="builds[actions[parameters[name,value]]]{0,20}")
+        queue = self._get_json("queue/api/json", tree="items[actions[parameters[name,value]]]")
+        return sum(_read_parameters(entry).get("REASON") == reason for entry in (*job["builds"], *queue["items"]))
 
-    def built(self, commit: str) -> Build:
-        """Wait until the last build that has ended is one of a commit."""
+    def wait_for_commit(self, commit: str) -> Build:
+        """Wait until the last build that has ended is of a commit."""
 
-        def look() -> Build | None:
-            last = self.last()
+        def build_of_commit() -> Build | None:
+            last = self.last_build()
             return last if last.commit == commit else None
 
-        return self._wait(look, f"a build of {commit[:12]} ends")
+        return self._wait(build_of_commit, f"a build of {commit[:12]} ends")
 
-    def _job(self, tree: str) -> dict[str, Any] | None:
-        answer = self._get(f"{JOB}/api/json", tree=tree)
-        return self._read(answer, JOB) if answer.status_code != requests.codes.not_found else None
+    def _find_job(self, tree: str) -> dict[str, Any] | None:
+        response = self._get(f"{JOB}/api/json", tree=tree)
+        return self._read_json(response, JOB) if response.status_code != requests.codes.not_found else None
 
-    def _number(self, item: int) -> int | None:
-        told = self._json(f"queue/item/{item}/api/json", tree="cancelled,executable[number]")
-        if told.get("cancelled"):
-            raise UserError(f"somebody has cancelled the item {item} of the queue, from which a build was to come")
-        return told["executable"]["number"] if told.get("executable") else None
+    def _build_number(self, item: int) -> int | None:
+        response = self._get_json(f"queue/item/{item}/api/json", tree="cancelled,executable[number]")
+        if response.get("cancelled"):
+            raise UserError(f"item {item} of the queue was cancelled before its build started")
+        return response["executable"]["number"] if response.get("executable") else None
 
-    def _finished(self, number: int) -> bool | None:
-        told = self._json(f"{JOB}/{number}/api/json", tree="building,result")
-        return True if told["result"] and not told["building"] else None
+    def _has_ended(self, number: int) -> bool | None:
+        response = self._get_json(f"{JOB}/{number}/api/json", tree="building,result")
+        return True if response["result"] and not response["building"] else None
 
-    def _wait(self, look: Callable[[], T | None], what: str) -> T:
-        """Look, more and more rarely, until there is something.
+    def _wait(self, poll: Callable[[], T | None], condition: str) -> T:
+        """Poll at growing intervals until there is a value.
 
         Raises:
-            UserError: there is nothing in time.
+            UserError: there is none in time.
         """
-        began = told = time.monotonic()
+        start = last_logged = time.monotonic()
         pause = 0.1
-        while not (found := look()):
+        while not (value := poll()):
             now = time.monotonic()
-            if now > began + self._minutes * 60:
-                raise UserError(
-                    f"after {self._minutes:g} minutes it has not come to pass that {what}; --minutes waits longer"
-                )
-            if now > told + NEWS:
-                told = now
-                log.info("%.0f min: waiting until %s", (now - began) / 60, what)
+            if now > start + self._minutes * 60:
+                raise UserError(f"timeout after {self._minutes:g} minutes: waited until {condition}; see --minutes")
+            if now > last_logged + LOG_SECONDS:
+                last_logged = now
+                log.info("%.0f min: waiting until %s", (now - start) / 60, condition)
             time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-        return found
+            pause = min(pause * 1.5, MAX_POLL_SECONDS)
+        return value
 
-    def _json(self, path: str, **parameters: str | int) -> Any:
-        return self._read(self._get(path, **parameters), path)
+    def _get_json(self, path: str, **parameters: str | int) -> Any:
+        return self._read_json(self._get(path, **parameters), path)
 
-    def _read(self, answer: requests.Response, path: str) -> Any:
-        if answer.status_code != requests.codes.ok:
-            raise UserError(f"{self.url}/{path}: Jenkins answers {answer.status_code}")
+    def _read_json(self, response: requests.Response, path: str) -> Any:
+        if response.status_code != requests.codes.ok:
+            raise UserError(f"{self.url}/{path}: Jenkins responds with {response.status_code}")
         try:
-            return answer.json()
+            return response.json()
         except ValueError:
-            raise UserError(f"{self.url}/{path} is no JSON: is that the address of a Jenkins?") from None
+            raise UserError(f"{self.url}/{path} is no JSON: is this the URL of Jenkins?") from None
 
     def _get(self, path: str, **parameters: str | int) -> requests.Response:
-        return self._permitted(self._call(self._inside, "GET", path, params=parameters))
+        return self._check_permission(self._request(self._user_session, "GET", path, params=parameters))
 
     def _post(self, path: str, form: dict[str, str]) -> requests.Response:
-        """Post a form with a crumb, which a password needs; an API token would do without."""
+        """Post a form with a crumb, which Jenkins requires with a password, not with an API token."""
         if self._crumb is None:
-            answer = self._get("crumbIssuer/api/json")
-            told = self._read(answer, "crumbIssuer") if answer.status_code != requests.codes.not_found else {}
-            self._crumb = {told["crumbRequestField"]: told["crumb"]} if told else {}
-        return self._permitted(self._call(self._inside, "POST", path, data=form, headers=self._crumb))
+            response = self._get("crumbIssuer/api/json")
+            is_missing = response.status_code == requests.codes.not_found
+            crumb = {} if is_missing else self._read_json(response, "crumbIssuer")
+            self._crumb = {crumb["crumbRequestField"]: crumb["crumb"]} if crumb else {}
+        return self._check_permission(self._request(self._user_session, "POST", path, data=form, headers=self._crumb))
 
-    def _permitted(self, answer: requests.Response) -> requests.Response:
-        if answer.status_code == requests.codes.unauthorized:
+    def _check_permission(self, response: requests.Response) -> requests.Response:
+        if response.status_code == requests.codes.unauthorized:
             raise UserError(
-                f"{self.url} refuses JENKINS_API_TOKEN of {self._access.user}: {self.url}/me/security/ makes one"
+                f"{self.url} refuses JENKINS_API_TOKEN of {self._credentials.user}: create one at "
+                f"{self.url}/me/security/"
             )
-        if answer.status_code == requests.codes.forbidden:
-            raise UserError(f"{self._access.user} may not do that at {answer.url.partition('?')[0]} (403)")
-        return answer
+        if response.status_code == requests.codes.forbidden:
+            address = response.url.partition("?")[0]
+            raise UserError(f"{self._credentials.user} lacks the permission for {address} (403)")
+        return response
 
-    def _call(self, session: requests.Session, method: str, path: str, **given: Any) -> requests.Response:
+    def _request(self, session: requests.Session, method: str, path: str, **options: Any) -> requests.Response:
         try:
-            return session.request(method, f"{self.url}/{path}", timeout=TIMEOUT, allow_redirects=False, **given)
-        except requests.RequestException as error:  # whose traceback would show the headers
+            return session.request(method, f"{self.url}/{path}", timeout=TIMEOUT, allow_redirects=False, **options)
+        except requests.RequestException as error:  # its traceback would show the headers
             raise UserError(f"{self.url}/{path} does not answer: {type(error).__name__}") from None
 
 
-def _session() -> requests.Session:
-    """Make a session that asks again where nothing can have happened, or nothing changes by it."""
+def _create_session() -> requests.Session:
+    """Create a session that retries if no connection was made, and requests that change nothing."""
     session = requests.Session()
     retries = Retry(
         3,
@@ -292,7 +303,12 @@ def _session() -> requests.Session:
     return session
 
 
-def _parameters(told: dict[str, Any]) -> dict[str, str]:
-    """Return the parameters of a build or of an item of the queue, as texts."""
-    given = [one for action in told["actions"] for one in action.get("parameters", [])]
-    return {one["name"]: str(one["value"]).lower() if isinstance(one["value"], bool) else one["value"] for one in given}
+def _read_parameters(entry: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters of a build or of an item of the queue, as strings."""
+    parameters = [parameter for action in entry["actions"] for parameter in action.get("parameters", [])]
+    return {
+        parameter["name"]: str(parameter["value"]).lower()
+        if isinstance(parameter["value"], bool)
+        else parameter["value"]
+        for parameter in parameters
+    }

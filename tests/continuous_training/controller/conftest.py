@@ -1,4 +1,4 @@
-"""The controller that `ct test --jenkins URL` names; without one its checks are skipped."""
+"""The controller of `ct test --jenkins URL`; without the option its checks are skipped."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import pytest
 
 from continuous_training.errors import UserError
 from controller.client import Controller
-from controller.credentials import Access
+from controller.credentials import Credentials
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take the controller's address; not from JENKINS_URL, which every build on Jenkins has."""
-    parser.addoption("--jenkins", metavar="URL", help="check the controller there, and start runs on it")
-    parser.addoption("--jenkins-minutes", metavar="N", type=float, default=60, help="wait for each of them so long")
+    """Add the controller's URL as an option: every build on Jenkins has a JENKINS_URL."""
+    parser.addoption("--jenkins", metavar="URL", help="check the controller at this URL, and start runs on it")
+    parser.addoption("--jenkins-minutes", metavar="N", type=float, default=60, help="the timeout of each run")
 
 
 @pytest.fixture(scope="session")
 def minutes(request: pytest.FixtureRequest) -> float:
-    """How long whoever calls wants to wait for a run."""
+    """Return the timeout of each run."""
     return float(request.config.getoption("--jenkins-minutes", default=60))
 
 
 @pytest.fixture(scope="session")
-def access() -> Access:
-    """The environment's secrets."""
-    return Access.find()
+def credentials() -> Credentials:
+    """Return the environment's credentials."""
+    return Credentials.from_environment()
 
 
 @pytest.fixture(scope="session")
-def controller(request: pytest.FixtureRequest, access: Access, minutes: float) -> Controller:
-    """The controller, once it has the job."""
+def controller(request: pytest.FixtureRequest, credentials: Credentials, minutes: float) -> Controller:
+    """Return the controller, once its job has parameters and triggers."""
     url = request.config.getoption("--jenkins", default=None)
     if not url:
-        pytest.skip("no controller is given: scripts/ct test --jenkins URL")
-    if not (access.user and access.token):
-        pytest.skip("JENKINS_USER_ID and JENKINS_API_TOKEN are not set: nobody is logged in")
-    found = Controller(url, access, minutes)
+        pytest.skip("needs a controller: scripts/ct test --jenkins URL")
+    if not (credentials.user and credentials.token):
+        pytest.skip("JENKINS_USER_ID and JENKINS_API_TOKEN are not set")
+    controller = Controller(url, credentials, minutes)
     try:
-        found.user()
-        found.ready()
-    except UserError as problem:  # once: it is the same for every check
-        pytest.exit(str(problem), returncode=UserError.exit_code)
-    return found
+        controller.user()
+        controller.wait_for_first_build()
+    except UserError as error:  # once, because it is the same for every check
+        pytest.exit(str(error), returncode=UserError.exit_code)
+    return controller

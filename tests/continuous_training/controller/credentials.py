@@ -1,4 +1,4 @@
-"""Who asks a controller, and with which secrets: they come from the environment, and are never shown."""
+"""The user and the secrets for a controller, from the environment; they are never printed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Secret(str):
-    """A text that no traceback shows."""
+    """A string whose value does not appear in tracebacks."""
 
     __slots__ = ()
 
@@ -17,17 +17,17 @@ class Secret(str):
 
 
 @dataclass(frozen=True)
-class Access:
-    """Who asks, and the secrets that pings and GitHub's pushes show; None for what the environment does not say."""
+class Credentials:
+    """A user, and the secrets of pings and of GitHub's pushes; None if the environment lacks them."""
 
     user: str | None = None
     token: Secret | None = None
-    webhook: Secret | None = None
-    github: Secret | None = None
+    webhook_token: Secret | None = None
+    github_secret: Secret | None = None
 
     @classmethod
-    def find(cls) -> Self:
-        """Read the environment: the names are those of Jenkins' own command line, and of jenkins/environment.txt."""
+    def from_environment(cls) -> Self:
+        """Read the variables of Jenkins' command line and of jenkins/environment.txt."""
 
         def secret(name: str) -> Secret | None:
             value = os.environ.get(name)
@@ -36,6 +36,6 @@ class Access:
         return cls(
             user=os.environ.get("JENKINS_USER_ID") or None,
             token=secret("JENKINS_API_TOKEN"),
-            webhook=secret("WEBHOOK_TOKEN"),
-            github=secret("GITHUB_WEBHOOK_SECRET"),
+            webhook_token=secret("WEBHOOK_TOKEN"),
+            github_secret=secret("GITHUB_WEBHOOK_SECRET"),
         )

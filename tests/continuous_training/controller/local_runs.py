@@ -1,4 +1,4 @@
-"""Runs of the same commit on this machine, which a controller's are held against."""
+"""Local runs of a commit that a controller has built, to compare the builds with."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ if TYPE_CHECKING:
 
     from controller.client import Build
 
-FOREIGN = (
+ADDRESSES_AND_SECRETS = (  # prefixes of variables
     *("AWS_", "CT_", "MLFLOW_", "PYTEST_", "SERVING_"),
     *("GITHUB_WEBHOOK_SECRET", "JENKINS_API_TOKEN", "JENKINS_USER_ID", "WEBHOOK_TOKEN"),
 )
-UNTESTED = {"PYTEST_ADDOPTS": "--collect-only --quiet"}  # a run that only leaves a state behind needs no tests
+WITHOUT_TESTS = {"PYTEST_ADDOPTS": "--collect-only --quiet"}
 
 log = logging.getLogger(__name__)
 
 
 def without_addresses(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment that leads to no service of anybody, and holds no secret of one."""
-    return {name: value for name, value in environment.items() if not name.startswith(FOREIGN) or name == "CT_PYTHON"}
+    """Return an environment without the addresses and secrets of services."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(ADDRESSES_AND_SECRETS) or name == "CT_PYTHON"
+    }
 
 
 class Clone:
-    """A clone of a repository at a commit, with a `.ct/` of its own: no warehouse, no champion, no server yet."""
+    """A clone of a repository at a commit, with an empty `.ct/`: no warehouse, no champion, no server yet."""
 
     def __init__(self, repository: Path, commit: str, folder: Path, minutes: float = 60, **environment: str) -> None:
         self.folder = folder
@@ -54,18 +58,18 @@ class Clone:
         lend(folder)
 
     def run(self, parameters: Mapping[str, str], **environment: str) -> dict[str, Any]:
-        """Make a run and return its record.
+        """Run the Jenkinsfile and return the record of the build.
 
         Raises:
-            UserError: it is a FAILURE, or does not end in time.
+            UserError: the result is FAILURE, or the run does not end in time.
         """
         command = ["scripts/ct", "run", "--branch", BRANCH]
         for name, value in parameters.items():
             command += ["-P", f"{name}={value}"]
-        message = self.folder.with_suffix(".log")
-        log.info("scripts/ct run in %s, see %s", self.folder, message)
-        with message.open("ab") as file:
-            running = subprocess.Popen(
+        log_file = self.folder.with_suffix(".log")
+        log.info("scripts/ct run in %s, see %s", self.folder, log_file)
+        with log_file.open("ab") as file:
+            process = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=self._environment | environment,
@@ -74,25 +78,27 @@ class Clone:
                 stderr=subprocess.STDOUT,
             )
             try:
-                code = running.wait(self._minutes * 60)
+                code = process.wait(self._minutes * 60)
             except subprocess.TimeoutExpired:
-                raise UserError(f"the run here does not end in {self._minutes:g} minutes: see {message}") from None
+                raise UserError(f"the local run does not end in {self._minutes:g} minutes: see {log_file}") from None
             finally:
-                running.terminate()
-                running.wait()
+                process.terminate()
+                process.wait()
         if code:
-            raise UserError(f"the run here ends with exit code {code}, and Jenkins' did not fail: see {message}")
+            raise UserError(
+                f"the local run ends with exit code {code}, and the build on Jenkins did not fail: see {log_file}"
+            )
         newest = max((self.folder / ".ct/builds").iterdir(), key=lambda build: int(build.name))
         record: dict[str, Any] = json.loads((newest / "build.json").read_text(encoding="utf-8"))
         return record
 
     def stop(self) -> None:
-        """End the server that a run has left."""
+        """Stop the server that a run has started."""
         subprocess.run(["scripts/ct", "stop"], cwd=self.folder, env=self._environment, check=True, timeout=120)
 
 
-class Here:
-    """Makes the run that corresponds to a controller's."""
+class LocalRuns:
+    """Repeats builds of a controller on this machine, each in a clone of its own."""
 
     def __init__(self, repository: Path, folder: Path, minutes: float = 60, **environment: str) -> None:
         self._repository = repository
@@ -100,22 +106,22 @@ class Here:
         self._minutes = minutes
         self._environment = environment
 
-    def has(self, commit: str) -> bool:
-        """Tell whether the repository on this machine has a commit."""
-        asked = ["git", "-C", str(self._repository), "cat-file", "-e", f"{commit}^{{commit}}"]
-        return subprocess.run(asked, check=False, capture_output=True, timeout=60).returncode == 0
+    def has_commit(self, commit: str) -> bool:
+        """Return whether the repository on this machine has a commit."""
+        command = ["git", "-C", str(self._repository), "cat-file", "-e", f"{commit}^{{commit}}"]
+        return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
 
-    def repeat(self, build: Build, *, learnt: bool) -> tuple[str, list[StageRecord]]:
-        """Run what Jenkins has built, with its parameters; return the result and the stages.
+    def repeat(self, build: Build, *, nothing_new: bool) -> tuple[str, list[StageRecord]]:
+        """Run the Jenkinsfile at the commit and with the parameters of a build; return the result and the stages.
 
-        `learnt`: it had learnt all there was to learn by then, so a run of the same goes before.
+        `nothing_new` is whether the build had nothing new to train: then the same run is made once before.
         """
         assert build.commit
-        folder = self._folder / f"of-build-{build.number}"
+        folder = self._folder / f"build-{build.number}"
         clone = Clone(self._repository, build.commit, folder, self._minutes, **self._environment)
         try:
-            if learnt:
-                clone.run(build.parameters, **UNTESTED)
+            if nothing_new:
+                clone.run(build.parameters, **WITHOUT_TESTS)
             record = clone.run(build.parameters)
         finally:
             clone.stop()

@@ -1,4 +1,4 @@
-"""A little repository with the project's own Jenkinsfiles, whose commands only say what the real ones would decide."""
+"""A small git repository with the project's Jenkinsfiles, whose commands write decisions and compute nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMANDS = f"""#!/bin/sh
-# What was learnt and who is champion is kept in .ct/, as the real commands keep it.
+# The trained dates and the champion are stored in .ct/, as the real commands do.
 set -eu
 AS_OF=${{AS_OF:-2013-04-01}}
 mkdir -p build .ct
@@ -22,23 +22,23 @@ case $1 in
     run) shift; exec {sys.executable} {ROOT}/scripts/run.py "$@" ;;
     setup) rm -rf build ;;
     plan)
-        if grep -qsxF "$MODEL $AS_OF" .ct/learnt; then decision=nothing; else decision=train; fi
+        if grep -qsxF "$MODEL $AS_OF" .ct/trained; then decision=nothing; else decision=train; fi
         echo "{{\\"decision\\": \\"$decision\\"}}" >build/plan.json
         ;;
-    train) echo "$MODEL $AS_OF" >>.ct/learnt ;;
+    train) echo "$MODEL $AS_OF" >>.ct/trained ;;
     compare)
         if [ "$champion" = null ]; then decision=promote; else decision=reject; fi
         echo "{{\\"decision\\": \\"$decision\\", \\"champion\\": $champion}}" >build/verdict.json
         ;;
     register) echo '{{}}' >build/registration.json ;;
     deploy) echo '"1"' >.ct/champion ;;
-    report) echo 'Done: what became of it' | tee build/outcome.txt >build/report.html ;;
+    report) echo 'Done: a headline' | tee build/outcome.txt >build/report.html ;;
 esac
 """
 
 
 def create(folder: Path) -> Path:
-    """Make the repository, with one commit."""
+    """Create the repository with one commit."""
     (folder / "scripts").mkdir(parents=True)
     (folder / "jenkins").mkdir()
     shutil.copy(ROOT / "Jenkinsfile", folder)
@@ -49,24 +49,24 @@ def create(folder: Path) -> Path:
     launcher.chmod(0o755)
     (folder / ".gitignore").write_text(".ct/\nbuild/\n")
     git(folder, "init", "--quiet", "--initial-branch=main")
-    commit(folder, "the first")
+    commit(folder, "first commit")
     return folder
 
 
 def commit(folder: Path, message: str) -> str:
-    """Commit all there is, or nothing new; return the commit."""
+    """Commit all changes, if any; return the commit."""
     git(folder, "add", "--all")
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    git(folder, *who, "commit", "--quiet", "--allow-empty", "--message", message)
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    git(folder, *author, "commit", "--quiet", "--allow-empty", "--message", message)
     return head(folder)
 
 
 def head(folder: Path) -> str:
-    """Return the last commit of the branch."""
+    """Return the last commit of main."""
     return git(folder, "rev-parse", "main")
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a repository and return what it prints."""
-    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=60)
-    return done.stdout.strip()
+    """Run git in a repository and return its output."""
+    process = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=60)
+    return process.stdout.strip()

@@ -1,4 +1,4 @@
-"""What differs between the stages of a run on Jenkins and those of one on this machine."""
+"""Differences between the stages of a build on Jenkins and those of a local run."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ if TYPE_CHECKING:
 
     from jenkinsfile.builds.records import StageRecord
 
-ABOVE = " » "
+SEPARATOR = " » "
 
 
-def differences(jenkins: Iterable[StageRecord], here: Iterable[StageRecord]) -> list[str]:
-    """Return a sentence for each stage that is not the same in both: its name, its place, its result."""
-    there, mine = results(jenkins), results(here)
-    found = [f"«{name}» is a stage here, and none on Jenkins" for name in mine if name not in there]
-    found += [f"«{name}» is a stage on Jenkins, and none here" for name in there if name not in mine]
-    found += [
-        f"«{name}» is {there[name]} on Jenkins and {result} here"
-        for name, result in mine.items()
-        if name in there and there[name] != result
+def find_differences(jenkins: Iterable[StageRecord], local: Iterable[StageRecord]) -> list[str]:
+    """Return a sentence for each stage whose name, position or result differs."""
+    on_jenkins, locally = stage_results(jenkins), stage_results(local)
+    differences = [f"«{name}» is a stage locally, not on Jenkins" for name in locally if name not in on_jenkins]
+    differences += [f"«{name}» is a stage on Jenkins, not locally" for name in on_jenkins if name not in locally]
+    differences += [
+        f"«{name}» is {on_jenkins[name]} on Jenkins and {result} locally"
+        for name, result in locally.items()
+        if name in on_jenkins and on_jenkins[name] != result
     ]
-    if not found:
-        found = [
-            f"«{one}» comes on Jenkins where «{other}» comes here"
-            for one, other in zip_longest(there, mine)
-            if one != other
+    if not differences:
+        differences = [
+            f"«{jenkins_name}» runs on Jenkins where «{local_name}» runs locally"
+            for jenkins_name, local_name in zip_longest(on_jenkins, locally)
+            if jenkins_name != local_name
         ]
-    return found
+    return differences
 
 
-def results(stages: Iterable[StageRecord]) -> dict[str, str]:
-    """Return each stage's result under its full name, those side by side in the order of their names.
+def stage_results(stages: Iterable[StageRecord]) -> dict[str, str]:
+    """Return each stage's result under its full name, parallel stages in alphabetical order.
 
-    Only the record of a local run has the stages inside one that was skipped, so they are left out.
+    Stages inside a skipped one are left out, because only a local run records them.
     """
-    found: dict[str, str] = {}
-    beside: dict[str, str] = {}
-    above = ""
+    results: dict[str, str] = {}
+    parallel: dict[str, str] = {}
+    parent = ""
     for stage in stages:
         if stage.depth:
-            if found[above] != Result.NOT_BUILT.name:
-                beside[f"{above}{ABOVE}{stage.name}"] = stage.result
+            if results[parent] != Result.NOT_BUILT.name:
+                parallel[f"{parent}{SEPARATOR}{stage.name}"] = stage.result
         else:
-            found |= sorted(beside.items())
-            beside = {}
-            above = stage.name
-            found[above] = stage.result
-    return found | dict(sorted(beside.items()))
+            results |= sorted(parallel.items())
+            parallel = {}
+            parent = stage.name
+            results[parent] = stage.result
+    return results | dict(sorted(parallel.items()))

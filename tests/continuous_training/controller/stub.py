@@ -1,7 +1,7 @@
-"""A stand-in for a Jenkins controller, over HTTP: what Jenkins and its plugins answer, by their sources.
+"""A stub of a Jenkins controller over HTTP, which responds as the sources of Jenkins and its plugins say.
 
-It knows one user with a password and an API token, one multibranch job with one branch, and of the plugins' addresses
-only those that the checks use. `Wrong` says what it does otherwise than a controller should.
+It has one user with a password and an API token, one multibranch job with one branch, and only those endpoints that the
+checks use. `Faults` are deviations from a correct controller.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from continuous_training.settings import BRANCH
 from controller import sample_repository, webhooks
-from controller.build_queue import Builds, Item, Ran, validated
+from controller.build_queue import BuildQueue, QueuedBuild, QueueItem, lint_jenkinsfile
 from controller.client import FOLDER, JOB
 from controller.credentials import Secret
-from controller.tree_parameter import pruned
+from controller.tree_parameter import select_fields
 from jenkinsfile.builds.records import StageRecord
 from jenkinsfile.builds.results import Result
 from jenkinsfile.parameters import read_parameters
@@ -33,35 +33,35 @@ if TYPE_CHECKING:
 SOURCE = "https://github.com/you/continuous-training"
 USER = "admin"
 PASSWORD, TOKEN = Secret("password-of-admin"), Secret("token-of-admin")
-WEBHOOK, GITHUB = Secret("token-of-pings"), Secret("secret-of-github")
-UNPROTECTED = ("/generic-webhook-trigger/", "/github-webhook/")  # those who come there log in nowhere
+WEBHOOK_TOKEN, GITHUB_SECRET = Secret("token-of-pings"), Secret("secret-of-github")
+UNPROTECTED = ("/generic-webhook-trigger/", "/github-webhook/")  # without a login
 WITHOUT_CRUMB = "/pipeline-model-converter/"
 CRUMB = "Jenkins-Crumb"
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """What a controller should not do."""
+class Faults:
+    """Deviations from a correct controller."""
 
-    lets_every_ping_in: bool = False
-    runs_for_those_it_refuses: bool = False
-    starts_whatever_is_pinged: bool = False
-    merges_nothing: bool = False
-    lets_every_push_in: bool = False
+    accepts_all_pings: bool = False
+    starts_builds_for_refused_pings: bool = False
+    ignores_the_filter_of_pings: bool = False
+    merges_no_items: bool = False
+    accepts_all_pushes: bool = False
     ignores_pushes: bool = False
-    forgets: str = ""  # the parameter of this name
-    ends_as: str = ""  # every build, whatever its result was
-    rejects: str = ""  # a Jenkinsfile with this in it
-    names: dict[str, str] = field(default_factory=dict)  # of stages, otherwise than in the Jenkinsfile
-    results: dict[str, str] = field(default_factory=dict)  # of stages, otherwise than they were
+    dropped_parameter: str = ""
+    result: str = ""  # of every build
+    rejected_text: str = ""  # in a Jenkinsfile
+    stage_names: dict[str, str] = field(default_factory=dict)  # by the names in the Jenkinsfile
+    stage_results: dict[str, str] = field(default_factory=dict)  # by the names in the Jenkinsfile
 
 
-RIGHT = Wrong()
+NO_FAULTS = Faults()
 
 
 @dataclass(frozen=True)
-class Call:
-    """What came in."""
+class Request:
+    """An HTTP request."""
 
     method: str
     path: str
@@ -71,39 +71,41 @@ class Call:
 
     @property
     def form(self) -> dict[str, str]:
-        """The fields of a form."""
+        """The fields of the form in the body."""
         return dict(parse_qsl(self.body.decode(), keep_blank_values=True))
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What goes out: a document, or a text."""
+class Response:
+    """An HTTP response; its body is a text, or is sent as JSON."""
 
     status: int
     body: Any = ""
     headers: dict[str, str] = field(default_factory=dict)
 
 
-NOT_FOUND = Answer(404, "Not Found")
+NOT_FOUND = Response(404, "Not Found")
 
 
-class Stub:
-    """The controller, at `url` while it is entered."""
+class ControllerStub:
+    """A context manager that serves the controller at `url`."""
 
-    def __init__(self, repository: Path, workspace: Path, wrong: Wrong = RIGHT, begun: Builds | None = None) -> None:
-        self._wrong = wrong
-        self._crumbs: dict[str, str] = {}  # each is good for one session
-        self.builds = Builds(repository, workspace, merges=not wrong.merges_nothing, begun=begun)
+    def __init__(
+        self, repository: Path, workspace: Path, faults: Faults = NO_FAULTS, initial: BuildQueue | None = None
+    ) -> None:
+        self._faults = faults
+        self._crumbs: dict[str, str] = {}  # by session
+        self.queue = BuildQueue(repository, workspace, merges=not faults.merges_no_items, initial=initial)
         runs = f"blue/rest/organizations/jenkins/pipelines/{FOLDER}/branches/{BRANCH}/runs"
-        self._addresses: dict[str, Callable[..., Answer]] = {
-            "GET /whoAmI/api/json": self._who,
+        self._endpoints: dict[str, Callable[..., Response]] = {
+            "GET /whoAmI/api/json": self._who_am_i,
             "GET /crumbIssuer/api/json": self._issue_crumb,
             f"GET /{JOB}/api/json": self._job,
             f"POST /{JOB}/buildWithParameters": self._build_with_parameters,
             rf"GET /{JOB}/(\d+)/api/json": self._build,
             rf"GET /{JOB}/(\d+)/artifact/(.+)": self._artifact,
-            "GET /queue/api/json": self._queue,
-            r"GET /queue/item/(\d+)/api/json": self._queued,
+            "GET /queue/api/json": self._queue_items,
+            r"GET /queue/item/(\d+)/api/json": self._queue_item,
             rf"GET /{runs}/(\d+)/nodes/": self._nodes,
             "POST /pipeline-model-converter/validate": self._validate,
             "POST /generic-webhook-trigger/invoke": self._ping,
@@ -118,7 +120,7 @@ class Stub:
             do_POST = do_GET  # noqa: N815 - http.server calls them so
 
             def log_message(self, *_: Any) -> None:
-                """Be quiet."""
+                pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -132,24 +134,25 @@ class Stub:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-        self.builds.close()
+        self.queue.close()
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
-        address = urlsplit(handler.path)
-        call = Call(
+        url = urlsplit(handler.path)
+        request = Request(
             method=handler.command,
-            path=address.path,
-            query=dict(parse_qsl(address.query)),
+            path=url.path,
+            query=dict(parse_qsl(url.query)),
             headers={name.lower(): value for name, value in handler.headers.items()},
             body=handler.rfile.read(int(handler.headers.get("Content-Length", 0))),
         )
-        answer = self._guarded(call)
-        if call.method == "GET":  # not after some seconds: two pings may be further apart on a busy machine
-            self.builds.end_quiet_periods()
-        is_text = isinstance(answer.body, str)
-        body = (answer.body if is_text else json.dumps(pruned(answer.body, call.query.get("tree", "")))).encode()
-        handler.send_response(answer.status)
-        for name, value in answer.headers.items():
+        response = self._respond(request)
+        if request.method == "GET":  # not after seconds: on a busy machine two pings can be further apart
+            self.queue.end_quiet_periods()
+        is_text = isinstance(response.body, str)
+        text = response.body if is_text else json.dumps(select_fields(response.body, request.query.get("tree", "")))
+        body = text.encode()
+        handler.send_response(response.status)
+        for name, value in response.headers.items():
             handler.send_header(name, value)
         handler.send_header("X-Jenkins", "2.555.2")
         handler.send_header("Content-Type", "text/plain" if is_text else "application/json")
@@ -157,154 +160,157 @@ class Stub:
         handler.end_headers()
         handler.wfile.write(body)
 
-    def _guarded(self, call: Call) -> Answer:
-        """Let in who may come in: anonymous can do nothing, and only a password needs a crumb."""
-        if not call.path.startswith(UNPROTECTED):
-            scheme, _, pair = call.headers.get("authorization", "").partition(" ")
+    def _respond(self, request: Request) -> Response:
+        """Check the credentials: anonymous users have no permission, and only a password requires a crumb."""
+        if not request.path.startswith(UNPROTECTED):
+            scheme, _, pair = request.headers.get("authorization", "").partition(" ")
             if scheme != "Basic":
-                return Answer(403, "Authentication required")
+                return Response(403, "Authentication required")
             user, _, secret = base64.b64decode(pair).decode().partition(":")
             if user != USER or secret not in {TOKEN, PASSWORD}:
-                return Answer(401, "Unauthorized")
-            needs_crumb = call.method == "POST" and secret == PASSWORD and not call.path.startswith(WITHOUT_CRUMB)
-            if needs_crumb and self._crumbs.get(_session(call)) != call.headers.get(CRUMB.lower(), ""):
-                return Answer(403, "No valid crumb was included in the request")
-        for address, answer in self._addresses.items():
-            if found := re.fullmatch(address, f"{call.method} {call.path}"):
-                return answer(call, *found.groups())
+                return Response(401, "Unauthorized")
+            needs_crumb = request.method == "POST" and secret == PASSWORD and not request.path.startswith(WITHOUT_CRUMB)
+            if needs_crumb and self._crumbs.get(_session(request)) != request.headers.get(CRUMB.lower(), ""):
+                return Response(403, "No valid crumb was included in the request")
+        for pattern, endpoint in self._endpoints.items():
+            if match := re.fullmatch(pattern, f"{request.method} {request.path}"):
+                return endpoint(request, *match.groups())
         return NOT_FOUND
 
-    def _who(self, _call: Call) -> Answer:
-        return Answer(200, {"name": USER, "anonymous": False, "authenticated": True})
+    def _who_am_i(self, _request: Request) -> Response:
+        return Response(200, {"name": USER, "anonymous": False, "authenticated": True})
 
-    def _issue_crumb(self, call: Call) -> Answer:
-        session = _session(call) or secrets.token_hex(8)
+    def _issue_crumb(self, request: Request) -> Response:
+        session = _session(request) or secrets.token_hex(8)
         crumb = self._crumbs.setdefault(session, secrets.token_hex(16))
-        told = {"crumb": crumb, "crumbRequestField": CRUMB}
-        return Answer(200, told, {"Set-Cookie": f"JSESSIONID={session}; Path=/; HttpOnly"})
+        body = {"crumb": crumb, "crumbRequestField": CRUMB}
+        return Response(200, body, {"Set-Cookie": f"JSESSIONID={session}; Path=/; HttpOnly"})
 
-    def _job(self, _call: Call) -> Answer:
-        ended = [ran.number for ran in self.builds.done if ran.record]
-        names = [{"name": one.name} for one in read_parameters(self.builds.pipeline.parameters)]
-        return Answer(
+    def _job(self, _request: Request) -> Response:
+        ended = [build.number for build in self.queue.builds if build.record]
+        names = [{"name": parameter.name} for parameter in read_parameters(self.queue.pipeline.parameters)]
+        return Response(
             200,
             {
                 "name": BRANCH,
-                "builds": [self._shown(ran) for ran in reversed(self.builds.done)],
+                "builds": [self._describe(build) for build in reversed(self.queue.builds)],
                 "lastCompletedBuild": {"number": ended[-1]} if ended else None,
                 "property": [{"_class": "jenkins.branch.BranchJobProperty"}]
                 + ([{"parameterDefinitions": names}] if ended else []),
             },
         )
 
-    def _build_with_parameters(self, call: Call) -> Answer:
-        if not any(ran.record for ran in self.builds.done):
-            return Answer(400, "This build is not parameterized")  # before a first build has told what it takes
-        given = {name: value for name, value in call.form.items() if name not in {"delay", self._wrong.forgets}}
-        item = self.builds.schedule(given, f"Started by user {USER}", quiet=call.form.get("delay") != "0sec")
-        return Answer(201, "", {"Location": f"{self.url}/queue/item/{item.number}/"})
+    def _build_with_parameters(self, request: Request) -> Response:
+        if not any(build.record for build in self.queue.builds):
+            return Response(400, "This build is not parameterized")  # the first build declares the parameters
+        ignored = {"delay", self._faults.dropped_parameter}
+        parameters = {name: value for name, value in request.form.items() if name not in ignored}
+        quiet_period = request.form.get("delay") != "0sec"
+        item = self.queue.schedule(parameters, f"Started by user {USER}", quiet_period=quiet_period)
+        return Response(201, "", {"Location": f"{self.url}/queue/item/{item.number}/"})
 
-    def _build(self, _call: Call, number: str) -> Answer:
-        ran = self._ran(number)
-        return Answer(200, self._shown(ran)) if ran else NOT_FOUND
+    def _build(self, _request: Request, number: str) -> Response:
+        build = self._find_build(number)
+        return Response(200, self._describe(build)) if build else NOT_FOUND
 
-    def _artifact(self, _call: Call, number: str, path: str) -> Answer:
-        ran = self._ran(number)
-        file = self.builds.folder(ran) / "archive" / path if ran else None
-        return Answer(200, json.loads(file.read_text())) if file and file.exists() else NOT_FOUND
+    def _artifact(self, _request: Request, number: str, path: str) -> Response:
+        build = self._find_build(number)
+        file = self.queue.folder(build) / "archive" / path if build else None
+        return Response(200, json.loads(file.read_text())) if file and file.exists() else NOT_FOUND
 
-    def _queue(self, _call: Call) -> Answer:
-        waiting = [item for item in self.builds.items if item.build is None]
-        return Answer(200, {"items": [{"id": item.number, "actions": _actions(item)} for item in waiting]})
+    def _queue_items(self, _request: Request) -> Response:
+        waiting = [item for item in self.queue.items if item.build is None]
+        return Response(200, {"items": [{"id": item.number, "actions": _actions(item)} for item in waiting]})
 
-    def _queued(self, _call: Call, number: str) -> Answer:
-        found = next((item for item in self.builds.items if item.number == int(number)), None)
-        if not found:
+    def _queue_item(self, _request: Request, number: str) -> Response:
+        item = next((item for item in self.queue.items if item.number == int(number)), None)
+        if not item:
             return NOT_FOUND
-        told = {"id": found.number, "actions": _actions(found), "cancelled": False}
-        return Answer(200, told | ({"executable": {"number": found.build}} if found.build else {}))
+        body = {"id": item.number, "actions": _actions(item), "cancelled": False}
+        return Response(200, body | ({"executable": {"number": item.build}} if item.build else {}))
 
-    def _nodes(self, _call: Call, number: str) -> Answer:
-        ran = self._ran(number)
-        return Answer(200, self._blue(ran.record["stages"])) if ran and ran.record else NOT_FOUND
+    def _nodes(self, _request: Request, number: str) -> Response:
+        build = self._find_build(number)
+        return Response(200, self._blue_ocean_nodes(build.record["stages"])) if build and build.record else NOT_FOUND
 
-    def _validate(self, call: Call) -> Answer:
-        jenkinsfile = call.form.get("jenkinsfile", "")
-        if self._wrong.rejects and self._wrong.rejects in jenkinsfile:
-            reason = f'WorkflowScript: 3: Invalid option type "{self._wrong.rejects}"'
-            return Answer(200, f"Errors encountered validating Jenkinsfile:\n{reason}\n")
-        return Answer(200, validated(jenkinsfile))
+    def _validate(self, request: Request) -> Response:
+        jenkinsfile = request.form.get("jenkinsfile", "")
+        if self._faults.rejected_text and self._faults.rejected_text in jenkinsfile:
+            reason = f'WorkflowScript: 3: Invalid option type "{self._faults.rejected_text}"'
+            return Response(200, f"Errors encountered validating Jenkinsfile:\n{reason}\n")
+        return Response(200, lint_jenkinsfile(jenkinsfile))
 
-    def _ping(self, call: Call) -> Answer:
-        trigger = webhooks.Trigger(self.builds.pipeline)
-        resolved = trigger.resolved(call.body.decode())
-        token = webhooks.shown(call.headers, call.query)
-        if token != WEBHOOK and not self._wrong.lets_every_ping_in:
-            if self._wrong.runs_for_those_it_refuses:
-                self.builds.schedule(resolved, "Pinged by somebody", quiet=True)
-            return Answer(404, webhooks.nobody_found(token))
+    def _ping(self, request: Request) -> Response:
+        trigger = webhooks.Trigger(self.queue.pipeline)
+        variables = trigger.resolve_variables(request.body.decode())
+        token = webhooks.read_token(request.headers, request.query)
+        if token != WEBHOOK_TOKEN and not self._faults.accepts_all_pings:
+            if self._faults.starts_builds_for_refused_pings:
+                self.queue.schedule(variables, "Refused ping", quiet_period=True)
+            return Response(404, webhooks.no_job_response(token))
         item = None
-        if trigger.fits(resolved) or self._wrong.starts_whatever_is_pinged:
-            given = {name: value for name, value in resolved.items() if name != self._wrong.forgets}
-            item = self.builds.schedule(given, trigger.rendered(trigger.cause, resolved), quiet=True).number
-        return Answer(200, webhooks.triggered(trigger.told(resolved, item)))
+        if trigger.matches(variables) or self._faults.ignores_the_filter_of_pings:
+            parameters = {name: value for name, value in variables.items() if name != self._faults.dropped_parameter}
+            item = self.queue.schedule(parameters, trigger.render(trigger.cause, variables), quiet_period=True).number
+        return Response(200, webhooks.triggered_response(trigger.response(variables, item)))
 
-    def _push(self, call: Call) -> Answer:
-        signed = webhooks.is_signed(call.headers, call.body, GITHUB) or self._wrong.lets_every_push_in
-        if call.headers.get("x-github-event") != "push" or call.headers["content-type"] != "application/json":
-            return Answer(400, "Hook should contain event type")
-        if not signed:
-            return Answer(400, "No valid signature found.")
-        of_main = webhooks.pushed_branch(call.body, SOURCE) == BRANCH
-        last = self.builds.done[-1].commit if self.builds.done else None
-        if of_main and sample_repository.head(self.builds.repository) != last and not self._wrong.ignores_pushes:
-            self.builds.schedule({}, "Push event to branch main")
-        return Answer(200)
+    def _push(self, request: Request) -> Response:
+        is_valid = webhooks.is_signed(request.headers, request.body, GITHUB_SECRET) or self._faults.accepts_all_pushes
+        if request.headers.get("x-github-event") != "push" or request.headers["content-type"] != "application/json":
+            return Response(400, "Hook should contain event type")
+        if not is_valid:
+            return Response(400, "No valid signature found.")
+        is_of_main = webhooks.read_pushed_branch(request.body, SOURCE) == BRANCH
+        last = self.queue.builds[-1].commit if self.queue.builds else None
+        is_new = sample_repository.head(self.queue.repository) != last
+        if is_of_main and is_new and not self._faults.ignores_pushes:
+            self.queue.schedule({}, "Push event to branch main")
+        return Response(200)
 
-    def _ran(self, number: str) -> Ran | None:
-        return next((ran for ran in self.builds.done if ran.number == int(number)), None)
+    def _find_build(self, number: str) -> QueuedBuild | None:
+        return next((build for build in self.queue.builds if build.number == int(number)), None)
 
-    def _shown(self, ran: Ran) -> dict[str, Any]:
-        revision = {"remoteUrls": [SOURCE], "lastBuiltRevision": {"SHA1": ran.commit}}
+    def _describe(self, build: QueuedBuild) -> dict[str, Any]:
+        revision = {"remoteUrls": [SOURCE], "lastBuiltRevision": {"SHA1": build.commit}}
         return {
-            "number": ran.number,
-            "building": ran.record is None,
-            "result": (self._wrong.ends_as or ran.record["result"]) if ran.record else None,
-            "actions": [*_actions(ran.item), {}, {"_class": "hudson.plugins.git.util.BuildData", **revision}],
+            "number": build.number,
+            "building": build.record is None,
+            "result": (self._faults.result or build.record["result"]) if build.record else None,
+            "actions": [*_actions(build.item), {}, {"_class": "hudson.plugins.git.util.BuildData", **revision}],
         }
 
-    def _blue(self, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return stages as Blue Ocean's nodes: those inside a skipped one do not exist."""
+    def _blue_ocean_nodes(self, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return stages as Blue Ocean's nodes, without those inside a skipped stage."""
         nodes: list[dict[str, Any]] = []
-        above: dict[str, Any] | None = None
-        for number, stage in enumerate(StageRecord(**one) for one in stages):
-            if stage.depth and above and above["state"] == "SKIPPED":
+        parent: dict[str, Any] | None = None
+        for number, stage in enumerate(StageRecord(**values) for values in stages):
+            if stage.depth and parent and parent["state"] == "SKIPPED":
                 continue
             skipped = stage.result == Result.NOT_BUILT.name
             node = {
                 "id": str(number),
-                "displayName": self._wrong.names.get(stage.name, stage.name),
+                "displayName": self._faults.stage_names.get(stage.name, stage.name),
                 "type": "PARALLEL" if stage.depth else "STAGE",
-                "result": self._wrong.results.get(stage.name, stage.result),
+                "result": self._faults.stage_results.get(stage.name, stage.result),
                 "state": "SKIPPED" if skipped else "FINISHED",
-                "firstParent": above["id"] if above else None,
+                "firstParent": parent["id"] if parent else None,
             }
             nodes.append(node)
             if not stage.depth:
-                above = node
+                parent = node
         return nodes
 
 
-def _actions(item: Item) -> list[dict[str, Any]]:
-    """Return what Jenkins tells of a build, or of what waits to become one: its parameters, and who wanted it."""
-    given = [{"name": name, "value": _typed(value)} for name, value in item.parameters.items()]
-    return [{"parameters": given}, {"causes": [{"shortDescription": cause} for cause in item.causes]}]
+def _actions(item: QueueItem) -> list[dict[str, Any]]:
+    """Return the actions of a build or an item of the queue: its parameters and causes."""
+    parameters = [{"name": name, "value": _json_value(value)} for name, value in item.parameters.items()]
+    return [{"parameters": parameters}, {"causes": [{"shortDescription": cause} for cause in item.causes]}]
 
 
-def _typed(value: str) -> str | bool:
+def _json_value(value: str) -> str | bool:
     return {"true": True, "false": False}.get(value, value)
 
 
-def _session(call: Call) -> str:
-    found = re.search(r"JSESSIONID=(\w+)", call.headers.get("cookie", ""))
-    return found[1] if found else ""
+def _session(request: Request) -> str:
+    match = re.search(r"JSESSIONID=(\w+)", request.headers.get("cookie", ""))
+    return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""The checks of `ct test --jenkins`: they pass on a controller that does what it should, and say what one does not."""
+"""The checks of `ct test --jenkins`: they pass on a correct controller, and report each fault."""
 
 from __future__ import annotations
 
@@ -17,22 +17,34 @@ from conftest import ROOT
 from continuous_training.errors import UsageError, UserError
 from continuous_training.stages import test
 from controller import checks, sample_repository
-from controller.build_queue import Builds
+from controller.build_queue import BuildQueue
 from controller.client import Build, Controller
-from controller.credentials import Access, Secret
-from controller.local_runs import Here
-from controller.stage_differences import differences
-from controller.stub import GITHUB, PASSWORD, RIGHT, SOURCE, TOKEN, USER, WEBHOOK, Stub, Wrong
+from controller.credentials import Credentials, Secret
+from controller.local_runs import LocalRuns
+from controller.stage_differences import find_differences
+from controller.stub import (
+    GITHUB_SECRET,
+    NO_FAULTS,
+    PASSWORD,
+    SOURCE,
+    TOKEN,
+    USER,
+    WEBHOOK_TOKEN,
+    ControllerStub,
+    Faults,
+)
 from jenkinsfile.builds.records import StageRecord
 
 AS_OF = "2013-04-01"
-ACCESS = Access(USER, TOKEN, WEBHOOK, GITHUB)
-OTHER = Secret("not-the-one")
-ABOUT_NOTHING = '{"trigger": "manual", "reason": "REASON"}'
+CREDENTIALS = Credentials(USER, TOKEN, WEBHOOK_TOKEN, GITHUB_SECRET)
+WRONG_SECRET = Secret("not-the-one")
+MANUAL_PING = '{"trigger": "manual", "reason": "REASON"}'
 
 
-class Enter(Protocol):
-    def __call__(self, wrong: Wrong = RIGHT, *, built: bool = False, access: Access = ACCESS) -> Controller: ...
+class StartController(Protocol):
+    def __call__(
+        self, faults: Faults = NO_FAULTS, *, built: bool = False, credentials: Credentials = CREDENTIALS
+    ) -> Controller: ...
 
 
 @pytest.fixture(scope="module")
@@ -40,315 +52,350 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sample_repository.create(tmp_path_factory.mktemp("project") / "repository")
 
 
-class VersionState(Here):
-    """Makes each run once: this one's commands decide the same every time."""
+class CachedLocalRuns(LocalRuns):
+    """Makes each run once, because the repository's commands always decide the same."""
 
     def __init__(self, repository: Path, folder: Path) -> None:
         super().__init__(repository, folder, minutes=1)
-        self._made: dict[object, tuple[str, list[StageRecord]]] = {}
+        self._results: dict[object, tuple[str, list[StageRecord]]] = {}
 
-    def repeat(self, build: Build, *, learnt: bool) -> tuple[str, list[StageRecord]]:
-        key = (build.commit, build.parameters["AS_OF"], learnt)
-        if key not in self._made:
-            self._made[key] = super().repeat(build, learnt=learnt)
-        return self._made[key]
-
-
-@pytest.fixture(scope="module")
-def here(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Here:
-    return VersionState(repository, tmp_path_factory.mktemp("here"))
+    def repeat(self, build: Build, *, nothing_new: bool) -> tuple[str, list[StageRecord]]:
+        key = (build.commit, build.parameters["AS_OF"], nothing_new)
+        if key not in self._results:
+            self._results[key] = super().repeat(build, nothing_new=nothing_new)
+        return self._results[key]
 
 
 @pytest.fixture(scope="module")
-def begun(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builds]:
-    """What a controller has when it has found the branch: a first build."""
-    builds = Builds(repository, tmp_path_factory.mktemp("begun") / "workspace")
+def local_runs(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalRuns:
+    return CachedLocalRuns(repository, tmp_path_factory.mktemp("local_runs"))
+
+
+@pytest.fixture(scope="module")
+def queue_with_first_build(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuildQueue]:
+    """Return the queue of a controller after it has discovered and built the branch."""
+    queue = BuildQueue(repository, tmp_path_factory.mktemp("queue") / "workspace")
     try:
-        builds.index()
-        yield builds
+        queue.index_branch()
+        yield queue
     finally:
-        builds.close()
+        queue.close()
 
 
 @pytest.fixture
-def enter(begun: Builds, repository: Path, tmp_path: Path) -> Iterator[Enter]:
-    """Start a controller, which has ended its first build or has not yet found the branch."""
-    with ExitStack() as up:
+def start_controller(queue_with_first_build: BuildQueue, repository: Path, tmp_path: Path) -> Iterator[StartController]:
+    """Return a function that starts a controller, with a first build of the branch or before it."""
+    with ExitStack() as stack:
 
-        def started(wrong: Wrong = RIGHT, *, built: bool = False, access: Access = ACCESS) -> Controller:
-            stub = up.enter_context(Stub(repository, tmp_path / "workspace", wrong, begun if built else None))
-            return Controller(stub.url, access, minutes=1)
+        def start(
+            faults: Faults = NO_FAULTS, *, built: bool = False, credentials: Credentials = CREDENTIALS
+        ) -> Controller:
+            initial = queue_with_first_build if built else None
+            stub = stack.enter_context(ControllerStub(repository, tmp_path / "workspace", faults, initial))
+            return Controller(stub.url, credentials, minutes=1)
 
-        yield started
+        yield start
 
 
-def in_place_of_github(repository: Path) -> dict[str, str]:
-    """Return the environment in which git finds the repository of GitHub's address in a folder."""
+def replace_github(repository: Path) -> dict[str, str]:
+    """Return environment variables that make git use a local repository for GitHub's URL."""
     key = f"url.{repository}.insteadOf"
     return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": SOURCE}
 
 
-class TestWhoAsks:
-    def test_a_token_lets_in(self, enter: Enter) -> None:
-        assert enter().user() == "admin"
+class TestLogin:
+    def test_a_user_logs_in_with_an_api_token(self, start_controller: StartController) -> None:
+        assert start_controller().user() == "admin"
 
-    def test_a_password_does_too_with_the_crumb_that_it_needs(self, enter: Enter) -> None:
-        controller = enter(built=True, access=replace(ACCESS, token=PASSWORD))
-        assert controller.ended(controller.start({"REASON": "by hand"})).parameters["REASON"] == "by hand"
+    def test_a_user_logs_in_with_a_password_and_a_crumb(self, start_controller: StartController) -> None:
+        controller = start_controller(built=True, credentials=replace(CREDENTIALS, token=PASSWORD))
+        build = controller.wait_for_build(controller.start({"REASON": "by hand"}))
+        assert build.parameters["REASON"] == "by hand"
 
-    def test_whoever_is_refused_is_told_where_a_token_is_made(self, enter: Enter) -> None:
-        with pytest.raises(UserError, match="refuses JENKINS_API_TOKEN of admin: .*/me/security/ makes one"):
-            enter(access=replace(ACCESS, token=OTHER)).user()
+    def test_the_error_for_a_wrong_token_has_the_url_that_creates_tokens(
+        self, start_controller: StartController
+    ) -> None:
+        with pytest.raises(UserError, match="refuses JENKINS_API_TOKEN of admin: create one at .*/me/security/"):
+            start_controller(credentials=replace(CREDENTIALS, token=WRONG_SECRET)).user()
 
-    def test_a_job_that_never_ends_its_first_build_is_not_waited_for_in_vain(self, enter: Enter) -> None:
-        found = Controller(enter().url, ACCESS, minutes=0)
-        with pytest.raises(UserError, match="model/main ends the build .*see .*/job/model/indexing/console"):
-            found.ready()
+    def test_waiting_for_a_first_build_that_does_not_end_times_out(self, start_controller: StartController) -> None:
+        controller = Controller(start_controller().url, CREDENTIALS, minutes=0)
+        with pytest.raises(UserError, match="first build of model/main ends.*see .*/job/model/indexing/console"):
+            controller.wait_for_first_build()
 
-    def test_where_nobody_answers_no_secret_is_told(self) -> None:
-        with pytest.raises(UserError, match="does not answer: ConnectionError$") as caught:
-            Controller("http://127.0.0.1:9", ACCESS).ping("{}", WEBHOOK)
-        assert "token-of-pings" not in str(caught.getrepr(style="long", funcargs=True, showlocals=True))
+    def test_the_traceback_of_a_failed_connection_contains_no_secret(self) -> None:
+        with pytest.raises(UserError, match="does not answer: ConnectionError$") as error:
+            Controller("http://127.0.0.1:9", CREDENTIALS).ping("{}", WEBHOOK_TOKEN)
+        assert "token-of-pings" not in str(error.getrepr(style="long", funcargs=True, showlocals=True))
 
 
-class TestAController:
-    def test_with_all_plugins_accepts_the_jenkinsfile(self, enter: Enter) -> None:
-        checks.is_accepted(enter(), ROOT / "Jenkinsfile")
+class TestJenkinsfiles:
+    def test_the_jenkinsfile_is_accepted_with_all_plugins(self, start_controller: StartController) -> None:
+        checks.check_jenkinsfile(start_controller(), ROOT / "Jenkinsfile")
 
-    def test_that_rejects_one_says_why(self, enter: Enter) -> None:
+    def test_a_rejected_jenkinsfile_is_reported_with_the_reason(self, start_controller: StartController) -> None:
         with pytest.raises(
             AssertionError, match='does not accept Jenkinsfile: (?s:.*)Invalid option type "timestamps"'
         ):
-            checks.is_accepted(enter(Wrong(rejects="timestamps")), ROOT / "Jenkinsfile")
+            checks.check_jenkinsfile(start_controller(Faults(rejected_text="timestamps")), ROOT / "Jenkinsfile")
 
-    @pytest.mark.parametrize("token", [None, OTHER], ids=["no token", "a wrong token"])
-    def test_lets_no_ping_in_with(self, enter: Enter, token: Secret | None) -> None:
-        checks.lets_nobody_in(enter(), token)
 
-    @pytest.mark.parametrize(("token", "shown"), [(None, "no token"), (OTHER, "a wrong token")])
-    def test_that_lets_every_ping_in_is_noticed(self, enter: Enter, token: Secret | None, shown: str) -> None:
-        with pytest.raises(AssertionError, match=f"a ping with {shown} is let in: Jenkins answers 200"):
-            checks.lets_nobody_in(enter(Wrong(lets_every_ping_in=True)), token)
+class TestPings:
+    @pytest.mark.parametrize("token", [None, WRONG_SECRET], ids=["no token", "a wrong token"])
+    def test_pings_without_the_token_are_refused(self, start_controller: StartController, token: Secret | None) -> None:
+        checks.check_ping_is_refused(start_controller(), token)
 
-    def test_that_runs_for_those_it_refuses_is_noticed(self, enter: Enter) -> None:
-        with pytest.raises(AssertionError, match="has started nothing, as Jenkins answers, has made 1 build"):
-            checks.lets_nobody_in(enter(Wrong(runs_for_those_it_refuses=True)), OTHER)
+    @pytest.mark.parametrize(("token", "description"), [(None, "no token"), (WRONG_SECRET, "a wrong token")])
+    def test_accepting_pings_without_the_token_is_reported(
+        self, start_controller: StartController, token: Secret | None, description: str
+    ) -> None:
+        with pytest.raises(AssertionError, match=f"a ping with {description} is accepted: Jenkins responds with 200"):
+            checks.check_ping_is_refused(start_controller(Faults(accepts_all_pings=True)), token)
 
-    @pytest.mark.parametrize("body", [ABOUT_NOTHING, '{"trigger": "drift', "[]", ""])
-    def test_runs_for_no_ping_but_about_drift_and_data(self, enter: Enter, body: str) -> None:
-        checks.starts_nothing(enter(), WEBHOOK, body)
+    def test_a_build_for_a_refused_ping_is_reported(self, start_controller: StartController) -> None:
+        controller = start_controller(Faults(starts_builds_for_refused_pings=True))
+        with pytest.raises(AssertionError, match="started nothing according to the response started 1 build"):
+            checks.check_ping_is_refused(controller, WRONG_SECRET)
 
-    @pytest.mark.parametrize("body", [ABOUT_NOTHING, '{"trigger": "drift'])
-    def test_that_runs_for_every_ping_is_noticed(self, enter: Enter, body: str) -> None:
-        with pytest.raises(AssertionError, match="must start nothing has started model/main"):
-            checks.starts_nothing(enter(Wrong(starts_whatever_is_pinged=True)), WEBHOOK, body)
+    @pytest.mark.parametrize("body", [MANUAL_PING, '{"trigger": "drift', "[]", ""])
+    def test_pings_that_are_not_about_drift_or_data_start_nothing(
+        self, start_controller: StartController, body: str
+    ) -> None:
+        checks.check_ping_starts_nothing(start_controller(), WEBHOOK_TOKEN, body)
 
-    def test_makes_one_run_of_two_equal_pings(self, enter: Enter) -> None:
-        build = checks.is_started_once_by_equal_pings(enter(built=True), WEBHOOK, AS_OF)
+    @pytest.mark.parametrize("body", [MANUAL_PING, '{"trigger": "drift'])
+    def test_builds_for_pings_that_are_not_about_drift_or_data_are_reported(
+        self, start_controller: StartController, body: str
+    ) -> None:
+        controller = start_controller(Faults(ignores_the_filter_of_pings=True))
+        with pytest.raises(AssertionError, match="must not start anything started model/main"):
+            checks.check_ping_starts_nothing(controller, WEBHOOK_TOKEN, body)
+
+    def test_two_equal_pings_start_one_build(self, start_controller: StartController) -> None:
+        build = checks.check_equal_pings(start_controller(built=True), WEBHOOK_TOKEN, AS_OF)
         assert build.causes == ("Pinged about drift", "Pinged about drift")
 
-    def test_that_makes_two_is_noticed(self, enter: Enter) -> None:
-        with pytest.raises(AssertionError, match="two equal pings are not merged: they wait as the items 1 and 2"):
-            checks.is_started_once_by_equal_pings(enter(Wrong(merges_nothing=True)), WEBHOOK, AS_OF)
+    def test_two_builds_for_two_equal_pings_are_reported(self, start_controller: StartController) -> None:
+        controller = start_controller(Faults(merges_no_items=True))
+        with pytest.raises(AssertionError, match="two equal pings are not merged: they are the items 1 and 2"):
+            checks.check_equal_pings(controller, WEBHOOK_TOKEN, AS_OF)
 
-    def test_that_forgets_what_a_ping_says_is_noticed(self, enter: Enter) -> None:
-        with pytest.raises(AssertionError, match=f"was asked for with AS_OF={AS_OF}, and has ;"):
-            checks.is_started_once_by_equal_pings(enter(Wrong(forgets="AS_OF"), built=True), WEBHOOK, AS_OF)
+    def test_a_lost_parameter_of_a_ping_is_reported(self, start_controller: StartController) -> None:
+        controller = start_controller(Faults(dropped_parameter="AS_OF"), built=True)
+        with pytest.raises(AssertionError, match=f"was started with AS_OF={AS_OF}, but has ;"):
+            checks.check_equal_pings(controller, WEBHOOK_TOKEN, AS_OF)
 
-    def test_that_forgets_what_a_person_says_is_noticed(self, enter: Enter) -> None:
-        with pytest.raises(AssertionError, match=f"was asked for with AS_OF={AS_OF}, and has ;"):
-            checks.runs_with_parameters(enter(Wrong(forgets="AS_OF"), built=True), AS_OF)
 
-    def test_on_which_a_run_fails_is_noticed(self, enter: Enter) -> None:
+class TestManualBuilds:
+    def test_a_lost_parameter_of_a_manual_build_is_reported(self, start_controller: StartController) -> None:
+        controller = start_controller(Faults(dropped_parameter="AS_OF"), built=True)
+        with pytest.raises(AssertionError, match=f"was started with AS_OF={AS_OF}, but has ;"):
+            checks.check_manual_build(controller, AS_OF)
+
+    def test_a_failed_build_is_reported(self, start_controller: StartController) -> None:
+        controller = start_controller(Faults(result="FAILURE"), built=True)
         with pytest.raises(AssertionError, match="build 2 is FAILURE: see http://.*/job/model/job/main/2/console"):
-            checks.runs_with_parameters(enter(Wrong(ends_as="FAILURE"), built=True), AS_OF)
+            checks.check_manual_build(controller, AS_OF)
 
 
 class TestPushes:
     @pytest.fixture(autouse=True)
-    def _as_it_was(self, repository: Path) -> Iterator[None]:
-        """Take back what a test pushes."""
+    def _restore_repository(self, repository: Path) -> Iterator[None]:
+        """Remove the commits of a test."""
         before = sample_repository.head(repository)
         yield
         sample_repository.git(repository, "reset", "--quiet", "--hard", before)
 
     @pytest.fixture(autouse=True)
-    def _github_is_here(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, value in in_place_of_github(repository).items():
+    def _local_github(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in replace_github(repository).items():
             monkeypatch.setenv(name, value)
 
-    def test_are_taken_only_from_github(self, enter: Enter) -> None:
-        controller = enter(built=True)
-        checks.refuses_push(controller, None)
-        checks.refuses_push(controller, OTHER)
-        checks.takes_push(controller, GITHUB)
+    def test_only_pushes_with_githubs_signature_are_accepted(self, start_controller: StartController) -> None:
+        controller = start_controller(built=True)
+        checks.check_push_is_refused(controller, None)
+        checks.check_push_is_refused(controller, WRONG_SECRET)
+        checks.check_push_is_accepted(controller, GITHUB_SECRET)
 
-    def test_of_a_new_commit_start_a_run_of_it(self, enter: Enter, repository: Path) -> None:
-        controller = enter(built=True)
-        made = sample_repository.commit(repository, "another")
-        build = checks.is_started_by_push(controller, GITHUB)
-        assert (build.commit, build.causes) == (made, ("Push event to branch main",))
+    def test_the_push_of_a_new_commit_starts_a_build_of_it(
+        self, start_controller: StartController, repository: Path
+    ) -> None:
+        controller = start_controller(built=True)
+        commit = sample_repository.commit(repository, "second commit")
+        build = checks.check_push_starts_build(controller, GITHUB_SECRET)
+        assert (build.commit, build.causes) == (commit, ("Push event to branch main",))
 
-    def test_of_what_was_built_cannot_be_tried(self, enter: Enter) -> None:
-        with pytest.raises(checks.NotHere, match="the last commit of main: push another, and call again"):
-            checks.is_started_by_push(enter(built=True), GITHUB)
+    def test_the_push_of_a_commit_that_was_built_cannot_be_checked(self, start_controller: StartController) -> None:
+        with pytest.raises(checks.Inapplicable, match="the last commit of main: push a commit, then check again"):
+            checks.check_push_starts_build(start_controller(built=True), GITHUB_SECRET)
 
     @pytest.mark.parametrize(
-        ("secret", "which"), [(None, "that is not signed"), (OTHER, "with a wrong signature")], ids=["none", "wrong"]
+        ("secret", "description"),
+        [(None, "no signature"), (WRONG_SECRET, "a wrong signature")],
+        ids=["none", "wrong"],
     )
-    def test_that_all_are_let_in_is_noticed(self, enter: Enter, secret: Secret | None, which: str) -> None:
-        with pytest.raises(AssertionError, match=f"a push {which} is let in: Jenkins answers 200"):
-            checks.refuses_push(enter(Wrong(lets_every_push_in=True), built=True), secret)
+    def test_accepting_pushes_without_githubs_signature_is_reported(
+        self, start_controller: StartController, secret: Secret | None, description: str
+    ) -> None:
+        controller = start_controller(Faults(accepts_all_pushes=True), built=True)
+        with pytest.raises(AssertionError, match=f"a push with {description} is accepted: Jenkins responds with 200"):
+            checks.check_push_is_refused(controller, secret)
 
-    def test_that_a_controller_has_another_secret_is_noticed(self, enter: Enter) -> None:
-        with pytest.raises(AssertionError, match="is GITHUB_WEBHOOK_SECRET the controller's"):
-            checks.takes_push(enter(built=True), OTHER)
+    def test_another_secret_on_the_controller_is_reported(self, start_controller: StartController) -> None:
+        with pytest.raises(AssertionError, match="is GITHUB_WEBHOOK_SECRET that of the controller"):
+            checks.check_push_is_accepted(start_controller(built=True), WRONG_SECRET)
 
-    def test_that_they_start_nothing_is_noticed(self, enter: Enter, repository: Path) -> None:
-        hasty = Controller(enter(Wrong(ignores_pushes=True), built=True).url, ACCESS, minutes=0)
-        sample_repository.commit(repository, "one more")
-        with pytest.raises(UserError, match="it has not come to pass that a build of"):
-            checks.is_started_by_push(hasty, GITHUB)
+    def test_a_push_that_starts_nothing_is_reported(self, start_controller: StartController, repository: Path) -> None:
+        stub = start_controller(Faults(ignores_pushes=True), built=True)
+        controller = Controller(stub.url, CREDENTIALS, minutes=0)
+        sample_repository.commit(repository, "second commit")
+        with pytest.raises(UserError, match="timeout after 0 minutes: waited until a build of"):
+            checks.check_push_starts_build(controller, GITHUB_SECRET)
 
 
 class TestStages:
-    def test_of_a_first_run_are_those_of_a_run_here_from_nothing(self, enter: Enter, here: Here) -> None:
-        controller = enter(built=True)
-        checks.is_as_here(controller, controller.last(), here)
+    def test_a_first_build_has_the_stages_of_a_first_local_run(
+        self, start_controller: StartController, local_runs: LocalRuns
+    ) -> None:
+        controller = start_controller(built=True)
+        checks.check_stages(controller, controller.last_build(), local_runs)
 
-    def test_of_a_run_with_nothing_to_learn_are_those_of_a_second_one_here(self, enter: Enter, here: Here) -> None:
-        controller = enter(built=True)
-        again = checks.runs_with_parameters(controller, AS_OF)
-        assert {one.name: one.result for one in controller.stages(again.number)}["Train"] == "NOT_BUILT"
-        checks.is_as_here(controller, again, here)
+    def test_a_build_with_nothing_new_has_the_stages_of_a_second_local_run(
+        self, start_controller: StartController, local_runs: LocalRuns
+    ) -> None:
+        controller = start_controller(built=True)
+        build = checks.check_manual_build(controller, AS_OF)
+        assert {stage.name: stage.result for stage in controller.stages(build.number)}["Train"] == "NOT_BUILT"
+        checks.check_stages(controller, build, local_runs)
 
-    def test_of_a_run_against_a_champion_have_nothing_here_to_be_held_against(self, enter: Enter, here: Here) -> None:
-        controller = enter(built=True)
-        build = checks.runs_with_parameters(controller, "2013-05-01")
+    def test_a_build_with_a_champion_cannot_be_checked(
+        self, start_controller: StartController, local_runs: LocalRuns
+    ) -> None:
+        controller = start_controller(built=True)
+        build = checks.check_manual_build(controller, "2013-05-01")
         assert build.result == "UNSTABLE"
-        with pytest.raises(checks.NotHere, match="has compared with version 1"):
-            checks.is_as_here(controller, build, here)
+        with pytest.raises(checks.Inapplicable, match="compared its candidate with version 1"):
+            checks.check_stages(controller, build, local_runs)
 
-    def test_of_a_commit_that_is_not_here_cannot_be_held_against_any(self, enter: Enter, tmp_path: Path) -> None:
-        controller = enter(built=True)
-        with pytest.raises(checks.NotHere, match="is not in this clone: git fetch"):
-            checks.is_as_here(controller, controller.last(), Here(ROOT, tmp_path))
+    def test_a_build_of_a_commit_outside_the_clone_cannot_be_checked(
+        self, start_controller: StartController, tmp_path: Path
+    ) -> None:
+        controller = start_controller(built=True)
+        with pytest.raises(checks.Inapplicable, match="is not in this clone: run git fetch"):
+            checks.check_stages(controller, controller.last_build(), LocalRuns(ROOT, tmp_path))
 
     @pytest.mark.parametrize(
-        ("wrong", "message"),
+        ("faults", "message"),
         [
-            (Wrong(names={"Train": "Trains"}), "«Train» is a stage here, and none on Jenkins"),
-            (Wrong(names={"Lint": "Lints"}), "«Lint and test » Lints» is a stage on Jenkins, and none here"),
-            (Wrong(results={"Compare": "UNSTABLE"}), "«Compare» is UNSTABLE on Jenkins and SUCCESS here"),
-            (Wrong(ends_as="UNSTABLE"), "the build is UNSTABLE on Jenkins and SUCCESS here"),
-            (Wrong(results={"Approve": "SUCCESS"}), "«Approve» is SUCCESS on Jenkins and NOT_BUILT here"),
+            (Faults(stage_names={"Train": "Trains"}), "«Train» is a stage locally, not on Jenkins"),
+            (Faults(stage_names={"Lint": "Lints"}), "«Lint and test » Lints» is a stage on Jenkins, not locally"),
+            (Faults(stage_results={"Compare": "UNSTABLE"}), "«Compare» is UNSTABLE on Jenkins and SUCCESS locally"),
+            (Faults(result="UNSTABLE"), "the build is UNSTABLE on Jenkins and SUCCESS locally"),
+            (Faults(stage_results={"Approve": "SUCCESS"}), "«Approve» is SUCCESS on Jenkins and NOT_BUILT locally"),
         ],
-        ids=["name", "name of one beside others", "result", "result of the build", "result of a skipped one"],
+        ids=["name", "name of a parallel stage", "result", "result of the build", "result of a skipped stage"],
     )
-    def test_that_differ_are_named(self, enter: Enter, here: Here, wrong: Wrong, message: str) -> None:
-        controller = enter(wrong, built=True)
+    def test_differences_are_reported(
+        self, start_controller: StartController, local_runs: LocalRuns, faults: Faults, message: str
+    ) -> None:
+        controller = start_controller(faults, built=True)
         with pytest.raises(AssertionError, match=message):
-            checks.is_as_here(controller, controller.last(), here)
+            checks.check_stages(controller, controller.last_build(), local_runs)
 
-    def test_in_another_order_are_named(self) -> None:
+    def test_another_order_is_reported(self) -> None:
         stages = [StageRecord("Plan", 0, "SUCCESS"), StageRecord("Train", 0, "SUCCESS")]
-        assert differences(stages, stages) == []
-        assert differences(stages, stages[::-1]) == [
-            "«Plan» comes on Jenkins where «Train» comes here",
-            "«Train» comes on Jenkins where «Plan» comes here",
+        assert find_differences(stages, stages) == []
+        assert find_differences(stages, stages[::-1]) == [
+            "«Plan» runs on Jenkins where «Train» runs locally",
+            "«Train» runs on Jenkins where «Plan» runs locally",
         ]
 
-    def test_side_by_side_have_no_order(self) -> None:
-        above, *beside = (StageRecord("Both", 0), StageRecord("A", 1), StageRecord("B", 1))
-        above.result = "SUCCESS"
-        assert differences([above, *beside], [above, *beside[::-1]]) == []
+    def test_parallel_stages_have_no_order(self) -> None:
+        parent, *parallel = (StageRecord("Both", 0), StageRecord("A", 1), StageRecord("B", 1))
+        parent.result = "SUCCESS"
+        assert find_differences([parent, *parallel], [parent, *parallel[::-1]]) == []
 
-    def test_inside_a_skipped_one_are_only_in_the_record_of_a_run_here(self) -> None:
+    def test_stages_inside_a_skipped_stage_are_ignored(self) -> None:
         skipped = StageRecord("Both", 0)
-        assert differences([skipped], [skipped, StageRecord("A", 1)]) == []
+        assert find_differences([skipped], [skipped, StageRecord("A", 1)]) == []
 
 
-def on_the_command_line(tmp_path: Path, *arguments: str, **environment: str) -> tuple[int, str]:
-    """Run the checks as `ct test --jenkins` does; return the exit code and what they print."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JENKINS_"))}
-    done = subprocess.run(
+def run_pytest(tmp_path: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Run the checks as `ct test --jenkins` does; return the exit code and the output."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JENKINS_"))}
+    process = subprocess.run(
         [sys.executable, *test.pytest_arguments(tmp_path / "junit.xml", *arguments), "-p", "no:cacheprovider"],
         cwd=ROOT,
-        env=kept | environment,
+        env=inherited | variables,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
-    return done.returncode, done.stdout + done.stderr
+    return process.returncode, process.stdout + process.stderr
 
 
-def test_the_stand_ins_first_run_ends_as_the_projects_own_does(enter: Enter) -> None:
-    """tests/continuous_training/stages/test_loop.py sees the same of the real one."""
-    ended = {stage.name: stage.result for stage in enter(built=True).stages(1)}
-    assert [name for name, result in ended.items() if result != "SUCCESS"] == [
-        "Roll back",
-        "Test the framework",
-        "Approve",
-    ]
-    assert {ended[name] for name in ("Roll back", "Test the framework", "Approve")} == {"NOT_BUILT"}
+def test_the_first_build_of_the_stub_has_the_results_of_a_real_first_run(start_controller: StartController) -> None:
+    """tests/continuous_training/stages/test_loop.py checks the same of the real commands."""
+    results = {stage.name: stage.result for stage in start_controller(built=True).stages(1)}
+    skipped = ["Roll back", "Test the framework", "Approve"]
+    assert [name for name, result in results.items() if result != "SUCCESS"] == skipped
+    assert {results[name] for name in skipped} == {"NOT_BUILT"}
 
 
 @pytest.mark.integration(seconds=15)
-def test_all_checks_pass_on_a_right_controller_and_tell_no_secret(
-    begun: Builds, repository: Path, tmp_path: Path
+def test_all_checks_pass_on_a_correct_controller_and_print_no_secret(
+    queue_with_first_build: BuildQueue, repository: Path, tmp_path: Path
 ) -> None:
-    with Stub(repository, tmp_path / "workspace", begun=begun) as stub:
-        code, message = on_the_command_line(
+    with ControllerStub(repository, tmp_path / "workspace", initial=queue_with_first_build) as stub:
+        code, output = run_pytest(
             tmp_path,
             *test.controller_arguments(stub.url, minutes=1),
             JENKINS_USER_ID="admin",
             JENKINS_API_TOKEN=TOKEN,
-            WEBHOOK_TOKEN=WEBHOOK,
-            GITHUB_WEBHOOK_SECRET=GITHUB,
-            **in_place_of_github(repository),
+            WEBHOOK_TOKEN=WEBHOOK_TOKEN,
+            GITHUB_WEBHOOK_SECRET=GITHUB_SECRET,
+            **replace_github(repository),
         )
-    assert code == 0, message
+    assert code == 0, output
     skipped = sorted(case.message for case in test.cases(tmp_path / "junit.xml") if case.outcome == "skipped")
-    assert len(skipped) == 2, message
+    assert len(skipped) == 2, output
     assert "has built" in skipped[0]
     assert "is not in this clone" in skipped[1]
-    for secret in (TOKEN, WEBHOOK, GITHUB):
-        assert secret not in message
+    for secret in (TOKEN, WEBHOOK_TOKEN, GITHUB_SECRET):
+        assert secret not in output
 
 
 @pytest.mark.integration(seconds=5)
-def test_without_secrets_the_checks_are_skipped_and_say_what_to_set(tmp_path: Path) -> None:
-    code, message = on_the_command_line(tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1))
-    assert code == 0, message
-    assert "JENKINS_USER_ID and JENKINS_API_TOKEN are not set" in message
+def test_without_credentials_the_checks_are_skipped_with_the_names_of_the_variables(tmp_path: Path) -> None:
+    code, output = run_pytest(tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1))
+    assert code == 0, output
+    assert "JENKINS_USER_ID and JENKINS_API_TOKEN are not set" in output
 
 
 @pytest.mark.integration(seconds=5)
-def test_where_no_jenkins_is_the_checks_end_with_one_line_that_says_so(tmp_path: Path) -> None:
-    secrets = {"JENKINS_USER_ID": "admin", "JENKINS_API_TOKEN": TOKEN}
-    code, message = on_the_command_line(
-        tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1), **secrets
-    )
-    assert code == 1, message
-    assert message.count("http://127.0.0.1:9/whoAmI/api/json does not answer: ConnectionError") == 1
+def test_the_checks_end_with_one_error_if_jenkins_is_not_reachable(tmp_path: Path) -> None:
+    variables = {"JENKINS_USER_ID": "admin", "JENKINS_API_TOKEN": TOKEN}
+    code, output = run_pytest(tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1), **variables)
+    assert code == 1, output
+    assert output.count("http://127.0.0.1:9/whoAmI/api/json does not answer: ConnectionError") == 1
 
 
-def test_what_the_checks_ask_is_there_with_the_pinned_plugins() -> None:
-    """The linter, pings, pushes and Blue Ocean's stages; all else is Jenkins' own."""
-    asked = {"pipeline-model-definition", "generic-webhook-trigger", "github", "github-branch-source"}
-    asked |= {"blueocean-rest", "blueocean-rest-impl", "blueocean-pipeline-api-impl"}
+def test_the_plugins_that_the_checks_need_are_pinned() -> None:
+    """The plugins of the linter, pings, pushes and Blue Ocean's stages; Jenkins itself provides the rest."""
+    needed = {"pipeline-model-definition", "generic-webhook-trigger", "github", "github-branch-source"}
+    needed |= {"blueocean-rest", "blueocean-rest-impl", "blueocean-pipeline-api-impl"}
     pinned = {line.partition(":")[0] for line in (ROOT / "jenkins/plugins.txt").read_text().splitlines()}
-    assert asked <= pinned
+    assert needed <= pinned
 
 
 @pytest.mark.parametrize("address", ["localhost:8080", "ftp://localhost", "http://"])
-def test_only_an_address_is_taken_for_one(address: str) -> None:
+def test_an_invalid_url_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="is not a URL"):
         test.controller_arguments(address, minutes=1)
 
 
-def test_no_password_is_taken_from_a_command_line() -> None:
-    with pytest.raises(UsageError, match="JENKINS_API_TOKEN") as caught:
+def test_a_url_with_a_password_is_refused_without_printing_it() -> None:
+    with pytest.raises(UsageError, match="JENKINS_API_TOKEN") as error:
         test.controller_arguments("http://admin:secret@localhost:8080", minutes=1)
-    assert "secret" not in str(caught.value)
+    assert "secret" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The `tree` of a question to Jenkins: of an answer, only what it names."""
+"""The query parameter `tree` of Jenkins' API, which selects the fields of a response."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 TOKENS = re.compile(r"\w+|[\[\],]|\{[^}]*\}")
 
 
-def pruned(whole: Any, tree: str) -> Any:
-    """Return what a tree such as `number,actions[causes[shortDescription]]{0,5}` names; all without one."""
-    return _kept(whole, _read(TOKENS.findall(tree))) if tree else whole
+def select_fields(document: Any, tree: str) -> Any:
+    """Return the fields that a tree such as `number,actions[causes[shortDescription]]{0,5}` names; all without one."""
+    return _select(document, _parse(TOKENS.findall(tree))) if tree else document
 
 
-def _read(tokens: list[str]) -> dict[str, Any]:
-    """Take the names up to the closing bracket, with what is asked for inside each."""
+def _parse(tokens: list[str]) -> dict[str, Any]:
+    """Consume the names up to the closing bracket, each with the names inside it."""
     names: dict[str, Any] = {}
     name = ""
     while tokens:
@@ -22,16 +22,16 @@ def _read(tokens: list[str]) -> dict[str, Any]:
         if token == "]":
             break
         if token == "[":
-            names[name] = _read(tokens)
+            names[name] = _parse(tokens)
         elif token.isidentifier():
             name = token
             names[name] = {}
     return names
 
 
-def _kept(whole: Any, names: dict[str, Any]) -> Any:
-    if isinstance(whole, list):
-        return [_kept(one, names) for one in whole]
-    if isinstance(whole, dict) and names:
-        return {name: _kept(whole[name], inside) for name, inside in names.items() if name in whole}
-    return whole
+def _select(document: Any, names: dict[str, Any]) -> Any:
+    if isinstance(document, list):
+        return [_select(element, names) for element in document]
+    if isinstance(document, dict) and names:
+        return {name: _select(document[name], inner) for name, inner in names.items() if name in document}
+    return document

@@ -21,41 +21,41 @@ TRIGGER = webhooks.Trigger(PIPELINE)
 PAYLOADS = Path(__file__).parent / "airbyte"
 
 
-def resolved(name: str, **changed: Any) -> dict[str, str]:
+def variables_of(name: str, **changed: Any) -> dict[str, str]:
     """Return the variables of a notification, some of whose data are changed."""
     payload = json.loads((PAYLOADS / f"{name}.json").read_text())
     if changed:
         payload["data"] |= changed
-    return TRIGGER.resolved(json.dumps(payload))
+    return TRIGGER.resolve_variables(json.dumps(payload))
 
 
 def test_a_successful_sync_starts_the_check_with_its_connection_and_its_rows() -> None:
-    variables = resolved("succeeded")
-    assert TRIGGER.fits(variables)
+    variables = variables_of("succeeded")
+    assert TRIGGER.matches(variables)
     assert variables["AIRBYTE_CONNECTION"] == "Flights → warehouse"
     assert variables["AIRBYTE_ROWS"] == "20000"
-    assert TRIGGER.rendered(TRIGGER.cause, variables) == "Airbyte synced Flights → warehouse"
+    assert TRIGGER.render(TRIGGER.cause, variables) == "Airbyte synced Flights → warehouse"
 
 
 @pytest.mark.parametrize(
     "variables",
     [
-        resolved("failed"),
-        resolved("failed", recordsCommitted=7),
-        resolved("succeeded", recordsCommitted=0),
-        resolved("test"),
-        TRIGGER.resolved('{"trigger": "data", "reason": "a ping for main"}'),
-        TRIGGER.resolved('{"data": "true/1"}'),
-        TRIGGER.resolved("no JSON"),
+        variables_of("failed"),
+        variables_of("failed", recordsCommitted=7),
+        variables_of("succeeded", recordsCommitted=0),
+        variables_of("test"),
+        TRIGGER.resolve_variables('{"trigger": "data", "reason": "a ping for main"}'),
+        TRIGGER.resolve_variables('{"data": "true/1"}'),
+        TRIGGER.resolve_variables("no JSON"),
         {},
     ],
 )
 def test_failed_and_empty_syncs_and_other_requests_start_nothing(variables: dict[str, str]) -> None:
-    assert not TRIGGER.fits(variables)
+    assert not TRIGGER.matches(variables)
 
 
 def test_the_name_of_a_connection_cannot_imitate_a_success() -> None:
-    assert not TRIGGER.fits(resolved("failed", connection={"name": "true/1"}))
+    assert not TRIGGER.matches(variables_of("failed", connection={"name": "true/1"}))
 
 
 def test_the_variables_of_the_trigger_are_declared_parameters_and_environment_variables() -> None:
@@ -66,7 +66,7 @@ def test_the_variables_of_the_trigger_are_declared_parameters_and_environment_va
         if argument.name == "name"
     ]
     assert declared == ["AIRBYTE_CONNECTION", "AIRBYTE_ROWS"]
-    assert set(declared) < resolved("succeeded").keys()
+    assert set(declared) < variables_of("succeeded").keys()
     mapped = {variable.name: variable.value.text for variable in PIPELINE.environment}
     assert [mapped[name] for name in declared] == [f'"${{params.{name}}}"' for name in declared]
 
@@ -75,4 +75,4 @@ def test_its_token_which_is_in_a_url_is_not_that_of_pings() -> None:
     [trigger] = [call for call in PIPELINE.triggers if call.name == "GenericTrigger"]
     arguments = {argument.name: argument.value.text for argument in trigger.arguments}
     assert arguments["tokenCredentialId"] == "'airbyte-webhook-token'"
-    assert webhooks.shown({}, {"token": "airbyte"}) == "airbyte"
+    assert webhooks.read_token({}, {"token": "airbyte"}) == "airbyte"
