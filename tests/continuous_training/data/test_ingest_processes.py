@@ -45,7 +45,7 @@ def python(env_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
     folder, parent = tmp_path_factory.getbasetemp(), os.getpid()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder, parent = folder.parent, os.getppid()
-    address, client = folder / "pyairbyte", folder / "python"
+    address, client = folder / "pyairbyte", folder / "pyairbyte_python"
     with (folder / "pyairbyte.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not address.exists():
