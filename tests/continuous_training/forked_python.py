@@ -17,8 +17,9 @@ from continuous_training.fork_server import client, server
 PACKAGE = "continuous_training"
 MODULES = (
     *(name for name in client.MODULES if not name.startswith(PACKAGE)),
-    *("mlflow.cli", "mlflow.server", "boto3"),
+    *("mlflow.cli", "mlflow.server", "boto3", "evidently", "matplotlib.pyplot"),
 )
+LIMIT = 600  # seconds for one program
 FINGERPRINT = "any"  # the server fits every client
 
 CLIENT = """#!{interpreter} -IS
@@ -40,6 +41,11 @@ class ForkedPython:
     def __init__(self, folder: Path) -> None:
         self.folder, self.venv = folder, folder / "venv"
         self.python, self.mlflow = (self.venv / "bin" / name for name in ("python", "mlflow"))
+
+    def run(self, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `python ARGUMENTS` to its end."""
+        command = [self.python, *arguments]
+        return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=LIMIT)
 
     def __enter__(self) -> Self:
         sockets = self.folder / client.FOLDER

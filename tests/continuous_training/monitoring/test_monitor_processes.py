@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from conftest import ROOT
 from continuous_training.registry import runs
 from continuous_training.reports import page, run_documents
 from continuous_training.stages import plan
+from forked_python import ForkedPython
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from server import ServerProcess
@@ -36,16 +35,16 @@ def drifted_events() -> pd.DataFrame:
     return frame
 
 
-def monitor(*arguments: str, code: int = 0, **environment: str) -> str:
-    process = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/monitor.py"), "--model", "toy", *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert process.returncode == code, process.stdout + process.stderr
-    return process.stdout + process.stderr
+@pytest.fixture
+def monitor(forked_python: ForkedPython) -> Callable[..., str]:
+    """Return a function that runs `ct monitor` and returns its output."""
+
+    def monitor(*arguments: str, code: int = 0, **environment: str) -> str:
+        process = forked_python.run(ROOT / "scripts/monitor.py", "--model", "toy", *arguments, **environment)
+        assert process.returncode == code, process.stdout + process.stderr
+        return process.stdout + process.stderr
+
+    return monitor
 
 
 def send_requests(server: ServerProcess, rows: pd.DataFrame) -> None:
@@ -55,7 +54,9 @@ def send_requests(server: ServerProcess, rows: pd.DataFrame) -> None:
         assert server.invoke(dataframe_records=records).status_code == 200
 
 
-def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_pings_once_and_the_run_that_follows_is_promoted(
+    monkeypatch: pytest.MonkeyPatch, monitor: Callable[..., str]
+) -> None:
     first = Pipeline(monkeypatch)
     first.promote()
     frame = drifted_events()
@@ -93,7 +94,7 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(monkeypatch: pyte
 
 
 def test_an_unreachable_jenkins_is_an_error_and_the_page_is_still_written(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, monitor: Callable[..., str]
 ) -> None:
     change("serving: {watch_seconds: 0}", "serving: {watch_seconds: 0}\nmonitor: {min_rows: 200}")
     Pipeline(monkeypatch).promote()
@@ -106,7 +107,7 @@ def test_an_unreachable_jenkins_is_an_error_and_the_page_is_still_written(
     assert "could not run all checks" in Path("build/monitor.html").read_text()
 
 
-def test_without_a_champion_a_note_is_printed_and_the_exit_code_is_0() -> None:
+def test_without_a_champion_a_note_is_printed_and_the_exit_code_is_0(monitor: Callable[..., str]) -> None:
     assert "toy has no champion" in monitor("--json")
 
 

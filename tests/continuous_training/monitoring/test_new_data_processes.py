@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -25,6 +22,7 @@ from continuous_training.monitoring.new_data.row_counts import count_rows
 from continuous_training.monitoring.new_data.watermark import load_watermark
 from continuous_training.registry import runs
 from continuous_training.settings import Data
+from forked_python import ForkedPython
 from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
@@ -76,14 +74,8 @@ def in_postgresql(request: pytest.FixtureRequest) -> Iterator[tuple[str, Insert]
     yield server.url, insert
 
 
-def data_check(url: str) -> str:
-    process = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/data_check.py"), "--jenkins", url],
-        env=os.environ | {"WEBHOOK_TOKEN": TOKEN, "AS_OF": AFTER},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+def data_check(python: ForkedPython, url: str) -> str:
+    process = python.run(ROOT / "scripts/data_check.py", "--jenkins", url, WEBHOOK_TOKEN=TOKEN, AS_OF=AFTER)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 
@@ -94,6 +86,7 @@ def test_new_rows_are_one_ping_whose_run_trains_on_them(
     warehouse: Callable[[pytest.FixtureRequest], AbstractContextManager[tuple[str, Insert]]],
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
+    forked_python: ForkedPython,
 ) -> None:
     change("serving: {", "triggers: {min_new_rows: 100}\nserving: {")
     with warehouse(request) as (url, insert):
@@ -105,7 +98,7 @@ def test_new_rows_are_one_ping_whose_run_trains_on_them(
         with jenkins() as there:
             assert check.check_new_data(first.client, "toy", there.url, AFTER).verdict == "nothing new"
             insert(NEW)
-            outputs = [data_check(there.url) for _ in range(2)]
+            outputs = [data_check(forked_python, there.url) for _ in range(2)]
         [ping] = there.pings
         assert "Triggered a training in Jenkins: model/main" in outputs[0]
         assert "a training on these rows was requested" in outputs[1]

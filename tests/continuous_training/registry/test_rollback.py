@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,10 +23,14 @@ from toy import change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from subprocess import CompletedProcess
 
     from mlflow import MlflowClient
 
+    from forked_python import ForkedPython
+
     Promoted = Callable[[int], Pipeline]
+    Command = Callable[..., CompletedProcess[str]]
 
 pytestmark = pytest.mark.usefixtures("tracked")
 
@@ -238,50 +240,39 @@ class TestServers:
             assert roll_back_champion(run.client)[1] == [f"{server.url} is a server of another model or registry"]
 
 
-class Shell:
-    """`ct rollback` as a process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(ROOT / "scripts/rollback.py"), *arguments],
-            cwd=self.folder,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+@pytest.fixture
+def command(forked_python: ForkedPython) -> Command:
+    """Return `ct rollback` as a function of its arguments and environment."""
+    return partial(forked_python.run, ROOT / "scripts/rollback.py")
 
 
 @pytest.mark.integration
 class TestCommand:
-    def test_a_reason_is_required(self, tracked: Path) -> None:
-        process = Shell(tracked)()
+    def test_a_reason_is_required(self, command: Command) -> None:
+        process = command()
         assert (process.returncode, process.stdout) == (2, "")
         assert "a reason is missing" in process.stderr
 
     def test_outside_a_run_it_works_in_any_workspace_and_writes_no_document(
-        self, promoted: Promoted, tracked: Path
+        self, promoted: Promoted, command: Command
     ) -> None:
         promoted(2)
-        (tracked / "build").mkdir(exist_ok=True)
-        (tracked / "build/run.json").write_text("not a document")
+        Path("build").mkdir(exist_ok=True)
+        Path("build/run.json").write_text("not a document")
         with Server() as server:
-            process = Shell(tracked)("--reason", REASON, "--model", "toy", SERVING_URLS=server.url)
+            process = command("--reason", REASON, "--model", "toy", SERVING_URLS=server.url)
         assert process.returncode == 0, process.stderr
         assert process.stdout == "version 1 of toy replaces version 2\n"
-        assert not (tracked / "build/rollback.json").exists()
+        assert not Path("build/rollback.json").exists()
 
     def test_a_run_with_rollback_writes_its_document(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, tracked: Path
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, command: Command
     ) -> None:
         promoted(2)
         run = Pipeline(monkeypatch, BUILD_TAG="ct-9").run.model_copy(update={"rollback": True})
         run.write()
         url = f"http://127.0.0.1:{free_port()}"
-        process = Shell(tracked)(REASON=REASON, MODEL="toy", SERVING_URLS=url)
+        process = command(REASON=REASON, MODEL="toy", SERVING_URLS=url)
         assert process.returncode == 1
         assert f"version 1 of toy replaces version 2; but no server answers at {url}" in process.stderr
         rollback = Rollback.read()
@@ -293,10 +284,10 @@ class TestCommand:
         )
 
     def test_a_run_without_rollback_writes_no_document(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, tracked: Path
+        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, command: Command
     ) -> None:
         promoted(2)
         Pipeline(monkeypatch, BUILD_TAG="ct-9").run.write()
-        process = Shell(tracked)("--json", REASON=REASON, MODEL="toy")
+        process = command("--json", REASON=REASON, MODEL="toy")
         assert Rollback.model_validate(json.loads(process.stdout)).model_version == "1"
         assert Rollback.find() is None

@@ -24,6 +24,7 @@ from continuous_training.model_packages import list_models
 from continuous_training.registry import connection
 from continuous_training.versions import golden_predictions
 from environment import lend
+from forked_python import ForkedPython
 from toy import MODELS, change, events, store
 
 if TYPE_CHECKING:
@@ -103,9 +104,9 @@ class Clone:
         except requests.ConnectionError:
             return None
 
-    def fit(self, snapshot: str) -> str:
+    def fit(self, python: Path, snapshot: str) -> str:
         """Train in the clone; return the id of the MLflow run."""
-        command = [".venv/bin/python", "scripts/fit.py", "--snapshot", snapshot]
+        command = [python, "scripts/fit.py", "--snapshot", snapshot]
         process = subprocess.run(
             command, cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True, timeout=LIMIT
         )
@@ -129,14 +130,19 @@ def aws() -> Iterator[Aws]:
 
 
 @pytest.fixture
-def clone_on_ec2(aws: Aws, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
+def clone_on_ec2(
+    aws: Aws, empty_mlflow: Path, forked_python: ForkedPython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Clone]:
     """Return a clone that trains on the test cloud, with an MLflow server that its instances can reach."""
     folders = {name: tmp_path / name for name in ("clone", "machines", "tracking")}
     for folder in folders.values():
         folder.mkdir()
     shutil.copy(empty_mlflow, folders["tracking"])
     extra = {"OMP_NUM_THREADS": "1"}
-    with Tracking(folders["tracking"]) as tracking, Machines(aws, folders["machines"], ROOT / ".venv", extra=extra):
+    with (
+        Tracking(folders["tracking"], forked_python.mlflow) as tracking,
+        Machines(aws, folders["machines"], forked_python.venv, extra=extra),
+    ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
         clone = Clone(folders["clone"], **aws.environment, MLFLOW_TRACKING_URI=tracking.uri)
         yield clone
@@ -228,7 +234,9 @@ compute:
 """
 
 
-def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(clone_on_ec2: Clone, aws: Aws) -> None:
+def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(
+    clone_on_ec2: Clone, aws: Aws, forked_python: ForkedPython
+) -> None:
     change("serving:", f"{COMPUTE.lstrip()}serving:", clone_on_ec2.folder / "src/toy/training.yaml")
     clone_on_ec2.commit()
     message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2020-03-01")
@@ -241,7 +249,9 @@ def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(clone
     connection.open_client()
     ec2_predictions = golden_predictions.read_golden_predictions(str(clone_on_ec2.document("candidate")["run_id"]))
     snapshot = str(clone_on_ec2.document("snapshot")["train"]["path"]).rpartition("/")[0]
-    assert golden_predictions.read_golden_predictions(clone_on_ec2.fit(snapshot)) == ec2_predictions
+    assert (
+        golden_predictions.read_golden_predictions(clone_on_ec2.fit(forked_python.python, snapshot)) == ec2_predictions
+    )
 
 
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:
