@@ -1,4 +1,4 @@
-"""BigQuery: Google's own client sends requests to an emulator, which returns what the real service was seen to return.
+"""BigQuery: Google's own client sends requests to an emulator, which responds as the real service was observed to.
 
 None of this was ever run against the real service. The emulator does not check accounts, and accepts a DATETIME in
 place of a TIMESTAMP, which BigQuery refuses to compare: a TIMESTAMP column must be cast in the query. Credentials are
@@ -64,18 +64,18 @@ def ports(env_python: Callable[[str], Path]) -> Iterator[tuple[int, int]]:
 def emulator(ports: tuple[int, int], folder: Path) -> str:
     """Fill the emulator's tables; return its address."""
     from google.auth.credentials import AnonymousCredentials
-    from google.cloud import bigquery  # a second that only these tests need
+    from google.cloud import bigquery  # here, because its import takes a second
 
     address = f"http://127.0.0.1:{ports[0]}"
-    owner = bigquery.Client("acme", AnonymousCredentials(), client_options={"api_endpoint": address})
-    owner.create_dataset("post")
+    admin = bigquery.Client("acme", AnonymousCredentials(), client_options={"api_endpoint": address})
+    admin.create_dataset("post")
     with duckdb.connect(folder / "parcels.duckdb", read_only=True) as warehouse:
         for name, statement in parcels.statements("bigquery"):
-            owner.query_and_wait(statement.replace("TABLE ", "TABLE post."))
+            admin.query_and_wait(statement.replace("TABLE ", "TABLE post."))
             warehouse.execute(f"COPY {name} TO '{folder}/{name}.parquet'")
             with (folder / f"{name}.parquet").open("rb") as rows:
                 config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
-                owner.load_table_from_file(rows, f"acme.post.{name}", job_config=config).result()
+                admin.load_table_from_file(rows, f"acme.post.{name}", job_config=config).result()
     return address
 
 
@@ -108,8 +108,8 @@ def test_the_watermark_counts_the_same_rows_as_in_duckdb(folder: Path, monkeypat
 
 def test_rows_are_fetched_page_by_page() -> None:
     pairs = "SELECT a.number, b.sent FROM parcels AS a CROSS JOIN parcels AS b WHERE a.express AND b.late"
-    many = f"{pairs} AND b.sent >= $since AND b.sent < $until"
-    pages = [page.num_rows for page in parcels.open_query(many).read(BEGIN, END)]
+    query = f"{pairs} AND b.sent >= $since AND b.sent < $until"
+    pages = [page.num_rows for page in parcels.open_query(query).read(BEGIN, END)]
     assert len(pages) > 1
     assert max(pages) == PAGE_ROWS
 
@@ -125,7 +125,7 @@ def test_null_times_stay_null() -> None:
     ("name", "message"),
     [
         ("nothing", "Table acme.post.nothing was not found"),
-        ("elsewhere.parcels", "Access Denied: Table acme:elsewhere"),
+        ("other.parcels", "Access Denied: Table acme:other"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_named(name: str, message: str) -> None:

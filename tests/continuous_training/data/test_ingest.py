@@ -1,4 +1,4 @@
-"""The YAML file of a source, the destination of a sync, and the errors that are found before PyAirbyte starts."""
+"""The YAML file of a source, the destination of a sync, and the errors before PyAirbyte starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Write = Callable[..., None]
 
 
 @pytest.fixture
-def write(workspace: Path) -> Write:  # noqa: ARG001 - the file is written there
+def write(workspace: Path) -> Write:  # noqa: ARG001 - for its working directory
     """Return a function that writes jenkins/ingest/shop.yaml."""
     source.FOLDER.mkdir(parents=True)
 
@@ -45,7 +45,7 @@ def test_an_unknown_source_is_rejected_with_the_names_of_the_others(write: Write
         source.load_source("ship")
 
 
-def test_a_path_is_not_a_source(write: Write) -> None:
+def test_a_path_is_rejected_as_a_source(write: Write) -> None:
     write()
     with pytest.raises(UsageError, match="there is no source"):
         source.load_source("../ingest/shop")
@@ -59,7 +59,7 @@ def test_a_path_is_not_a_source(write: Write) -> None:
         ({"streams": {"orders": {"keys": ["id"]}}}, r"streams\.orders\.keys: Extra inputs are not permitted"),
     ],
 )
-def test_a_mistake_in_the_file_is_named_in_one_line(write: Write, keys: dict[str, object], problem: str) -> None:
+def test_an_error_in_the_file_is_one_line(write: Write, keys: dict[str, object], problem: str) -> None:
     write(**keys)
     with pytest.raises(UserError, match=f"jenkins/ingest/shop.yaml: {problem}") as error:
         source.load_source("shop")

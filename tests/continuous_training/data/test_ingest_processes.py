@@ -1,4 +1,4 @@
-"""Syncs with the real PyAirbyte: new rows of a source reach the warehouse, each once, also after a kill."""
+"""Syncs with the real PyAirbyte: the warehouse gets each new row of a source once, also after a killed sync."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def postgresql() -> Iterator[Postgresql]:
 
 
 class Events:
-    """An Airbyte source of events, in a workspace whose model is trained on them."""
+    """An Airbyte source of events, in a workspace with a model of events."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "source"
@@ -82,14 +82,14 @@ class Events:
         self.rows: list[dict[str, Any]] = []
 
     def add(self, *numbers: int, **values: Any) -> None:
-        """Add events, one a minute."""
+        """Add events, one per minute."""
         for number in numbers:
             seen = f"2020-04-01T{number // 60:02}:{number % 60:02}:00Z"
             event = {"id": 100_000 + number, "seen": seen, "shade": "red", "x": 0.5, "y": None, "late": False}
             self.rows.append(event | values)
 
     def sync(self, **config: Any) -> int:
-        """Sync the source and return how many rows were read."""
+        """Sync the source; return the number of rows that were read."""
         self.folder.mkdir(exist_ok=True)
         stream = {"name": "events", "json_schema": {"type": "object", "properties": self.schema}} | self.modes
         (self.folder / "stream.json").write_text(json.dumps(stream))
@@ -102,7 +102,7 @@ class Events:
 
 @pytest.fixture
 def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Path, env_python: Callable[[str], Path]) -> Events:
-    """Enter a separate workspace that has a source."""
+    """Enter a workspace with a source."""
     connector = tmp_path / "bin" / "airbyte_source"
     connector.parent.mkdir()
     connector.write_text(f"#!{Path(sys.executable).resolve()} -IS\n{(TESTS / 'airbyte_source.py').read_text()}")
@@ -122,7 +122,7 @@ Query = Callable[[str], list[tuple[Any, ...]]]
 
 @pytest.fixture(params=["duckdb", pytest.param("postgresql", marks=needs_postgresql)])
 def query(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Query]:
-    """Return a function that queries an empty warehouse, in UTC: each of several kinds in turn."""
+    """Return a function that queries an empty warehouse in UTC."""
     if request.param == "duckdb":
         monkeypatch.setenv("CT_WAREHOUSE_URL", "duckdb://new.duckdb")
 
@@ -161,7 +161,7 @@ def test_a_second_sync_reads_only_new_rows_even_if_there_are_none(events: Events
         "airbyte.caches._state_backend:SqlStateWriter._write_state",
     ],
 )
-def test_a_sync_killed_while_it_writes_is_complete_and_without_duplicates_after_the_next(
+def test_the_sync_after_one_that_was_killed_while_writing_completes_it_without_duplicates(
     events: Events, query: Query, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     events.add(*range(40))
@@ -175,7 +175,7 @@ def test_a_sync_killed_while_it_writes_is_complete_and_without_duplicates_after_
     assert names == [("events",)]
 
 
-def test_a_sync_killed_while_it_reads_leaves_the_warehouse_unchanged_and_the_next_reads_all_rows(
+def test_a_sync_that_is_killed_while_reading_leaves_the_warehouse_unchanged(
     events: Events,
 ) -> None:
     before = count_events()
@@ -187,7 +187,7 @@ def test_a_sync_killed_while_it_reads_leaves_the_warehouse_unchanged_and_the_nex
     assert count_events() == before + 40
 
 
-def test_of_two_rows_with_one_key_the_last_is_stored(events: Events, query: Query) -> None:
+def test_the_last_of_two_rows_with_one_key_is_stored(events: Events, query: Query) -> None:
     events.add(1, x=1)
     events.add(2, x=2)
     events.add(2, x=3)
@@ -196,7 +196,7 @@ def test_of_two_rows_with_one_key_the_last_is_stored(events: Events, query: Quer
     assert query("SELECT id, CAST(x AS INTEGER) FROM events ORDER BY id") == [(100_001, 4), (100_002, 3)]
 
 
-def test_times_are_stored_in_utc_and_texts_that_look_like_numbers_as_texts(events: Events, query: Query) -> None:
+def test_times_are_stored_in_utc_and_numeric_strings_as_strings(events: Events, query: Query) -> None:
     events.add(1, seen="2020-04-01T09:00:00+02:00", shade="007", x=5)
     events.sync()
     assert query("SELECT CAST(seen AS VARCHAR), shade, CAST(x AS INTEGER) FROM events") == [
@@ -254,16 +254,16 @@ def test_new_rows_are_returned_by_the_models_query(events: Events) -> None:
 
 @pytest.mark.integration(seconds=30)
 @pytest.mark.usefixtures("events")
-def test_a_second_sync_of_a_connector_of_airbyte_reads_only_new_rows() -> None:
+def test_a_second_sync_of_a_connector_from_airbyte_reads_only_new_rows() -> None:
     settings = load_settings("toy")
     assert syncing.sync("faker", settings).streams == {"users": 100, "products": 100}
-    again = syncing.sync("faker", settings)
-    assert again.streams == {"users": 0, "products": 0}
-    assert again.summary.splitlines()[-1] == "0"
+    second = syncing.sync("faker", settings)
+    assert second.streams == {"users": 0, "products": 0}
+    assert second.summary.splitlines()[-1] == "0"
     assert warehouse.connect(settings).table("users", database="faker").count().execute() == 100
 
 
-def test_a_warehouse_that_another_process_has_open_is_an_error_at_once(events: Events) -> None:
+def test_a_warehouse_that_another_process_has_open_is_reported_at_once(events: Events) -> None:
     events.add(1)
     command = (
         "import duckdb, sys; c = duckdb.connect('.ct/warehouse.duckdb', read_only=True); print(flush=True); input()"

@@ -1,7 +1,7 @@
 """Snowflake: its own connector sends requests to fakesnow, which translates them for DuckDB.
 
 None of this was ever run against the real service. fakesnow does not describe a query's columns, checks no password and
-no role, drops nulls among times, and sends all rows at once; snowflake/server.py adds these, but for the role. Not
+no role, drops nulls among times, and sends all rows at once; snowflake/server.py adds these, except the role. Not
 covered are therefore: Snowflake's arithmetic (it divides exact numbers to a few digits more than they have, so a query
 that must return the same everywhere divides doubles), the limits of a role, key pairs and other ways to log in.
 """
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(env_python: Callable[[str], Path]) -> Iterator[str]:
-    """Start the server that replaces Snowflake; return its host and port."""
+    """Start the emulator; return its host and port."""
     port = free_port()
     with served(
         env_python("tests/continuous_training/snowflake"),
@@ -58,14 +58,14 @@ def address(env_python: Callable[[str], Path]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def filled_url(address: str, folder: Path) -> str:
-    """Fill the server's tables as their owner; return the address for a user that may only read."""
+    """Fill the emulator's tables; return the URL for a user with read permission only."""
     from snowflake import connector
 
     host, _, port = address.partition(":")
-    owner = {"user": "owner", "password": PASSWORD, "account": "acme", "database": "facts", "schema": "post"}
+    account = {"user": "owner", "password": PASSWORD, "account": "acme", "database": "facts", "schema": "post"}
     with (
         duckdb.connect(folder / "parcels.duckdb", read_only=True) as warehouse,
-        connector.connect(**owner, host=host, port=int(port), protocol="http") as session,
+        connector.connect(**account, host=host, port=int(port), protocol="http") as session,
     ):
         for name, statement in parcels.statements("snowflake"):
             session.cursor().execute(statement)
@@ -76,19 +76,19 @@ def filled_url(address: str, folder: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the connector from looking for the metadata servers of clouds."""
+    """Prevent the connector from sending requests to the metadata servers of clouds."""
     monkeypatch.setenv("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
 
 
 @pytest.fixture
 def url(filled_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Set the server as the warehouse; return its address."""
+    """Make the emulator the warehouse; return its URL."""
     monkeypatch.setenv("CT_WAREHOUSE_URL", filled_url)
     return filled_url
 
 
-def open_with(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the error of a warehouse that cannot be opened: one line."""
+def error_of(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the one-line error of a warehouse that cannot be opened."""
     monkeypatch.setenv("CT_WAREHOUSE_URL", url)
     with pytest.raises(UserError, match="cannot be opened: ") as error:
         sources.open_source(parcels.load_parcels_settings())
@@ -142,7 +142,7 @@ def test_only_statements_that_read_are_sent(address: str) -> None:
 
 
 def test_a_wrong_password_is_reported_and_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    message = open_with(url.replace(PASSWORD, "hunter2"), monkeypatch)
+    message = error_of(url.replace(PASSWORD, "hunter2"), monkeypatch)
     assert "reader:" in message
     assert "Incorrect username or password was specified" in message
     assert "hunter2" not in message
@@ -150,14 +150,14 @@ def test_a_wrong_password_is_reported_and_not_shown(url: str, monkeypatch: pytes
 
 def test_an_account_that_does_not_respond_times_out(url: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     port = address.partition(":")[2]
-    message = open_with(url.replace(port, f"{free_port()}&login_timeout=1"), monkeypatch)
+    message = error_of(url.replace(port, f"{free_port()}&login_timeout=1"), monkeypatch)
     assert "Could not connect to Snowflake" in message
     assert PASSWORD not in message
 
 
 def test_secrets_of_the_connector_are_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     key = "&private_key_file=nowhere.p8&private_key_file_pwd=hunter2"
-    assert "hunter2" not in open_with(f"{url}{key}", monkeypatch)
+    assert "hunter2" not in error_of(f"{url}{key}", monkeypatch)
 
 
 @pytest.mark.usefixtures("url")

@@ -37,7 +37,7 @@ def read(since, until):
         return {result}
 """
 
-BREAKS_OFF = """
+LOST_CONNECTION = """
 def read(since, until):
     def batches():
         yield pa.record_batch({'seen': pa.array([since], pa.timestamp('us'))})
@@ -51,11 +51,11 @@ def use_source(source: str) -> None:
     change(QUERY, f"source: {json.dumps(source)}")
 
 
-def write_events(path: str, form: str = "", condition: str = "true") -> None:
-    """Write events of the warehouse to a file, in the format of its name."""
+def write_events(path: str, options: str = "", condition: str = "true") -> None:
+    """Write events of the warehouse to a file; its name determines the format."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(".ct/warehouse.duckdb", read_only=True) as connection:
-        connection.execute(f"COPY (FROM events WHERE {condition}) TO {literal(path)} {form}")
+        connection.execute(f"COPY (FROM events WHERE {condition}) TO {literal(path)} {options}")
 
 
 def write_function(result: str = "rows.to_arrow_table()", body: str | None = None) -> None:
@@ -108,7 +108,7 @@ def function_dataframe() -> None:
 
 
 def function_capsule() -> None:
-    """Return an object that has Arrow's PyCapsule protocol only, as Polars' frames have."""
+    """Return an object with only Arrow's PyCapsule protocol, like Polars' data frames."""
     frame = "class Frame:\n    def __init__(self, table):\n        self.__arrow_c_stream__ = table.__arrow_c_stream__\n"
     write_function(body=frame + FUNCTION.replace("{result}", "Frame(rows.to_arrow_table())"))
 
@@ -124,7 +124,7 @@ SOURCES = [
     function_dataframe,
     function_capsule,
 ]
-EVERY_SOURCE = pytest.mark.parametrize("prepare", SOURCES, ids=lambda prepare: prepare.__name__)
+ALL_SOURCES = pytest.mark.parametrize("prepare", SOURCES, ids=lambda prepare: prepare.__name__)
 ONE_OF_EACH = pytest.mark.parametrize(
     "prepare", [parquet_folder, csv_file, function_table], ids=lambda prepare: prepare.__name__
 )
@@ -141,21 +141,25 @@ def error_of(monkeypatch: pytest.MonkeyPatch) -> str:
     return message
 
 
-class TestEverySource:
-    @EVERY_SOURCE
-    def test_has_the_snapshot_of_the_query(self, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None]) -> None:
+class TestAllSources:
+    @ALL_SOURCES
+    def test_all_sources_have_the_snapshot_of_the_query(
+        self, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None]
+    ) -> None:
         expected = Pipeline(monkeypatch).take_snapshot()
         prepare()
         snapshot = Pipeline(monkeypatch).take_snapshot()
         assert (snapshot.hash, snapshot.columns.keys()) == (expected.hash, expected.columns.keys())
 
     @ONE_OF_EACH
-    def test_passes_the_data_checks(self, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None]) -> None:
+    def test_other_sources_pass_the_data_checks(
+        self, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None]
+    ) -> None:
         prepare()
         assert [check for check in Pipeline(monkeypatch).check_data() if not check.passed] == []
 
     @ONE_OF_EACH
-    def test_has_the_watermark_of_the_query(self, prepare: Callable[[], None]) -> None:
+    def test_other_sources_have_the_watermark_of_the_query(self, prepare: Callable[[], None]) -> None:
         expected = count_rows(
             sources.open_source(load_settings("toy")).table(BEGIN, END), load_settings("toy").data, END
         )
@@ -165,7 +169,7 @@ class TestEverySource:
         assert sum(day.rows for day in expected.before.values()) == 31 * 40
 
     @ONE_OF_EACH
-    def test_has_the_newest_rows_of_the_query_for_the_monitor(self, prepare: Callable[[], None]) -> None:
+    def test_the_monitor_reads_the_newest_rows_of_other_sources(self, prepare: Callable[[], None]) -> None:
         expected = warehouse_rows.read_window(load_settings("toy"), END)
         prepare()
         rows = warehouse_rows.read_window(load_settings("toy"), END)
@@ -174,7 +178,7 @@ class TestEverySource:
         assert rows.sample(50).equals(expected.sample(50))
 
     @ONE_OF_EACH
-    def test_without_rows_in_the_windows_is_reported(
+    def test_a_source_without_rows_in_the_windows_is_reported(
         self, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None]
     ) -> None:
         prepare()
@@ -184,20 +188,20 @@ class TestEverySource:
         assert "the data runs from 2020-01-01 to 2020-03-30" in message or "call toy.features:read" in message
 
     @ONE_OF_EACH
-    def test_may_be_empty(self, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None]) -> None:
+    def test_an_empty_source_is_reported(self, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None]) -> None:
         store(events().head(0))
         prepare()
         assert "there are no rows from" in error_of(monkeypatch)
 
 
 class TestSettings:
-    def test_need_a_query_or_a_source(self) -> None:
+    def test_a_query_or_a_source_is_required(self) -> None:
         change(QUERY, "known_afterwards: []")
         change("  known_afterwards: [regret]\n", "")
         with pytest.raises(UserError, match="give query or source"):
             load_settings("toy")
 
-    def test_accept_one_of_them_only(self) -> None:
+    def test_query_and_source_exclude_each_other(self) -> None:
         change(QUERY, f"{QUERY}\n  source: data/events.parquet")
         with pytest.raises(UserError, match="query and source exclude each other"):
             load_settings("toy")
@@ -217,7 +221,9 @@ class TestFiles:
             ("data/twice.csv", "data/twice.csv has two columns 'x': rename one"),
         ],
     )
-    def test_that_cannot_be_found_are_named(self, monkeypatch: pytest.MonkeyPatch, source: str, message: str) -> None:
+    def test_missing_and_unreadable_files_are_named(
+        self, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+    ) -> None:
         Path("data/empty").mkdir(parents=True)
         Path("data/notes.txt").write_text("notes")
         Path("data/broken.pq").touch()
@@ -228,7 +234,7 @@ class TestFiles:
         use_source(source)
         assert message in error_of(monkeypatch)
 
-    def test_of_parquet_that_are_being_written_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_incomplete_parquet_file_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         parquet_folder()
         path = Path("data/events/2020/january.parquet")
         path.write_bytes(path.read_bytes()[:-100])
@@ -236,7 +242,7 @@ class TestFiles:
         assert "january.parquet" in message
         assert message.endswith("(is the file still being written?)")
 
-    def test_of_csv_with_an_incomplete_last_line_are_named_with_the_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_incomplete_last_line_of_a_csv_file_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         csv_file()
         path = Path("data/events.csv")
         complete, _, last = path.read_text().rstrip().rpartition("\n")
@@ -245,7 +251,7 @@ class TestFiles:
         assert "data/events.csv, line 3601: Expected Number of Columns: 6 Found: " in message
         assert message.endswith("(is the file still being written?)")
 
-    def test_of_csv_with_a_value_of_another_type_are_named_with_the_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_line_of_a_csv_file_with_a_value_of_another_type_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         csv_file()
         lines = Path("data/events.csv").read_text().splitlines()
         lines[1000] = lines[1000].replace(",true", ",perhaps").replace(",false", ",perhaps")
@@ -253,14 +259,14 @@ class TestFiles:
         message = error_of(monkeypatch)
         assert 'data/events.csv, line 1001: Error when converting column "late"' in message
 
-    def test_without_read_permission_are_named(self, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
+    def test_a_file_without_read_permission_is_named(self, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
         parquet_folder()
         for folder in (workspace, *workspace.parents[:2]):
             folder.chmod(0o755)
         pipeline = Pipeline(monkeypatch)
         Path("data/events/2020/january.parquet").chmod(0)
         user = os.geteuid()
-        if user == 0:  # which may read everything
+        if user == 0:  # root can read all files
             os.seteuid(65534)
         try:
             with pytest.raises(UserError, match=r"january\.parquet.*[Pp]ermission") as error:
@@ -269,9 +275,7 @@ class TestFiles:
             os.seteuid(user)
         assert "\n" not in str(error.value)
 
-    def test_may_have_a_forbidden_folder_and_it_is_named(
-        self, monkeypatch: pytest.MonkeyPatch, workspace: Path
-    ) -> None:
+    def test_a_folder_without_read_permission_is_named(self, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
         parquet_folder()
         for folder in (workspace, *workspace.parents[:2]):
             folder.chmod(0o755)
@@ -288,19 +292,23 @@ class TestFiles:
             Path("data/events/2020").chmod(0o755)
 
     @pytest.mark.parametrize("kind", ["parquet", "csv"])
-    def test_without_a_declared_column_fail_the_data_check(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def test_files_without_a_declared_column_fail_the_data_check(
+        self, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
         events().drop(columns="y").to_csv("events.csv", index=False)
         pq.write_table(pa.Table.from_pandas(events().drop(columns="y")), "events.parquet")
         use_source(f"events.{kind}")
         failed = {check.name: check.message for check in Pipeline(monkeypatch).check_data() if not check.passed}
         assert failed == {"columns missing": "the data does not have 'y'"}
 
-    def test_may_have_undeclared_columns_which_are_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_undeclared_columns_of_files_are_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pq.write_table(pa.Table.from_pandas(events().assign(regret=1.0)), "events.parquet")
         use_source("events.parquet")
         assert "regret" not in Pipeline(monkeypatch).take_snapshot().columns
 
-    def test_may_differ_in_their_columns_and_the_width_of_numbers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_parquet_files_may_differ_in_the_order_of_columns_and_the_width_of_integers(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         expected = Pipeline(monkeypatch).take_snapshot().hash
         table = pa.Table.from_pandas(events(), preserve_index=False)
         ids = table["id"].cast(pa.int32())
@@ -310,7 +318,9 @@ class TestFiles:
         use_source("data/")
         assert Pipeline(monkeypatch).take_snapshot().hash == expected
 
-    def test_of_csv_may_differ_in_the_order_of_columns_and_the_delimiter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_csv_files_may_differ_in_the_order_of_columns_and_the_delimiter(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         expected = Pipeline(monkeypatch).take_snapshot().hash
         Path("data").mkdir()
         frame = events()
@@ -326,19 +336,19 @@ class TestFiles:
             ("Seen", "there is no time column 'seen': the data has 'id', 'Seen'"),
         ],
     )
-    def test_without_the_time_column_are_reported(
+    def test_files_without_the_time_column_are_reported(
         self, monkeypatch: pytest.MonkeyPatch, rename: str, message: str
     ) -> None:
         pq.write_table(pa.Table.from_pandas(events().rename(columns={"seen": rename})), "events.parquet")
         use_source("events.parquet")
         assert message in error_of(monkeypatch)
 
-    def test_with_a_time_column_of_texts_are_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_files_with_a_time_column_of_strings_are_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pq.write_table(pa.Table.from_pandas(events().assign(seen=events()["seen"].astype(str))), "events.parquet")
         use_source("events.parquet")
         assert "the time column 'seen' is of type string" in error_of(monkeypatch)
 
-    def test_may_have_times_with_offsets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_files_may_have_times_with_offsets(self, monkeypatch: pytest.MonkeyPatch) -> None:
         expected = Pipeline(monkeypatch).take_snapshot().hash
         kiritimati = events()["seen"].dt.tz_localize("UTC").dt.tz_convert("Pacific/Kiritimati")
         frame = events().assign(seen=kiritimati)
@@ -350,7 +360,7 @@ class TestFiles:
         assert Pipeline(monkeypatch).take_snapshot().hash == expected
 
     @pytest.mark.parametrize("kind", ["parquet", "csv"])
-    def test_may_have_columns_of_any_name(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def test_files_may_have_columns_of_any_name(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         names = ["a b", 'quo"te', "it's", "SELECT", "Größe", "rows"]
         frame = events().assign(**{name: events()["x"] for name in names})
         if kind == "csv":
@@ -364,15 +374,15 @@ class TestFiles:
         assert [check for check in checks if not check.passed] == []
         assert {check.column for check in checks} >= {*names}
 
-    def test_may_be_below_another_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_relative_paths_start_at_ct_data_url(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         expected = Pipeline(monkeypatch).take_snapshot().hash
         parquet_file()
-        Path("data").rename(tmp_path / "elsewhere")
+        Path("data").rename(tmp_path / "other")
         change("data/events.parquet", "events.parquet")
-        monkeypatch.setenv("CT_DATA_URL", str(tmp_path / "elsewhere"))
+        monkeypatch.setenv("CT_DATA_URL", str(tmp_path / "other"))
         assert Pipeline(monkeypatch).take_snapshot().hash == expected
 
-    def test_are_found_in_the_workspace_of_a_replay(self) -> None:
+    def test_files_are_read_in_the_workspace_of_a_replay(self) -> None:
         parquet_file()
         with replay_workspace.enter_workspace("toy", "replay", "duckdb://.ct/warehouse.duckdb", fresh=True):
             assert not Path("data").exists()
@@ -409,7 +419,7 @@ class TestS3:
         use_source(source)
         assert Pipeline(monkeypatch).take_snapshot().hash == expected
 
-    def test_a_relative_address_may_be_below_a_prefix(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_relative_paths_start_at_ct_data_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
         expected = Pipeline(monkeypatch).take_snapshot().hash
         monkeypatch.setenv("CT_DATA_URL", "s3://shop-events")
         use_source("events/")
@@ -438,7 +448,9 @@ class TestFunctions:
             ("toy.broken:read", "the module toy.broken cannot be imported: SyntaxError"),
         ],
     )
-    def test_that_do_not_exist_are_named(self, monkeypatch: pytest.MonkeyPatch, source: str, message: str) -> None:
+    def test_missing_functions_and_modules_are_named(
+        self, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+    ) -> None:
         Path("src/toy/broken.py").write_text("def read(:\n")
         Path("src/toy/features.py").write_text("NUMBER = 1\n")
         use_source(source)
@@ -467,21 +479,21 @@ class TestFunctions:
                 "def read(since, until):\n    return pd.DataFrame({'seen': [since] * 2, 'x': [1, 'a']})",
                 "toy.features:read raised ArrowInvalid: (\"Could not convert 'a'",
             ),
-            (BREAKS_OFF, "toy.features:read raised OSError: the connection was reset"),
+            (LOST_CONNECTION, "toy.features:read raised OSError: the connection was reset"),
         ],
     )
-    def test_that_fail_are_reported(self, monkeypatch: pytest.MonkeyPatch, body: str, message: str) -> None:
+    def test_failing_functions_are_reported(self, monkeypatch: pytest.MonkeyPatch, body: str, message: str) -> None:
         write_function(body=f"import pandas as pd\nimport pyarrow as pa\n{body}")
         assert message in error_of(monkeypatch)
 
-    def test_may_return_types_that_only_python_libraries_use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_functions_may_return_types_of_pandas(self, monkeypatch: pytest.MonkeyPatch) -> None:
         expected = Pipeline(monkeypatch).take_snapshot().hash
         write_function(
             "rows.df().astype({'shade': 'category', 'seen': 'datetime64[s]', 'late': 'boolean', 'id': 'Int32'})"
         )
         assert Pipeline(monkeypatch).take_snapshot().hash == expected
 
-    def test_are_part_of_the_fingerprint(self) -> None:
+    def test_functions_are_part_of_the_fingerprint(self) -> None:
         write_function()
         before = source_hash("toy")
         Path("src/toy/features.py").write_text(Path("src/toy/features.py").read_text() + "\nSCALE = 2\n")

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server as the warehouse, with PostgreSQL's address and with Redshift's: complete, equal rows."""
+"""A PostgreSQL server as the warehouse, with a URL of PostgreSQL or Redshift, returns the same rows as DuckDB."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from toy import TRAINING, change, events, store
 pytestmark = needs_postgresql
 
 SELECT = "SELECT id, seen, shade, x, y, late FROM events WHERE seen >= $since AND seen < $until"
-BOTH = pytest.mark.parametrize("scheme", ["postgresql", "redshift"])
+BOTH_SCHEMES = pytest.mark.parametrize("scheme", ["postgresql", "redshift"])
 BEGIN, END = datetime(2020, 1, 1), datetime(2020, 2, 1)
 
 
 class Warehouse:
-    """A server with the events; tests make changes in a separate schema."""
+    """A server with the events; tests change a copy in the schema `scratch`."""
 
     def __init__(self, server: Postgresql) -> None:
         self.server = server
@@ -59,8 +59,8 @@ class Warehouse:
         with self.admin.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN (FORMAT csv)") as copy:  # type: ignore[arg-type]
             copy.write(frame.to_csv(index=False, header=False))
 
-    def url(self, scheme: str = "postgresql", port: int | None = None, after: str = "") -> str:
-        return f"{scheme}://reader:hunter2@127.0.0.1:{port or self.port}/postgres{after}"
+    def url(self, scheme: str = "postgresql", port: int | None = None, path: str = "") -> str:
+        return f"{scheme}://reader:hunter2@127.0.0.1:{port or self.port}/postgres{path}"
 
     @property
     def port(self) -> int:
@@ -68,18 +68,20 @@ class Warehouse:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Warehouse]:
-    with Postgresql() as process, closing((source := Warehouse(process)).admin):
-        yield source
+def warehouse() -> Iterator[Warehouse]:
+    with Postgresql() as process, closing((warehouse := Warehouse(process)).admin):
+        yield warehouse
 
 
 @pytest.fixture
-def own(server: Warehouse) -> Iterator[Warehouse]:
-    """Return the server, with a separate copy of the events."""
-    server.execute("CREATE SCHEMA own; GRANT USAGE ON SCHEMA own TO reader; SET search_path TO own, public")
-    server.execute("CREATE TABLE own.events AS TABLE public.events; GRANT SELECT ON own.events TO reader")
-    yield server
-    server.execute("DROP SCHEMA own CASCADE; RESET search_path")
+def scratch(warehouse: Warehouse) -> Iterator[Warehouse]:
+    """Return the warehouse with a copy of the events in the schema `scratch`."""
+    warehouse.execute(
+        "CREATE SCHEMA scratch; GRANT USAGE ON SCHEMA scratch TO reader; SET search_path TO scratch, public"
+    )
+    warehouse.execute("CREATE TABLE scratch.events AS TABLE public.events; GRANT SELECT ON scratch.events TO reader")
+    yield warehouse
+    warehouse.execute("DROP SCHEMA scratch CASCADE; RESET search_path")
 
 
 @pytest.fixture
@@ -110,50 +112,57 @@ def error_of(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
 
 
 @pytest.mark.usefixtures("workspace")
-class TestTheSameRows:
-    @BOTH
-    def test_have_the_same_snapshot_as_in_duckdb(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, scheme: str
+class TestSnapshot:
+    @BOTH_SCHEMES
+    def test_the_same_rows_have_the_same_snapshot_as_in_duckdb(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, scheme: str
     ) -> None:
-        here = Pipeline(monkeypatch).take_snapshot().hash
-        assert snapshot_hash(monkeypatch, server.url(scheme)) == here
+        expected = Pipeline(monkeypatch).take_snapshot().hash
+        assert snapshot_hash(monkeypatch, warehouse.url(scheme)) == expected
 
-    def test_are_read_from_the_schema_of_the_address(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
-        own.execute("UPDATE own.events SET x = x + 1")
-        assert snapshot_hash(monkeypatch, own.url(after="/own")) != snapshot_hash(monkeypatch, own.url())
+    def test_rows_are_read_from_the_schema_of_the_url(
+        self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse
+    ) -> None:
+        scratch.execute("UPDATE scratch.events SET x = x + 1")
+        assert snapshot_hash(monkeypatch, scratch.url(path="/scratch")) != snapshot_hash(monkeypatch, scratch.url())
 
-    def test_are_read_in_read_only_transactions(self, monkeypatch: pytest.MonkeyPatch, server: Warehouse) -> None:
-        """As on a hot standby, which has no others."""
+    def test_rows_are_read_in_read_only_transactions(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
+    ) -> None:
+        """A hot standby allows no others."""
         read_only = "?options=-c%20default_transaction_read_only%3Don"
-        assert snapshot_hash(monkeypatch, server.url(after=read_only)) == snapshot_hash(monkeypatch, server.url())
+        assert snapshot_hash(monkeypatch, warehouse.url(path=read_only)) == snapshot_hash(monkeypatch, warehouse.url())
 
     @pytest.mark.parametrize("kind", ["timestamptz", "text"])
-    def test_are_in_the_same_windows_whatever_time_zones_they_and_the_session_have(
-        self, monkeypatch: pytest.MonkeyPatch, own: Warehouse, kind: LiteralString
+    def test_windows_do_not_depend_on_the_time_zones_of_rows_and_sessions(
+        self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse, kind: LiteralString
     ) -> None:
-        here = Pipeline(monkeypatch).take_snapshot().hash
+        expected = Pipeline(monkeypatch).take_snapshot().hash
         zones = [timezone(timedelta(hours=hours)) for hours in (0, 14, -11)]
         utc = events()["seen"].dt.tz_localize("UTC")
         rows = events().assign(seen=[seen.tz_convert(zones[n % 3]).isoformat() for n, seen in enumerate(utc)])
         store(rows)
         with duckdb.connect(".ct/warehouse.duckdb") as connection:
             connection.execute(f"ALTER TABLE events ALTER seen TYPE {kind}")
-        own.execute("TRUNCATE own.events")
-        own.execute("ALTER TABLE own.events ALTER seen TYPE " + kind)
-        own.copy("own.events", rows)
-        moment = "CAST(seen AS TIMESTAMPTZ)"
-        change(SELECT, SELECT.replace(" seen,", f" {moment} AS seen,").replace("seen ", f"{moment} "))
-        own.execute("ALTER ROLE reader SET timezone TO 'Pacific/Kiritimati'")
+        scratch.execute("TRUNCATE scratch.events")
+        scratch.execute("ALTER TABLE scratch.events ALTER seen TYPE " + kind)
+        scratch.copy("scratch.events", rows)
+        time = "CAST(seen AS TIMESTAMPTZ)"
+        change(SELECT, SELECT.replace(" seen,", f" {time} AS seen,").replace("seen ", f"{time} "))
+        scratch.execute("ALTER ROLE reader SET timezone TO 'Pacific/Kiritimati'")
         try:
-            hashes = {Pipeline(monkeypatch).take_snapshot().hash, snapshot_hash(monkeypatch, own.url(after="/own"))}
-            assert hashes == {here}
+            hashes = {
+                Pipeline(monkeypatch).take_snapshot().hash,
+                snapshot_hash(monkeypatch, scratch.url(path="/scratch")),
+            }
+            assert hashes == {expected}
         finally:
-            own.execute("ALTER ROLE reader RESET timezone")
+            scratch.execute("ALTER ROLE reader RESET timezone")
 
 
 ZONES = st.builds(lambda minutes: timezone(timedelta(minutes=minutes)), st.integers(-14 * 60, 14 * 60))
 PAST, FUTURE = datetime(1800, 1, 1), datetime(2200, 1, 1)
-KINDS: dict[str, tuple[str, str, st.SearchStrategy[Any]]] = {  # in the warehouse, in training.yaml, the values
+TYPES: dict[str, tuple[str, str, st.SearchStrategy[Any]]] = {  # in the warehouse and in training.yaml; the values
     "big": ("bigint", "integer", st.integers(-(2**63), 2**63 - 1)),
     "exact": ("numeric(18, 3)", "number", st.decimals(-(10**14), 10**14, places=3, allow_nan=False)),
     "loose": ("numeric", "number", st.decimals(-(10**14), 10**14, places=5, allow_nan=False)),
@@ -165,12 +174,12 @@ KINDS: dict[str, tuple[str, str, st.SearchStrategy[Any]]] = {  # in the warehous
     "text": ("text", "category", st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=5)),
     "ok": ("boolean", "boolean", st.booleans()),
 }
-TRAINING_OF_KINDS = (
+TRAINING_OF_ALL_TYPES = (
     TRAINING.partition("  query:")[0]
-    + f"  query: SELECT id, seen, late, {', '.join(KINDS)} FROM kinds WHERE seen >= $since AND seen < $until\n"
+    + f"  query: SELECT id, seen, late, {', '.join(TYPES)} FROM all_types WHERE seen >= $since AND seen < $until\n"
     + "  columns:\n    id: {type: integer}\n    seen: {type: timestamp, feature: false}\n"
     + "    late: {type: boolean, feature: false}\n"
-    + "".join(f"    {name}: {{type: {declared}, feature: false}}\n" for name, (_, declared, _) in KINDS.items())
+    + "".join(f"    {name}: {{type: {declared}, feature: false}}\n" for name, (_, declared, _) in TYPES.items())
     + "model: {task: classification}\ncompare: {metric: roc_auc, first: {roc_auc: 0.6}}\n"
 )
 
@@ -183,44 +192,45 @@ EDGE_CASES = [
 
 
 @pytest.mark.usefixtures("workspace")
-@given(rows=st.lists(st.tuples(*(st.none() | values for _, _, values in KINDS.values())), min_size=2, max_size=30))
-@example([*EDGE_CASES, (None,) * len(KINDS)])
+@given(rows=st.lists(st.tuples(*(st.none() | values for _, _, values in TYPES.values())), min_size=2, max_size=30))
+@example([*EDGE_CASES, (None,) * len(TYPES)])
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_values_of_every_type_are_the_same_from_every_warehouse(
-    monkeypatch: pytest.MonkeyPatch, server: Warehouse, tmp_path: Path, rows: list[tuple[Any, ...]]
+def test_values_of_all_types_are_the_same_from_all_warehouses(
+    monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, tmp_path: Path, rows: list[tuple[Any, ...]]
 ) -> None:
-    Path("src/toy/training.yaml").write_text(TRAINING_OF_KINDS)
+    Path("src/toy/training.yaml").write_text(TRAINING_OF_ALL_TYPES)
     days = [datetime(2020, 1, 10), datetime(2020, 2, 20)]  # of a training row and of a fresh row
     complete = [(n, days[n % 2], True, *row) for n, row in enumerate(rows)]
-    columns = ", ".join(f"{name} {kind}" for name, (kind, _, _) in KINDS.items())
-    create = f"CREATE TABLE kinds (id int, seen timestamp, late boolean, {columns})"
-    insert = f"INSERT INTO kinds VALUES ({', '.join('?' * len(complete[0]))})"
-    path = tmp_path / "kinds.duckdb"
+    columns = ", ".join(f"{name} {kind}" for name, (kind, _, _) in TYPES.items())
+    create = f"CREATE TABLE all_types (id int, seen timestamp, late boolean, {columns})"
+    insert = f"INSERT INTO all_types VALUES ({', '.join('?' * len(complete[0]))})"
+    path = tmp_path / "types.duckdb"
     path.unlink(missing_ok=True)
     with duckdb.connect(path) as connection:
         connection.execute(create.replace("numeric,", "numeric(25, 5),"))  # DuckDB's decimals have a width
         connection.executemany(insert, complete)
-    server.admin.execute("DROP TABLE IF EXISTS kinds; " + create + "; GRANT SELECT ON kinds TO reader")  # type: ignore[arg-type]
-    with server.admin.cursor() as cursor:
+    warehouse.admin.execute("DROP TABLE IF EXISTS all_types; " + create + "; GRANT SELECT ON all_types TO reader")  # type: ignore[arg-type]
+    with warehouse.admin.cursor() as cursor:
         cursor.executemany(insert.replace("?", "%s"), complete)  # type: ignore[arg-type]
-    urls = [f"duckdb://{path}", server.url(), server.url("redshift")]
+    urls = [f"duckdb://{path}", warehouse.url(), warehouse.url("redshift")]
     assert len({snapshot_hash(monkeypatch, url) for url in urls}) == 1
 
 
 @pytest.mark.usefixtures("workspace")
-class TestTypesOfPostgresqlOnly:
-    def test_become_texts_and_decimals_of_any_width_doubles(
-        self, monkeypatch: pytest.MonkeyPatch, own: Warehouse
+class TestTypesOfPostgresql:
+    def test_enums_uuids_and_json_are_read_as_strings_and_decimals_as_doubles(
+        self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse
     ) -> None:
-        own.execute("CREATE TYPE own.mood AS ENUM ('calm', 'wild')")
-        own.execute(
-            "CREATE VIEW own.odd AS SELECT seen, 'wild'::own.mood AS mood, 1.1::numeric AS loose, 'ab'::char(5) AS five"
-            ", '00000000-0000-0000-0000-000000000001'::uuid AS one, '{}'::json AS json FROM own.events LIMIT 1"
+        scratch.execute("CREATE TYPE scratch.mood AS ENUM ('calm', 'wild')")
+        scratch.execute(
+            "CREATE VIEW scratch.odd AS SELECT seen, 'wild'::scratch.mood AS mood, 1.1::numeric AS loose, "
+            "'ab'::char(5) AS five, '00000000-0000-0000-0000-000000000001'::uuid AS one, '{}'::json AS json "
+            "FROM scratch.events LIMIT 1"
         )
-        own.execute("GRANT SELECT ON own.odd TO reader")
+        scratch.execute("GRANT SELECT ON scratch.odd TO reader")
         change(SELECT, "SELECT * FROM odd WHERE seen >= $since AND seen < $until")
         for scheme in ("postgresql", "redshift"):
-            with open_source(monkeypatch, own.url(scheme, after="/own")) as source:
+            with open_source(monkeypatch, scratch.url(scheme, path="/scratch")) as source:
                 [row] = source.read(BEGIN, END).read_all().to_pylist()
             one = "00000000-0000-0000-0000-000000000001"
             assert row == {"seen": BEGIN, "mood": "wild", "loose": 1.1, "five": "ab", "one": one, "json": "{}"}
@@ -230,12 +240,12 @@ class TestTypesOfPostgresqlOnly:
 class TestMemory:
     @pytest.mark.parametrize("scheme", ["duckdb", "postgresql", "redshift"])
     def test_the_first_rows_of_a_huge_result_arrive_before_the_last_are_computed(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, scheme: str
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, scheme: str
     ) -> None:
-        """The whole result would fit into no memory."""
-        many = ", ".join(f"events AS e{n}" for n in range(5))
-        change(SELECT, f"SELECT e0.* FROM {many} WHERE e0.seen >= $since AND e0.seen < $until")
-        url = "duckdb://.ct/warehouse.duckdb" if scheme == "duckdb" else server.url(scheme)
+        """The whole result does not fit into memory."""
+        tables = ", ".join(f"events AS e{n}" for n in range(5))
+        change(SELECT, f"SELECT e0.* FROM {tables} WHERE e0.seen >= $since AND e0.seen < $until")
+        url = "duckdb://.ct/warehouse.duckdb" if scheme == "duckdb" else warehouse.url(scheme)
         with open_source(monkeypatch, url) as source:
             reader = source.read(BEGIN, END)
             assert reader.read_next_batch().num_rows > 0
@@ -243,7 +253,7 @@ class TestMemory:
 
 
 @pytest.mark.usefixtures("workspace", "_no_pauses")
-class TestAWrongAddress:
+class TestWrongUrl:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
@@ -256,23 +266,21 @@ class TestAWrongAddress:
             ("reader:hunter2@", "?user=reader&password=hunter2", "cannot be opened"),
         ],
     )
-    @BOTH
-    def test_is_explained_without_its_password(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, scheme: str, old: str, new: str, message: str
+    @BOTH_SCHEMES
+    def test_the_error_of_a_wrong_url_has_no_password(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, scheme: str, old: str, new: str, message: str
     ) -> None:
-        assert message in error_of(monkeypatch, server.url(scheme).replace(old, new))
+        assert message in error_of(monkeypatch, warehouse.url(scheme).replace(old, new))
 
-    def test_with_a_wrong_port_reports_a_refused_connection(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse
-    ) -> None:
-        assert "Connection refused" in error_of(monkeypatch, server.url(port=free_port()))
+    def test_a_wrong_port_is_a_refused_connection(self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse) -> None:
+        assert "Connection refused" in error_of(monkeypatch, warehouse.url(port=free_port()))
 
-    def test_of_a_server_that_never_responds_times_out(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse
+    def test_a_server_that_does_not_respond_times_out(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
     ) -> None:
         monkeypatch.setitem(postgresql.TIMEOUTS, "connect_timeout", "2")  # libpq's minimum
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            assert "timeout expired" in error_of(monkeypatch, server.url(port=silent.getsockname()[1]))
+            assert "timeout expired" in error_of(monkeypatch, warehouse.url(port=silent.getsockname()[1]))
 
     @pytest.mark.parametrize(
         ("scheme", "module", "extra"),
@@ -284,8 +292,10 @@ class TestAWrongAddress:
             ("bigquery", "google.cloud.bigquery", "bigquery"),
         ],
     )
-    def test_without_its_driver_names_the_command_that_installs_it(self, scheme: str, module: str, extra: str) -> None:
-        """In a separate process: Ibis' backends cannot be imported twice in one."""
+    def test_the_error_of_a_missing_driver_has_the_command_that_installs_it(
+        self, scheme: str, module: str, extra: str
+    ) -> None:
+        """In a separate process, because Ibis' backends cannot be imported twice in one."""
         url = f"{scheme}://reader:hunter2@warehouse.example/facts"
         code = (
             f"import sys; sys.modules[{module!r}] = None\n"
@@ -301,50 +311,52 @@ class TestAWrongAddress:
 
 @pytest.mark.usefixtures("workspace", "_no_pauses")
 class TestPermissions:
-    def test_a_forbidden_table_is_named(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
-        own.execute("REVOKE SELECT ON own.events FROM reader")
-        assert "permission denied for table events" in error_of(monkeypatch, own.url(after="/own"))
+    def test_a_forbidden_table_is_named(self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse) -> None:
+        scratch.execute("REVOKE SELECT ON scratch.events FROM reader")
+        assert "permission denied for table events" in error_of(monkeypatch, scratch.url(path="/scratch"))
 
-    def test_a_missing_table_is_named(self, monkeypatch: pytest.MonkeyPatch, server: Warehouse) -> None:
+    def test_a_missing_table_is_named(self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse) -> None:
         change("FROM events", "FROM happenings")
-        assert 'relation "happenings" does not exist' in error_of(monkeypatch, server.url())
+        assert 'relation "happenings" does not exist' in error_of(monkeypatch, warehouse.url())
 
 
 @pytest.mark.usefixtures("workspace", "_no_pauses")
-class TestALostConnection:
-    @BOTH
-    def test_is_replaced_and_all_rows_are_fetched_again(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, caplog: pytest.LogCaptureFixture, scheme: str
+class TestLostConnection:
+    @BOTH_SCHEMES
+    def test_after_a_lost_connection_all_rows_are_fetched_again(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, caplog: pytest.LogCaptureFixture, scheme: str
     ) -> None:
-        with relay(server.port, lambda number, received: number < 3 and received > 50_000) as port:
-            assert snapshot_hash(monkeypatch, server.url(scheme, port)) == snapshot_hash(monkeypatch, server.url())
+        with relay(warehouse.port, lambda number, received: number < 3 and received > 50_000) as port:
+            assert snapshot_hash(monkeypatch, warehouse.url(scheme, port)) == snapshot_hash(
+                monkeypatch, warehouse.url()
+            )
         assert len([message for message in caplog.messages if "all rows are fetched again" in message]) == 2
 
-    def test_that_is_lost_every_time_ends_the_run_and_stores_nothing(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse
+    def test_a_connection_that_is_lost_repeatedly_ends_the_run_and_stores_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
     ) -> None:
-        with relay(server.port, lambda _, received: received > 50_000) as port:
-            assert "failed during the query" in error_of(monkeypatch, server.url(port=port))
+        with relay(warehouse.port, lambda _, received: received > 50_000) as port:
+            assert "failed during the query" in error_of(monkeypatch, warehouse.url(port=port))
 
-    def test_that_an_administrator_terminated_is_replaced(
-        self, monkeypatch: pytest.MonkeyPatch, own: Warehouse, caplog: pytest.LogCaptureFixture
+    def test_after_an_administrator_terminates_the_connection_all_rows_are_fetched_again(
+        self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse, caplog: pytest.LogCaptureFixture
     ) -> None:
-        own.execute("UPDATE own.events SET shade = repeat(shade, 3000)")  # more than the sockets' buffers hold
+        scratch.execute("UPDATE scratch.events SET shade = repeat(shade, 3000)")  # more than the sockets' buffers hold
 
         def terminate(number: int, received: int) -> bool:
             if number == 1 and received > 50_000:
-                own.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'")
+                scratch.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'")
             return False
 
-        with relay(own.port, terminate) as port:
-            assert snapshot_hash(monkeypatch, own.url(port=port, after="/own")) == snapshot_hash(
-                monkeypatch, own.url(after="/own")
+        with relay(scratch.port, terminate) as port:
+            assert snapshot_hash(monkeypatch, scratch.url(port=port, path="/scratch")) == snapshot_hash(
+                monkeypatch, scratch.url(path="/scratch")
             )
         assert "all rows are fetched again" in caplog.text
 
-    def test_to_a_server_that_stays_down_ends_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with Postgresql() as process, closing((source := Warehouse(process)).admin):
-            source.execute("UPDATE events SET shade = repeat(shade, 3000)")
+    def test_a_server_that_stays_down_ends_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with Postgresql() as process, closing((warehouse := Warehouse(process)).admin):
+            warehouse.execute("UPDATE events SET shade = repeat(shade, 3000)")
             stop = threading.Thread(target=process.__exit__)
 
             def stop_once(_: int, received: int) -> bool:
@@ -352,103 +364,105 @@ class TestALostConnection:
                     stop.start()
                 return False
 
-            with relay(source.port, stop_once) as port:
-                assert "cannot be opened" in error_of(monkeypatch, source.url(port=port))
+            with relay(warehouse.port, stop_once) as port:
+                assert "cannot be opened" in error_of(monkeypatch, warehouse.url(port=port))
             stop.join()
 
 
 @pytest.mark.usefixtures("workspace", "_no_pauses")
 class TestTimeouts:
-    def test_a_lock_that_is_never_released_does_not_block_a_run_forever(
-        self, monkeypatch: pytest.MonkeyPatch, own: Warehouse
-    ) -> None:
-        with psycopg.connect(own.server.url) as other:
-            other.execute("LOCK TABLE own.events")
-            timeout = "/own?options=-c%20statement_timeout%3D100"
-            assert "due to statement timeout" in error_of(monkeypatch, own.url(after=timeout))
+    def test_waiting_for_a_lock_times_out(self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse) -> None:
+        with psycopg.connect(scratch.server.url) as locker:
+            locker.execute("LOCK TABLE scratch.events")
+            timeout = "/scratch?options=-c%20statement_timeout%3D100"
+            assert "due to statement timeout" in error_of(monkeypatch, scratch.url(path=timeout))
 
-    @BOTH
-    def test_a_statement_and_a_silent_network_have_timeouts(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, scheme: str
+    @BOTH_SCHEMES
+    def test_statements_and_connections_have_timeouts(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, scheme: str
     ) -> None:
-        connection = open_source(monkeypatch, server.url(scheme)).backend.con
+        connection = open_source(monkeypatch, warehouse.url(scheme)).backend.con
         assert connection.execute("SHOW statement_timeout").fetchone() == ("2h",)
         assert connection.info.get_parameters().items() >= postgresql.TIMEOUTS.items()
 
 
 @pytest.mark.usefixtures("workspace", "_no_pauses")
-class TestAChangedTable:
-    def test_without_a_column_ends_the_snapshot(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
-        own.execute("ALTER TABLE own.events DROP COLUMN y")
-        assert 'column "y" does not exist' in error_of(monkeypatch, own.url(after="/own"))
+class TestChangedTable:
+    def test_a_dropped_column_ends_the_snapshot(self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse) -> None:
+        scratch.execute("ALTER TABLE scratch.events DROP COLUMN y")
+        assert 'column "y" does not exist' in error_of(monkeypatch, scratch.url(path="/scratch"))
 
-    def test_with_a_changed_type_fails_the_data_check(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
-        own.execute("ALTER TABLE own.events ALTER y TYPE text")
-        monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(after="/own"))
+    def test_a_changed_type_fails_the_data_check(self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse) -> None:
+        scratch.execute("ALTER TABLE scratch.events ALTER y TYPE text")
+        monkeypatch.setenv("CT_WAREHOUSE_URL", scratch.url(path="/scratch"))
         failed = {check.column: check.message for check in Pipeline(monkeypatch).check_data() if not check.passed}
         assert failed == {"y": "is of type string, should be number"}
 
 
 @pytest.mark.usefixtures("workspace", "_no_pauses")
 class TestTimes:
-    def test_that_are_null_fail_the_data_check(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
+    def test_null_times_fail_the_data_check(self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse) -> None:
         change("AND seen < $until", "AND seen < $until OR seen IS NULL")
-        own.execute("UPDATE own.events SET seen = NULL WHERE id % 100 = 0")
-        monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(after="/own"))
+        scratch.execute("UPDATE scratch.events SET seen = NULL WHERE id % 100 = 0")
+        monkeypatch.setenv("CT_WAREHOUSE_URL", scratch.url(path="/scratch"))
         [failed] = [check for check in Pipeline(monkeypatch).check_data() if not check.passed]
         assert failed.column == "seen"
         assert failed.message.startswith("is null in 0.0% of the training rows and")
 
-    def test_that_are_null_in_every_fresh_row_end_the_snapshot(
-        self, monkeypatch: pytest.MonkeyPatch, own: Warehouse
+    def test_null_times_in_all_fresh_rows_end_the_snapshot(
+        self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse
     ) -> None:
         change("AND seen < $until", "AND seen < $until OR seen IS NULL")
-        own.execute("UPDATE own.events SET seen = NULL WHERE seen >= '2020-02-01'")
-        assert "'seen' is null in all" in error_of(monkeypatch, own.url(after="/own"))
+        scratch.execute("UPDATE scratch.events SET seen = NULL WHERE seen >= '2020-02-01'")
+        assert "'seen' is null in all" in error_of(monkeypatch, scratch.url(path="/scratch"))
 
-    def test_outside_of_the_windows_are_reported(self, monkeypatch: pytest.MonkeyPatch, own: Warehouse) -> None:
-        own.execute("UPDATE own.events SET seen = seen - interval '10 years'")
-        message = error_of(monkeypatch, own.url(after="/own"))
+    def test_times_outside_the_windows_are_reported(self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse) -> None:
+        scratch.execute("UPDATE scratch.events SET seen = seen - interval '10 years'")
+        message = error_of(monkeypatch, scratch.url(path="/scratch"))
         assert "there are no rows from" in message
         assert "the data runs from 2010-01-01" in message
 
 
 @pytest.mark.usefixtures("workspace")
 class TestRedshift:
-    """The statements that are sent, from the server's log, use nothing that Redshift is known to lack."""
+    """The statements in the server's log use nothing that Redshift is known not to support."""
 
-    LACKS = r"pg_|\$\d|\b(CREATE|DECLARE|FETCH|COPY|SAVEPOINT|PREPARE|DEALLOCATE|LATERAL|FILTER|ARRAY|UNNEST)\b|::"
+    UNSUPPORTED = (
+        r"pg_|\$\d|\b(CREATE|DECLARE|FETCH|COPY|SAVEPOINT|PREPARE|DEALLOCATE|LATERAL|FILTER|ARRAY|UNNEST)\b|::"
+    )
 
-    def test_receives_no_statement_that_it_lacks(self, monkeypatch: pytest.MonkeyPatch, server: Warehouse) -> None:
-        server.execute("ALTER ROLE reader SET log_statement TO 'all'")
-        before = server.server.log.stat().st_size
+    def test_no_statement_is_sent_that_redshift_does_not_support(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
+    ) -> None:
+        warehouse.execute("ALTER ROLE reader SET log_statement TO 'all'")
+        before = warehouse.server.log.stat().st_size
         try:
-            snapshot_hash(monkeypatch, server.url("redshift"))
+            snapshot_hash(monkeypatch, warehouse.url("redshift"))
         finally:
-            server.execute("ALTER ROLE reader RESET log_statement")
-        logged = server.server.log.read_text()[before:]
-        sent = re.findall(r"LOG:  (?:statement|execute [^:]+): (.*)", logged)
-        sent = [statement for statement in sent if not statement.startswith("ALTER ROLE")]
-        assert [statement for statement in sent if re.search(self.LACKS, statement, re.IGNORECASE)] == []
-        assert {statement.partition(" ")[0] for statement in sent} == {"SET", "SELECT"}
+            warehouse.execute("ALTER ROLE reader RESET log_statement")
+        log = warehouse.server.log.read_text()[before:]
+        statements = re.findall(r"LOG:  (?:statement|execute [^:]+): (.*)", log)
+        statements = [statement for statement in statements if not statement.startswith("ALTER ROLE")]
+        assert [statement for statement in statements if re.search(self.UNSUPPORTED, statement, re.IGNORECASE)] == []
+        assert {statement.partition(" ")[0] for statement in statements} == {"SET", "SELECT"}
 
     @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
-    def test_is_read_in_utf_8_whatever_the_users_encoding(
-        self, monkeypatch: pytest.MonkeyPatch, server: Warehouse, encoding: str
+    def test_rows_are_read_in_utf_8_with_any_client_encoding(
+        self, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, encoding: str
     ) -> None:
-        """Psycopg does not support Redshift's name for UTF-8."""
+        """Psycopg does not support Redshift's name of UTF-8."""
         monkeypatch.setenv("PGCLIENTENCODING", encoding)
-        backend = open_source(monkeypatch, server.url("redshift")).backend
+        backend = open_source(monkeypatch, warehouse.url("redshift")).backend
         assert backend.con.execute("SELECT 'Ærø'").fetchone() == ("Ærø",)
 
-    @BOTH
-    def test_like_postgresql_returns_the_newest_rows_to_the_monitor(
-        self, monkeypatch: pytest.MonkeyPatch, own: Warehouse, scheme: str
+    @BOTH_SCHEMES
+    def test_the_monitor_reads_the_newest_rows(
+        self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse, scheme: str
     ) -> None:
-        """Redshift has another function for the hash that orders a sample; the test defines it here."""
-        own.execute("CREATE FUNCTION public.fnv_hash(text) RETURNS bigint RETURN hashtextextended($1, 0)")
+        """On Redshift another hash function orders a sample; the test defines it."""
+        scratch.execute("CREATE FUNCTION public.fnv_hash(text) RETURNS bigint RETURN hashtextextended($1, 0)")
         try:
-            monkeypatch.setenv("CT_WAREHOUSE_URL", own.url(scheme))
+            monkeypatch.setenv("CT_WAREHOUSE_URL", scratch.url(scheme))
             window = warehouse_rows.read_window(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
             counts = window.count_rows({"red": window.table.shade == "red", "known": window.table.y.notnull()})
             monkeypatch.delenv("CT_WAREHOUSE_URL")
@@ -458,4 +472,4 @@ class TestRedshift:
             )
             assert window.sample(10).equals(window.sample(10))
         finally:
-            own.execute("DROP FUNCTION public.fnv_hash(text)")
+            scratch.execute("DROP FUNCTION public.fnv_hash(text)")
