@@ -1,4 +1,4 @@
-"""The decision, its texts, the test of the live metric, and the state that keeps columns from flapping."""
+"""The decision, its messages, the significance test of the live metric, and the hysteresis of columns."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def weekly_estimate(windows: list[float], width: float = 0.0) -> MetricEstimate:
 
 
 def detection_rate(current_weeks: int, drops: list[float]) -> float:
-    """Simulate four weeks and so many current ones; return the share of simulations in which a drop is reported.
+    """Simulate four weeks and the current weeks; return the share of simulations in which a drop is reported.
 
     Args:
         current_weeks: the number of current weeks.
-        drops: by how much the score of each is lowered, in standard deviations of a week.
+        drops: how much lower the score of each current week is, in standard deviations of a week.
     """
     random, times = np.random.default_rng(0), 2000
     scores = random.normal(size=(times, 4 + current_weeks)) - np.array([0.0] * 4 + drops)
@@ -105,7 +105,7 @@ class TestDecision:
             ),
         ],
     )
-    def test_the_message_tells_a_lasting_drop_from_a_sudden_one(self, windows: list[float], text: str) -> None:
+    def test_the_message_distinguishes_lasting_and_sudden_drops(self, windows: list[float], text: str) -> None:
         baseline, current = weekly_estimate([0.63, 0.70, 0.66, 0.65]), weekly_estimate(windows)
         drop = measure_drop(baseline, current, FALSE_ALARMS)
         result = decision.decide([], baseline, current, drop, drifted={LIVE_METRIC}, invalid_columns=0, limits=LIMITS)
@@ -216,8 +216,8 @@ class TestState:
             def set_model_version_tag(self, name: str, number: str, key: str, value: str) -> None:
                 written[name, number, key] = value
 
-        many = MonitorState(message="x" * 500).update({f"column_{number:05}": 2.0 for number in range(1000)}, LIMITS)
-        many.write(Client(), Version("toy", "1", "", {}))
-        [(place, tag)] = written.items()
+        state = MonitorState(message="x" * 500).update({f"column_{number:05}": 2.0 for number in range(1000)}, LIMITS)
+        state.write(Client(), Version("toy", "1", "", {}))
+        [(key, tag)] = written.items()
         assert len(tag) <= 5000
-        assert len(MonitorState.of(Version("toy", "1", "", {place[2]: tag})).drifted(LIMITS)) > 100
+        assert len(MonitorState.of(Version("toy", "1", "", {key[2]: tag})).drifted(LIMITS)) > 100

@@ -28,7 +28,9 @@ alarms = st.floats(0.01, 0.9)
 
 def drifted_columns(columns: dict[str, list[float]], window: int, factor: float) -> set[str]:
     return {
-        name for name, each in columns.items() if each[window] > factor * distances.mean_distance(each) * (1 + 1e-9)
+        name
+        for name, values in columns.items()
+        if values[window] > factor * distances.mean_distance(values) * (1 + 1e-9)
     }
 
 
@@ -50,8 +52,8 @@ def test_fewer_false_alarms_never_lower_the_limit(columns: dict[str, list[float]
 @given(window_distances, alarms)
 def test_a_column_among_many_has_no_lower_limit_than_alone(columns: dict[str, list[float]], share: float) -> None:
     together = distances.limit_factor(columns, share)
-    for name, each in columns.items():
-        assert together >= distances.limit_factor({name: each}, share) - 1e-9
+    for name, values in columns.items():
+        assert together >= distances.limit_factor({name: values}, share) - 1e-9
 
 
 @given(window_distances, alarms)
@@ -122,9 +124,9 @@ def rows(workspace: Path) -> pd.DataFrame:
 
 def test_the_distances_of_the_training_windows_equal_those_of_samples(rows: pd.DataFrame) -> None:
     profiles = profile.profile_columns(Path("train.parquet"), load_settings("toy"))
-    back = ((rows["seen"].max() - rows["seen"]) / pd.Timedelta(days=7)).astype(int)
+    weeks_before_end = ((rows["seen"].max() - rows["seen"]) / pd.Timedelta(days=7)).astype(int)
     for name, test in {"x": "wasserstein", "y": "wasserstein", "shade": "jensenshannon"}.items():
-        expected = [distances.distance(test, rows[name], rows[name][back == week]) for week in range(4)]
+        expected = [distances.distance(test, rows[name], rows[name][weeks_before_end == week]) for week in range(4)]
         assert profiles[name].window_distances == pytest.approx(expected, abs=0.006)
     assert profiles["x"].window_distances[0] > 5 * max(profiles["x"].window_distances[1:]) / 2
 
@@ -144,4 +146,4 @@ def test_a_week_without_values_has_no_distance(rows: pd.DataFrame) -> None:
     rows.to_parquet("train.parquet")
     profiles = profile.profile_columns(Path("train.parquet"), load_settings("toy"))
     assert [profiles[name].distances[0] for name in ("y", "shade")] == [None, None]
-    assert {len(each.distances) for each in profiles.values()} == {4}
+    assert {len(column.distances) for column in profiles.values()} == {4}

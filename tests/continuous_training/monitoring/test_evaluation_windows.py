@@ -17,7 +17,7 @@ from continuous_training.monitoring.reference import ReferenceProfile
 from continuous_training.settings import Settings
 
 FRESH_UNTIL = datetime(2020, 2, 29)
-moments = st.datetimes(datetime(2020, 1, 1), datetime(2020, 12, 31))
+times = st.datetimes(datetime(2020, 1, 1), datetime(2020, 12, 31))
 
 
 def make_settings(fresh_days: int = 28) -> Settings:
@@ -44,7 +44,7 @@ def reference_profile(fresh_until: datetime | None = FRESH_UNTIL) -> ReferencePr
     )
 
 
-@given(as_of=moments)
+@given(as_of=times)
 def test_windows_are_whole_and_adjacent_and_end_where_labels_are_known(as_of: datetime) -> None:
     windows = evaluation_windows(SETTINGS, reference_profile(), as_of)
     assert all(until - since == timedelta(days=7) for since, until in windows)
@@ -52,7 +52,7 @@ def test_windows_are_whole_and_adjacent_and_end_where_labels_are_known(as_of: da
     assert not windows or windows[-1][1] == as_of - timedelta(days=2)
 
 
-@given(as_of=moments)
+@given(as_of=times)
 def test_no_window_overlaps_the_fresh_rows(as_of: datetime) -> None:
     assert all(since >= FRESH_UNTIL for since, _ in evaluation_windows(SETTINGS, reference_profile(), as_of))
 
@@ -66,7 +66,7 @@ def test_there_are_at_least_two_windows() -> None:
     assert len(evaluation_windows(make_settings(fresh_days=7), reference_profile(), datetime(2020, 12, 31))) == 2
 
 
-@given(as_of=moments)
+@given(as_of=times)
 def test_an_old_profile_without_fresh_until_uses_the_fresh_days_in_training_yaml(as_of: datetime) -> None:
     assert evaluation_windows(SETTINGS, reference_profile(None), as_of) == evaluation_windows(
         SETTINGS, reference_profile(), as_of

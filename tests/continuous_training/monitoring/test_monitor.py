@@ -30,7 +30,7 @@ from pipeline import Pipeline
 from server import free_port
 from toy import change, events, store
 
-AS_OF = datetime(2020, 3, 16)  # by when two weeks of labels are known since version 1 was judged
+AS_OF = datetime(2020, 3, 16)  # two weeks of labels after the fresh rows of version 1 are known
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def version_1(champion: Pipeline) -> model_versions.Version:
 def check(
     champion: Pipeline, source: Any = "log", url: str = "none", as_of: datetime = AS_OF, **limits: Any
 ) -> MonitorReport:
-    """Check the champion, with other limits than those in training.yaml."""
+    """Check the champion with limits that replace those in training.yaml."""
     settings = load_settings("toy")
     settings = settings.model_copy(update={"monitor": settings.monitor.model_copy(update=limits)})
     return ModelMonitor(champion.client, "toy", settings, source, as_of).check(url, "2020-03-20")
@@ -202,12 +202,12 @@ class TestWarehouse:
 class TestPing:
     def test_a_second_check_sends_no_second_ping(self, champion: Pipeline) -> None:
         log_predictions(newest_events(shift=2))
-        with jenkins() as there:
-            reports = [check(champion, url=there.url) for _ in range(2)]
-        assert len(there.pings) == 1
-        assert there.pings[0]["reason"] == "version 1: the predictions and x drifted"
-        assert there.pings[0]["as_of"] == "2020-03-20"
-        assert there.pings[0]["evidence"] == reports[0].evidence
+        with jenkins() as stub:
+            reports = [check(champion, url=stub.url) for _ in range(2)]
+        assert len(stub.pings) == 1
+        assert stub.pings[0]["reason"] == "version 1: the predictions and x drifted"
+        assert stub.pings[0]["as_of"] == "2020-03-20"
+        assert stub.pings[0]["evidence"] == reports[0].evidence
         assert [report.decision.verdict for report in reports] == ["retrain", "retrain"]
         assert reports[1].ping_result
         assert "one was requested for version 1 already, the cool-down ends on" in str(
@@ -216,21 +216,21 @@ class TestPing:
 
     def test_after_the_cool_down_a_ping_with_the_same_reason_is_sent(self, champion: Pipeline) -> None:
         log_predictions(newest_events(shift=2))
-        with jenkins() as there:
-            check(champion, url=there.url, cool_down_hours=0)
+        with jenkins() as stub:
+            check(champion, url=stub.url, cool_down_hours=0)
             log_predictions(newest_events(shift=2.2, first_id=5000))
-            check(champion, url=there.url, cool_down_hours=0)
-        assert len({ping["reason"] for ping in there.pings}) == 1
-        assert len(there.pings) == 2
+            check(champion, url=stub.url, cool_down_hours=0)
+        assert len({ping["reason"] for ping in stub.pings}) == 1
+        assert len(stub.pings) == 2
 
     def test_a_ping_that_fails_is_an_error_and_is_sent_by_the_next_check(self, champion: Pipeline) -> None:
         log_predictions(newest_events(shift=2))
-        with jenkins(busy=4) as there:
-            report = check(champion, url=there.url)
+        with jenkins(busy=4) as stub:
+            report = check(champion, url=stub.url)
             assert "cannot be reached" in report.errors[0]
             assert MonitorState.of(version_1(champion)).pinged_at is None
-            check(champion, url=there.url)
-        assert len(there.pings) == 1
+            check(champion, url=stub.url)
+        assert len(stub.pings) == 1
 
     def test_without_a_jenkins_the_ping_is_printed_and_not_stored(self, champion: Pipeline) -> None:
         log_predictions(newest_events(shift=2))
@@ -243,22 +243,22 @@ class TestPing:
         frame = newest_events()
         frame["y"] += 2
         log_predictions(frame)
-        with jenkins() as there:
-            check(champion, url=there.url)
-        assert there.requests == 0
+        with jenkins() as stub:
+            check(champion, url=stub.url)
+        assert stub.requests == 0
 
     def test_the_evidence_is_stored_at_the_address_in_the_ping(self, champion: Pipeline) -> None:
         log_predictions(newest_events(shift=2))
-        with jenkins() as there:
-            check(champion, url=there.url)
-        run = there.pings[0]["evidence"].removeprefix("runs:/")
+        with jenkins() as stub:
+            check(champion, url=stub.url)
+        run = stub.pings[0]["evidence"].removeprefix("runs:/")
         artifacts = {artifact.path for artifact in champion.client.list_artifacts(run)}
         assert artifacts == {history.ARTIFACT, EVIDENTLY_REPORT.name}
         assert "<script" in EVIDENTLY_REPORT.read_text()
 
 
-class TestBadInput:
-    def test_no_champion(self, champion: Pipeline) -> None:
+class TestInvalidInput:
+    def test_without_a_champion_there_is_not_enough_data(self, champion: Pipeline) -> None:
         champion.client.delete_registered_model_alias("toy", model_versions.CHAMPION)
         try:
             report = check(champion)
@@ -267,30 +267,32 @@ class TestBadInput:
         assert (report.decision.verdict, report.model_version) == ("not enough data", None)
         assert "toy has no champion" in messages(report, "note")
 
-    def test_no_reference(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_reference_there_is_not_enough_data(
+        self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(reference, "FOLDER", "nowhere")
         report = check(champion)
         assert report.decision.verdict == "not enough data"
         assert "version 1 has no reference" in messages(report, "note")
 
-    def test_an_empty_log(self, champion: Pipeline) -> None:
+    def test_an_empty_log_is_not_enough_data(self, champion: Pipeline) -> None:
         report = check(champion)
         assert (report.decision.verdict, report.decision.message) == ("not enough data", "the predictions log is empty")
 
-    def test_a_disabled_log(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_disabled_log_is_an_error(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CT_PREDICTIONS", "none")
         assert "use --source warehouse" in check(champion).errors[0]
 
-    def test_a_log_that_cannot_be_read(self, champion: Pipeline, tmp_path: Path) -> None:
+    def test_an_unreadable_log_is_an_error(self, champion: Pipeline, tmp_path: Path) -> None:
         log_predictions(newest_events())
-        [whole] = (tmp_path / "predictions").rglob("*.parquet")
-        whole.with_name("torn.parquet").write_bytes(whole.read_bytes()[:-100])
+        [complete] = (tmp_path / "predictions").rglob("*.parquet")
+        complete.with_name("incomplete.parquet").write_bytes(complete.read_bytes()[:-100])
         report = check(champion)
         assert report.decision.verdict == "not enough data"
         assert "the predictions log cannot be read" in report.errors[0]
-        assert "torn.parquet" in report.errors[0]
+        assert "incomplete.parquet" in report.errors[0]
 
-    def test_a_missing_column(self, champion: Pipeline) -> None:
+    def test_a_missing_column_is_a_warning(self, champion: Pipeline) -> None:
         log_predictions(newest_events().drop(columns="y"))
         report = check(champion)
         assert messages(report, "warning") == "column 'y' is missing in every row"
@@ -304,7 +306,7 @@ class TestBadInput:
         assert messages(report, "warning") == ""
         assert "y is not monitored: serving.redacted excludes it from the log" in messages(report, "note")
 
-    def test_a_column_that_the_champion_was_not_trained_on_is_not_missing(self, champion: Pipeline) -> None:
+    def test_a_column_that_is_new_since_the_champion_is_not_missing(self, champion: Pipeline) -> None:
         log_predictions(newest_events())
         settings = load_settings("toy")
         columns = settings.data.columns | {"z": Column(type="number")}
@@ -318,7 +320,7 @@ class TestBadInput:
         log_predictions(frame)
         assert "column 'y' is not a valid number in 25% of the rows" in messages(check(champion), "warning")
 
-    def test_a_column_without_values(self, champion: Pipeline) -> None:
+    def test_a_column_without_values_is_a_warning(self, champion: Pipeline) -> None:
         frame = newest_events()
         frame["y"] = None
         log_predictions(frame)
@@ -326,14 +328,14 @@ class TestBadInput:
         assert messages(report, "warning") == "column 'y' is null in every row"
         assert "y" not in {column.name for column in report.drifts}
 
-    def test_a_column_with_values_of_another_type(self, champion: Pipeline) -> None:
+    def test_values_of_another_type_are_a_warning(self, champion: Pipeline) -> None:
         frame = newest_events()
         frame["y"] = frame["y"].astype(object)
         frame.loc[:599, "y"] = "far"
         log_predictions(frame)
         assert "column 'y' is not a valid number in 50% of the rows" in messages(check(champion), "warning")
 
-    def test_new_categories(self, champion: Pipeline) -> None:
+    def test_new_categories_are_a_warning_and_drift(self, champion: Pipeline) -> None:
         frame = newest_events()
         frame.loc[:299, "shade"] = "mauve"
         log_predictions(frame)
@@ -343,7 +345,7 @@ class TestBadInput:
         )
         assert "shade" in {column.name for column in report.drifts if column.drifted}
 
-    def test_values_out_of_range_and_too_many_nulls(self, champion: Pipeline) -> None:
+    def test_values_out_of_range_and_too_many_nulls_are_warnings(self, champion: Pipeline) -> None:
         frame = newest_events()
         frame.loc[:299, "x"] = 11
         frame.loc[:599, "y"] = np.nan
@@ -401,17 +403,17 @@ def test_a_log_in_a_bucket_is_read(champion: Pipeline, monkeypatch: pytest.Monke
 
 def test_rows_in_a_journal_are_counted_once(champion: Pipeline, tmp_path: Path) -> None:
     log_predictions(newest_events())
-    [moved] = (tmp_path / "predictions").rglob("*.parquet")
+    [stored] = (tmp_path / "predictions").rglob("*.parquet")
     folder = STATE / "serving" / "journal" / "toy"
     try:
-        log = PredictionsLog(str(tmp_path / "unmoved"), "toy", state=folder.parent, count=lambda *_: None)
+        log = PredictionsLog(str(tmp_path / "other"), "toy", state=folder.parent, count=lambda *_: None)
         log.append(make_batch(newest_events(count=300, first_id=5000)))
-        log._write_queue()  # as its thread does while it lives: the journal is being written
+        log._write_queue()  # as its thread does: the journal stays open
         assert check(champion).rows == 1500
         [path] = folder.glob("*.journal")
-        twin = tmp_path / "predictions" / "toy" / journal._parquet_name(path)
-        twin.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(moved, twin)  # a move that was cut short before the journal was removed
+        copy = tmp_path / "predictions" / "toy" / journal._parquet_name(path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(stored, copy)  # a move that was interrupted before the journal was removed
         assert check(champion).rows == 1500
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -433,7 +435,7 @@ def test_the_reference_sample_is_deterministic(champion: Pipeline) -> None:
     assert stored.profile.baseline is not None
     assert len(stored.profile.baseline.windows) == 2  # weeks of the fresh rows
     assert min(stored.profile.baseline.windows) <= stored.profile.baseline.value <= max(stored.profile.baseline.windows)
-    assert len(stored.predictions) == 560  # of the fresh rows, which it was not fitted on
+    assert len(stored.predictions) == 560  # of the fresh rows
 
 
 def test_the_window_of_the_log_ends_at_the_servers_time(champion: Pipeline) -> None:

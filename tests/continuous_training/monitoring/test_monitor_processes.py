@@ -64,14 +64,14 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(
         server.wait_for_version("1")
         send_requests(server, frame[frame["seen"] >= "2020-04-10"].head(800))
         store(frame)
-        with jenkins() as there:
+        with jenkins() as stub:
             output = monitor(AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # while the rows are still in the server's journal
             assert "POST $JENKINS_URL/generic-webhook-trigger/invoke" in output
             assert TOKEN not in output
             for _ in range(2):
-                output = monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
+                output = monitor("--jenkins", stub.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
         server.stop()
-    [ping] = there.pings
+    [ping] = stub.pings
     assert "the cool-down ends on" in output
     assert Path("build/monitor.html").exists()
     assert (ping["trigger"], ping["as_of"], ping["model_version"]) == ("drift", LATER, "1")
@@ -90,7 +90,7 @@ def test_drift_pings_once_and_the_run_that_follows_is_promoted(
     assert second.plan.drift
     assert second.plan.drift.evidence == ping["evidence"]
 
-    assert "not enough data" in monitor("--jenkins", there.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # for version 2
+    assert "not enough data" in monitor("--jenkins", stub.url, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)  # for version 2
 
 
 def test_an_unreachable_jenkins_is_an_error_and_the_page_is_still_written(
@@ -99,8 +99,8 @@ def test_an_unreachable_jenkins_is_an_error_and_the_page_is_still_written(
     change("serving: {watch_seconds: 0}", "serving: {watch_seconds: 0}\nmonitor: {min_rows: 200}")
     Pipeline(monkeypatch).promote()
     store(drifted_events())
-    with jenkins() as there:
-        unreachable = there.url
+    with jenkins() as stub:
+        unreachable = stub.url
     output = monitor("--source", "warehouse", "--jenkins", unreachable, code=1, AS_OF=LATER, WEBHOOK_TOKEN=TOKEN)
     assert "ct monitor: error: Jenkins at" in output
     assert "cannot be reached" in output

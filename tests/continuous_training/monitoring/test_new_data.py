@@ -24,7 +24,7 @@ from jenkins_stub import TOKEN, jenkins
 from pipeline import Pipeline
 from toy import change, events, store
 
-LATER = "2020-03-11"  # the toy's champion has AS_OF 2020-03-01, and its data end a day before
+LATER = "2020-03-11"  # the champion has AS_OF 2020-03-01, and its data end a day before
 WAREHOUSE = Path(".ct/warehouse.duckdb")
 
 
@@ -67,13 +67,13 @@ def execute(sql: str) -> None:
 
 
 def new_events(rows: int) -> pd.DataFrame:
-    """Return so many of the events after the champion's snapshot."""
+    """Return the first events after the champion's snapshot."""
     frame = events()
     return frame[frame["seen"] >= datetime(2020, 2, 29)].head(rows)
 
 
 def late_events(rows: int) -> pd.DataFrame:
-    """Return so many events of 10 February that are not in the snapshot."""
+    """Return events of 10 February that are not in the snapshot."""
     frame = events(days=1, a_day=rows, start="2020-02-10")
     return frame.assign(id=frame["id"] + 100_000)
 
@@ -83,7 +83,7 @@ def run_check(champion: Pipeline, url: str = "none", as_of: str = LATER, origin:
 
 
 class TestChanges:
-    def test_no_changes(self, champion: Pipeline) -> None:
+    def test_without_changes_there_is_nothing_new(self, champion: Pipeline) -> None:
         result = run_check(champion)
         assert result.summary == "nothing new: no new rows since 2020-02-29"
         assert result.ping_result is None
@@ -155,11 +155,11 @@ class TestChanges:
         assert run_check(champion).verdict == "nothing new"
 
     def test_changes_before_the_training_window_do_not_count(self, champion: Pipeline) -> None:
-        moment = "2020-03-21T12:00"  # a run would use what is from 6 January, 12:00, on
+        as_of = "2020-03-21T12:00"  # the training window of a run begins on 6 January, 12:00
         execute("UPDATE events SET late = NOT late WHERE seen < '2020-01-07'")
-        assert run_check(champion, as_of=moment).verdict == "nothing new"
+        assert run_check(champion, as_of=as_of).verdict == "nothing new"
         execute("UPDATE events SET late = NOT late WHERE seen < '2020-01-08'")
-        assert "1 corrected day;" in run_check(champion, as_of=moment).message
+        assert "1 corrected day;" in run_check(champion, as_of=as_of).message
 
 
 class TestThresholds:
@@ -191,9 +191,9 @@ class TestThresholds:
 class TestPing:
     def test_the_reason_has_the_changes_and_their_origin(self, champion: Pipeline) -> None:
         insert(new_events(300))
-        with jenkins() as there:
-            result = run_check(champion, there.url, origin=check.describe_sync("flights\n → warehouse", 20_000))
-        assert there.pings == [
+        with jenkins() as stub:
+            result = run_check(champion, stub.url, origin=check.describe_sync("flights\n → warehouse", 20_000))
+        assert stub.pings == [
             {
                 "trigger": "data",
                 "reason": "Airbyte synced 20,000 rows of flights → warehouse: 300 new rows since 2020-02-29 (+12.7%)",
@@ -206,57 +206,57 @@ class TestPing:
 
     def test_the_same_rows_are_one_ping_and_more_rows_another(self, champion: Pipeline) -> None:
         insert(new_events(300))
-        with jenkins() as there:
-            verdicts = [run_check(champion, there.url).verdict for _ in range(2)]
+        with jenkins() as stub:
+            verdicts = [run_check(champion, stub.url).verdict for _ in range(2)]
             insert(late_events(10))
-            verdicts.append(run_check(champion, there.url).verdict)
+            verdicts.append(run_check(champion, stub.url).verdict)
             insert(late_events(230))
-            verdicts.append(run_check(champion, there.url).verdict)
+            verdicts.append(run_check(champion, stub.url).verdict)
         assert verdicts == ["enough", "already requested", "not enough", "enough"]
-        assert [ping["reason"].partition("%)")[2] for ping in there.pings] == ["", ", 240 late"]
+        assert [ping["reason"].partition("%)")[2] for ping in stub.pings] == ["", ", 240 late"]
 
     def test_max_age_counts_from_the_last_ping(self, champion: Pipeline) -> None:
         change("min_new_share: 0.1", "min_new_share: 0.1, max_age: 5")
         insert(new_events(300))
-        with jenkins() as there:
-            run_check(champion, there.url)
+        with jenkins() as stub:
+            run_check(champion, stub.url)
             insert(late_events(1))
-            assert run_check(champion, there.url, as_of="2020-03-25").verdict == "not enough"
+            assert run_check(champion, stub.url, as_of="2020-03-25").verdict == "not enough"
             insert(new_events(301).tail(1))
-            assert run_check(champion, there.url).verdict == "not enough"
-            assert run_check(champion, there.url, as_of="2020-03-25").verdict == "enough"
-        assert len(there.pings) == 2
+            assert run_check(champion, stub.url).verdict == "not enough"
+            assert run_check(champion, stub.url, as_of="2020-03-25").verdict == "enough"
+        assert len(stub.pings) == 2
 
     def test_two_checks_at_the_same_time_are_one_ping(self, champion: Pipeline) -> None:
         insert(new_events(300))
-        with jenkins() as there:
-            checks = [threading.Thread(target=run_check, args=(champion, there.url)) for _ in range(2)]
+        with jenkins() as stub:
+            checks = [threading.Thread(target=run_check, args=(champion, stub.url)) for _ in range(2)]
             for thread in checks:
                 thread.start()
             for thread in checks:
                 thread.join()
-        assert len(there.pings) == 1
+        assert len(stub.pings) == 1
 
     def test_the_claim_of_a_killed_check_expires(self, champion: Pipeline) -> None:
         insert(new_events(300))
         killed = PingState(claimed_at=datetime.now().astimezone())
         killed.write(champion.client, version_1(champion))
-        with jenkins() as there:
-            assert "another check is sending a ping" in run_check(champion, there.url).summary
+        with jenkins() as stub:
+            assert "another check is sending a ping" in run_check(champion, stub.url).summary
             killed.model_copy(update={"claimed_at": killed.claimed_at - CLAIM_TIMEOUT}).write(
                 champion.client, version_1(champion)
             )
-            run_check(champion, there.url)
-        assert len(there.pings) == 1
+            run_check(champion, stub.url)
+        assert len(stub.pings) == 1
 
-    def test_a_ping_that_fails_is_sent_by_the_next_check(self, champion: Pipeline) -> None:
+    def test_a_failed_ping_is_sent_by_the_next_check(self, champion: Pipeline) -> None:
         insert(new_events(300))
-        with jenkins(busy=4) as there:
-            result = run_check(champion, there.url)
+        with jenkins(busy=4) as stub:
+            result = run_check(champion, stub.url)
             assert result.ping_result
             assert "cannot be reached" in str(result.ping_result.error)
-            run_check(champion, there.url)
-        assert len(there.pings) == 1
+            run_check(champion, stub.url)
+        assert len(stub.pings) == 1
 
     def test_without_a_jenkins_the_ping_is_printed_and_not_stored(self, champion: Pipeline) -> None:
         insert(new_events(300))
@@ -286,8 +286,8 @@ class TestPing:
         assert check.describe_sync(connection, rows) == message
 
 
-class TestBadInput:
-    def test_no_champion(self, champion: Pipeline) -> None:
+class TestInvalidInput:
+    def test_without_a_champion_no_ping_is_sent(self, champion: Pipeline) -> None:
         champion.client.delete_registered_model_alias("toy", model_versions.CHAMPION)
         try:
             result = run_check(champion)
@@ -296,20 +296,24 @@ class TestBadInput:
         assert result.message == "toy has no champion: new data do not start the first training"
         assert (result.verdict, result.ping_result) == ("unknown", None)
 
-    def test_a_champion_without_a_watermark(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_champion_without_a_watermark_is_reported(
+        self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(watermark, "FILE", "nowhere.json")
         assert "version 1 has no watermark" in run_check(champion).message
 
-    def test_a_watermark_in_an_unsupported_format(self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_watermark_in_an_unsupported_format_is_an_error(
+        self, champion: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(watermark, "FILE", "snapshot.json")
         with pytest.raises(UserError, match="the watermark of version 1 has an unsupported format"):
             run_check(champion)
 
-    def test_as_of_before_the_end_of_the_snapshot(self, champion: Pipeline) -> None:
+    def test_as_of_before_the_end_of_the_snapshot_is_reported(self, champion: Pipeline) -> None:
         result = run_check(champion, as_of="2020-02-20")
         assert result.message == "AS_OF=2020-02-20 is before the end of the champion's snapshot, 29 February 2020"
 
-    def test_as_of_in_the_future(self, champion: Pipeline) -> None:
+    def test_as_of_in_the_future_is_a_warning(self, champion: Pipeline) -> None:
         insert(new_events(300))
         assert "lies in the future: is a clock wrong?" in run_check(champion, as_of="2199-01-01").summary
 
@@ -317,20 +321,20 @@ class TestBadInput:
         insert(new_events(300).assign(seen=datetime(2199, 1, 1)))
         assert run_check(champion).verdict == "nothing new"
 
-    def test_rows_without_a_time(self, champion: Pipeline) -> None:
+    def test_rows_without_a_time_do_not_count(self, champion: Pipeline) -> None:
         change("seen < $until", "seen < $until OR seen IS NULL")
         insert(new_events(300).assign(seen=pd.NaT))
         result = run_check(champion)
         assert "· 300 rows have no time and do not count" in result.summary
         assert result.verdict == "nothing new"
 
-    def test_an_empty_table(self, champion: Pipeline) -> None:
+    def test_an_empty_table_has_nothing_new(self, champion: Pipeline) -> None:
         execute("DELETE FROM events")
         result = run_check(champion)
         assert result.verdict == "nothing new"
         assert "2,360 rows of the champion's snapshot were deleted" in result.summary
 
-    def test_a_missing_table(self, champion: Pipeline) -> None:
+    def test_a_missing_table_is_an_error(self, champion: Pipeline) -> None:
         execute("DROP TABLE events")
         with pytest.raises(UserError, match="the warehouse rejects the query: .*events"):
             run_check(champion)
@@ -344,18 +348,18 @@ class TestBadInput:
         assert (result.changes.corrected_rows, result.changes.deleted_rows) == (0, 0)
         assert 0 < result.changes.new_rows < 300
 
-    def test_a_missing_column(self, champion: Pipeline) -> None:
+    def test_a_missing_column_is_an_error(self, champion: Pipeline) -> None:
         change("SELECT id, seen, shade, x, y, late", "SELECT *")
         execute("ALTER TABLE events DROP COLUMN y")
         with pytest.raises(UserError, match="the query returns no column 'y'"):
             run_check(champion)
 
-    def test_a_column_of_another_type(self, champion: Pipeline) -> None:
+    def test_a_column_of_another_type_is_an_error(self, champion: Pipeline) -> None:
         execute("ALTER TABLE events ALTER x TYPE VARCHAR")
         with pytest.raises(UserError, match="column 'x' has type string, training.yaml declares number"):
             run_check(champion)
 
-    def test_infinite_numbers_and_nan(self, champion: Pipeline) -> None:
+    def test_a_correction_to_infinity_counts_and_nan_equals_null(self, champion: Pipeline) -> None:
         execute("UPDATE events SET x = 'inf' WHERE id = 2007")
         execute("UPDATE events SET y = 'nan' WHERE y IS NULL")
         assert "1 corrected day;" in run_check(champion).message
@@ -363,9 +367,9 @@ class TestBadInput:
     def test_an_unreadable_state_is_ignored(self, champion: Pipeline) -> None:
         champion.client.set_model_version_tag("toy", "1", PingState.tag, "{")
         insert(new_events(300))
-        with jenkins() as there:
-            run_check(champion, there.url)
-        assert len(there.pings) == 1
+        with jenkins() as stub:
+            run_check(champion, stub.url)
+        assert len(stub.pings) == 1
 
 
 def test_a_snapshot_and_the_warehouse_have_the_same_counts(champion: Pipeline) -> None:

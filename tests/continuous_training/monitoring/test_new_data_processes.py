@@ -31,9 +31,9 @@ from toy import TRAINING, change, events, store
 pytestmark = pytest.mark.integration(seconds=30)
 
 ROWS = 2000
-OLD = events(days=59)  # until 2020-02-29, where the data end of a run with AS_OF 2020-03-01
+OLD = events(days=59)  # until 2020-02-29, the end of the data of a run with AS_OF 2020-03-01
 NEW = events(days=10, a_day=ROWS // 10, start="2020-02-29").assign(id=lambda frame: frame["id"] + len(OLD))
-AFTER = "2020-03-11"
+LATER = "2020-03-11"
 COLUMNS = "id BIGINT, seen TIMESTAMP, shade TEXT, x DOUBLE PRECISION, y DOUBLE PRECISION, late BOOLEAN"
 
 Insert = Callable[[pd.DataFrame], None]
@@ -75,14 +75,14 @@ def in_postgresql(request: pytest.FixtureRequest) -> Iterator[tuple[str, Insert]
 
 
 def data_check(python: ForkedPython, url: str) -> str:
-    process = python.run(ROOT / "scripts/data_check.py", "--jenkins", url, WEBHOOK_TOKEN=TOKEN, AS_OF=AFTER)
+    process = python.run(ROOT / "scripts/data_check.py", "--jenkins", url, WEBHOOK_TOKEN=TOKEN, AS_OF=LATER)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 
 
 @pytest.mark.usefixtures("tracked")
 @pytest.mark.parametrize("warehouse", [in_duckdb, pytest.param(in_postgresql, marks=needs_postgresql)])
-def test_new_rows_are_one_ping_whose_run_trains_on_them(
+def test_new_rows_cause_one_ping_and_its_run_trains_on_them(
     warehouse: Callable[[pytest.FixtureRequest], AbstractContextManager[tuple[str, Insert]]],
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -95,11 +95,11 @@ def test_new_rows_are_one_ping_whose_run_trains_on_them(
         watermark = load_watermark(first.client, champion)
         assert watermark
         assert watermark.rows == first.snapshot.rows == len(OLD)
-        with jenkins() as there:
-            assert check.check_new_data(first.client, "toy", there.url, AFTER).verdict == "nothing new"
+        with jenkins() as stub:
+            assert check.check_new_data(first.client, "toy", stub.url, LATER).verdict == "nothing new"
             insert(NEW)
-            outputs = [data_check(forked_python, there.url) for _ in range(2)]
-        [ping] = there.pings
+            outputs = [data_check(forked_python, stub.url) for _ in range(2)]
+        [ping] = stub.pings
         assert "Triggered a training in Jenkins: model/main" in outputs[0]
         assert "a training on these rows was requested" in outputs[1]
         assert ping["reason"].startswith(f"{ROWS:,} new rows since 2020-02-29 (+")

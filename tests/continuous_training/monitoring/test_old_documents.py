@@ -1,4 +1,4 @@
-"""Documents in people's registries, with the keys of earlier releases, are still read; new ones have the new keys."""
+"""Documents with the keys of earlier releases are read, and written with the current keys."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ def version_with(**tags: Any) -> Version:
     return Version("toy", "1", "", {name.replace("_", "."): json.dumps(value) for name, value in tags.items()})
 
 
-def assert_written_with_new_keys(value: Value) -> None:
+def assert_written_with_current_keys(value: Value) -> None:
     assert type(value).model_validate_json(value.model_dump_json()) == value
     assert json.loads(value.model_dump_json()).keys() == type(value).model_fields.keys()
 
 
 @pytest.mark.parametrize("message_key", ["said", "message"])
-def test_the_monitors_state(message_key: str) -> None:
+def test_an_old_state_of_the_monitor_is_read(message_key: str) -> None:
     tag = {"over": {"x": 2}, "pinged": "2026-04-01T12:00:00Z", message_key: "x moved", "evidence": "runs:/7"}
     state = MonitorState.of(version_with(ct_monitor=tag))
     assert (state.consecutive, state.message, state.evidence) == ({"x": 2}, "x moved", "runs:/7")
     assert state.pinged_at == datetime.fromisoformat(tag["pinged"])
-    assert_written_with_new_keys(state)
+    assert_written_with_current_keys(state)
 
 
-def test_the_state_of_the_data_ping() -> None:
+def test_an_old_state_of_the_data_ping_is_read() -> None:
     time = "2026-04-01T12:00:00Z"
     tag = {"at": time, "rows": 300, "newest": "2026-03-31T23:00:00", "digest": "abc", "claimed": time}
     state = PingState.of(version_with(ct_data=tag))
     assert (state.sent_at, state.claimed_at) == (datetime.fromisoformat(time),) * 2
     assert (state.rows, state.digest) == (300, "abc")
-    assert_written_with_new_keys(state)
+    assert_written_with_current_keys(state)
 
 
-def test_the_summary_of_a_check() -> None:
+def test_an_old_summary_of_a_check_is_read() -> None:
     tag = '{"at":"2026-04-01T12:00:00Z","version":"1","verdict":"retrain","ratio":2.5,"metric":0.7,"pinged":true}'
     summary = CheckSummary.model_validate_json(tag)
     assert (summary.verdict, summary.ping_sent) == ("retrain", True)
-    assert_written_with_new_keys(summary)
+    assert_written_with_current_keys(summary)
 
 
-def test_the_result_of_a_ping() -> None:
+def test_an_old_result_of_a_ping_is_read() -> None:
     ping = {"trigger": "drift", "reason": "x moved", "model": "toy", "model_version": "1"}
     document = {"ping": ping, "address": "none"}
     result = PingResult.model_validate(document | {"withheld": "Jenkins is not reached", "fault": "timed out"})
     assert (result.skip_reason, result.error) == ("Jenkins is not reached", "timed out")
-    assert_written_with_new_keys(result)
+    assert_written_with_current_keys(result)
 
 
-def test_a_watermark() -> None:
+def test_an_old_watermark_is_read() -> None:
     document = {
         "by": "hash",
         "since": "2020-01-01T00:00:00",
@@ -76,11 +76,11 @@ def test_a_watermark() -> None:
     watermark = Watermark.model_validate_json(json.dumps(document))
     assert watermark.query_hash == "hash"
     assert watermark.days == {date(2020, 1, 1): DayCount(rows=40, checksum=-7)}
-    assert_written_with_new_keys(watermark)
+    assert_written_with_current_keys(watermark)
 
 
 @pytest.mark.parametrize("until", [{}, {"judged_until": "2020-02-29T00:00:00"}])
-def test_a_reference_profile(until: dict[str, str]) -> None:
+def test_an_old_reference_profile_is_read(until: dict[str, str]) -> None:
     document = {
         "rows": 1800,
         "since": "2020-01-01T00:00:00",
@@ -96,10 +96,10 @@ def test_a_reference_profile(until: dict[str, str]) -> None:
     assert profile.fresh_until == (datetime(2020, 2, 29) if until else None)
     assert profile.baseline is not None
     assert profile.baseline.value == 0.8
-    assert_written_with_new_keys(profile)
+    assert_written_with_current_keys(profile)
 
 
-def test_a_report() -> None:
+def test_an_old_report_is_read() -> None:
     drift = {"name": "x", "test": "wasserstein", "distance": 0.4, "limit": 0.2, "null_share": 0}
     document = {
         "model": "toy",
@@ -119,4 +119,4 @@ def test_a_report() -> None:
     assert report.baseline is not None
     assert report.current is not None
     assert (report.baseline.value, report.current.value) == (0.8, 0.75)
-    assert_written_with_new_keys(report)
+    assert_written_with_current_keys(report)

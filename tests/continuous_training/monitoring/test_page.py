@@ -95,26 +95,26 @@ def test_the_page_has_the_distances_and_the_evidence() -> None:
 def test_the_page_has_the_outcome_of_the_ping() -> None:
     ping = Ping(trigger="drift", reason="version 3: x drifted", model="toy", model_version="3", evidence="runs:/7")
     sent = make_report(ping_result=PingResult(ping=ping, address="http://jenkins", jobs=["model/main"]))
-    withheld = make_report(ping_result=PingResult(ping=ping, address="none", skip_reason="no Jenkins is configured"))
+    skipped = make_report(ping_result=PingResult(ping=ping, address="none", skip_reason="no Jenkins is configured"))
     assert "Jenkins triggered model/main with the reason 'version 3: x drifted'." in page_text(
         page.render_page(sent, [])
     )
-    assert "No training was requested: no Jenkins is configured." in page_text(page.render_page(withheld, []))
+    assert "No training was requested: no Jenkins is configured." in page_text(page.render_page(skipped, []))
 
 
 def test_an_error_is_the_headline() -> None:
-    failed = make_report("not enough data", drifts=[], findings=[Finding(kind="error", message="the log <is> gone")])
+    failed = make_report("not enough data", drifts=[], findings=[Finding(kind="error", message="the log <is> missing")])
     text = page_text(page.render_page(failed, []))
     assert "The monitor could not run all checks" in text
-    assert "✗ the log &lt;is&gt; gone" in text
+    assert "✗ the log &lt;is&gt; missing" in text
 
 
 def test_the_chart_marks_a_new_champion_and_breaks_the_line() -> None:
-    past = summaries(("3", 0.5), ("3", 2.0), ("4", 0.3), ("4", 0.2))
-    chart = page.build_chart(past)
+    history = summaries(("3", 0.5), ("3", 2.0), ("4", 0.3), ("4", 0.2))
+    chart = page.build_chart(history)
     assert [marker.new_version for marker in chart.markers] == [False, False, True, False]
     assert [len(points) for points in chart.lines] == [2, 2]
-    assert "version 4" in page.render_page(make_report(), past)
+    assert "version 4" in page.render_page(make_report(), history)
 
 
 def test_a_check_without_measurement_is_a_gap_and_a_large_ratio_is_drawn_at_the_top() -> None:

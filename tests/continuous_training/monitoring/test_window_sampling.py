@@ -44,9 +44,9 @@ def window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
 
 
 def test_a_sample_has_the_requested_size_and_is_deterministic(window: Window) -> None:
-    first, again = window.sample(SAMPLE), window.sample(SAMPLE)
+    first, second = window.sample(SAMPLE), window.sample(SAMPLE)
     assert len(first) == SAMPLE
-    assert first.equals(again)
+    assert first.equals(second)
 
 
 @pytest.mark.parametrize("name", ["normal_1", "waiting_1", "gaps", "place", "customer"])
