@@ -1,12 +1,12 @@
 """The cost of a check of many rows, compared with Evidently on all rows in memory: seconds, memory, verdict.
 
-.venv/bin/python tests/benchmarks/monitor.py                  # a million rows and ten: minutes, and gigabytes of disk
+.venv/bin/python tests/benchmarks/monitor.py                  # one and ten million rows: minutes, and gigabytes of disk
 .venv/bin/python tests/benchmarks/monitor.py --rows 100000 --more 1000000
 
 Each runs in a separate process. Evidently reads both windows from Parquet files and measures the same columns with the
-same tests and thresholds. The monitor is `scripts/monitor.py` on a predictions log of so many rows, from start to end:
-it also measures the predictions, counts data quality problems, reads and writes MLflow, and writes two pages. The last
-lines are the cost of saving the reference at a promotion.
+same tests and thresholds. The monitor is the whole `scripts/monitor.py` on a predictions log of as many rows: it also
+measures the predictions, counts data quality problems, reads and writes MLflow, and writes two pages. The last lines
+are the cost of saving the reference at a promotion.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as
 
 ROOT = Path(__file__).parents[2]
 DRIFT = {"normal_1": 0.3, "waiting_1": 0.2, "place": 0.25, "even_1": 0.04}  # the last one is below every limit
-PREDICTIONS = "the predictions"  # which Evidently does not measure
+PREDICTIONS = "the predictions"  # Evidently does not measure them
 THRESHOLD = 0.1  # of training.yaml
-CHECK, PROMOTION, PEER = "check", "promotion", "evidently"
+CHECK, PROMOTION, BASELINE = "check", "promotion", "evidently"
 EVIDENTLY, OTHERS = "imports: Evidently", "imports: other packages"
 START = "start and end of Python"
 REFERENCE = "reference"
 CONSTANT = {START, EVIDENTLY, OTHERS}  # independent of the number of rows
-RESULT = "result.json"  # what a process hands back
+RESULT = "result.json"  # of a process
 PARTS = [
     *(START, EVIDENTLY, OTHERS, "MLflow, pages, other", "reading the rows", "counting the rows"),
     *("reading the sample", "sampling noise", "distances", "Evidently's page"),
@@ -65,13 +65,13 @@ class Profiler:
 
     def measure(self, owner: Any, function: str, name: str) -> None:
         """Measure every call of a function."""
-        inner = getattr(owner, function)
+        original = getattr(owner, function)
 
-        def outer(*arguments: Any, **options: Any) -> Any:
+        def measured(*arguments: Any, **options: Any) -> Any:
             with self.part(name):
-                return inner(*arguments, **options)
+                return original(*arguments, **options)
 
-        setattr(owner, function, outer)
+        setattr(owner, function, measured)
 
     def _add(self) -> None:
         now, processor = time.perf_counter(), time.process_time()
@@ -83,7 +83,7 @@ class Profiler:
 
 
 def main() -> None:
-    """Measure each in a separate process, and print the results."""
+    """Measure each program in a separate process, and print the results."""
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--more", type=int, default=10_000_000)
@@ -134,7 +134,7 @@ def _measure_all(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]
                     "COPY (SELECT unnest(inputs) FROM read_parquet('predictions/*/*/*.parquet'))"
                     " TO 'window.parquet' (FORMAT parquet)"
                 )
-            results[f"{PEER} {count}"] = _run_process(PEER)
+            results[f"{BASELINE} {count}"] = _run_process(BASELINE)
             (folder / "window.parquet").unlink()
         for path in [*folder.glob("predictions/*/*/*"), *folder.glob("snapshot/*")]:
             path.unlink()
@@ -144,10 +144,10 @@ def _measure_all(folder: Path, few: int, many: int) -> dict[str, dict[str, Any]]
 
 
 def _run_process(name: str) -> dict[str, Any]:
-    began = time.perf_counter()
+    start = time.perf_counter()
     command = [sys.executable, str(Path(__file__).resolve()), "--process", name]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     if process.returncode:
         sys.exit(f"{name} failed: {process.stderr.strip()}")
     result: dict[str, Any] = json.loads(Path(RESULT).read_text())
@@ -231,13 +231,13 @@ def _promotion(profiler: Profiler) -> dict[str, float]:
 PROCESSES: dict[str, Callable[[Profiler], dict[str, float]]] = {
     CHECK: _check,
     PROMOTION: _promotion,
-    PEER: _evidently,
+    BASELINE: _evidently,
 }
 
 
 def _print(results: dict[str, dict[str, Any]], few: int, many: int) -> None:
-    peer, short, long = (results[name] for name in (f"{PEER} {few}", f"{CHECK} {few}", f"{CHECK} {many}"))
-    columns = (peer, short, long)
+    baseline, short, long = (results[name] for name in (f"{BASELINE} {few}", f"{CHECK} {few}", f"{CHECK} {many}"))
+    columns = (baseline, short, long)
 
     def line(message: str, *cells: str) -> None:
         print(f"{message:<32}" + "".join(f"{cell:>12}" for cell in cells))
@@ -256,15 +256,17 @@ def _print(results: dict[str, dict[str, Any]], few: int, many: int) -> None:
     line("peak memory, MB", *(f"{result['peak']:.0f}" for result in columns))
     print()
     for measure in ("seconds", "processor"):
-        (peer_time, time, time_of_many), (peer_rest, rest, _) = sums[measure], sums[f"{measure} after"]
+        (baseline_time, time, time_of_many), (baseline_rest, rest, _) = sums[measure], sums[f"{measure} after"]
         print(
             "in seconds"
             if measure == "seconds"
             else "in processor seconds, which do not depend on the load of this machine"
         )
-        print(f"  faster: {peer_time / time:.1f} times, {peer_rest / rest:.1f} after start and imports (goal: 10)")
+        print(
+            f"  faster: {baseline_time / time:.1f} times, {baseline_rest / rest:.1f} after start and imports (goal: 10)"
+        )
         print(f"  {many / few:g} times the rows: {time_of_many / time:.2f} times the seconds (goal: 2)")
-    print(f"memory: {short['peak'] / peer['peak']:.2f} of Evidently's (goal: 0.33)")
+    print(f"memory: {short['peak'] / baseline['peak']:.2f} of Evidently's (goal: 0.33)")
     for tool, result in zip(("Evidently", "monitor", "monitor"), columns, strict=True):
         drifted = ", ".join(f"{name} {distance:.4f}" for name, distance in sorted(result["drifted"].items()))
         print(f"{tool} reports drift: {drifted}")

@@ -1,6 +1,6 @@
 """How often the monitor's sample leads to another verdict than all rows, in windows with known drift.
 
-.venv/bin/python tests/benchmarks/monitor_sample.py           # 200 windows of 100,000 rows: some ten minutes
+.venv/bin/python tests/benchmarks/monitor_sample.py           # 200 windows of 100,000 rows: about ten minutes
 .venv/bin/python tests/benchmarks/monitor_sample.py --windows 20 --rows 50000
 
 In each window up to six of the thirteen columns drift, by half to twice their threshold. Distances and limits are
@@ -41,7 +41,7 @@ EVIDENTLY_WINDOWS = 3  # windows whose sample Evidently measures too
 
 
 def main() -> None:
-    """Measure every window twice, and print how often the results differ."""
+    """Measure each window twice, and print how often the results differ."""
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=200)
     parser.add_argument("--rows", type=int, default=100_000, help="of each window (default: %(default)s)")
@@ -51,7 +51,7 @@ def main() -> None:
         (Path("src") / wide_model.MODEL).mkdir(parents=True)
         (Path("src") / wide_model.MODEL / "training.yaml").write_text(wide_model.TRAINING)
         settings = load_settings(wide_model.MODEL)
-        reference, before = _make_reference(settings, options.rows)
+        reference, reference_rows = _make_reference(settings, options.rows)
         os.chdir("/")
     random = np.random.default_rng(0)
     columns, decisions, max_difference = [], Counter[tuple[str, ...]](), 0.0
@@ -59,10 +59,10 @@ def main() -> None:
     for window in range(options.windows):
         names = random.choice(wide_model.FEATURES, random.integers(MAX_DRIFTED + 1), replace=False)
         drift_sizes = {str(name): THRESHOLD * random.uniform(SIZES[1], SIZES[-1]) for name in names}
-        now = duckdb.sql(wide_model.rows_query(options.rows, window + 10, drift_sizes)).df()
-        sample = now.sample(settings.monitor.sample_rows, random_state=window)
-        pairs = [(before, now), (reference.sample, sample)]
-        if not limits:  # windows of as many rows have the same
+        window_rows = duckdb.sql(wide_model.rows_query(options.rows, window + 10, drift_sizes)).df()
+        sample = window_rows.sample(settings.monitor.sample_rows, random_state=window)
+        pairs = [(reference_rows, window_rows), (reference.sample, sample)]
+        if not limits:  # the same for all windows, which have the same number of rows
             limits = [drift.compute_limits(reference.profile.columns, settings, *pair) for pair in pairs]
         by_all, by_sample = (
             _measure(*pair, limit, reference.profile) for pair, limit in zip(pairs, limits, strict=True)
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def _make_reference(settings: Settings, rows: int) -> tuple[Reference, pd.DataFrame]:
-    """Return the reference of so many training rows, without predictions, and all these rows."""
+    """Return a reference without predictions, and all its training rows."""
     snapshot = wide_model.make_snapshot(Path("snapshot"), rows)
     reference_profile = ReferenceProfile(
         rows=rows,
@@ -105,13 +105,16 @@ def _make_reference(settings: Settings, rows: int) -> tuple[Reference, pd.DataFr
 
 
 def _measure(
-    before: pd.DataFrame, now: pd.DataFrame, limits: dict[str, float], reference_profile: ReferenceProfile
+    reference_rows: pd.DataFrame,
+    window_rows: pd.DataFrame,
+    limits: dict[str, float],
+    reference_profile: ReferenceProfile,
 ) -> list[ColumnDrift]:
     return [
         ColumnDrift(
             name=name,
             test=reference_profile.columns[name].test,
-            distance=distances.distance(reference_profile.columns[name].test, before[name], now[name]),
+            distance=distances.distance(reference_profile.columns[name].test, reference_rows[name], window_rows[name]),
             limit=limits[name],
             null_share=0,
             reference_null_share=0,

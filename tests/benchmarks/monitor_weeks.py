@@ -98,22 +98,24 @@ def check_weeks(
 
 
 def weeks_before(until: datetime) -> Iterator[datetime]:
-    """Yield the ends of the weeks before a moment, the oldest first."""
-    whole = (until - BEGIN) // WEEK
-    yield from (until - WEEK * number for number in reversed(range(whole)))
+    """Yield the ends of the weeks before a time, the oldest first."""
+    weeks = (until - BEGIN) // WEEK
+    yield from (until - WEEK * number for number in reversed(range(weeks)))
 
 
 def weeks_after(since: datetime) -> Iterator[datetime]:
-    """Yield the ends of the weeks after a moment."""
-    whole = (END - since) // WEEK
-    yield from (since + WEEK * number for number in range(1, whole + 1))
+    """Yield the ends of the weeks after a time."""
+    weeks = (END - since) // WEEK
+    yield from (since + WEEK * number for number in range(1, weeks + 1))
 
 
 def print_champion(as_of: datetime, training: WeeklyReports, later: WeeklyReports, nominal: float) -> None:
     """Print the results for one champion."""
     requested = next((week.as_of for week in later.reports if week.decision.verdict == "retrain"), None)
     schedule = next_month(as_of.replace(day=1))
-    when = f"{requested:%Y-%m-%d}, {(schedule - requested).days:+d} days before the schedule" if requested else "never"
+    first_request = (
+        f"{requested:%Y-%m-%d}, {(schedule - requested).days:+d} days before the schedule" if requested else "never"
+    )
     print(f"champion as of {as_of:%Y-%m-%d}")
     shares = {
         "within training, any column above its limit": (training, training.count_columns(), f"; nominal {nominal:.0%}"),
@@ -124,7 +126,7 @@ def print_champion(as_of: datetime, training: WeeklyReports, later: WeeklyReport
     }
     for label, (weeks, count, note) in shares.items():
         print(f"  {label:<46} {weeks.format_share(count)}{note}")
-    print(f"  {'after promotion, first request':<46} {when} ({schedule:%Y-%m-%d})")
+    print(f"  {'after promotion, first request':<46} {first_request} ({schedule:%Y-%m-%d})")
     for period, weeks in (("within", training), ("after", later)):
         for week in weeks.reports:
             print(f"  {period:<6} {week.as_of:%Y-%m-%d}  {week.decision.verdict:<7}  {week.decision.message}")

@@ -4,7 +4,7 @@
 
 A fresh clone of HEAD runs the first time (with its set-up), for a second date, and for that date again, when there is
 nothing new to train. The work is what the stages do, called in one process of the clone that has imported everything
-and has done it all for another date before: the query and its hash, the data checks, the plan, the fit, the behaviour
+and has done all of it for another date: the query and its hash, the data checks, the plan, the fit, the behaviour
 tests, the comparison, and the deployment, which observes the new champion for `serving.watch_seconds`.
 """
 
@@ -40,7 +40,7 @@ PARTS = {
     "Train": "fit, scores, the stored model",
     "Compare": "behaviour tests, predictions, bootstrap",
     "Register": "a version in the registry",
-    "Deploy": "the servers' switch, observation",
+    "Deploy": "servers load the version, observation",
 }
 
 
@@ -51,15 +51,15 @@ def main() -> None:
     if parser.parse_args().work:
         print(json.dumps(measure_work()))
         return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        os.environ["SERVING_URLS"] = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.environ["SERVING_URLS"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
         try:
             first = measure_run(clone)
             second = measure_run(clone, "-P", f"AS_OF={SECOND}")
-            nothing_new = min((measure_run(clone, "-P", f"AS_OF={SECOND}") for _ in range(3)), key=whole)
+            nothing_new = min((measure_run(clone, "-P", f"AS_OF={SECOND}") for _ in range(3)), key=total_seconds)
             command = [".venv/bin/python", Path(__file__).resolve(), "--work"]
             work = json.loads(subprocess.run(command, cwd=clone, stdout=subprocess.PIPE, check=True).stdout)
         finally:
@@ -67,7 +67,7 @@ def main() -> None:
     print_table(first, second, nothing_new, work)
 
 
-def whole(seconds: dict[str, float]) -> float:
+def total_seconds(seconds: dict[str, float]) -> float:
     """Return the seconds of the whole command."""
     return seconds["the whole command"]
 
@@ -76,15 +76,15 @@ def measure_run(clone: Path, *arguments: str) -> dict[str, float]:
     """Return the seconds of each stage of a run, of the rest, and of the whole command."""
     start = time.perf_counter()
     with (clone.parent / "log").open("w") as log:
-        done = subprocess.run(["scripts/ct", "run", *arguments], cwd=clone, stdout=log, stderr=log, check=False)
+        process = subprocess.run(["scripts/ct", "run", *arguments], cwd=clone, stdout=log, stderr=log, check=False)
     seconds = time.perf_counter() - start
-    if done.returncode:
+    if process.returncode:
         raise SystemExit((clone.parent / "log").read_text())
     newest = max((clone / ".ct/builds").glob("[0-9]*"), key=lambda build: int(build.name))
     record = json.loads((newest / "build.json").read_text())
     stages = {stage["name"]: stage["seconds"] for stage in record["stages"] if stage["depth"] == 0}
     return {
-        **{name: took for name, took in stages.items() if took},
+        **{name: duration for name, duration in stages.items() if duration},
         "between and after": record["seconds"] - sum(stages.values()),
         "before (set-up, start)": seconds - record["seconds"],
         "the whole command": seconds,
@@ -92,7 +92,7 @@ def measure_run(clone: Path, *arguments: str) -> dict[str, float]:
 
 
 def measure_work() -> dict[str, float]:
-    """Return the seconds of each stage's work in this process, which has done the same for another date before."""
+    """Return the seconds of each stage's work in this process, after the same work for another date."""
     from continuous_training.fork_server.client import DEFAULTS
 
     os.environ.update(DEFAULTS | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
@@ -109,7 +109,7 @@ def measure_work() -> dict[str, float]:
 
 
 def load_steps() -> dict[str, Callable[[], None]]:
-    """Return what does the work of each stage."""
+    """Return the function that does the work of each stage."""
     return {
         "Snapshot": partial(run_script, "snapshot"),
         "Check data": partial(run_script, "check_data"),
@@ -122,7 +122,7 @@ def load_steps() -> dict[str, Callable[[], None]]:
 
 
 def run_script(name: str) -> None:
-    """Do what `ct NAME` does, in this process."""
+    """Run `ct NAME` in this process."""
     runpy.run_path(f"scripts/{name}.py")["main"](argparse.Namespace())
 
 
@@ -131,13 +131,13 @@ def train() -> None:
     from continuous_training.stages import fit
     from continuous_training.stages import train as stage
 
-    def fit_here(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
+    def fit_in_process(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
         for trial in trials:
             os.environ["MLFLOW_RUN_ID"] = trial.run_id
             fit.fit(run.model, snapshot.train.path.parent, trial.parameters)
-            os.environ.pop("MLFLOW_RUN_ID", None)  # MLflow may have done so
+            os.environ.pop("MLFLOW_RUN_ID", None)  # if MLflow has not
 
-    stage.COMPUTE["local"] = fit_here
+    stage.COMPUTE["local"] = fit_in_process
     run_script("train")
 
 
@@ -173,20 +173,20 @@ def print_table(
     for name in first:
         if name != "the whole command":
             runs = (f"{run.get(name, 0):.1f}" if name in run else "" for run in (first, second, nothing_new))
-            took = f"{work[name]:.1f}" if name in work else ""
-            print(LINE.format(name, *runs, took, PARTS.get(name, "")).rstrip())
-    total = {run: work_of(stages, work) for run, stages in (("second", second), ("nothing new", nothing_new))}
+            work_seconds = f"{work[name]:.1f}" if name in work else ""
+            print(LINE.format(name, *runs, work_seconds, PARTS.get(name, "")).rstrip())
+    total = {run: sum_work(stages, work) for run, stages in (("second", second), ("nothing new", nothing_new))}
     print(
         LINE.format(
-            "the whole command", *(f"{whole(run):.1f}" for run in (first, second, nothing_new)), "", ""
+            "the whole command", *(f"{total_seconds(run):.1f}" for run in (first, second, nothing_new)), "", ""
         ).rstrip()
     )
     print(LINE.format("work in it", "", f"{total['second']:.1f}", f"{total['nothing new']:.1f}", "", "").rstrip())
-    ratios = whole(second) / total["second"], whole(nothing_new) / total["nothing new"]
+    ratios = total_seconds(second) / total["second"], total_seconds(nothing_new) / total["nothing new"]
     print(LINE.format("ratio", "", *(f"{ratio:.1f}" for ratio in ratios), "", "").rstrip())
 
 
-def work_of(stages: dict[str, float], work: dict[str, float]) -> float:
+def sum_work(stages: dict[str, float], work: dict[str, float]) -> float:
     """Return the seconds of the work of the stages of a run."""
     return sum(seconds for name, seconds in work.items() if name in stages)
 

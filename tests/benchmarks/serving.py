@@ -1,6 +1,6 @@
 """Compare the server with `mlflow models serve`: the same champion, number of workers, machine and load.
 
-python tests/benchmarks/serving.py          after `scripts/ct run`; the load is wrk's (Debian's package)
+.venv/bin/python tests/benchmarks/serving.py # after `scripts/ct run`; needs wrk (Debian's package)
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from continuous_training.versions import golden_predictions, loading
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+SERVER, MLFLOW, EMPTY = "ct serve", "mlflow", "empty"  # the servers
 ROUNDS = 3
 SECONDS = 6
-CONNECTIONS = {1: 64, 1000: 4}  # rows of a request: how many send it at once
-UP_SECONDS = 120
+CONNECTIONS = {1: 64, 1000: 4}  # their number, by the rows of a request
+START_SECONDS = 120  # timeout
 
 LUA = """
 wrk.method = "POST"
@@ -43,7 +44,7 @@ wrk.body = file:read("*a")
 file:close()
 function done(summary, latency)
   local e = summary.errors
-  io.write(string.format('{{"requests": %d, "seconds": %f, "p50": %f, "p99": %f, "wrong": %d}}\\n', summary.requests,
+  io.write(string.format('{{"requests": %d, "seconds": %f, "p50": %f, "p99": %f, "failed": %d}}\\n', summary.requests,
     summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
     e.connect + e.read + e.write + e.status + e.timeout))
 end
@@ -54,7 +55,7 @@ import fastapi, uvicorn
 app = fastapi.FastAPI()
 
 @app.post("/invocations")
-async def nothing():
+async def predict():
     return {"predictions": []}
 """
 
@@ -86,17 +87,17 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, url in servers.items():
                 for count in CONNECTIONS:
-                    if count == 1 or name != "nothing":
+                    if count == 1 or name != EMPTY:
                         results[name][count].append(_load(url, Path(folder), bodies[count], count, options.seconds))
     _print(results, starts, _measure_model(champion, options.model, rows))
 
 
 def _servers(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[int], list[str]]]:
-    (folder / "nothing.py").write_text(EMPTY_APP)
+    (folder / "empty.py").write_text(EMPTY_APP)
     bin_ = Path(sys.executable).parent
     workers = str(options.workers)
     return {
-        "mlflow": lambda port: [
+        MLFLOW: lambda port: [
             *(
                 str(bin_ / "mlflow"),
                 "models",
@@ -108,11 +109,11 @@ def _servers(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[i
             ),
             *("--port", str(port), "--workers", workers),
         ],
-        "ours": lambda port: [
+        SERVER: lambda port: [
             *(sys.executable, "scripts/serve.py", "--model", options.model, "--port", str(port), "--workers", workers)
         ],
-        "nothing": lambda port: [
-            *(sys.executable, "-m", "uvicorn", "nothing:app", "--app-dir", str(folder), "--port", str(port)),
+        EMPTY: lambda port: [
+            *(sys.executable, "-m", "uvicorn", "empty:app", "--app-dir", str(folder), "--port", str(port)),
             *("--workers", workers, "--no-access-log", "--log-level", "error"),
         ],
     }
@@ -121,17 +122,17 @@ def _servers(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[i
 @contextmanager
 def _running(name: str, command: Callable[[int], list[str]], body: Path) -> Iterator[tuple[float, str]]:
     """Start a server; yield the seconds to its first prediction, and its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}/invocations"
-    shutil.rmtree(STATE / "serving", ignore_errors=True)  # or our server would start with its download
+    shutil.rmtree(STATE / "serving", ignore_errors=True)  # with the stored download, our server would start sooner
     start = time.monotonic()
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     }  # MLflow starts uvicorn by its name
     process = subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
-        while time.monotonic() - start < UP_SECONDS and process.poll() is None:
+        while time.monotonic() - start < START_SECONDS and process.poll() is None:
             try:
                 if requests.post(url, body.read_bytes(), headers={"Content-Type": "application/json"}, timeout=30).ok:
                     break
@@ -140,7 +141,7 @@ def _running(name: str, command: Callable[[int], list[str]], body: Path) -> Iter
         else:
             raise UserError(f"{name} does not respond: try {' '.join(command(port))}")
         seconds = time.monotonic() - start
-        time.sleep(3)  # until its other workers are ready
+        time.sleep(3)  # until the other workers are ready
         yield seconds, url
     finally:
         for child in psutil.Process(process.pid).children(recursive=True):
@@ -165,11 +166,11 @@ def _load(url: str, folder: Path, body: Path, count: int, seconds: int) -> dict[
 
 
 def _measure_model(champion: model_versions.Version, model: str, rows: dict[str, Any]) -> dict[int, float]:
-    """Return the calls per second of the model itself, in one process, by the number of rows."""
+    """Return the calls per second of the model itself in one process, by the number of rows."""
     import pandas as pd
 
     estimator = loading.load(champion.uri, load_settings(model).model.trusted_types)
-    floor = {}
+    model_rates = {}
     for count in CONNECTIONS:
         frame = pd.DataFrame((rows["data"] * count)[:count], columns=rows["columns"])
         names = frame.select_dtypes(object).columns
@@ -179,12 +180,12 @@ def _measure_model(champion: model_versions.Version, model: str, rows: dict[str,
         while time.perf_counter() - start < 3:
             estimator.predict_proba(frame)
             calls += 1
-        floor[count] = calls / (time.perf_counter() - start)
-    return floor
+        model_rates[count] = calls / (time.perf_counter() - start)
+    return model_rates
 
 
 def _print(
-    results: dict[str, dict[int, list[dict[str, float]]]], starts: dict[str, float], floor: dict[int, float]
+    results: dict[str, dict[int, list[dict[str, float]]]], starts: dict[str, float], model_rates: dict[int, float]
 ) -> None:
     print(f"{'server':<10}{'rows':>6}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'failed':>8}{'first answer s':>16}")
     medians: dict[tuple[str, int], tuple[float, float]] = {}
@@ -195,23 +196,23 @@ def _print(
             rate, p50, p99 = (
                 statistics.median(values)
                 for values in zip(
-                    *((one["requests"] / one["seconds"], one["p50"], one["p99"]) for one in rounds), strict=True
+                    *((row["requests"] / row["seconds"], row["p50"], row["p99"]) for row in rounds), strict=True
                 )
             )
             medians[name, count] = rate, p99
-            wrong = sum(one["wrong"] for one in rounds)
-            print(f"{name:<10}{count:>6}{rate:>12.1f}{p50:>10.1f}{p99:>10.1f}{wrong:>8.0f}{starts[name]:>16.1f}")
-    for count, rate in floor.items():
-        print(f"{'the model':<10}{count:>6}{rate:>12.1f}   called in process, one after the other")
+            failed = sum(row["failed"] for row in rounds)
+            print(f"{name:<10}{count:>6}{rate:>12.1f}{p50:>10.1f}{p99:>10.1f}{failed:>8.0f}{starts[name]:>16.1f}")
+    for count, rate in model_rates.items():
+        print(f"{'the model':<10}{count:>6}{rate:>12.1f}   called in one process, one call after the other")
     single, batch = (
-        medians["ours", 1][0] / medians["mlflow", 1][0],
-        medians["ours", 1000][0] / medians["mlflow", 1000][0],
+        medians[SERVER, 1][0] / medians[MLFLOW, 1][0],
+        medians[SERVER, 1000][0] / medians[MLFLOW, 1000][0],
     )
-    slow, start = medians["ours", 1][1] / medians["mlflow", 1][1], starts["ours"] / starts["mlflow"]
+    latency, start = medians[SERVER, 1][1] / medians[MLFLOW, 1][1], starts[SERVER] / starts[MLFLOW]
     print(f"\nsingle rows, {CONNECTIONS[1]} connections: {single:.1f} times the throughput (target: 10)")
-    print(f"single rows, {CONNECTIONS[1]} connections: p99 is {slow:.2f} of its (target: 0.33)")
+    print(f"single rows, {CONNECTIONS[1]} connections: p99 is {latency:.2f} of MLflow's (target: 0.33)")
     print(f"1,000 rows, {CONNECTIONS[1000]} connections: {batch:.1f} times the throughput (target: 2)")
-    print(f"start to first prediction: {start:.2f} of its (target: 0.5)")
+    print(f"start to first prediction: {start:.2f} of MLflow's (target: 0.5)")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The effect of the faults of tests/continuous_training/faults.py on a prediction server under full load, as a table.
 
-.venv/bin/python tests/benchmarks/serving_faults.py                   # 200,000 requests and more: a quarter of an hour
+.venv/bin/python tests/benchmarks/serving_faults.py                   # over 200,000 requests: a quarter of an hour
 .venv/bin/python tests/benchmarks/serving_faults.py --requests 20000 --others 3000 --down 10
 """
 
@@ -57,7 +57,7 @@ def main() -> int:
 
 @contextmanager
 def workspace() -> Iterator[pytest.MonkeyPatch]:
-    """Enter a workspace with the toy model and an empty MLflow; yields what patches the environment."""
+    """Enter a workspace with the toy model and an empty MLflow; yield the monkeypatch of its environment."""
     import mlflow
 
     with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
@@ -70,30 +70,30 @@ def workspace() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def list_faults(versions: ToyVersions, options: argparse.Namespace) -> Iterator[Callable[[], FaultResult]]:
-    """Yield a function for each fault, most of which start a server for it."""
+def list_faults(versions: ToyVersions, arguments: argparse.Namespace) -> Iterator[Callable[[], FaultResult]]:
+    """Yield a function for each fault; most of them start a server."""
     (first,) = versions.good(1)
-    few, many = options.others // 10, options.others
+    few, many = arguments.others // 10, arguments.others
 
-    def on_a_server(fault: Callable[..., FaultResult], count: int, /, **more: Any) -> Callable[[], FaultResult]:
+    def on_server(fault: Callable[..., FaultResult], count: int, /, **options: Any) -> Callable[[], FaultResult]:
         def cause() -> FaultResult:
             versions.promote(first)
             with MonitoredServer() as server:
-                return fault(server, versions, count, **more)
+                return fault(server, versions, count, **options)
 
         return cause
 
-    moves = {"promoted": options.promotions, "rolled_back": options.rollbacks}
-    yield on_a_server(faults.promotions, options.requests, **moves)
-    yield lambda: faults.registry_gone(versions, many, seconds=options.down)
+    changes = {"promoted": arguments.promotions, "rolled_back": arguments.rollbacks}
+    yield on_server(faults.promotions, arguments.requests, **changes)
+    yield lambda: faults.registry_gone(versions, many, seconds=arguments.down)
     corrupt, deviating = "a version that cannot be loaded", "a version with other predictions than offline"
-    yield on_a_server(faults.bad_version, many, number=versions.register_corrupt(), fault=corrupt)
-    yield on_a_server(faults.bad_version, many, number=versions.register_deviating(), fault=deviating)
-    yield on_a_server(faults.worker_killed, many, times=options.kills)
+    yield on_server(faults.bad_version, many, number=versions.register_corrupt(), fault=corrupt)
+    yield on_server(faults.bad_version, many, number=versions.register_deviating(), fault=deviating)
+    yield on_server(faults.worker_killed, many, times=arguments.kills)
     for fault in (faults.log_disk_full, faults.disk_full, faults.supervisor_killed):
-        yield on_a_server(fault, many)
-    yield on_a_server(faults.terminated, many, number=first, fault="SIGTERM")
-    yield on_a_server(faults.terminated, few, number=versions.slow(SLOW), fault=f"SIGTERM, {SLOW:g} s a call")
+        yield on_server(fault, many)
+    yield on_server(faults.terminated, many, number=first, fault="SIGTERM")
+    yield on_server(faults.terminated, few, number=versions.slow(SLOW), fault=f"SIGTERM, {SLOW:g} s a call")
     yield lambda: faults.too_many(versions, few, seconds=SLOW)
 
 

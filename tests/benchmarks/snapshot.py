@@ -1,11 +1,11 @@
-"""What a snapshot of very many rows costs, beside pandas with all of them in memory: seconds, and memory at its peak.
+"""The cost of a snapshot of many rows, compared with pandas with all rows in memory: seconds and peak memory.
 
-.venv/bin/python tests/benchmarks/snapshot.py                 # a million rows and ten: minutes, and gigabytes of disk
+.venv/bin/python tests/benchmarks/snapshot.py                 # one and ten million rows: minutes, and gigabytes of disk
 .venv/bin/python tests/benchmarks/snapshot.py --rows 100000 --more 1000000
 
-From DuckDB, and from a PostgreSQL of this machine, under its own address and as Redshift is asked. Each is a process of
-its own. The snapshot is `scripts/snapshot.py`, from its start to its end; its rows have 22 columns, as the example's.
-pandas.read_sql runs the same query in one go, and writes what came to Parquet files.
+The warehouses are DuckDB and a local PostgreSQL server, with a URL of PostgreSQL and with one of Redshift. Each
+measurement is a separate process. The snapshot is the whole `scripts/snapshot.py`; its rows have 22 columns, like those
+of the example. pandas.read_sql fetches the result of the same query at once, and writes it to Parquet files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NUMBERS = [f"number_{place}" for place in range(15)]
 CATEGORIES = {"place": 16, "product": 100, "customer": 300, "kind": 3}
 DAYS = {"train": 60, "fresh": 14}
 SECONDS = sum(DAYS.values()) * 24 * 60 * 60
-SINCE, FRESH, UNTIL = "2020-01-01", "2020-03-01", "2020-03-15"
+SINCE, FRESH_SINCE, UNTIL = "2020-01-01", "2020-03-01", "2020-03-15"
 ROWS = f"""
     SELECT i AS id, TIMESTAMP '{SINCE}' + (i * 6151 % {SECONDS}) * INTERVAL '1' SECOND AS seen, i % 3 = 0 AS late,
            {", ".join(f"'{name} ' || CAST(i % {count} AS TEXT) AS {name}" for name, count in CATEGORIES.items())},
@@ -59,14 +59,14 @@ compare: {{metric: roc_auc, first: {{roc_auc: 0.6}}}}
 
 
 def main() -> None:
-    """Measure each in a process of its own, and print what it took."""
+    """Measure each program in a separate process, and print the results."""
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--more", type=int, default=10_000_000)
     parser.add_argument("--process", choices=["snapshot", "pandas"], help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.process:
-        {"snapshot": _snapshot, "pandas": _pandas}[given.process]()
+    options = parser.parse_args()
+    if options.process:
+        {"snapshot": _snapshot, "pandas": _pandas}[options.process]()
         Path("peak").write_text(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
         return
 
@@ -74,12 +74,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder, Postgresql() as server:
         os.chdir(folder)
-        found = {rows: _measured(rows, server.url, peer=rows == given.rows) for rows in (given.rows, given.more)}
-    _print(found, given.rows, given.more)
+        results = {
+            rows: _measure(rows, server.url, compare=rows == options.rows) for rows in (options.rows, options.more)
+        }
+    _print(results, options.rows, options.more)
 
 
-def _measured(rows: int, postgresql: str, *, peer: bool) -> dict[str, dict[str, Any]]:
-    """Fill both warehouses with so many rows, and fetch them in each way."""
+def _measure(rows: int, postgresql: str, *, compare: bool) -> dict[str, dict[str, Any]]:
+    """Fill both warehouses with events; measure their snapshots, and pandas if `compare` is set."""
     import duckdb
     import psycopg
 
@@ -96,26 +98,26 @@ def _measured(rows: int, postgresql: str, *, peer: bool) -> dict[str, dict[str, 
     package.mkdir(parents=True, exist_ok=True)
     (package / "training.yaml").write_text(TRAINING)
     a_run().model_copy(update={"model": "many", "as_of": datetime.fromisoformat(UNTIL)}).write()
-    found = {}
+    results = {}
     redshift = postgresql.replace("postgresql://", "redshift://")
-    for name, url in (("DuckDB", "duckdb://events.duckdb"), ("PostgreSQL", postgresql), ("as Redshift", redshift)):
-        found[name] = _process("snapshot", url)
-        found[name]["hash"] = json.loads(Path("build/snapshot.json").read_text())["hash"]
+    for name, url in (("DuckDB", "duckdb://events.duckdb"), ("PostgreSQL", postgresql), ("Redshift", redshift)):
+        results[name] = _run_process("snapshot", url)
+        results[name]["hash"] = json.loads(Path("build/snapshot.json").read_text())["hash"]
         for path in Path(".ct/snapshots").glob("*/*"):
             path.unlink()
-        if peer and name != "as Redshift":
-            found[f"pandas, {name}"] = _process("pandas", url)
-    return found
+        if compare and name != "Redshift":
+            results[f"pandas, {name}"] = _run_process("pandas", url)
+    return results
 
 
-def _process(name: str, url: str) -> dict[str, Any]:
-    began = time.perf_counter()
+def _run_process(name: str, url: str) -> dict[str, Any]:
+    start = time.perf_counter()
     command = [sys.executable, str(Path(__file__).resolve()), "--process", name]
     environment = os.environ | {"CT_WAREHOUSE_URL": url}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        sys.exit(f"{name} failed: {done.stderr.strip()}")
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        sys.exit(f"{name} failed: {process.stderr.strip()}")
     print(f"{name} of {url.partition(':')[0]}: {seconds:.1f} s", file=sys.stderr, flush=True)
     return {"seconds": seconds, "peak": int(Path("peak").read_text()) / 1024}
 
@@ -124,8 +126,8 @@ def _snapshot() -> None:
     sys.argv = ["snapshot.py"]
     try:
         runpy.run_path(str(ROOT / "scripts" / "snapshot.py"), run_name="__main__")
-    except SystemExit as ended:
-        if ended.code:
+    except SystemExit as exit_:
+        if exit_.code:
             raise
 
 
@@ -138,30 +140,30 @@ def _pandas() -> None:
 
     url = os.environ["CT_WAREHOUSE_URL"]
     connection: Any = psycopg.connect(url) if url.startswith("postgresql") else duckdb.connect("events.duckdb")
-    with warnings.catch_warnings(action="ignore"):  # that it is tested with SQLAlchemy only
+    with warnings.catch_warnings(action="ignore"):  # pandas warns that it is tested with SQLAlchemy only
         rows = pd.read_sql(QUERY.format(since=f"'{SINCE}'", until=f"'{UNTIL}'"), connection)
-    fresh = rows["seen"] >= FRESH
+    fresh = rows["seen"] >= FRESH_SINCE
     rows[fresh].to_parquet("fresh.parquet")
     rows[~fresh].to_parquet("train.parquet")
 
 
-def _print(found: dict[int, dict[str, dict[str, Any]]], few: int, many: int) -> None:
-    print(f"{'':<24}{'rows':>12}{'seconds':>10}{'MB at peak':>12}")
-    for rows, ways in found.items():
-        for name, one in ways.items():
-            print(f"{name:<24}{rows:>12,}{one['seconds']:>10.1f}{one['peak']:>12.0f}")
+def _print(results: dict[int, dict[str, dict[str, Any]]], few: int, many: int) -> None:
+    print(f"{'':<24}{'rows':>12}{'seconds':>10}{'peak MB':>12}")
+    for rows, by_program in results.items():
+        for name, result in by_program.items():
+            print(f"{name:<24}{rows:>12,}{result['seconds']:>10.1f}{result['peak']:>12.0f}")
     print()
     for name in ("DuckDB", "PostgreSQL"):
-        ours, theirs = found[few][name], found[few][f"pandas, {name}"]
+        snapshot, pandas = results[few][name], results[few][f"pandas, {name}"]
         print(
-            f"{name}, {few:,} rows: {ours['peak'] / theirs['peak']:.2f} of pandas' memory, "
-            f"{ours['seconds'] / theirs['seconds']:.2f} of its seconds"
+            f"{name}, {few:,} rows: {snapshot['peak'] / pandas['peak']:.2f} of pandas' memory, "
+            f"{snapshot['seconds'] / pandas['seconds']:.2f} of its seconds"
         )
-    for rows, ways in found.items():
-        hashes = {one["hash"] for one in ways.values() if "hash" in one}
-        print(f"{rows:,} rows: " + ("the same hash from all" if len(hashes) == 1 else "ANOTHER HASH"))
-    most = max(one["peak"] for one in found[many].values())
-    print(f"{many:,} rows: {most:.0f} MB at most, {'below' if most < LIMIT else 'NOT BELOW'} {LIMIT}")
+    for rows, by_program in results.items():
+        hashes = {result["hash"] for result in by_program.values() if "hash" in result}
+        print(f"{rows:,} rows: " + ("the same hash from all" if len(hashes) == 1 else "DIFFERENT HASHES"))
+    peak = max(result["peak"] for result in results[many].values())
+    print(f"{many:,} rows: at most {peak:.0f} MB, {'below' if peak < LIMIT else 'NOT BELOW'} {LIMIT}")
 
 
 if __name__ == "__main__":
