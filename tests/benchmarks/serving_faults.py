@@ -1,4 +1,4 @@
-"""The effect of the faults of tests/continuous_training/faults.py on a prediction server under full load, as a table.
+"""The effects of the faults in tests/continuous_training/server_faults.py on a server under full load, as a table.
 
 .venv/bin/python tests/benchmarks/serving_faults.py                   # over 200,000 requests: a quarter of an hour
 .venv/bin/python tests/benchmarks/serving_faults.py --requests 20000 --others 3000 --down 10
@@ -20,9 +20,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
-import faults
+import server_faults
 from conftest import RUN_VARIABLES, aligned, enter
-from faults import FaultResult, MonitoredServer, ToyVersions
+from server_faults import FaultResult, MonitoredServer, ToyVersions
 
 SLOW = 0.05  # seconds of a call of a slow model
 
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5, help="workers that are killed (default: %(default)s)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    faults.log.setLevel(logging.INFO)
+    server_faults.log.setLevel(logging.INFO)
     rows, errors = [("fault", "predictions", "failed", "wrong", "outcome")], []
     with workspace() as patch:
         for cause in list_faults(ToyVersions(patch), options):
@@ -48,7 +48,7 @@ def main() -> int:
             except (RuntimeError, pytest.fail.Exception) as error:  # an expected state was not reached
                 errors.append(str(error))
                 continue
-            faults.log.info("%s: %.0f s", result.fault, time.monotonic() - start)
+            server_faults.log.info("%s: %.0f s", result.fault, time.monotonic() - start)
             rows.append(tuple(map(str, result.row.values())))
             errors += [f"{result.fault}: {error}" for error in result.errors]
     print("\n".join([*aligned(rows), *errors]))
@@ -84,17 +84,17 @@ def list_faults(versions: ToyVersions, arguments: argparse.Namespace) -> Iterato
         return cause
 
     changes = {"promoted": arguments.promotions, "rolled_back": arguments.rollbacks}
-    yield on_server(faults.promotions, arguments.requests, **changes)
-    yield lambda: faults.registry_gone(versions, many, seconds=arguments.down)
+    yield on_server(server_faults.promotions, arguments.requests, **changes)
+    yield lambda: server_faults.registry_gone(versions, many, seconds=arguments.down)
     corrupt, deviating = "a version that cannot be loaded", "a version with other predictions than offline"
-    yield on_server(faults.bad_version, many, number=versions.register_corrupt(), fault=corrupt)
-    yield on_server(faults.bad_version, many, number=versions.register_deviating(), fault=deviating)
-    yield on_server(faults.worker_killed, many, times=arguments.kills)
-    for fault in (faults.log_disk_full, faults.disk_full, faults.supervisor_killed):
+    yield on_server(server_faults.bad_version, many, number=versions.register_corrupt(), fault=corrupt)
+    yield on_server(server_faults.bad_version, many, number=versions.register_deviating(), fault=deviating)
+    yield on_server(server_faults.worker_killed, many, times=arguments.kills)
+    for fault in (server_faults.log_disk_full, server_faults.disk_full, server_faults.supervisor_killed):
         yield on_server(fault, many)
-    yield on_server(faults.terminated, many, number=first, fault="SIGTERM")
-    yield on_server(faults.terminated, few, number=versions.slow(SLOW), fault=f"SIGTERM, {SLOW:g} s a call")
-    yield lambda: faults.too_many(versions, few, seconds=SLOW)
+    yield on_server(server_faults.terminated, many, number=first, fault="SIGTERM")
+    yield on_server(server_faults.terminated, few, number=versions.slow(SLOW), fault=f"SIGTERM, {SLOW:g} s a call")
+    yield lambda: server_faults.too_many(versions, few, seconds=SLOW)
 
 
 if __name__ == "__main__":

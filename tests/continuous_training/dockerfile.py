@@ -12,7 +12,7 @@ from typing import NamedTuple
 from docker.utils.build import exclude_paths
 
 from conftest import ROOT
-from listening import listening
+from http_stub import listening
 
 
 class Instruction(NamedTuple):

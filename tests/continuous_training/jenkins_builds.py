@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from listening import Heard, listening
+from http_stub import Heard, listening
 
 JOB, USER, PASSWORD, CRUMB = "/job/model/job/main", "pinger", "pa55 w0rd", "c4umb"
 POLLS = 2  # after so many requests a build leaves the queue, and after as many again it ends

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from listening import Heard, listening
+from http_stub import Heard, listening
 
 TOKEN = "5ecr3t"
 

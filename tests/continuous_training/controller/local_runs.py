@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
-from environment import lend
 from jenkinsfile.builds.records import StageRecord
+from project_venv import lend
 from server import free_port
 
 if TYPE_CHECKING:

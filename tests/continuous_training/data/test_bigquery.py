@@ -17,11 +17,11 @@ import duckdb
 import pytest
 import requests
 
-import parcels
-from apart import served
+import parcels_model
 from continuous_training.data import sources
 from continuous_training.errors import UserError
-from listening import Heard, listening
+from external_server import served
+from http_stub import Heard, listening
 from server import free_port
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ PAGE_ROWS = 10_000  # of the emulator
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Create a folder with the same rows in a DuckDB warehouse."""
     folder = tmp_path_factory.mktemp("parcels")
-    parcels.load(folder / "parcels.duckdb")
+    parcels_model.load(folder / "parcels.duckdb")
     return folder
 
 
@@ -70,7 +70,7 @@ def emulator(ports: tuple[int, int], folder: Path) -> str:
     admin = bigquery.Client("acme", AnonymousCredentials(), client_options={"api_endpoint": address})
     admin.create_dataset("post")
     with duckdb.connect(folder / "parcels.duckdb", read_only=True) as warehouse:
-        for name, statement in parcels.statements("bigquery"):
+        for name, statement in parcels_model.statements("bigquery"):
             admin.query_and_wait(statement.replace("TABLE ", "TABLE post."))
             warehouse.execute(f"COPY {name} TO '{folder}/{name}.parquet'")
             with (folder / f"{name}.parquet").open("rb") as rows:
@@ -90,26 +90,26 @@ def _anonymous(emulator: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def table(query: str) -> Table:
-    return parcels.open_query(query).table(BEGIN, END)
+    return parcels_model.open_query(query).table(BEGIN, END)
 
 
 def test_the_same_rows_have_the_same_snapshot_as_in_duckdb(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    expected = parcels.snapshot_from(f"duckdb://{folder}/parcels.duckdb", monkeypatch, tmp_path)
-    assert parcels.snapshot_from(URL, monkeypatch, tmp_path).hash == expected.hash
+    expected = parcels_model.snapshot_from(f"duckdb://{folder}/parcels.duckdb", monkeypatch, tmp_path)
+    assert parcels_model.snapshot_from(URL, monkeypatch, tmp_path).hash == expected.hash
     assert expected.train.rows > 100
 
 
 def test_the_watermark_counts_the_same_rows_as_in_duckdb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = parcels.count_days(f"duckdb://{folder}/parcels.duckdb", monkeypatch)
-    assert parcels.count_days(URL, monkeypatch) == expected
+    expected = parcels_model.count_days(f"duckdb://{folder}/parcels.duckdb", monkeypatch)
+    assert parcels_model.count_days(URL, monkeypatch) == expected
 
 
 def test_rows_are_fetched_page_by_page() -> None:
     pairs = "SELECT a.number, b.sent FROM parcels AS a CROSS JOIN parcels AS b WHERE a.express AND b.late"
     query = f"{pairs} AND b.sent >= $since AND b.sent < $until"
-    pages = [page.num_rows for page in parcels.open_query(query).read(BEGIN, END)]
+    pages = [page.num_rows for page in parcels_model.open_query(query).read(BEGIN, END)]
     assert len(pages) > 1
     assert max(pages) == PAGE_ROWS
 
@@ -117,7 +117,7 @@ def test_rows_are_fetched_page_by_page() -> None:
 def test_null_times_stay_null() -> None:
     times = f"SELECT CASE WHEN depot = 'Brno' THEN sent END AS seen FROM parcels WHERE {WINDOW}"
     others = table(f"SELECT number FROM parcels WHERE {WINDOW} AND depot <> 'Brno'")
-    nulls = sum(page["seen"].null_count for page in parcels.open_query(times).read(BEGIN, END))
+    nulls = sum(page["seen"].null_count for page in parcels_model.open_query(times).read(BEGIN, END))
     assert nulls == others.count().execute() > 0
 
 
@@ -174,11 +174,11 @@ def test_missing_credentials_are_an_error_and_start_no_login(monkeypatch: pytest
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # no search for Google's metadata server
     with pytest.raises(UserError, match="cannot be opened: .*credentials were not found") as error:
-        sources.open_source(parcels.load_parcels_settings())
+        sources.open_source(parcels_model.load_parcels_settings())
     assert "\n" not in str(error.value)
 
 
 def test_an_address_without_a_dataset_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT_WAREHOUSE_URL", "bigquery://acme")
     with pytest.raises(UserError, match="has no dataset: write it as bigquery://project/dataset"):
-        sources.open_source(parcels.load_parcels_settings())
+        sources.open_source(parcels_model.load_parcels_settings())

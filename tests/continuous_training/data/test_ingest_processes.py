@@ -23,8 +23,8 @@ from continuous_training.data import sources, warehouse
 from continuous_training.data.ingestion import source, syncing
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings, parse_as_of
-from forking import CLIENT, KILL_BEFORE
 from postgresql import Postgresql, needs_postgresql
+from pyairbyte_fork_server import CLIENT, KILL_BEFORE
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +53,7 @@ def python(env_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
             client.chmod(0o755)
             command = [
                 env_python("jenkins/ingest"),
-                TESTS / "forking.py",
+                TESTS / "pyairbyte_fork_server.py",
                 address,
                 ROOT / syncing.PROGRAM,
                 str(parent),

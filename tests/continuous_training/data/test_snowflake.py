@@ -17,10 +17,10 @@ import duckdb
 import pytest
 import requests
 
-import parcels
-from apart import served
+import parcels_model
 from continuous_training.data import sources
 from continuous_training.errors import UserError
+from external_server import served
 from server import free_port
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ WINDOW = "sent >= $since AND sent < $until"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Create a folder with the same rows in a DuckDB warehouse."""
     folder = tmp_path_factory.mktemp("parcels")
-    parcels.load(folder / "parcels.duckdb")
+    parcels_model.load(folder / "parcels.duckdb")
     return folder
 
 
@@ -67,7 +67,7 @@ def filled_url(address: str, folder: Path) -> str:
         duckdb.connect(folder / "parcels.duckdb", read_only=True) as warehouse,
         connector.connect(**account, host=host, port=int(port), protocol="http") as session,
     ):
-        for name, statement in parcels.statements("snowflake"):
+        for name, statement in parcels_model.statements("snowflake"):
             session.cursor().execute(statement)
             rows = warehouse.execute(f"FROM {name}").fetchall()
             session.cursor().executemany(f"INSERT INTO {name} VALUES ({', '.join(['%s'] * len(rows[0]))})", rows)
@@ -91,7 +91,7 @@ def error_of(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the one-line error of a warehouse that cannot be opened."""
     monkeypatch.setenv("CT_WAREHOUSE_URL", url)
     with pytest.raises(UserError, match="cannot be opened: ") as error:
-        sources.open_source(parcels.load_parcels_settings())
+        sources.open_source(parcels_model.load_parcels_settings())
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -99,21 +99,21 @@ def error_of(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_the_same_rows_have_the_same_snapshot_as_in_duckdb(
     url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    expected = parcels.snapshot_from(f"duckdb://{folder}/parcels.duckdb", monkeypatch, tmp_path)
-    assert parcels.snapshot_from(url, monkeypatch, tmp_path).hash == expected.hash
+    expected = parcels_model.snapshot_from(f"duckdb://{folder}/parcels.duckdb", monkeypatch, tmp_path)
+    assert parcels_model.snapshot_from(url, monkeypatch, tmp_path).hash == expected.hash
     assert expected.train.rows > 100
 
 
 def test_the_watermark_counts_the_same_rows_as_in_duckdb(
     url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = parcels.count_days(f"duckdb://{folder}/parcels.duckdb", monkeypatch)
-    assert parcels.count_days(url, monkeypatch) == expected
+    expected = parcels_model.count_days(f"duckdb://{folder}/parcels.duckdb", monkeypatch)
+    assert parcels_model.count_days(url, monkeypatch) == expected
 
 
 @pytest.mark.usefixtures("url")
 def test_rows_are_fetched_in_chunks_and_a_chunk_that_fails_is_fetched_again() -> None:
-    source = parcels.open_query(f"SELECT number FROM parcels CROSS JOIN depots WHERE {WINDOW}")
+    source = parcels_model.open_query(f"SELECT number FROM parcels CROSS JOIN depots WHERE {WINDOW}")
     batches = [batch.num_rows for batch in source.read(BEGIN, END)]
     assert sum(batches) == source.table(BEGIN, END).count().execute() > 3 * CHUNK_ROWS
     assert max(batches) == CHUNK_ROWS
@@ -121,14 +121,16 @@ def test_rows_are_fetched_in_chunks_and_a_chunk_that_fails_is_fetched_again() ->
 
 @pytest.mark.usefixtures("url")
 def test_columns_have_the_names_of_the_query() -> None:
-    source = parcels.open_query(f'SELECT number, depot AS "From" FROM parcels WHERE {WINDOW}')
+    source = parcels_model.open_query(f'SELECT number, depot AS "From" FROM parcels WHERE {WINDOW}')
     assert source.table(BEGIN, END).columns == ("number", "From")
 
 
 @pytest.mark.usefixtures("url")
 def test_null_times_stay_null() -> None:
-    times = parcels.open_query(f"SELECT CASE WHEN depot = 'Brno' THEN sent END AS seen FROM parcels WHERE {WINDOW}")
-    others = parcels.open_query(f"SELECT number FROM parcels WHERE {WINDOW} AND depot <> 'Brno'")
+    times = parcels_model.open_query(
+        f"SELECT CASE WHEN depot = 'Brno' THEN sent END AS seen FROM parcels WHERE {WINDOW}"
+    )
+    others = parcels_model.open_query(f"SELECT number FROM parcels WHERE {WINDOW} AND depot <> 'Brno'")
     nulls = sum(batch["seen"].null_count for batch in times.read(BEGIN, END))
     assert nulls == others.table(BEGIN, END).count().execute() > 0
 
@@ -136,7 +138,7 @@ def test_null_times_stay_null() -> None:
 @pytest.mark.usefixtures("url")
 def test_only_statements_that_read_are_sent(address: str) -> None:
     before = len(requests.get(f"http://{address}/statements", timeout=10).json())
-    parcels.open_query("SELECT * FROM depots WHERE $since < $until").read(BEGIN, END).read_all()
+    parcels_model.open_query("SELECT * FROM depots WHERE $since < $until").read(BEGIN, END).read_all()
     statements = requests.get(f"http://{address}/statements", timeout=10).json()[before:]
     assert {statement.split()[0] for statement in statements} == {"SELECT", "DESCRIBE"}
 
@@ -163,4 +165,4 @@ def test_secrets_of_the_connector_are_not_shown(url: str, monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("url")
 def test_a_missing_table_is_named() -> None:
     with pytest.raises(UserError, match="rejects the query: .*NOTHING does not exist"):
-        parcels.open_query("SELECT * FROM nothing WHERE $since < $until").table(BEGIN, END)
+        parcels_model.open_query("SELECT * FROM nothing WHERE $since < $until").table(BEGIN, END)

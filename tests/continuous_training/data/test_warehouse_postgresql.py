@@ -29,8 +29,8 @@ from continuous_training.monitoring import warehouse_rows
 from continuous_training.stages import snapshot
 from pipeline import Pipeline
 from postgresql import Postgresql, needs_postgresql
-from relay import relay
 from server import free_port
+from tcp_relay import relay
 from toy import TRAINING, change, events, store
 
 pytestmark = needs_postgresql

@@ -16,8 +16,8 @@ import pytest
 from conftest import ROOT
 from continuous_training.jenkins.ping import NO_JENKINS, Ping, PingResult
 from continuous_training.monitoring.new_data.check import NewDataCheck
+from http_stub import Heard, listening
 from jenkins_builds import PASSWORD, POLLS, Jenkins, connection
-from listening import Heard, listening
 
 pytestmark = pytest.mark.integration(seconds=20)
 

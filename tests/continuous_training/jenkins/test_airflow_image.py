@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 
 from conftest import ROOT, wait_until
 from dockerfile import Stage, all_of, copied, environment, stages
-from listening import listening
-from lock import pins
+from http_stub import listening
+from requirements_lock import pins
 
 IMAGE = ROOT / "jenkins" / "airflow"
 LOCK = IMAGE / "requirements.lock"

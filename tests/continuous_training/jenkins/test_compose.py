@@ -25,7 +25,7 @@ from conftest import ROOT, wait_until
 from continuous_training.jenkins import env_file, stack_secrets
 from continuous_training.serving.http.tokens import Tokens
 from dockerfile import Stage, all_of, environment, stages
-from listening import Heard, listening
+from http_stub import Heard, listening
 from server import free_port
 
 FILE = ROOT / "jenkins/compose.yaml"

@@ -17,7 +17,7 @@ import yaml
 
 from conftest import ROOT
 from dockerfile import Stage, all_of, build_context, copied, environment, stages
-from listening import Heard, listening
+from http_stub import Heard, listening
 from update_center import CUT
 
 DOCKERFILE = ROOT / "Dockerfile.jenkins"

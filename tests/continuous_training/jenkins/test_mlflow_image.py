@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from conftest import ROOT
 from dockerfile import Stage, all_of, copied, environment, health, stages
-from lock import pins
+from requirements_lock import pins
 
 IMAGE = ROOT / "jenkins" / "mlflow"
 LOCK = IMAGE / "requirements.lock"

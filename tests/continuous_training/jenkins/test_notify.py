@@ -12,7 +12,7 @@ import pytest
 from continuous_training import http_client
 from continuous_training.errors import UserError
 from continuous_training.jenkins import notifications
-from listening import Heard, listening
+from http_stub import Heard, listening
 
 SECRET = "/services/T0/B0/5ecr3t"
 

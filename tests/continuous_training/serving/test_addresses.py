@@ -9,7 +9,7 @@ import pytest
 
 from continuous_training.registry import connection, model_versions
 from continuous_training.serving import SERVICE, addresses, local_server
-from listening import listening
+from http_stub import listening
 from toy import a_run
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from continuous_training.errors import UserError
 from continuous_training.serving.metrics import Metrics
 from continuous_training.serving.rollout.counters import Counters, CountersByRole, read_counters, subtract
 from durations import BOUNDS, count_durations
-from listening import listening
+from http_stub import listening
 
 seconds = st.lists(st.floats(min_value=1e-5, max_value=20), min_size=1, max_size=50)
 shares = st.floats(min_value=0.01, max_value=1)

@@ -29,7 +29,7 @@ from continuous_training.serving.rollout.client import OWN_REQUEST_PREFIX, call_
 from continuous_training.settings import RolloutPhase, Serving
 from continuous_training.stages import roll_back
 from continuous_training.versions import golden_predictions
-from listening import Heard, listening
+from http_stub import Heard, listening
 from pipeline import Pipeline
 from server import Server, ServerProcess
 from toy import MODEL

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import faults
-from faults import FaultResult, MonitoredServer, ToyVersions
-from load import Load
+import server_faults
+from load_generator import Load
+from server_faults import FaultResult, MonitoredServer, ToyVersions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,58 +125,58 @@ def test_the_load_counts_each_wrong_and_missing_prediction() -> None:
 def test_promotions_and_a_rollback_lose_no_request_and_every_champion_predicts(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(faults.promotions(server, versions, 4 * REQUESTS, promoted=2, rolled_back=1))
+    check(server_faults.promotions(server, versions, 4 * REQUESTS, promoted=2, rolled_back=1))
 
 
 def test_a_version_that_cannot_be_loaded_is_never_served(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
     number = versions.register_corrupt()
-    check(faults.bad_version(server, versions, REQUESTS, number=number, fault="a version that cannot be loaded"))
+    check(server_faults.bad_version(server, versions, REQUESTS, number=number, fault="a version that cannot be loaded"))
 
 
 def test_a_version_with_other_predictions_than_offline_is_never_served(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
     number, fault = versions.register_deviating(), "a version with other predictions than offline"
-    check(faults.bad_version(server, versions, REQUESTS, number=number, fault=fault, kill=False))
+    check(server_faults.bad_version(server, versions, REQUESTS, number=number, fault=fault, kill=False))
 
 
 def test_a_killed_worker_is_replaced_and_only_its_own_connections_break(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(faults.worker_killed(server, versions, REQUESTS, times=1))
+    check(server_faults.worker_killed(server, versions, REQUESTS, times=1))
 
 
 def test_a_full_disk_loses_rows_of_the_log_and_no_request(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(faults.log_disk_full(server, versions, REQUESTS))
+    check(server_faults.log_disk_full(server, versions, REQUESTS))
 
 
 def test_after_a_full_disk_the_server_follows_again(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(faults.disk_full(server, versions, REQUESTS))
+    check(server_faults.disk_full(server, versions, REQUESTS))
 
 
 @pytest.mark.integration(seconds=30)
 def test_without_its_registry_the_server_continues_and_follows_afterwards(versions: ToyVersions, check: Check) -> None:
-    check(faults.registry_gone(versions, REQUESTS, seconds=0, workers=1))
+    check(server_faults.registry_gone(versions, REQUESTS, seconds=0, workers=1))
 
 
 def test_the_workers_of_a_killed_supervisor_end_and_release_the_port(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(faults.supervisor_killed(server, versions, REQUESTS))
+    check(server_faults.supervisor_killed(server, versions, REQUESTS))
 
 
 def test_requests_beyond_the_queue_are_rejected_at_once(versions: ToyVersions, check: Check) -> None:
-    check(faults.too_many(versions, REQUESTS, seconds=SECONDS))
+    check(server_faults.too_many(versions, REQUESTS, seconds=SECONDS))
 
 
 def test_requests_before_a_sigterm_get_predictions(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
     number = versions.slow(SECONDS)
-    check(faults.terminated(server, versions, REQUESTS, number=number, fault=f"SIGTERM, {SECONDS:g} s a call"))
+    check(server_faults.terminated(server, versions, REQUESTS, number=number, fault=f"SIGTERM, {SECONDS:g} s a call"))

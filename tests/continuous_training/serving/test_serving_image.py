@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from conftest import ROOT, wait_until
 from dockerfile import Instruction, Stage, all_of, build_context, copied, environment, health, stages
-from lock import pins
+from requirements_lock import pins
 
 DOCKERFILE = ROOT / "jenkins" / "serving.Dockerfile"
 LOCK = ROOT / "jenkins" / "serving.lock"

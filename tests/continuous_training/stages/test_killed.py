@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-import doomed
+import killed_process
 from continuous_training.registry import model_versions, promotion
 from continuous_training.serving.following import follower
 from continuous_training.versions import golden_predictions, loading
@@ -50,16 +50,16 @@ def kill_at_each_call(folder: Path, work: Callable[..., None], *arguments: Any) 
     database, backup = folder / ".ct/mlflow.db", folder / "backup.db"
     copy(database, backup)
     calls: list[str] = []
-    while doomed.THE_END not in calls:
+    while killed_process.THE_END not in calls:
         copy(backup, database)
         completed = len(calls)
         process = processes.Process(
-            target=doomed.work_until_killed, args=(completed, dict(os.environ), folder, work, *arguments)
+            target=killed_process.work_until_killed, args=(completed, dict(os.environ), folder, work, *arguments)
         )
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        calls = doomed.CALLS.read_text().splitlines()
+        calls = killed_process.CALLS.read_text().splitlines()
         assert len(calls) == completed + 1
         yield calls
 
@@ -106,7 +106,7 @@ def test_killing_register_and_deploy_with_a_champion(
 ) -> None:
     run = compare_better_candidate(monkeypatch)
     champions = set()
-    for calls in kill_at_each_call(tracked, doomed.register_and_deploy, run.run, run.candidate, run.verdict):
+    for calls in kill_at_each_call(tracked, killed_process.register_and_deploy, run.run, run.candidate, run.verdict):
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None, calls
         assert_served(server, champion)
@@ -127,7 +127,7 @@ def test_killing_register_and_deploy_of_the_first_model(
 ) -> None:
     run = Pipeline(monkeypatch)
     run.compare()
-    for calls in kill_at_each_call(tracked, doomed.register_and_deploy, run.run, run.candidate, run.verdict):
+    for calls in kill_at_each_call(tracked, killed_process.register_and_deploy, run.run, run.candidate, run.verdict):
         following = Pipeline(monkeypatch)
         if following.make_plan().decision == "train":
             following.deploy()
@@ -141,7 +141,7 @@ def test_killing_a_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, tra
     run = compare_better_candidate(monkeypatch)
     run.deploy()
     started = False
-    for calls in kill_at_each_call(tracked, doomed.roll_back_champion):
+    for calls in kill_at_each_call(tracked, killed_process.roll_back_champion):
         assert_served(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
         Pipeline(monkeypatch).make_plan()
         assert promotion.read_aliases(run.client, "toy").claims == {}, calls

@@ -23,8 +23,8 @@ from conftest import ROOT, wait_until
 from continuous_training.model_packages import list_models
 from continuous_training.registry import connection
 from continuous_training.versions import golden_predictions
-from environment import lend
 from forked_python import ForkedPython
+from project_venv import lend
 from toy import MODELS, change, events, store
 
 if TYPE_CHECKING:

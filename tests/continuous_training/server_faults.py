@@ -33,7 +33,7 @@ from continuous_training.registry import model_versions
 from continuous_training.serving import local_server
 from continuous_training.serving.supervisor import bind_socket
 from continuous_training.versions import golden_predictions, loading
-from load import Counts, Load
+from load_generator import Counts, Load
 from pipeline import Pipeline
 from server import ServerProcess
 from toy import change, events
