@@ -21,7 +21,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
 import server_faults
-from conftest import RUN_VARIABLES, aligned, enter
+from conftest import RUN_VARIABLES, aligned, enter_workspace
 from server_faults import FaultResult, MonitoredServer, ToyVersions
 
 SLOW = 0.05  # seconds of a call of a slow model
@@ -65,14 +65,14 @@ def workspace() -> Iterator[pytest.MonkeyPatch]:
             patch.delenv(name, raising=False)
         folder = Path(temporary, "workspace")
         folder.mkdir()
-        enter(folder, patch)
+        enter_workspace(folder, patch)
         mlflow.MlflowClient(f"sqlite:///{folder / '.ct' / 'mlflow.db'}").search_experiments()
         yield patch
 
 
 def list_faults(versions: ToyVersions, arguments: argparse.Namespace) -> Iterator[Callable[[], FaultResult]]:
     """Yield a function for each fault; most of them start a server."""
-    (first,) = versions.good(1)
+    (first,) = versions.good_versions(1)
     few, many = arguments.others // 10, arguments.others
 
     def on_server(fault: Callable[..., FaultResult], count: int, /, **options: Any) -> Callable[[], FaultResult]:
@@ -85,7 +85,7 @@ def list_faults(versions: ToyVersions, arguments: argparse.Namespace) -> Iterato
 
     changes = {"promoted": arguments.promotions, "rolled_back": arguments.rollbacks}
     yield on_server(server_faults.promotions, arguments.requests, **changes)
-    yield lambda: server_faults.registry_gone(versions, many, seconds=arguments.down)
+    yield lambda: server_faults.registry_unavailable(versions, many, seconds=arguments.down)
     corrupt, deviating = "a version that cannot be loaded", "a version with other predictions than offline"
     yield on_server(server_faults.bad_version, many, number=versions.register_corrupt(), fault=corrupt)
     yield on_server(server_faults.bad_version, many, number=versions.register_deviating(), fault=deviating)
@@ -93,8 +93,10 @@ def list_faults(versions: ToyVersions, arguments: argparse.Namespace) -> Iterato
     for fault in (server_faults.log_disk_full, server_faults.disk_full, server_faults.supervisor_killed):
         yield on_server(fault, many)
     yield on_server(server_faults.terminated, many, number=first, fault="SIGTERM")
-    yield on_server(server_faults.terminated, few, number=versions.slow(SLOW), fault=f"SIGTERM, {SLOW:g} s a call")
-    yield lambda: server_faults.too_many(versions, few, seconds=SLOW)
+    yield on_server(
+        server_faults.terminated, few, number=versions.slow_version(SLOW), fault=f"SIGTERM, {SLOW:g} s a call"
+    )
+    yield lambda: server_faults.overload(versions, few, seconds=SLOW)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def _measure(rows: int, postgresql: str, *, compare: bool) -> dict[str, dict[str
     import duckdb
     import psycopg
 
-    from toy import a_run
+    from toy import make_run
 
     Path("events.duckdb").unlink(missing_ok=True)
     with duckdb.connect("events.duckdb") as connection:
@@ -97,7 +97,7 @@ def _measure(rows: int, postgresql: str, *, compare: bool) -> dict[str, dict[str
     package = Path("src/many")
     package.mkdir(parents=True, exist_ok=True)
     (package / "training.yaml").write_text(TRAINING)
-    a_run().model_copy(update={"model": "many", "as_of": datetime.fromisoformat(UNTIL)}).write()
+    make_run().model_copy(update={"model": "many", "as_of": datetime.fromisoformat(UNTIL)}).write()
     results = {}
     redshift = postgresql.replace("postgresql://", "redshift://")
     for name, url in (("DuckDB", "duckdb://events.duckdb"), ("PostgreSQL", postgresql), ("Redshift", redshift)):

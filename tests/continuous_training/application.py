@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Application:
-    """Runs an application on a free port, or on the one that is passed, until the end of the `with` block."""
+    """A context manager that serves an application on a port (default: a free one)."""
 
     def __init__(self, app: Any, port: int = 0, log_level: str = "error") -> None:
         self._server = _Server(uvicorn.Config(app, port=port, log_level=log_level, log_config=None))
@@ -37,7 +37,7 @@ class Application:
 
 
 class _Server(uvicorn.Server):
-    """Reports when it listens, or cannot."""
+    """Sets an event when it listens, or cannot."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

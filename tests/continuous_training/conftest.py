@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
-collect_ignore = ["models"]  # whose tests run where a test puts them
+collect_ignore = ["models"]  # tests copy its tests into workspaces and run them there
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before MLflow is imported: tests send no requests to other machines
 os.environ["OMP_NUM_THREADS"] = "1"  # several threads are slower for models of few rows
@@ -42,24 +42,22 @@ RUN_VARIABLES = """
     WEB_CONCURRENCY
 """
 
-TABLES = {  # of faults, from the properties of tests that have these columns
-    "faults on EC2: what was left alive, and what became of the training": ("fault", "left", "outcome"),
-    "faults of the server: answers, failed, wrong, and what became of it": (
-        *("server fault", "answers", "failed", "wrong"),
-        "became",
+TABLES = {  # of the effects of faults; a row is a test's properties with these names
+    "faults on EC2: the remaining resources, and the outcome of the training": ("fault", "left", "outcome"),
+    "faults of the server: predictions, failed, wrong, outcome": (
+        *("server fault", "predictions", "failed", "wrong", "server outcome"),
     ),
 }
 
+RECEIVES_SIGINT = ("env", "--default-signal=INT")  # background jobs of a shell, as in CI, ignore SIGINT
 
-RECEIVES_SIGINT = ("env", "--default-signal=INT")  # which a job in the background of a shell, such as CI, does not
 
-
-def wait_until(holds: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Wait until a condition holds that other processes cause."""
+def wait_until(condition: Callable[[], object], description: str, seconds: float = 120) -> None:
+    """Wait until other processes make a condition true."""
     deadline = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"timeout: not true that {what}")
+            pytest.fail(f"timeout: not true that {description}")
         time.sleep(0.05)
 
 
@@ -99,7 +97,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clear_run_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in RUN_VARIABLES.split():
         monkeypatch.delenv(name, raising=False)
 
@@ -112,14 +110,14 @@ def env_python() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of all workers."""
+    """Return a folder that all workers share."""
     folder = tmp_path_factory.getbasetemp()
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @contextmanager
-def making(path: Path) -> Iterator[bool]:
-    """Make something for all workers; yields whether it is not there yet."""
+def create_once(path: Path) -> Iterator[bool]:
+    """Lock a path that all workers share; yield whether it must be created."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not path.exists()
@@ -127,11 +125,11 @@ def making(path: Path) -> Iterator[bool]:
 
 @pytest.fixture(scope="session")
 def forked_python(shared_folder: Path) -> Iterator[ForkedPython]:
-    """Return what replaces the Python of programs that would import MLflow."""
+    """Return the Python whose programs are forks of a process that has imported MLflow."""
     python = ForkedPython(shared_folder / "python")
     with ExitStack() as stack:
-        with making(python.folder) as is_first:
-            if is_first:
+        with create_once(python.folder) as is_missing:
+            if is_missing:
                 stack.enter_context(python)
         yield python
 
@@ -142,13 +140,13 @@ def empty_mlflow(shared_folder: Path) -> Path:
     import mlflow
 
     path = shared_folder / "mlflow.db"
-    with making(path) as is_first:
-        if is_first:
+    with create_once(path) as is_missing:
+        if is_missing:
             mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
 
-def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+def enter_workspace(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """Enter a workspace with the model package `toy` and its warehouse of 90 days from 2020-01-01."""
     patch.chdir(folder)
     shutil.copytree(MODELS / "src/toy", folder / "src/toy", ignore=shutil.ignore_patterns("__pycache__"))
@@ -165,22 +163,24 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Enter a workspace for this test."""
-    return enter(tmp_path, monkeypatch)
+    return enter_workspace(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def tracked(workspace: Path, empty_mlflow: Path) -> Path:
+def mlflow_workspace(workspace: Path, empty_mlflow: Path) -> Path:
     """Enter a workspace with an empty MLflow."""
     shutil.copy(empty_mlflow, workspace / ".ct" / "mlflow.db")
     return workspace
 
 
 @pytest.fixture(scope="module")
-def tracked_module(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[pytest.MonkeyPatch]:
+def mlflow_workspace_patch(
+    tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path
+) -> Iterator[pytest.MonkeyPatch]:
     """Enter a workspace with an empty MLflow for all tests of a module; yield its monkeypatch."""
     with pytest.MonkeyPatch.context() as patch:
         for name in RUN_VARIABLES.split():
             patch.delenv(name, raising=False)
-        folder = enter(tmp_path_factory.mktemp("workspace"), patch)
+        folder = enter_workspace(tmp_path_factory.mktemp("workspace"), patch)
         shutil.copy(empty_mlflow, folder / ".ct" / "mlflow.db")
         yield patch

@@ -12,13 +12,13 @@ from typing import NamedTuple
 from docker.utils.build import exclude_paths
 
 from conftest import ROOT
-from http_stub import listening
+from http_stub import http_stub
 
 
 class Instruction(NamedTuple):
     word: str
     rest: str
-    here: str = ""  # its here-document
+    here_document: str = ""
 
 
 Stage = list[Instruction]
@@ -31,16 +31,16 @@ def stages(dockerfile: Path) -> list[Stage]:
     for line in lines:
         if not line.strip() or _is_comment(line):
             continue
-        whole = line
-        while whole.endswith("\\"):
+        joined = line
+        while joined.endswith("\\"):
             following = next(lines)
-            whole = whole if _is_comment(following) else whole[:-1] + following
-        word, _, rest = whole.strip().partition(" ")
+            joined = joined if _is_comment(following) else joined[:-1] + following
+        word, _, rest = joined.strip().partition(" ")
         if word.upper() == "FROM":
             parsed.append([])
         ending = re.search(r"<<'(\w+)'", rest)
-        here = "".join(f"{text}\n" for text in iter(lines.__next__, ending[1])) if ending else ""
-        parsed[-1].append(Instruction(word.upper(), rest.strip(), here))
+        here_document = "".join(f"{text}\n" for text in iter(lines.__next__, ending[1])) if ending else ""
+        parsed[-1].append(Instruction(word.upper(), rest.strip(), here_document))
     return parsed
 
 
@@ -73,7 +73,7 @@ def build_context(dockerfile: Path, folder: Path) -> set[str]:
 @contextmanager
 def health(status: int) -> Iterator[int]:
     """Serve /health with a status; yield the port, for the health check of the image."""
-    with listening(lambda request: (status if request.path == "/health" else 404, "")) as address:
+    with http_stub(lambda request: (status if request.path == "/health" else 404, "")) as address:
         yield int(address.rpartition(":")[2])
 
 

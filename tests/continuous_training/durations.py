@@ -11,7 +11,7 @@ BOUNDS = (*SECONDS_BUCKETS, math.inf)
 
 
 def count_durations(seconds: list[float]) -> Counters:
-    """Return the counters of so many successful requests."""
+    """Return the counters of successful requests with these durations."""
     durations = dict.fromkeys(BOUNDS, 0)
     for duration in seconds:
         durations[next(bound for bound in BOUNDS if duration <= bound)] += 1

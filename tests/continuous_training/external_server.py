@@ -1,4 +1,4 @@
-"""A server that lives in an environment of its own, because its packages cannot live beside this project's."""
+"""Servers in separate environments, whose packages conflict with this project's."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from conftest import ROOT, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 30  # seconds
+TIMEOUT = 30  # seconds
 
 
 @contextmanager
-def served(python: Path, program: str, *arguments: str, port: int) -> Iterator[None]:
-    """Have a program of this repository serve on a port."""
+def run_server(python: Path, program: str, *arguments: str, port: int) -> Iterator[None]:
+    """Run a program of this repository that serves a port."""
     process = subprocess.Popen(
         [python, ROOT / program, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the tests: they end it when they have ended
+        start_new_session=True,  # Ctrl-C reaches only the tests, which then end the server
     )
 
     def listens() -> bool:
@@ -42,4 +42,4 @@ def served(python: Path, program: str, *arguments: str, port: int) -> Iterator[N
         yield
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=PATIENCE)
+        process.communicate(timeout=TIMEOUT)

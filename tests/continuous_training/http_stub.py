@@ -1,4 +1,4 @@
-"""A server of this machine that is as simple as can be: what it answers, a function says."""
+"""An HTTP server whose responses a function returns."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 
-class Heard(NamedTuple):
-    """A request."""
+class Request(NamedTuple):
+    """An HTTP request."""
 
     path: str
     headers: Mapping[str, str]
     body: bytes
 
 
-Answer = Callable[[Heard], tuple[int, str] | tuple[int, str, Mapping[str, str]]]
+Respond = Callable[[Request], tuple[int, str] | tuple[int, str, Mapping[str, str]]]
 
 
 @contextmanager
-def listening(answer: Answer) -> Iterator[str]:
-    """Answer GET and POST with what a function says: a status, a body, and headers if need be.
+def http_stub(respond: Respond) -> Iterator[str]:
+    """Serve GET and POST requests on a free port; yield the URL, without a slash at its end.
 
-    Gives the address, without a slash.
+    Args:
+        respond: returns the status, the body, and optionally headers.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, message, *headers = answer(Heard(self.path, self.headers, body))
+            status, message, *headers = respond(Request(self.path, self.headers, body))
             self.send_response(status)
             for name, value in headers[0].items() if headers else ():
                 self.send_header(name, value)

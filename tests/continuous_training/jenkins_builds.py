@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from http_stub import Heard, listening
+from http_stub import Request, http_stub
 
 JOB, USER, PASSWORD, CRUMB = "/job/model/job/main", "pinger", "pa55 w0rd", "c4umb"
 POLLS = 2  # after so many requests a build leaves the queue, and after as many again it ends
@@ -58,7 +58,7 @@ class Jenkins:
     url: str = ""
     builds: list[Build] = field(default_factory=list)
 
-    def respond(self, request: Heard) -> Response:
+    def respond(self, request: Request) -> Response:
         path, _, query = request.path.partition("?")
         for part, times in self.unavailable.items():
             if part in path and times > 0:
@@ -80,7 +80,7 @@ class Jenkins:
             return (404, "") if content is None else (200, content)
         return 404, ""
 
-    def _start(self, request: Heard, parameters: dict[str, str]) -> Response:
+    def _start(self, request: Request, parameters: dict[str, str]) -> Response:
         if request.headers.get("Jenkins-Crumb") != CRUMB:
             return 403, "No valid crumb was included in the request"
         queued = [build for build in self.builds if build.is_queued and build.parameters == parameters]
@@ -120,7 +120,7 @@ class Jenkins:
 def jenkins(**behaviour: Any) -> Iterator[Jenkins]:
     """Run the stub on a free port."""
     stub = Jenkins(**behaviour)
-    with listening(stub.respond) as stub.url:
+    with http_stub(stub.respond) as stub.url:
         yield stub
 
 

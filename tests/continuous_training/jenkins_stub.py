@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from http_stub import Heard, listening
+from http_stub import Request, http_stub
 
 TOKEN = "5ecr3t"
 
@@ -23,7 +23,7 @@ class Jenkins:
     pings: list[dict[str, Any]] = field(default_factory=list)
     requests: int = 0
 
-    def answer(self, path: str, token: str | None, body: bytes) -> tuple[int, dict[str, Any]]:
+    def respond(self, path: str, token: str | None, body: bytes) -> tuple[int, dict[str, Any]]:
         self.requests += 1
         if self.busy:
             self.busy -= 1
@@ -39,9 +39,9 @@ def jenkins(**behaviour: Any) -> Iterator[Jenkins]:
     """Run the stub on a free port."""
     stub = Jenkins(**behaviour)
 
-    def answer(heard: Heard) -> tuple[int, str]:
-        status, message = stub.answer(heard.path, heard.headers.get("Authorization"), heard.body)
+    def respond(request: Request) -> tuple[int, str]:
+        status, message = stub.respond(request.path, request.headers.get("Authorization"), request.body)
         return status, json.dumps(message)
 
-    with listening(answer) as stub.url:
+    with http_stub(respond) as stub.url:
         yield stub

@@ -25,7 +25,7 @@ STALL_SECONDS = 60  # without a prediction, after which the load fails
 RECONNECT_SECONDS = 0.05
 MAX_EXAMPLES = 5  # of errors
 
-Expected = Mapping[str, Sequence[Sequence[float]]]  # for each version its predictions for all rows
+Expected = Mapping[str, Sequence[Sequence[float]]]  # the predictions for all rows, by version
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Load:
             self._thread.join()
 
     def wait_for_predictions(self, count: int) -> None:
-        """Wait for so many more predictions.
+        """Wait for `count` more predictions.
 
         Raises:
             RuntimeError: there are none for STALL_SECONDS.

@@ -1,4 +1,4 @@
-"""Requests to the champion of the toy model in a real predictions log: like its training data, or shifted."""
+"""Writes requests to the toy's champion to a real predictions log, like its training data or shifted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def newest_events(count: int = 1200, shift: float = 0, first_id: int = 0) -> pd.
 
 
 def true_probabilities(frame: pd.DataFrame) -> np.ndarray:
-    """Return the class probabilities by which the toy's events were generated, of shape (rows, 2)."""
+    """Return the class probabilities that generated the toy's events, of shape (rows, 2)."""
     late = 1 / (1 + np.exp(-1.5 * frame["x"].to_numpy()))
     return np.stack([1 - late, late], axis=1)
 

@@ -16,7 +16,7 @@ from continuous_training.documents import Stopwatch
 from continuous_training.monitoring.new_data.row_counts import count_rows
 from continuous_training.settings import Settings, time_windows
 from continuous_training.stages.snapshot import take_snapshot
-from toy import a_run
+from toy import make_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ data:
   train_days: 2
   fresh_days: 1
   query: |
-    WITH recent AS ( -- a share of doubles: exact numbers are rounded in another way by each warehouse
+    WITH recent AS ( -- a share of doubles: each warehouse rounds exact numbers differently
       SELECT depot, CAST(sent AS DATE) AS day, COUNT(*) AS parcels,
              CAST(SUM(CASE WHEN late THEN 1 ELSE 0 END) AS DOUBLE) / COUNT(*) AS late_share
       FROM parcels
@@ -72,17 +72,17 @@ TABLES = {
     "due DATE, express BOOLEAN, late BOOLEAN",
     "depots": "depot VARCHAR, capacity INTEGER",
 }
-DEPOTS = [("Århus", 120), ("Brno", None), ("Kyjiv", 300)]  # a fourth is in no table
+DEPOTS = [("Århus", 120), ("Brno", None), ("Kyjiv", 300)]  # the rows have a fourth
 NOTES = (None, "", "fragile", "it's «dry»\\", "línea\n2")
-FIRST, DAYS, A_DAY = datetime(2020, 1, 1), 6, 150
+SINCE, DAYS, PER_DAY = datetime(2020, 1, 1), 6, 150
 AS_OF = datetime(2020, 1, 6)
 
 
 def parcels() -> list[tuple[Any, ...]]:
     """Return the rows of the table of parcels."""
     rows = []
-    for number in range(DAYS * A_DAY):
-        sent = FIRST + timedelta(seconds=number * (86_400 // A_DAY))
+    for number in range(DAYS * PER_DAY):
+        sent = SINCE + timedelta(seconds=number * (86_400 // PER_DAY))
         depot = ("Århus", "Brno", "Kyjiv", "Łódź")[number % 7 % 4]
         weight = None if number % 10 == 0 else number * 0.37 % 11
         price = Decimal(number * 131 % 9_999) / 100
@@ -131,5 +131,5 @@ def snapshot_from(url: str, patch: pytest.MonkeyPatch, folder: Path) -> Snapshot
     """Take the snapshot from the warehouse at an address, in a folder."""
     patch.setenv("CT_WAREHOUSE_URL", url)
     patch.chdir(folder)
-    run = a_run().model_copy(update={"model": "parcels", "as_of": AS_OF})
+    run = make_run().model_copy(update={"model": "parcels", "as_of": AS_OF})
     return take_snapshot(run, load_parcels_settings(), Stopwatch("ct-1"))

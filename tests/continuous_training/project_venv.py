@@ -1,4 +1,4 @@
-"""The environment that tests run in, lent to clones of the project: to make another takes minutes."""
+"""The .venv of the tests for clones of the project, because creating another takes minutes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from conftest import ROOT
 LOCK = "requirements.lock"
 
 
-def lend(clone: Path) -> None:
-    """Lend it to a clone, marked as set up there; if it wants other packages, its first command installs them.
+def link_venv(clone: Path) -> None:
+    """Link it into a clone as already set up; with another lock, the clone's first command creates its own.
 
-    A clone's own source must go before the installed one: set PYTHONPATH to its src.
+    Set PYTHONPATH to the clone's src, which must precede the installed source.
     """
-    wanted = clone / LOCK
-    if not wanted.exists() or wanted.read_bytes() != (ROOT / LOCK).read_bytes():
+    lock = clone / LOCK
+    if not lock.exists() or lock.read_bytes() != (ROOT / LOCK).read_bytes():
         return
-    lent = clone / ".venv"
-    lent.mkdir()
+    venv = clone / ".venv"
+    venv.mkdir()
     for part in (path for path in Path(sys.prefix).iterdir() if path.name != ".set-up"):
-        (lent / part.name).symlink_to(part)
-    summed = subprocess.run(["cksum"], input=wanted.read_bytes(), capture_output=True, check=True)
-    (lent / ".set-up").write_text(f"{clone}\n{summed.stdout.decode()}")
+        (venv / part.name).symlink_to(part)
+    checksum = subprocess.run(["cksum"], input=lock.read_bytes(), capture_output=True, check=True)
+    (venv / ".set-up").write_text(f"{clone}\n{checksum.stdout.decode()}")

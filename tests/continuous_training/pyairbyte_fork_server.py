@@ -48,7 +48,7 @@ def main(address: str, program: str, parent: str) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Return whether there is a process of this number."""
+    """Return whether a process exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Reading a lock of Python packages."""
+"""Reads a lock file of Python packages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from packaging.utils import canonicalize_name
 def pins(lock: Path) -> dict[tuple[str, str], frozenset[str]]:
     """Return the hashes of each name and version."""
     text = re.sub(r"^#.*\n", "", lock.read_text(), flags=re.MULTILINE).replace("\\\n", "")
-    found: dict[tuple[str, str], frozenset[str]] = {}
+    hashes: dict[tuple[str, str], frozenset[str]] = {}
     for line in filter(None, text.splitlines()):
-        requirement, *hashes = re.split(r"\s+--hash=", line.strip())
+        requirement, *pin_hashes = re.split(r"\s+--hash=", line.strip())
         pin = Requirement(requirement)
-        found[canonicalize_name(pin.name), str(pin.specifier)] = frozenset(hashes)
-    return found
+        hashes[canonicalize_name(pin.name), str(pin.specifier)] = frozenset(pin_hashes)
+    return hashes

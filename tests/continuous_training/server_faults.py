@@ -1,6 +1,6 @@
 """Faults of a prediction server under load: each function causes one, and returns its effect on the requests.
 
-Each puts a steady load on `ct serve` in the current workspace, with the toy model, and checks the predictions and the
+Each sends a steady load to `ct serve` in the current workspace, with the toy model, and checks the predictions and the
 status that the server reports. The tests send few requests, the benchmark many.
 
 A server that is passed to a function is unchanged afterwards, unless the fault ends it.
@@ -65,7 +65,7 @@ class Slow(LogisticRegression):
 
 @dataclass(frozen=True)
 class FaultResult:
-    """What happened to the requests during a fault, and to the server."""
+    """The effect of a fault on the requests and on the server."""
 
     fault: str
     counts: Counts
@@ -75,25 +75,25 @@ class FaultResult:
 
     @property
     def row(self) -> dict[str, object]:
-        """Its line of the table."""
+        """The row of the table."""
         return {
             "server fault": self.fault,
-            "answers": f"{self.counts.predictions:,}",
+            "predictions": f"{self.counts.predictions:,}",
             "failed": self.counts.failed,
             "wrong": self.counts.wrong,
-            "became": "; but ".join([self.outcome, *self.violations]),
+            "server outcome": "; but ".join([self.outcome, *self.violations]),
         }
 
     @property
     def errors(self) -> list[str]:
-        """Everything that should not have happened."""
+        """The effects that are not permitted."""
         counts, errors = self.counts, []
         if counts.wrong:
             errors.append(f"{counts.wrong} predictions were wrong")
         if counts.errors:
             errors.append(f"{counts.errors.total()} requests got {dict(counts.errors)}")
         if len(counts.lost) > self.max_lost:
-            errors.append(f"{len(counts.lost)} requests were lost, at most {self.max_lost} may be")
+            errors.append(f"{len(counts.lost)} requests were lost, at most {self.max_lost} are permitted")
         return [*self.violations, *errors, *(counts.examples if errors else [])]
 
 
@@ -124,14 +124,14 @@ class ToyVersions:
         change("trusted_types: [numpy.dtype]", "trusted_types: [numpy.dtype, toy.model.Slow]")
         self._parameters = "{C: 1.0}"
 
-    def good(self, count: int) -> list[str]:
-        """Return the numbers of so many versions, whose predictions all differ."""
+    def good_versions(self, count: int) -> list[str]:
+        """Return the numbers of versions whose predictions all differ."""
         while len(self._good) < count:
             self._good.append(self._register())
         return self._good[:count]
 
-    def slow(self, seconds: float) -> str:
-        """Return the number of a version whose calls take so long."""
+    def slow_version(self, seconds: float) -> str:
+        """Return the number of a version whose calls take the given time."""
         if seconds not in self._slow:
             self._slow[seconds] = self._register(seconds=seconds)
         return self._slow[seconds]
@@ -179,7 +179,7 @@ class MonitoredServer(ServerProcess):
 
     def __init__(self, *arguments: str, workers: int = WORKERS, **environment: str) -> None:
         path = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))
-        folder = str(Path(".ct").resolve())  # where a killed supervisor leaves what its workers shared
+        folder = str(Path(".ct").resolve())  # a killed supervisor leaves the files of its workers there
         super().__init__("--workers", str(workers), *arguments, PYTHONPATH=path, TMPDIR=folder, **environment)
         self._count = workers
 
@@ -264,7 +264,7 @@ def promotions(
     server: MonitoredServer, versions: ToyVersions, count: int, *, promoted: int, rolled_back: int
 ) -> FaultResult:
     """Promote versions and roll some of them back, under a load of `count` requests."""
-    numbers = versions.good(min(4, promoted + 1))
+    numbers = versions.good_versions(min(4, promoted + 1))
     champions = _list_champions(numbers, promoted, rolled_back)
     violations: list[str] = []
     versions.promote(numbers[0])
@@ -277,9 +277,9 @@ def promotions(
             before = _count_other_versions(load, number)
             load.wait_for_predictions(count // len(champions) // 2)
             late = _count_other_versions(load, number) - before
-            if late > CONNECTIONS:  # more than there were requests under way
+            if late > CONNECTIONS:  # more than the requests in flight
                 violations.append(f"{late} predictions are of versions before {number}, which all workers serve")
-            log.info("move %d of %d: %s predictions", index, len(champions), f"{load.counts.predictions:,}")
+            log.info("change %d of %d: %s predictions", index, len(champions), f"{load.counts.predictions:,}")
     if unused := set(numbers) - set(load.counts.versions):
         violations.append(f"no prediction is of version {', '.join(sorted(unused))}")
     fault = f"{promoted} promotions and {rolled_back} rollback{'s' if rolled_back > 1 else ''}"
@@ -291,7 +291,7 @@ def bad_version(
     server: MonitoredServer, versions: ToyVersions, count: int, *, number: str, fault: str, kill: bool = True
 ) -> FaultResult:
     """Promote a version that must not be served, optionally kill a worker with -9, and then promote a good version."""
-    first, second = versions.good(2)
+    first, second = versions.good_versions(2)
     violations = []
     versions.promote(first)
     server.wait_for_version(first)
@@ -324,7 +324,7 @@ def bad_version(
 
 def worker_killed(server: MonitoredServer, versions: ToyVersions, count: int, *, times: int) -> FaultResult:
     """Kill a worker with -9, several times."""
-    (number,) = versions.good(1)
+    (number,) = versions.good_versions(1)
     counts, max_lost, violations = Counts(), 0, []
     versions.promote(number)
     server.wait_for_version(number)
@@ -342,8 +342,8 @@ def worker_killed(server: MonitoredServer, versions: ToyVersions, count: int, *,
 
 
 def log_disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
-    """Let the workers' writes fail for a while, as on a full disk."""
-    (number,) = versions.good(1)
+    """Make the workers' writes fail for a while, as on a full disk."""
+    (number,) = versions.good_versions(1)
     versions.promote(number)
     server.wait_for_version(number)
     dropped, logged = server.read_metric(DROPPED), server.read_metric(LOGGED)
@@ -362,8 +362,8 @@ def log_disk_full(server: MonitoredServer, versions: ToyVersions, count: int) ->
 
 
 def disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
-    """Let the writes of all processes fail while the champion changes; the workers can write again last."""
-    first, second = versions.good(2)
+    """Make the writes of all processes fail while the champion changes; the workers recover last."""
+    first, second = versions.good_versions(2)
     violations = []
     versions.promote(first)
     server.wait_for_version(first)
@@ -384,9 +384,9 @@ def disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> Fau
     return FaultResult("the whole disk is full", load.counts, outcome, violations=violations)
 
 
-def registry_gone(versions: ToyVersions, count: int, *, seconds: float, workers: int = WORKERS) -> FaultResult:
-    """Kill the registry, for at least so many seconds and requests, restart it, and promote a version."""
-    first, second = versions.good(2)
+def registry_unavailable(versions: ToyVersions, count: int, *, seconds: float, workers: int = WORKERS) -> FaultResult:
+    """Kill the registry for at least `seconds` and a third of the requests, restart it, and promote a version."""
+    first, second = versions.good_versions(2)
     versions.promote(first)
     tracking = Tracking(Path(".ct").resolve())
     with ExitStack() as resources:
@@ -417,7 +417,7 @@ def registry_gone(versions: ToyVersions, count: int, *, seconds: float, workers:
 
 def supervisor_killed(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
     """Kill the supervisor with -9."""
-    (number,) = versions.good(1)
+    (number,) = versions.good_versions(1)
     versions.promote(number)
     server.wait_for_version(number)
     with versions.load(server.url) as load:
@@ -430,9 +430,9 @@ def supervisor_killed(server: MonitoredServer, versions: ToyVersions, count: int
     return FaultResult("kill -9 of the supervisor", load.counts, outcome, *_split_lost_requests(load, end))
 
 
-def too_many(versions: ToyVersions, count: int, *, seconds: float) -> FaultResult:
+def overload(versions: ToyVersions, count: int, *, seconds: float) -> FaultResult:
     """Send more requests than a slow model can predict."""
-    versions.promote(number := versions.slow(seconds))
+    versions.promote(number := versions.slow_version(seconds))
     violations = []
     with MonitoredServer("--max-queue", str(MAX_QUEUE), workers=1) as server:
         server.wait_for_version(number)
@@ -489,7 +489,7 @@ def _count_other_versions(load: Load, number: str) -> int:
 
 @contextmanager
 def _full_disk(pids: set[int]) -> Iterator[None]:
-    """Let each write of these processes to a file fail."""
+    """Make all writes of these processes to files fail."""
 
     def limit_file_size(size: int) -> None:
         for pid in pids:

@@ -8,7 +8,7 @@ import pytest
 
 from continuous_training.documents import APPROVED_BY, COSTLY_STAGES, Plan, Run, Stopwatch, Verdict
 from continuous_training.errors import UserError
-from toy import a_run
+from toy import make_run
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def a_plan(build_tag: str = "ct-1") -> Plan:
 
 
 def test_a_document_is_read_as_it_was_written() -> None:
-    a_run().write()
+    make_run().write()
     a_plan().write()
     assert Plan.read() == a_plan().model_copy(update={"started": Plan.read().started, "seconds": Plan.read().seconds})
 
@@ -32,7 +32,7 @@ def test_a_missing_one_names_the_stage_to_run() -> None:
 
 
 def test_one_of_another_run_is_refused() -> None:
-    a_run("ct-2").write()
+    make_run("ct-2").write()
     a_plan("ct-1").write()
     with pytest.raises(UserError, match="is of run ct-1, not ct-2"):
         Plan.read()
@@ -41,7 +41,7 @@ def test_one_of_another_run_is_refused() -> None:
 def test_a_restarted_build_has_its_own_identity_and_the_documents_of_the_builds_that_it_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    a_run("ct-1").write()
+    make_run("ct-1").write()
     a_plan("ct-1").write()
     monkeypatch.setenv("BUILD_URL", "https://jenkins/4/")
     monkeypatch.setenv("BUILD_TAG", "ct-4")
@@ -54,7 +54,7 @@ def test_a_restarted_build_has_its_own_identity_and_the_documents_of_the_builds_
 
 
 def test_a_run_does_not_continue_at_another_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    a_run().model_copy(update={"commit": "a" * 40}).write()
+    make_run().model_copy(update={"commit": "a" * 40}).write()
     a_plan().write()
     monkeypatch.setenv("GIT_COMMIT", "a" * 40)
     assert Plan.read().decision == "train"
@@ -87,7 +87,7 @@ def test_the_jenkinsfile_can_find_the_decision_in_the_text() -> None:
 
 
 def test_a_stage_that_begins_again_forgets_what_it_and_those_after_it_have_left() -> None:
-    run = a_run()
+    run = make_run()
     for path in [*(kind.path() for kind in COSTLY_STAGES), APPROVED_BY, Path("build/run.json")]:
         path.parent.mkdir(exist_ok=True)
         path.touch()

@@ -11,19 +11,19 @@ import pandas as pd
 
 from continuous_training.documents import Run, Stopwatch
 
-MODELS = Path(__file__).parent / "models"  # a repository's src/ and tests/, with the models of these tests
+MODELS = Path(__file__).parent / "models"  # src/ and tests/ of a repository with the models of these tests
 TRAINING, MODEL = ((MODELS / "src/toy" / name).read_text() for name in ("training.yaml", "model.py"))
 
 
-def events(days: int = 90, a_day: int = 40, start: str = "2020-01-01") -> pd.DataFrame:
-    """Make events; the larger their x, the more likely they are late."""
+def events(days: int = 90, per_day: int = 40, start: str = "2020-01-01") -> pd.DataFrame:
+    """Generate events; the larger their x, the more likely they are late."""
     random = np.random.default_rng(7)
-    rows = days * a_day
+    rows = days * per_day
     x = random.normal(size=rows)
     return pd.DataFrame(
         {
             "id": np.arange(rows),
-            "seen": pd.Timestamp(start) + pd.to_timedelta(np.arange(rows) * (86400 // a_day), unit="s"),
+            "seen": pd.Timestamp(start) + pd.to_timedelta(np.arange(rows) * (86400 // per_day), unit="s"),
             "shade": random.choice(["red", "green", "blue"], size=rows),
             "x": x,
             "y": np.where(random.random(rows) < 0.1, np.nan, random.normal(size=rows)),
@@ -48,8 +48,8 @@ def change(old: str, new: str, path: Path = Path("src/toy/training.yaml")) -> No
     path.write_text(text.replace(old, new))
 
 
-def a_run(build_tag: str = "ct-1") -> Run:
-    """Return the document of a run of this model."""
+def make_run(build_tag: str = "ct-1") -> Run:
+    """Return the document of a run."""
     return Run(
         model="toy",
         as_of=datetime(2020, 3, 1),

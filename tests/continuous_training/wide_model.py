@@ -65,11 +65,11 @@ compare: {{metric: roc_auc, resamples: 200, first: {{roc_auc: 0.6}}}}
 
 
 def rows_query(count: int, seed: int, drift: Mapping[str, float] | None = None) -> str:
-    """Return the query that generates so many rows: a row number `i` and the features.
+    """Return the query that generates rows: a row number `i` and the features.
 
     Args:
         count: the number of rows.
-        seed: rows of another seed are another sample of the same distributions.
+        seed: another seed is another sample of the same distributions.
         drift: for each column that drifts, the distance that the monitor would measure without sampling noise.
     """
     drift = drift or {}
@@ -96,7 +96,7 @@ def rows_query(count: int, seed: int, drift: Mapping[str, float] | None = None) 
 
 
 def make_snapshot(folder: Path, count: int) -> Snapshot:
-    """Write a snapshot with so many training rows."""
+    """Write a snapshot with `count` training rows."""
     folder.mkdir()
     parts = {}
     for seed, (name, days, size) in enumerate([("train", TRAIN_DAYS, count), ("fresh", 14, FRESH_ROWS)]):
@@ -144,7 +144,7 @@ def save_reference(client: MlflowClient, run_id: str, settings: Settings, snapsh
 
 
 def write_log(folder: Path, count: int, version: str, drift: Mapping[str, float]) -> None:
-    """Write a predictions log with so many rows in the last days, a hundred in a request."""
+    """Write a predictions log with `count` rows in the last days, a hundred per request."""
     day = folder / MODEL / f"date={datetime.now(UTC) - timedelta(days=6):%Y-%m-%d}"
     day.mkdir(parents=True)
     start = f"TIMESTAMPTZ '{(datetime.now(UTC) - timedelta(days=6)).isoformat()}'"

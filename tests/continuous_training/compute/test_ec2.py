@@ -40,7 +40,7 @@ from continuous_training.compute.ec2.tags import PROJECT, read_tags
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.errors import UserError
 from continuous_training.settings import Compute
-from toy import a_run
+from toy import make_run
 
 REGION = "eu-central-1"
 ACCOUNT = Account(
@@ -259,7 +259,7 @@ class TestUserData:
         for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SERVING_TOKEN"):
             monkeypatch.setenv(name, "known-to-nobody")
         place = ACCOUNT.model_copy(update={"mlflow_secret_parameter": "/continuous-training/mlflow-token"})
-        context = LaunchContext(place, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+        context = LaunchContext(place, compute(), make_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
         inputs = dict.fromkeys(("code", "train_rows", "fresh_rows"), "1" * 64)
         script = self.render(training.build_task(aws, context, "https://mlflow.example.org", inputs, ["mlflow", "run"]))
         assert "/continuous-training/mlflow-token" in script
@@ -352,7 +352,7 @@ class TestBundle:
 
 
 class TestOffers:
-    context = LaunchContext(ACCOUNT, compute(), a_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+    context = LaunchContext(ACCOUNT, compute(), make_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
 
     def test_spot_goes_first_then_the_type_then_the_zone(self) -> None:
         each = [

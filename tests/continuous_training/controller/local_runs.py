@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
 from jenkinsfile.builds.records import StageRecord
-from project_venv import lend
+from project_venv import link_venv
 from server import free_port
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Clone:
             ["git", "-C", str(folder), "checkout", "--quiet", "--detach", commit],
         ):
             subprocess.run(command, check=True, capture_output=True, timeout=600)
-        lend(folder)
+        link_venv(folder)
 
     def run(self, parameters: Mapping[str, str], **environment: str) -> dict[str, Any]:
         """Run the Jenkinsfile and return the record of the build.

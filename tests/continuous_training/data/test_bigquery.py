@@ -20,8 +20,8 @@ import requests
 import parcels_model
 from continuous_training.data import sources
 from continuous_training.errors import UserError
-from external_server import served
-from http_stub import Heard, listening
+from external_server import run_server
+from http_stub import Request, http_stub
 from server import free_port
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def ports(env_python: Callable[[str], Path]) -> Iterator[tuple[int, int]]:
     """Start the emulator; return its ports for REST and for gRPC."""
     rest, grpc = free_port(), free_port()
     options = ("--rest-port", str(rest), "--grpc-port", str(grpc), "--log-level", "error")
-    with served(
+    with run_server(
         env_python("tests/continuous_training/bigquery"),
         "tests/continuous_training/bigquery/server.py",
         "start",
@@ -141,7 +141,7 @@ def error_body(reason: str, message: str) -> str:
 
 def test_a_missing_permission_to_run_queries_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     denied = "Access Denied: Project acme: User does not have bigquery.jobs.create permission in project acme."
-    with listening(lambda _: (403, error_body("accessDenied", denied))) as address:
+    with http_stub(lambda _: (403, error_body("accessDenied", denied))) as address:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", address)
         with pytest.raises(UserError, match=f"rejects the query: .*{denied}") as error:
             table(f"SELECT * FROM parcels WHERE {WINDOW}")
@@ -151,7 +151,7 @@ def test_a_missing_permission_to_run_queries_is_reported(monkeypatch: pytest.Mon
 def test_a_request_to_a_busy_service_is_repeated(emulator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = iter([503])
 
-    def respond(request: Heard) -> tuple[int, str]:
+    def respond(request: Request) -> tuple[int, str]:
         if status := next(failures, None):
             return status, error_body("backendError", "Visibility check was unavailable. Please retry the request")
         method = "POST" if request.body else "GET"
@@ -160,7 +160,7 @@ def test_a_request_to_a_busy_service_is_repeated(emulator: str, monkeypatch: pyt
         )
         return response.status_code, response.text
 
-    with listening(respond) as address:
+    with http_stub(respond) as address:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", address)
         assert table(f"SELECT number FROM parcels WHERE {WINDOW}").count().execute() > 100
     assert next(failures, None) is None

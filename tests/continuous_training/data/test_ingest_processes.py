@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import yaml
 
-from conftest import ROOT, enter, wait_until
+from conftest import ROOT, enter_workspace, wait_until
 from continuous_training import environments
 from continuous_training.data import sources, warehouse
 from continuous_training.data.ingestion import source, syncing
@@ -107,7 +107,7 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Path, env_py
     connector.parent.mkdir()
     connector.write_text(f"#!{Path(sys.executable).resolve()} -IS\n{(TESTS / 'airbyte_source.py').read_text()}")
     connector.chmod(0o755)
-    enter(tmp_path, monkeypatch)
+    enter_workspace(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", f"{connector.parent}:{os.environ['PATH']}")
     shutil.copytree(ROOT / source.FOLDER, source.FOLDER)
     faker = env_python("jenkins/ingest/source-faker")

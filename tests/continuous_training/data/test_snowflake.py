@@ -20,7 +20,7 @@ import requests
 import parcels_model
 from continuous_training.data import sources
 from continuous_training.errors import UserError
-from external_server import served
+from external_server import run_server
 from server import free_port
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(env_python: Callable[[str], Path]) -> Iterator[str]:
     """Start the emulator; return its host and port."""
     port = free_port()
-    with served(
+    with run_server(
         env_python("tests/continuous_training/snowflake"),
         "tests/continuous_training/snowflake/server.py",
         str(port),

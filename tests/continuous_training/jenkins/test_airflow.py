@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 from continuous_training.jenkins.ping import NO_JENKINS, Ping, PingResult
 from continuous_training.monitoring.new_data.check import NewDataCheck
-from http_stub import Heard, listening
+from http_stub import Request, http_stub
 from jenkins_builds import PASSWORD, POLLS, Jenkins, connection
 
 pytestmark = pytest.mark.integration(seconds=20)
@@ -107,14 +107,14 @@ class CurrentJenkins:
     def __init__(self) -> None:
         self.url, self.jenkins = "", Jenkins()
 
-    def respond(self, request: Heard) -> Any:
+    def respond(self, request: Request) -> Any:
         return self.jenkins.respond(request)
 
 
 @pytest.fixture(scope="module")
 def current_jenkins() -> Iterator[CurrentJenkins]:
     current = CurrentJenkins()
-    with listening(current.respond) as current.url:
+    with http_stub(current.respond) as current.url:
         yield current
 
 

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from conftest import ROOT, wait_until
 from dockerfile import Stage, all_of, copied, environment, stages
-from http_stub import listening
+from http_stub import http_stub
 from requirements_lock import pins
 
 IMAGE = ROOT / "jenkins" / "airflow"
@@ -158,7 +158,7 @@ class TestEntryPoint:
         response |= {unhealthy: {"status": "unhealthy"}} if unhealthy else {}
         response["triggerer"] = {"status": None}
         command = json.loads(instruction("HEALTHCHECK").partition("CMD ")[2])
-        with listening(
+        with http_stub(
             lambda request: (200 if request.path.endswith("/health") else 404, json.dumps(response))
         ) as address:
             variables = {"PATH": os.environ["PATH"], "AIRFLOW__API__PORT": address.rpartition(":")[2]}

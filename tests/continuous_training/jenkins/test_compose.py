@@ -25,7 +25,7 @@ from conftest import ROOT, wait_until
 from continuous_training.jenkins import env_file, stack_secrets
 from continuous_training.serving.http.tokens import Tokens
 from dockerfile import Stage, all_of, environment, stages
-from http_stub import Heard, listening
+from http_stub import Request, http_stub
 from server import free_port
 
 FILE = ROOT / "jenkins/compose.yaml"
@@ -427,11 +427,11 @@ class TestStore:
 def controller(status: int, body: str, requests: list[tuple[str, str | None]]) -> Iterator[str]:
     """Respond to requests about the agent, and record them; yield the URL."""
 
-    def respond(request: Heard) -> tuple[int, str]:
+    def respond(request: Request) -> tuple[int, str]:
         requests.append((request.path, request.headers["Authorization"]))
         return status, body
 
-    with listening(respond) as address:
+    with http_stub(respond) as address:
         yield f"{address}/"
 
 

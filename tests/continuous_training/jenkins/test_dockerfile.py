@@ -17,7 +17,7 @@ import yaml
 
 from conftest import ROOT
 from dockerfile import Stage, all_of, build_context, copied, environment, stages
-from http_stub import Heard, listening
+from http_stub import Request, http_stub
 from update_center import CUT
 
 DOCKERFILE = ROOT / "Dockerfile.jenkins"
@@ -47,12 +47,12 @@ def jenkins(*responses: tuple[int, str], requests: list[tuple[str, str | None]] 
     """Serve these responses, the last one repeated; yield the URL."""
     remaining = list(responses)
 
-    def respond(request: Heard) -> tuple[int, str]:
+    def respond(request: Request) -> tuple[int, str]:
         if requests is not None:
             requests.append((request.path, request.headers["Authorization"]))
         return remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
-    with listening(respond) as address:
+    with http_stub(respond) as address:
         yield f"{address}/"
 
 
@@ -150,10 +150,15 @@ SECRET_PAGE = (200, JNLP.format(SECRET))
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
     """Make a folder with the start script of the agent and stubs of programs, which record their arguments."""
-    (connect,) = [instruction for instruction in AGENT if instruction.word == "COPY" and instruction.here]
+    (connect,) = [instruction for instruction in AGENT if instruction.word == "COPY" and instruction.here_document]
     agent = '#!/bin/sh\nprintf "%s\\n" "$@" >arguments\nenv >environment\n'
     tini = '#!/bin/sh\nshift\nexec "$@"\n'
-    for name, text in {"connect": connect.here, "tini": tini, "jenkins-agent": agent, "sleep": "#!/bin/sh\n"}.items():
+    for name, text in {
+        "connect": connect.here_document,
+        "tini": tini,
+        "jenkins-agent": agent,
+        "sleep": "#!/bin/sh\n",
+    }.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     return tmp_path
@@ -187,7 +192,11 @@ class TestAgent:
 
     def test_zombie_processes_of_builds_are_reaped(self) -> None:
         assert json.loads(last(AGENT, "ENTRYPOINT")) == ["connect"]
-        (script,) = [instruction.here for instruction in AGENT if instruction.word == "COPY" and instruction.here]
+        (script,) = [
+            instruction.here_document
+            for instruction in AGENT
+            if instruction.word == "COPY" and instruction.here_document
+        ]
         assert 'exec tini -- jenkins-agent "$@"' in script
         assert "tini" in last(AGENT, "RUN").split()
 

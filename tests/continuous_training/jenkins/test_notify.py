@@ -12,7 +12,7 @@ import pytest
 from continuous_training import http_client
 from continuous_training.errors import UserError
 from continuous_training.jenkins import notifications
-from http_stub import Heard, listening
+from http_stub import Request, http_stub
 
 SECRET = "/services/T0/B0/5ecr3t"
 
@@ -30,11 +30,11 @@ class Channel:
 def channel(*statuses: int) -> Iterator[Channel]:
     stub = Channel(list(statuses))
 
-    def respond(request: Heard) -> tuple[int, str]:
+    def respond(request: Request) -> tuple[int, str]:
         stub.messages.append(json.loads(request.body))
         return stub.statuses.pop(0) if len(stub.statuses) > 1 else stub.statuses[0], ""
 
-    with listening(respond) as address:
+    with http_stub(respond) as address:
         stub.address = f"{address}{SECRET}"
         yield stub
 

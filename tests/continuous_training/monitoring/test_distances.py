@@ -116,7 +116,7 @@ def test_evidently_computes_the_same_distance(test: distances.DriftTest) -> None
 @pytest.fixture
 def rows(workspace: Path) -> pd.DataFrame:
     """Write a snapshot's file with four weeks and two days of events; x is shifted in the last week."""
-    frame = events(days=30, a_day=200)
+    frame = events(days=30, per_day=200)
     frame.loc[frame["seen"] > frame["seen"].max() - pd.Timedelta(days=7), "x"] += 1
     frame.to_parquet(workspace / "train.parquet")
     return frame

@@ -34,10 +34,10 @@ AS_OF = datetime(2020, 3, 16)  # two weeks of labels after the fresh rows of ver
 
 
 @pytest.fixture(scope="module")
-def champion(tracked_module: pytest.MonkeyPatch) -> Pipeline:
+def champion(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
     """Promote version 1 of the toy model, trained on 45 days of events without drift."""
     change("serving: {watch_seconds: 0}", "serving: {watch_seconds: 0}\nmonitor: {min_rows: 200, columns_share: 0.6}")
-    pipeline = Pipeline(tracked_module)
+    pipeline = Pipeline(mlflow_workspace_patch)
     pipeline.promote()
     return pipeline
 

@@ -21,7 +21,7 @@ from pipeline import Pipeline
 from server import ServerProcess
 from toy import change, events, store
 
-pytestmark = [pytest.mark.integration(seconds=100), pytest.mark.usefixtures("tracked")]
+pytestmark = [pytest.mark.integration(seconds=100), pytest.mark.usefixtures("mlflow_workspace")]
 
 LATER = "2020-04-20"
 

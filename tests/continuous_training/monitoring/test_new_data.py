@@ -29,10 +29,10 @@ WAREHOUSE = Path(".ct/warehouse.duckdb")
 
 
 @pytest.fixture(scope="module")
-def champion(tracked_module: pytest.MonkeyPatch) -> Pipeline:
+def champion(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
     """Promote version 1 of the toy model, whose snapshot has 59 days of 40 events."""
     change("serving: {", "triggers: {min_new_rows: 100, min_new_share: 0.1}\nserving: {")
-    pipeline = Pipeline(tracked_module)
+    pipeline = Pipeline(mlflow_workspace_patch)
     pipeline.promote(compare=False)
     return pipeline
 
@@ -74,7 +74,7 @@ def new_events(rows: int) -> pd.DataFrame:
 
 def late_events(rows: int) -> pd.DataFrame:
     """Return events of 10 February that are not in the snapshot."""
-    frame = events(days=1, a_day=rows, start="2020-02-10")
+    frame = events(days=1, per_day=rows, start="2020-02-10")
     return frame.assign(id=frame["id"] + 100_000)
 
 

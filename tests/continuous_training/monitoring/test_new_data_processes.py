@@ -32,7 +32,7 @@ pytestmark = pytest.mark.integration(seconds=30)
 
 ROWS = 2000
 OLD = events(days=59)  # until 2020-02-29, the end of the data of a run with AS_OF 2020-03-01
-NEW = events(days=10, a_day=ROWS // 10, start="2020-02-29").assign(id=lambda frame: frame["id"] + len(OLD))
+NEW = events(days=10, per_day=ROWS // 10, start="2020-02-29").assign(id=lambda frame: frame["id"] + len(OLD))
 LATER = "2020-03-11"
 COLUMNS = "id BIGINT, seen TIMESTAMP, shade TEXT, x DOUBLE PRECISION, y DOUBLE PRECISION, late BOOLEAN"
 
@@ -80,7 +80,7 @@ def data_check(python: ForkedPython, url: str) -> str:
     return process.stdout
 
 
-@pytest.mark.usefixtures("tracked")
+@pytest.mark.usefixtures("mlflow_workspace")
 @pytest.mark.parametrize("warehouse", [in_duckdb, pytest.param(in_postgresql, marks=needs_postgresql)])
 def test_new_rows_cause_one_ping_and_its_run_trains_on_them(
     warehouse: Callable[[pytest.FixtureRequest], AbstractContextManager[tuple[str, Insert]]],

@@ -152,9 +152,9 @@ def mlflow(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ml
 
 
 @pytest.fixture(scope="module")
-def champion(mlflow: Mlflow, tracked_module: pytest.MonkeyPatch) -> model_versions.Version:
+def champion(mlflow: Mlflow, mlflow_workspace_patch: pytest.MonkeyPatch) -> model_versions.Version:
     """Promote a champion in a run, as the user of runs."""
-    with tracked_module.context() as patch:
+    with mlflow_workspace_patch.context() as patch:
         mlflow.log_in(patch, "training")
         assert boto3.session.Session().get_credentials() is None
         return Pipeline(patch).promote()

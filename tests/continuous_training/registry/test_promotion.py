@@ -24,7 +24,7 @@ from toy import change
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-pytestmark = pytest.mark.usefixtures("tracked")
+pytestmark = pytest.mark.usefixtures("mlflow_workspace")
 
 LATER = timedelta(minutes=5)
 SCHEDULES = 20

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Promoted = Callable[[int], Pipeline]
     Command = Callable[..., CompletedProcess[str]]
 
-pytestmark = pytest.mark.usefixtures("tracked")
+pytestmark = pytest.mark.usefixtures("mlflow_workspace")
 
 REASON = "it predicts nonsense since noon"
 DATABASE = Path(".ct/mlflow.db")
@@ -53,26 +53,26 @@ class State(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def states(tracked_module: pytest.MonkeyPatch) -> list[State]:
+def states(mlflow_workspace_patch: pytest.MonkeyPatch) -> list[State]:
     """Promote three champions with different parameters; return the state after each."""
     states = []
     for number in range(1, 4):
         if number > 1:
             change(f"C: {number - 1}.0", f"C: {number}.0")
-        run = Pipeline(tracked_module)
+        run = Pipeline(mlflow_workspace_patch)
         run.promote(compare=False)
         states.append(State(run, SETTINGS.read_text(), DATABASE.read_bytes()))
     return states
 
 
 @pytest.fixture
-def promoted(states: list[State], monkeypatch: pytest.MonkeyPatch, tracked: Path) -> Promoted:
+def promoted(states: list[State], monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path) -> Promoted:
     """Return a function that restores the state after so many promotions and returns the last run."""
 
     def promoted(versions: int) -> Pipeline:
         state = states[versions - 1]
-        (tracked / DATABASE).write_bytes(state.database)
-        (tracked / SETTINGS).write_text(state.settings)
+        (mlflow_workspace / DATABASE).write_bytes(state.database)
+        (mlflow_workspace / SETTINGS).write_text(state.settings)
         run = Pipeline(monkeypatch)
         run.candidate, run.verdict, run.registration = state.run.candidate, state.run.verdict, state.run.registration
         return run

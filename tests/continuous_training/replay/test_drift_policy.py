@@ -115,10 +115,10 @@ def shift_x() -> None:
 
 
 @pytest.fixture(scope="module")
-def march_and_database(tracked_module: pytest.MonkeyPatch) -> tuple[MonthResult, bytes]:
+def march_and_database(mlflow_workspace_patch: pytest.MonkeyPatch) -> tuple[MonthResult, bytes]:
     """Return March with a champion, and MLflow's database at its end."""
     shift_x()
-    run = Pipeline(tracked_module, AS_OF="2020-03-01")
+    run = Pipeline(mlflow_workspace_patch, AS_OF="2020-03-01")
     version = run.promote()
     model = TrainedModel(run_id=version.run_id, uri=run.candidate.model_uri)
     run_result = make_run("2020-03", version.run_id, version.run_id).model_copy(update={"candidate": model})
@@ -129,11 +129,13 @@ def march_and_database(tracked_module: pytest.MonkeyPatch) -> tuple[MonthResult,
 
 
 @pytest.fixture
-def march(march_and_database: tuple[MonthResult, bytes], tracked: Path, monkeypatch: pytest.MonkeyPatch) -> MonthResult:
+def march(
+    march_and_database: tuple[MonthResult, bytes], mlflow_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> MonthResult:
     """Start at the end of that March, in a separate workspace."""
     month, database = march_and_database
     shift_x()
-    (tracked / workspace.DATABASE).write_bytes(database)
+    (mlflow_workspace / workspace.DATABASE).write_bytes(database)
     Pipeline(monkeypatch, AS_OF="2020-03-01").run.write()
     workspace.save_month(month)
     return month
@@ -217,7 +219,9 @@ def step(_: str) -> Any:
     return nullcontext()
 
 
-def test_a_model_is_scored_on_the_rows_of_its_deployment(monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
+def test_a_model_is_scored_on_the_rows_of_its_deployment(
+    monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
+) -> None:
     models = []
     for as_of, penalty in (("2020-02-01", "C: 1.0"), ("2020-03-01", "C: 1.0e-4")):
         change("C: 1.0", penalty)
@@ -237,7 +241,7 @@ def test_a_model_is_scored_on_the_rows_of_its_deployment(monkeypatch: pytest.Mon
         for model in models
     ]
     expected = roc_auc_score(rows["late"], np.where(rows["seen"] < change_of_models, *predictions))
-    assert (tracked / ".ct/warehouse.duckdb").exists()
+    assert (mlflow_workspace / ".ct/warehouse.duckdb").exists()
     assert score == pytest.approx(expected)
     assert np.mean(np.array(differences)) == pytest.approx(
         roc_auc_score(rows["late"], predictions[0]) - expected, abs=0.01

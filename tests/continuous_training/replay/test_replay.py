@@ -199,7 +199,7 @@ class TestPolicies:
 
 class TestEvaluation:
     def test_every_model_is_scored_on_the_rows_of_the_month(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
         change("resamples: 200", "resamples: 300")
         months = []
@@ -213,7 +213,7 @@ class TestEvaluation:
             months.append(month)
         evaluation = evaluate_models(run.settings, months)
 
-        with duckdb.connect(str(tracked / ".ct/warehouse.duckdb"), read_only=True) as warehouse:
+        with duckdb.connect(str(mlflow_workspace / ".ct/warehouse.duckdb"), read_only=True) as warehouse:
             march = warehouse.execute("FROM events WHERE seen >= '2020-03-01' AND seen < '2020-04-01'").df()
         assert evaluation is not None
         assert evaluation.rows == len(march)
@@ -291,7 +291,7 @@ class TestWorkspace:
         with workspace.enter_workspace("toy", "abc", self.ADDRESS, fresh=True):
             assert workspace.read_months() == {}
 
-    @pytest.mark.usefixtures("tracked")
+    @pytest.mark.usefixtures("mlflow_workspace")
     def test_the_database_is_reset_to_the_end_of_the_last_finished_month(self, monkeypatch: pytest.MonkeyPatch) -> None:
         first = Pipeline(monkeypatch, AS_OF="2020-02-01").promote()
         workspace.save_month(four_months()[0])

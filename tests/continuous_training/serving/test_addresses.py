@@ -9,17 +9,17 @@ import pytest
 
 from continuous_training.registry import connection, model_versions
 from continuous_training.serving import SERVICE, addresses, local_server
-from http_stub import listening
-from toy import a_run
+from http_stub import http_stub
+from toy import make_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture
-def identity(tracked: Path) -> str:  # noqa: ARG001
+def identity(mlflow_workspace: Path) -> str:  # noqa: ARG001
     """Register the model of this workspace's run; return its identity in the registry."""
-    a_run().write()
+    make_run().write()
     client = connection.open_client()
     client.create_registered_model("toy")
     identity = model_versions.registry_identity(client, "toy")
@@ -29,7 +29,7 @@ def identity(tracked: Path) -> str:  # noqa: ARG001
 
 def describe(monkeypatch: pytest.MonkeyPatch, **status: str | None) -> list[str]:
     """Return the lines for one server, by its status; its address is written as URL."""
-    with listening(lambda _: (200, json.dumps(status))) as url:
+    with http_stub(lambda _: (200, json.dumps(status))) as url:
         monkeypatch.setenv("SERVING_URLS", url)
         return [line.replace(url, "URL") for line in addresses.describe_addresses() if line.startswith("Server: ")]
 

@@ -13,7 +13,7 @@ from continuous_training.errors import UserError
 from continuous_training.serving.metrics import Metrics
 from continuous_training.serving.rollout.counters import Counters, CountersByRole, read_counters, subtract
 from durations import BOUNDS, count_durations
-from http_stub import listening
+from http_stub import http_stub
 
 seconds = st.lists(st.floats(min_value=1e-5, max_value=20), min_size=1, max_size=50)
 shares = st.floats(min_value=0.01, max_value=1)
@@ -41,7 +41,7 @@ class TestRead:
             metrics.count_prediction("2", "canary", "ok", 0.012)
         metrics.count_prediction("2", "canary", "error", 20)
         metrics.count_comparison("2", agreed=7, differed=2)
-        with listening(lambda _: (200, metrics.render().decode())) as url:
+        with http_stub(lambda _: (200, metrics.render().decode())) as url:
             by_role = read_counters(url)
         assert by_role["1", "champion"] == count_durations([0.0021])
         canary = by_role["2", "canary"]
@@ -52,23 +52,23 @@ class TestRead:
     def test_a_request_that_was_rejected_because_the_queue_was_full_is_not_counted(self) -> None:
         metrics = Metrics()
         metrics.count_prediction("1", "champion", "busy", 0.0)
-        with listening(lambda _: (200, metrics.render().decode())) as url:
+        with http_stub(lambda _: (200, metrics.render().decode())) as url:
             assert read_counters(url)["1", "champion"].requests == 0
 
     def test_a_server_without_requests_has_no_counters(self) -> None:
-        with listening(lambda _: (200, Metrics().render().decode())) as url:
+        with http_stub(lambda _: (200, Metrics().render().decode())) as url:
             assert read_counters(url) == {}
 
     @pytest.mark.parametrize(("text", "status"), [("<html>", 200), ("", 404), ("ÿþ{", 200)])
     def test_another_response_is_an_error_of_one_line(self, text: str, status: int) -> None:
         with (
-            listening(lambda _: (status, text)) as url,
+            http_stub(lambda _: (status, text)) as url,
             pytest.raises(UserError, match=f"^cannot read {url}/metrics: .+$"),
         ):
             read_counters(url)
 
     def test_a_server_that_does_not_respond_is_an_error(self) -> None:
-        with listening(lambda _: (200, "")) as url:
+        with http_stub(lambda _: (200, "")) as url:
             pass
         with pytest.raises(UserError, match=f"cannot read {url}/metrics"):
             read_counters(url)

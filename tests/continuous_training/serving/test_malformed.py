@@ -191,8 +191,8 @@ def parse_json(request: SentRequest) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def server(tracked_module: pytest.MonkeyPatch) -> Iterator[Server]:
-    Pipeline(tracked_module).promote()
+def server(mlflow_workspace_patch: pytest.MonkeyPatch) -> Iterator[Server]:
+    Pipeline(mlflow_workspace_patch).promote()
     with Server(max_body=MAX_BODY) as running:
         running.wait_for_version("1")
         yield running

@@ -29,7 +29,7 @@ from continuous_training.serving.rollout.client import OWN_REQUEST_PREFIX, call_
 from continuous_training.settings import RolloutPhase, Serving
 from continuous_training.stages import roll_back
 from continuous_training.versions import golden_predictions
-from http_stub import Heard, listening
+from http_stub import Request, http_stub
 from pipeline import Pipeline
 from server import Server, ServerProcess
 from toy import MODEL
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Candidate = Callable[..., Pipeline]
     Responses = list[requests.Response]
 
-pytestmark = pytest.mark.usefixtures("tracked")
+pytestmark = pytest.mark.usefixtures("mlflow_workspace")
 
 DATABASE, TRAINING, SOURCE = Path(".ct/mlflow.db"), Path("src/toy/training.yaml"), Path("src/toy/model.py")
 TOKEN = "a-token-of-the-pipeline"
@@ -60,16 +60,16 @@ CANDIDATES = {"good": GOOD, "strict": STRICT, "constant": CONSTANT, "corrupt": G
 
 
 @pytest.fixture(scope="module")
-def registered(tracked_module: pytest.MonkeyPatch) -> tuple[dict[str, Pipeline], bytes]:
+def registered(mlflow_workspace_patch: pytest.MonkeyPatch) -> tuple[dict[str, Pipeline], bytes]:
     """Register a champion, version 1, and candidates that are not deployed; return them and the registry's database."""
-    champion = Pipeline(tracked_module)
+    champion = Pipeline(mlflow_workspace_patch)
     champion.promote(compare=False)
     runs = {"champion": champion}
     for name, source in CANDIDATES.items():
         SOURCE.write_text(source)
         for module in [module for module in sys.modules if module.partition(".")[0] == "toy"]:
-            tracked_module.delitem(sys.modules, module)
-        runs[name] = Pipeline(tracked_module, FORCE="true")
+            mlflow_workspace_patch.delitem(sys.modules, module)
+        runs[name] = Pipeline(mlflow_workspace_patch, FORCE="true")
         runs[name].register(compare=False)
     model_id = runs["corrupt"].candidate.model_uri.removeprefix("models:/")
     (model,) = Path(".ct/artifacts").rglob(f"{model_id}/artifacts/model.skops")
@@ -78,10 +78,10 @@ def registered(tracked_module: pytest.MonkeyPatch) -> tuple[dict[str, Pipeline],
 
 
 @pytest.fixture
-def runs(registered: tuple[dict[str, Pipeline], bytes], tracked: Path) -> dict[str, Pipeline]:
+def runs(registered: tuple[dict[str, Pipeline], bytes], mlflow_workspace: Path) -> dict[str, Pipeline]:
     """Copy the registry to the test's own workspace, before a server opens it."""
     runs, database = registered
-    (tracked / DATABASE).write_bytes(database)
+    (mlflow_workspace / DATABASE).write_bytes(database)
     return runs
 
 
@@ -378,11 +378,11 @@ class TestObserveChampion:
 def test_requests_of_the_deployment_have_ids_with_a_prefix() -> None:
     ids = []
 
-    def respond(request: Heard) -> tuple[int, str]:
+    def respond(request: Request) -> tuple[int, str]:
         ids.append(request.headers["X-Request-ID"])
         return 200, ""
 
-    with listening(respond) as address:
+    with http_stub(respond) as address:
         call_server(address, "/invocations", {})
     assert [request_id.startswith(OWN_REQUEST_PREFIX) for request_id in ids] == [True]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("tracked")
+pytestmark = pytest.mark.usefixtures("mlflow_workspace")
 
 ROWS = {"columns": ["shade", "x", "y"], "data": [["red", 1.5, None], ["blue", -2.0, 0.25]]}
 
@@ -70,13 +70,15 @@ class TestServer:
         assert server.invoke(dataframe_split=ROWS).headers["X-Model-Version"] == "2"
 
     def test_if_a_version_cannot_be_loaded_the_old_one_is_served(
-        self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+        self, monkeypatch: pytest.MonkeyPatch, server: Server, mlflow_workspace: Path
     ) -> None:
         Pipeline(monkeypatch).promote()
         server.wait_for_version("1")
         run = Pipeline(monkeypatch, FORCE="true")
         run.register(compare=False)
-        newest = max((tracked / ".ct/artifacts").rglob("model.skops"), key=lambda path: path.stat().st_mtime_ns)
+        newest = max(
+            (mlflow_workspace / ".ct/artifacts").rglob("model.skops"), key=lambda path: path.stat().st_mtime_ns
+        )
         newest.write_bytes(b"corrupt")
         run.promote_version()
         server.wait_for_failure()
@@ -84,13 +86,15 @@ class TestServer:
         assert server.invoke(dataframe_split=ROWS).status_code == 200
 
     def test_if_golden_predictions_differ_the_old_version_is_served(
-        self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+        self, monkeypatch: pytest.MonkeyPatch, server: Server, mlflow_workspace: Path
     ) -> None:
         Pipeline(monkeypatch).promote()
         server.wait_for_version("1")
         run = Pipeline(monkeypatch, FORCE="true")
         run.register(compare=False)
-        (path,) = (tracked / ".ct/artifacts").rglob(f"{run.candidate.run_id}/artifacts/{golden_predictions.FILE}")
+        (path,) = (mlflow_workspace / ".ct/artifacts").rglob(
+            f"{run.candidate.run_id}/artifacts/{golden_predictions.FILE}"
+        )
         document = json.loads(path.read_text())
         document["predictions"][0][0] += 0.001
         path.write_text(json.dumps(document))
@@ -111,15 +115,17 @@ class TestServer:
         assert (folder / "model" / "MLmodel").exists()
         assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
-    def test_a_rollback_loads_nothing(self, monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path) -> None:
+    def test_a_rollback_loads_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, server: Server, mlflow_workspace: Path
+    ) -> None:
         run = Pipeline(monkeypatch)
         run.promote()
         server.wait_for_version("1")
         Pipeline(monkeypatch, FORCE="true").promote(compare=False)
         server.wait_for_version("2")
         for folder in (".ct/artifacts", ".ct/serving"):
-            (tracked / folder).rename(tracked / f"{folder}.gone")
-        (tracked / ".ct/serving").mkdir()
+            (mlflow_workspace / folder).rename(mlflow_workspace / f"{folder}.gone")
+        (mlflow_workspace / ".ct/serving").mkdir()
         run.client.set_registered_model_alias("toy", model_versions.CHAMPION, "1")
         server.wait_for_version("1")
         assert server.invoke(dataframe_split=ROWS).headers["X-Model-Version"] == "1"

@@ -29,14 +29,14 @@ PAUSE = 0.05  # of each client between two requests, which leaves CPU time to pr
 
 
 @pytest.fixture(scope="module")
-def versions(tracked_module: pytest.MonkeyPatch) -> ToyVersions:
-    return ToyVersions(tracked_module, pause=PAUSE)
+def versions(mlflow_workspace_patch: pytest.MonkeyPatch) -> ToyVersions:
+    return ToyVersions(mlflow_workspace_patch, pause=PAUSE)
 
 
 @pytest.fixture(scope="module")
 def servers(versions: ToyVersions) -> Iterator[list[MonitoredServer]]:
     """The servers of these tests, the newest last: a start takes seconds."""
-    versions.promote(*versions.good(1))
+    versions.promote(*versions.good_versions(1))
     servers: list[MonitoredServer] = []
     yield servers
     for server in servers:
@@ -46,7 +46,7 @@ def servers(versions: ToyVersions) -> Iterator[list[MonitoredServer]]:
 @pytest.fixture
 def server(servers: list[MonitoredServer], versions: ToyVersions) -> MonitoredServer:
     """Return the server of the previous test, or a new one if that test has ended or damaged it."""
-    (number,) = versions.good(1)
+    (number,) = versions.good_versions(1)
     versions.promote(number)
     if not servers or not servers[-1].is_usable(number):
         servers.append(MonitoredServer().__enter__())
@@ -162,7 +162,7 @@ def test_after_a_full_disk_the_server_follows_again(
 
 @pytest.mark.integration(seconds=30)
 def test_without_its_registry_the_server_continues_and_follows_afterwards(versions: ToyVersions, check: Check) -> None:
-    check(server_faults.registry_gone(versions, REQUESTS, seconds=0, workers=1))
+    check(server_faults.registry_unavailable(versions, REQUESTS, seconds=0, workers=1))
 
 
 def test_the_workers_of_a_killed_supervisor_end_and_release_the_port(
@@ -172,11 +172,11 @@ def test_the_workers_of_a_killed_supervisor_end_and_release_the_port(
 
 
 def test_requests_beyond_the_queue_are_rejected_at_once(versions: ToyVersions, check: Check) -> None:
-    check(server_faults.too_many(versions, REQUESTS, seconds=SECONDS))
+    check(server_faults.overload(versions, REQUESTS, seconds=SECONDS))
 
 
 def test_requests_before_a_sigterm_get_predictions(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    number = versions.slow(SECONDS)
+    number = versions.slow_version(SECONDS)
     check(server_faults.terminated(server, versions, REQUESTS, number=number, fault=f"SIGTERM, {SECONDS:g} s a call"))

@@ -62,10 +62,10 @@ class WithoutChampion(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def running(tracked_module: pytest.MonkeyPatch) -> Iterator[tuple[Server, WithoutChampion]]:
+def running(mlflow_workspace_patch: pytest.MonkeyPatch) -> Iterator[tuple[Server, WithoutChampion]]:
     with Server(max_body=MAX_BODY) as running:
         before = WithoutChampion(running.get("/openapi.json").json(), running.predict(ROW))
-        Pipeline(tracked_module).promote()
+        Pipeline(mlflow_workspace_patch).promote()
         running.wait_for_version("1")
         yield running, before
 

@@ -93,7 +93,7 @@ def test_old_data_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_few_rows_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = failures(monkeypatch, events(a_day=1))
+    failed = failures(monkeypatch, events(per_day=1))
     assert set(failed) >= {"number of training rows", "number of fresh rows"}
 
 
@@ -207,7 +207,7 @@ def test_two_thousand_columns_are_checked(monkeypatch: pytest.MonkeyPatch) -> No
     change("x, y, late FROM", f"x, y, late, {', '.join(f'x + {n} AS {name}' for n, name in enumerate(names))} FROM")
     declarations = "".join(f"    {name}: {{type: number, max: 2100, feature: false}}\n" for name in names)
     change("    x: {type", f"{declarations}    x: {{type")
-    store(events(a_day=3))
+    store(events(per_day=3))
     change("min_train_rows: 100, min_fresh_rows: 50", "min_train_rows: 30, min_fresh_rows: 30")
     checks = {check.column: check for check in Pipeline(monkeypatch).check_data() if check.name == "values"}
     assert len(checks) == 2006

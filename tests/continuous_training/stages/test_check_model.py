@@ -63,9 +63,9 @@ def test_in_summer():
 
 
 @pytest.fixture(scope="module")
-def trained(tracked_module: pytest.MonkeyPatch) -> Pipeline:
+def trained(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
     """Train a candidate in the workspace of all tests."""
-    run = Pipeline(tracked_module)
+    run = Pipeline(mlflow_workspace_patch)
     run.train()
     return run
 

@@ -26,11 +26,11 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def run(tracked_module: pytest.MonkeyPatch) -> Pipeline:
+def run(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
     """Train in a workspace with the model's tests."""
     shutil.copytree(MODELS / "tests/toy", "tests/toy", ignore=shutil.ignore_patterns("__pycache__"))
-    tracked_module.setenv("PYTHONPATH", str(Path("src").resolve()))
-    run = Pipeline(tracked_module)
+    mlflow_workspace_patch.setenv("PYTHONPATH", str(Path("src").resolve()))
+    run = Pipeline(mlflow_workspace_patch)
     run.train()
     return run
 

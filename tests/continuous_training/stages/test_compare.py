@@ -22,7 +22,7 @@ from toy import MODELS, change, events, store
 
 UseChampion = Callable[[str], Pipeline]
 
-pytestmark = pytest.mark.usefixtures("tracked")
+pytestmark = pytest.mark.usefixtures("mlflow_workspace")
 
 DATABASE = Path(".ct/mlflow.db")
 LATER = "2020-03-20"
@@ -62,22 +62,22 @@ def promote_bad_model(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def champions(tracked_module: pytest.MonkeyPatch) -> dict[str, tuple[Pipeline, bytes]]:
+def champions(mlflow_workspace_patch: pytest.MonkeyPatch) -> dict[str, tuple[Pipeline, bytes]]:
     """Return a good and a bad champion, each with its run and a copy of MLflow's database."""
     empty, copies = DATABASE.read_bytes(), {}
     for name, promote in (("good", promote_good_model), ("bad", promote_bad_model)):
         DATABASE.write_bytes(empty)
-        copies[name] = promote(tracked_module), DATABASE.read_bytes()
+        copies[name] = promote(mlflow_workspace_patch), DATABASE.read_bytes()
     return copies
 
 
 @pytest.fixture
-def use_champion(champions: dict[str, tuple[Pipeline, bytes]], tracked: Path) -> UseChampion:
+def use_champion(champions: dict[str, tuple[Pipeline, bytes]], mlflow_workspace: Path) -> UseChampion:
     """Return a function that makes one of them the champion of this test's workspace and returns its run."""
 
     def use_champion(name: str) -> Pipeline:
         run, database = champions[name]
-        (tracked / DATABASE).write_bytes(database)
+        (mlflow_workspace / DATABASE).write_bytes(database)
         return run
 
     return use_champion
@@ -119,9 +119,11 @@ class TestCompare:
         assert verdict.decision == "reject"
         assert "it may have been trained on some of them: choose a later AS_OF" in verdict.message
 
-    def test_a_champion_that_cannot_be_loaded_is_an_error(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
+    def test_a_champion_that_cannot_be_loaded_is_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
+    ) -> None:
         Pipeline(monkeypatch).promote(compare=False)
-        for stored in (tracked / ".ct/artifacts").rglob("model.skops"):
+        for stored in (mlflow_workspace / ".ct/artifacts").rglob("model.skops"):
             stored.write_bytes(b"corrupt")
         with pytest.raises(UserError, match="cannot be loaded.*; it is the champion: restore its files"):
             Pipeline(monkeypatch, AS_OF=LATER).compare()
@@ -131,9 +133,9 @@ class TestCompare:
         with pytest.raises(UserError, match=r"needs types that training.yaml does not trust: numpy\.dtype"):
             loading.load("models:/toy@champion", ())
 
-    def test_a_pickled_champion_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
+    def test_a_pickled_champion_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path) -> None:
         Pipeline(monkeypatch).promote(compare=False)
-        for metadata in (tracked / ".ct/artifacts").rglob("MLmodel"):
+        for metadata in (mlflow_workspace / ".ct/artifacts").rglob("MLmodel"):
             change("serialization_format: skops", "serialization_format: pickle", metadata)
         with pytest.raises(UserError, match="was not stored with skops"):
             loading.load("models:/toy@champion", ("numpy.dtype",))

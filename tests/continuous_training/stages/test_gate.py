@@ -14,7 +14,7 @@ from continuous_training.versions import golden_predictions
 from pipeline import Pipeline
 from toy import change
 
-pytestmark = pytest.mark.usefixtures("tracked")
+pytestmark = pytest.mark.usefixtures("mlflow_workspace")
 
 DATABASE = Path(".ct/mlflow.db")
 PING = {"TRIGGER": "drift", "REASON": "x has drifted"}
@@ -41,12 +41,12 @@ class TestPlan:
         assert Pipeline(monkeypatch).make_plan().decision == "nothing"
 
     def test_a_rejected_candidate_is_compared_again_with_changed_rules(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
         rejected = Pipeline(monkeypatch)
         rejected.compare()
-        behaviour = tracked / "tests/toy/test_behaviour.py"
+        behaviour = mlflow_workspace / "tests/toy/test_behaviour.py"
         behaviour.parent.mkdir(parents=True)
         behaviour.write_text("def test_it(): ...")
         assert Pipeline(monkeypatch).make_plan().resumed_run_id == rejected.candidate.run_id
@@ -65,10 +65,10 @@ class TestPlan:
         ],
     )
     def test_changed_parameters_or_code_change_the_fingerprint(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path, path: str, old: str, new: str
+        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path, path: str, old: str, new: str
     ) -> None:
         before = Pipeline(monkeypatch).make_plan().fingerprint
-        change(old, new, tracked / path)
+        change(old, new, mlflow_workspace / path)
         assert Pipeline(monkeypatch).make_plan().fingerprint != before
 
     def test_changed_features_change_the_fingerprint(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +92,9 @@ class TestPlan:
 
 
 @pytest.fixture(scope="module")
-def promoted(tracked_module: pytest.MonkeyPatch) -> bytes:
+def promoted(mlflow_workspace_patch: pytest.MonkeyPatch) -> bytes:
     """Promote a champion in a run that a ping started; return MLflow's database."""
-    Pipeline(tracked_module, BUILD_TAG="ct-1", **PING).promote(compare=False)
+    Pipeline(mlflow_workspace_patch, BUILD_TAG="ct-1", **PING).promote(compare=False)
     return DATABASE.read_bytes()
 
 
@@ -103,8 +103,8 @@ class TestPings:
     """Repeated pings about the same event train once."""
 
     @pytest.fixture
-    def _after_a_ping(self, promoted: bytes, tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tracked / DATABASE).write_bytes(promoted)
+    def _after_a_ping(self, promoted: bytes, mlflow_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (mlflow_workspace / DATABASE).write_bytes(promoted)
         change("C: 1.0", "C: 2.0")  # so that the fingerprint is new
         for name, value in PING.items():
             monkeypatch.setenv(name, value)
@@ -172,8 +172,10 @@ class TestTrain:
         assert info.signature.inputs.input_names() == ["shade", "x", "y"]
         assert info.saved_input_example_info is not None
 
-    def test_a_model_with_untrusted_types_is_refused(self, monkeypatch: pytest.MonkeyPatch, tracked: Path) -> None:
-        model = tracked / "src/toy/model.py"
+    def test_a_model_with_untrusted_types_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
+    ) -> None:
+        model = mlflow_workspace / "src/toy/model.py"
         model.write_text(
             model.read_text()
             + "\n\nclass Untrusted(LogisticRegression):\n    pass\n\n\n"
@@ -209,8 +211,8 @@ class TestTrain:
             killed.train()
         again = Pipeline(monkeypatch)
         again.train()
-        tracked = again.client.search_runs([runs.experiment_id(again.client, "toy")])
-        assert sorted(run.info.status for run in tracked) == ["FINISHED", "KILLED"]
+        tracked_runs = again.client.search_runs([runs.experiment_id(again.client, "toy")])
+        assert sorted(run.info.status for run in tracked_runs) == ["FINISHED", "KILLED"]
 
     def test_ec2_without_its_settings_is_refused_at_set_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match="COMPUTE=ec2 needs a section compute in training.yaml"):

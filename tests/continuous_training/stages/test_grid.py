@@ -64,7 +64,7 @@ def statuses(pipeline: Pipeline) -> list[str]:
     return sorted(run.info.status for run in tracked_runs(pipeline))
 
 
-@pytest.mark.usefixtures("tracked")
+@pytest.mark.usefixtures("mlflow_workspace")
 class TestCandidate:
     def test_the_candidate_is_the_best_in_validation_not_on_the_fresh_rows(
         self, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +136,7 @@ class TestCandidate:
         assert not [name for name in candidate.metrics if name.startswith("validation")]
 
 
-@pytest.mark.usefixtures("tracked")
+@pytest.mark.usefixtures("mlflow_workspace")
 class TestValidation:
     def test_validation_fits_on_the_rows_before_the_last_days_and_scores_on_those(
         self, monkeypatch: pytest.MonkeyPatch
@@ -194,7 +194,7 @@ class TestValidation:
         return float(roc_auc_score(last["late"], probability))
 
 
-@pytest.mark.usefixtures("tracked")
+@pytest.mark.usefixtures("mlflow_workspace")
 class TestFailure:
     @pytest.mark.parametrize("how", ["interrupted", "killed with -9"])
     def test_an_interrupted_grid_is_repeated_and_leaves_no_open_mlflow_runs(
@@ -220,14 +220,14 @@ class TestFailure:
 
     @pytest.mark.integration(seconds=45)
     def test_parameters_pass_unchanged_through_mlproject_and_an_invalid_one_is_named(
-        self, monkeypatch: pytest.MonkeyPatch, tracked: Path
+        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
         hostile = """it's "quoted" {C} $HOME `id` \\ & ü; #"""
         change("numbers, **parameters", "numbers, note, **parameters", MODEL)
         set_grid(json.dumps({"note": [hostile], "C": [0.5, -1.0, 2.0]}))
-        shutil.copy(ROOT / "MLproject", tracked)
-        shutil.copytree(ROOT / "scripts", tracked / "scripts")
-        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7", PYTHONPATH=str(tracked / "src"))
+        shutil.copy(ROOT / "MLproject", mlflow_workspace)
+        shutil.copytree(ROOT / "scripts", mlflow_workspace / "scripts")
+        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7", PYTHONPATH=str(mlflow_workspace / "src"))
         monkeypatch.setenv("PATH", os.environ["PATH"])  # restored after the test, because training changes it
         monkeypatch.setitem(train.COMPUTE, "local", local.train)
         with pytest.raises(UserError, match=r"the training entry point failed with note=.* C=-1\.0: see its output"):

@@ -28,7 +28,7 @@ from toy import change, events, store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = [pytest.mark.integration(seconds=60), pytest.mark.usefixtures("tracked")]
+pytestmark = [pytest.mark.integration(seconds=60), pytest.mark.usefixtures("mlflow_workspace")]
 
 # Imported once for all processes, because it takes seconds; MLflow imports its stores lazily
 PRELOADED_MODULES = [
@@ -102,11 +102,13 @@ def assert_served(server: Server, version: model_versions.Version) -> None:
 
 
 def test_killing_register_and_deploy_with_a_champion(
-    monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+    monkeypatch: pytest.MonkeyPatch, server: Server, mlflow_workspace: Path
 ) -> None:
     run = compare_better_candidate(monkeypatch)
     champions = set()
-    for calls in kill_at_each_call(tracked, killed_process.register_and_deploy, run.run, run.candidate, run.verdict):
+    for calls in kill_at_each_call(
+        mlflow_workspace, killed_process.register_and_deploy, run.run, run.candidate, run.verdict
+    ):
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None, calls
         assert_served(server, champion)
@@ -123,11 +125,13 @@ def test_killing_register_and_deploy_with_a_champion(
 
 
 def test_killing_register_and_deploy_of_the_first_model(
-    monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path
+    monkeypatch: pytest.MonkeyPatch, server: Server, mlflow_workspace: Path
 ) -> None:
     run = Pipeline(monkeypatch)
     run.compare()
-    for calls in kill_at_each_call(tracked, killed_process.register_and_deploy, run.run, run.candidate, run.verdict):
+    for calls in kill_at_each_call(
+        mlflow_workspace, killed_process.register_and_deploy, run.run, run.candidate, run.verdict
+    ):
         following = Pipeline(monkeypatch)
         if following.make_plan().decision == "train":
             following.deploy()
@@ -136,12 +140,12 @@ def test_killing_register_and_deploy_of_the_first_model(
         assert_served(server, model_versions.by_number(run.client, "toy", "1"))
 
 
-def test_killing_a_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, tracked: Path) -> None:
+def test_killing_a_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, mlflow_workspace: Path) -> None:
     """A killed rollback was either not started, or the next run's Plan completes it."""
     run = compare_better_candidate(monkeypatch)
     run.deploy()
     started = False
-    for calls in kill_at_each_call(tracked, killed_process.roll_back_champion):
+    for calls in kill_at_each_call(mlflow_workspace, killed_process.roll_back_champion):
         assert_served(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
         Pipeline(monkeypatch).make_plan()
         assert promotion.read_aliases(run.client, "toy").claims == {}, calls

@@ -24,7 +24,7 @@ from continuous_training.model_packages import list_models
 from continuous_training.registry import connection
 from continuous_training.versions import golden_predictions
 from forked_python import ForkedPython
-from project_venv import lend
+from project_venv import link_venv
 from toy import MODELS, change, events, store
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Clone:
         self.folder = folder
         self._variables = variables
         self._copy_files()
-        lend(folder)
+        link_venv(folder)
         for name in ("src/toy", "tests/toy"):
             shutil.copytree(MODELS / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         store(events(), folder / ".ct/warehouse.duckdb")

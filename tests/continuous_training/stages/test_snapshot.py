@@ -112,7 +112,7 @@ class TestContentHash:
 EXPECTED_HASH = "045e75814bd15015b07a4a7bf8399e64f707d78b64f6f35cb83c002d8d7e3fcf"
 
 
-@pytest.mark.usefixtures("tracked")
+@pytest.mark.usefixtures("mlflow_workspace")
 class TestTakeSnapshot:
     def test_training_rows_end_before_the_fresh_ones_begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
