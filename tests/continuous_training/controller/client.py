@@ -199,10 +199,13 @@ class Controller:
         return self._request(self._anonymous_session, "POST", "github-webhook/", data=body, headers=headers)
 
     def count_builds(self, reason: str) -> int:
-        """Count the builds and the items of the queue with a reason."""
-        job = self._get_json(f"{JOB}/api/json", tree="builds[actions[parameters[name,value]]]{0,20}")
-        queue = self._get_json("queue/api/json", tree="items[actions[parameters[name,value]]]")
-        return sum(_read_parameters(entry).get("REASON") == reason for entry in (*job["builds"], *queue["items"]))
+        """Count the builds and the items of the queue with a reason; an item that becomes a build meanwhile is one."""
+        # The queue first: an item that leaves it then is among the builds
+        queue = self._get_json("queue/api/json", tree="items[id,actions[parameters[name,value]]]")
+        job = self._get_json(f"{JOB}/api/json", tree="builds[queueId,actions[parameters[name,value]]]{0,20}")
+        entries = [(item["id"], item) for item in queue["items"]]
+        entries += [(build["queueId"], build) for build in job["builds"]]
+        return len({item for item, entry in entries if _read_parameters(entry).get("REASON") == reason})
 
     def wait_for_commit(self, commit: str) -> Build:
         """Wait until the last build that has ended is of a commit."""

@@ -274,6 +274,7 @@ class ControllerStub:
         revision = {"remoteUrls": [SOURCE], "lastBuiltRevision": {"SHA1": build.commit}}
         return {
             "number": build.number,
+            "queueId": build.item.number,
             "building": build.record is None,
             "result": (self._faults.result or build.record["result"]) if build.record else None,
             "actions": [*_actions(build.item), {}, {"_class": "hudson.plugins.git.util.BuildData", **revision}],
