@@ -26,7 +26,7 @@ import psutil
 import pytest
 import requests
 
-from cloud.tracking import Tracking
+from cloud.mlflow_server import Tracking
 from conftest import wait_until
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions

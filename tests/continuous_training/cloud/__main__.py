@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
 
 from cloud.aws import Aws
 from cloud.machine import ROOT, Machines
-from cloud.tracking import Tracking
+from cloud.mlflow_server import Tracking
 
 EXAMPLE = """
 Instances that are launched here execute their user data with bash on this machine, with the packages of .venv; shutdown

@@ -16,11 +16,11 @@ from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.ec2.models import ec2_backends
 
-from cloud.amendments import Amendments
+from cloud.authorization import TEST, Gate
 from cloud.clock import Clock
 from cloud.faults import Faults
-from cloud.gate import TEST, Gate
-from cloud.permissions import ACCOUNT, REGION
+from cloud.moto_extensions import Amendments
+from cloud.required_permissions import ACCOUNT, REGION
 from cloud.server import Moto, Server
 
 BUCKET = "continuous-training"

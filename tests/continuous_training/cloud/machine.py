@@ -19,7 +19,7 @@ from typing import Any, Self
 import psutil
 
 from cloud.aws import Aws
-from cloud.metadata import POWER, Metadata
+from cloud.metadata_service import POWER, Metadata
 
 ROOT = Path(__file__).parents[3]
 

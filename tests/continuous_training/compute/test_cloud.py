@@ -51,7 +51,7 @@ def cloud() -> Iterator[Aws]:
 @pytest.fixture
 def aws(cloud: Aws) -> Iterator[Aws]:
     cloud.faults.calls.clear()
-    cloud.gate.denied.clear()
+    cloud.authorization.denied.clear()
     yield cloud
     cloud.faults.clear()
     cloud.permit(user=ALL, role=ALL)

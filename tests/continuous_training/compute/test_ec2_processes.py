@@ -27,7 +27,7 @@ import pytest
 from cloud.aws import Aws
 from cloud.errors import Refusal
 from cloud.machine import Machines
-from cloud.tracking import Tracking
+from cloud.mlflow_server import Tracking
 from conftest import RECEIVES_SIGINT, ROOT, wait_until
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import reap, termination

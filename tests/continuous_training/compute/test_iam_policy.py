@@ -16,7 +16,7 @@ import pytest
 from botocore import xform_name
 from botocore.model import ServiceModel
 
-from cloud.policies import Permission, allowed
+from cloud.iam_policies import Permission, allowed
 from conftest import ROOT
 from continuous_training.compute.ec2 import images, user_data
 from continuous_training.compute.ec2.aws import Aws

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cloud.tracking import Tracking
+from cloud.mlflow_server import Tracking
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions
 from continuous_training.serving.following.assignment import VersionReference

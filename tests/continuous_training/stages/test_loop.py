@@ -18,7 +18,7 @@ import requests
 
 from cloud.aws import Aws
 from cloud.machine import Machines
-from cloud.tracking import Tracking
+from cloud.mlflow_server import Tracking
 from conftest import ROOT, wait_until
 from continuous_training.model_packages import list_models
 from continuous_training.registry import connection

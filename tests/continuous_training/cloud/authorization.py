@@ -11,8 +11,8 @@ from moto.iam.access_control import AssumedRoleAccessKey, CreateAccessKeyFailure
 
 from cloud.call import Answer, Call, Handler
 from cloud.errors import Refusal, document, protocol
-from cloud.permissions import ACCOUNT, listing, needed
-from cloud.policies import Document, Permission, allowed
+from cloud.iam_policies import Document, Permission, allowed
+from cloud.required_permissions import ACCOUNT, listing, needed
 from cloud.signature import NO_KEY, NO_TOKEN, refusal, verify
 
 TEST = "AKIATESTTESTTESTTEST"  # the key with which a test itself looks at the cloud: it may do anything

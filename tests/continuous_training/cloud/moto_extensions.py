@@ -15,7 +15,7 @@ from moto.ec2.models import ec2_backends
 
 from cloud.call import Answer, Call, Handler
 from cloud.errors import Refusal, document
-from cloud.permissions import ACCOUNT, REGION
+from cloud.required_permissions import ACCOUNT, REGION
 
 UBUNTU = "/aws/service/canonical/ubuntu/"  # SSM's public parameters with the ids of Ubuntu's images
 LONGEST_USER_DATA = 16 * 1024  # bytes, before Base64

@@ -10,7 +10,7 @@ from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
 from cloud.call import Call
-from cloud.policies import Permission
+from cloud.iam_policies import Permission
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
