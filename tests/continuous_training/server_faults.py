@@ -26,7 +26,7 @@ import psutil
 import pytest
 import requests
 
-from cloud.mlflow_server import Tracking
+from cloud.mlflow_server import MlflowServer
 from conftest import wait_until
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
@@ -388,7 +388,7 @@ def registry_unavailable(versions: ToyVersions, count: int, *, seconds: float, w
     """Kill the registry for at least `seconds` and a third of the requests, restart it, and promote a version."""
     first, second = versions.good_versions(2)
     versions.promote(first)
-    tracking = Tracking(Path(".ct").resolve())
+    tracking = MlflowServer(Path(".ct").resolve())
     with ExitStack() as resources:
         resources.enter_context(tracking)
         environment = {"MLFLOW_TRACKING_URI": tracking.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}

@@ -13,13 +13,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
 
 from cloud.aws import Aws
 from cloud.machine import ROOT, Machines
-from cloud.mlflow_server import Tracking
+from cloud.mlflow_server import MlflowServer
 
 EXAMPLE = """
-Instances that are launched here execute their user data with bash on this machine, with the packages of .venv; shutdown
-ends them as it would on EC2. What it takes to use it is printed once it is ready, and Ctrl-C ends all of it:
+Its instances execute their user data with bash on this machine, with the packages of .venv; shutdown ends them as on
+EC2. When it is ready, it prints the environment variables for its use. Ctrl-C ends it:
 
-  $ .venv/bin/python tests/continuous_training/cloud > cloud.env &   # and when it says that it is ready:
+  $ .venv/bin/python tests/continuous_training/cloud > cloud.env &   # wait until it is ready
   $ source cloud.env
   $ scripts/ct run -P COMPUTE=ec2
 """
@@ -33,26 +33,30 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--minute", type=float, default=60.0, metavar="SECONDS", help="how long a minute of `shutdown -P +N` lasts"
+        "--minute",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="length of a minute of `shutdown -P +N` (default: 60)",
     )
-    given = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets its background jobs ignore the first
+    arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # background jobs of a shell ignore SIGINT
         signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="cloud-") as name:
         folder = Path(name)
         machines = folder / "machines"
         with (
             Aws() as aws,
-            Machines(aws, machines, ROOT / ".venv", given.minute, tell=_tell),
-            Tracking(folder) as tracking,
+            Machines(aws, machines, ROOT / ".venv", arguments.minute, log=_log),
+            MlflowServer(folder) as mlflow,
         ):
-            for variable, value in {**aws.environment, "MLFLOW_TRACKING_URI": tracking.uri}.items():
+            for variable, value in {**aws.environment, "MLFLOW_TRACKING_URI": mlflow.uri}.items():
                 print(f"export {variable}={value}", flush=True)
-            _tell("ready; Ctrl-C ends it")
+            _log("ready; Ctrl-C ends it")
             signal.pause()
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(f"cloud: {line}", file=sys.stderr, flush=True)
 
 

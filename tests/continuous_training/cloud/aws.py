@@ -1,4 +1,4 @@
-"""An AWS account with what training on EC2 needs, behind an endpoint of this machine."""
+"""An AWS account with the resources for training on EC2, behind an endpoint on this machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.ec2.models import ec2_backends
 
-from cloud.authorization import TEST, Gate
+from cloud.authorization import TEST_KEY, Authorizer
 from cloud.clock import Clock
 from cloud.faults import Faults
-from cloud.moto_extensions import Amendments
+from cloud.moto_extensions import MotoExtensions
 from cloud.required_permissions import ACCOUNT, REGION
 from cloud.server import Moto, Server
 
@@ -28,54 +28,54 @@ ROLE = "continuous-training"  # of the instances, and the name of its profile
 USER = "jenkins"
 
 POLICIES = Path(__file__).parents[3] / "jenkins"
-OF_USER, OF_ROLE = POLICIES / "iam-policy.json", POLICIES / "iam-policy-instance.json"
+USER_POLICY, ROLE_POLICY = POLICIES / "iam-policy.json", POLICIES / "iam-policy-instance.json"
 
 settings.ENABLE_AMI_VALIDATION = True
 settings.EC2_ENABLE_INSTANCE_TYPE_VALIDATION = True
-settings.ec2_load_default_amis = lambda: False  # a thousand public images, for every account anew
+settings.ec2_load_default_amis = lambda: False  # a thousand public images in each account
 
 load_model = functools.cache(JSONFileLoader().load_file)
-JSONFileLoader.load_file = lambda _, path: load_model(path)  # each session would parse the models of its services
+JSONFileLoader.load_file = lambda _, path: load_model(path)  # parsed once for all sessions
 
 
 class Aws:
-    """The account: `environment` is what the launching process needs to use it, `client` is for the test itself.
+    """The account: `environment` has the variables for the launching process, `client` is for the test itself.
 
-    Signatures are always verified. If jenkins/iam-policy.json and iam-policy-instance.json are there, they say all that
-    the launching process and the machines may do; ${CT_BUCKET}, ${CT_ROLE}, ${AWS_ACCOUNT} and ${AWS_REGION} are
-    replaced in them. moto's state belongs to the whole process, so there can be only one of these at a time.
+    Signatures are always verified. If jenkins/iam-policy.json and iam-policy-instance.json exist, they are the
+    permissions of the launching process and of the instances, with ${CT_BUCKET}, ${CT_ROLE}, ${AWS_ACCOUNT} and
+    ${AWS_REGION} replaced. moto's state is global to the process, so there can be only one account at a time.
     """
 
     def __init__(self) -> None:
         self.account, self.region = ACCOUNT, REGION
         self.bucket = BUCKET
-        self._amendments = Amendments(Moto())
+        self._extensions = MotoExtensions(Moto())
         self._clock = Clock()
-        self.faults = Faults(self._amendments, self._clock)
-        self.gate = Gate(self.faults, self._amendments, self._clock.now)
-        self._server = Server(self._clock.shifting(self.gate))
+        self.faults = Faults(self._extensions, self._clock)
+        self.authorizer = Authorizer(self.faults, self._extensions, self._clock.now)
+        self._server = Server(self._clock.wrap(self.authorizer))
         self._session = boto3.session.Session()
         self._clients: dict[str, Any] = {}
-        self._making = threading.Lock()
+        self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
-        """The address of every service."""
+        """The URL of all services."""
         return self._server.url
 
     @property
     def prices(self) -> dict[str, float]:
-        """What instance types cost, in USD an hour on demand; a test may change it."""
-        return self._amendments.prices
+        """The prices of instance types in USD per hour on demand; a test can change them."""
+        return self._extensions.prices
 
     @property
     def consoles(self) -> dict[str, Path]:
-        """Where the machines print: what GetConsoleOutput answers with."""
-        return self._amendments.consoles
+        """The files with the machines' output, which GetConsoleOutput returns."""
+        return self._extensions.consoles
 
     @property
     def ec2(self) -> Any:
-        """moto's own model of EC2, for what no API can do: a spot interruption, or a shutdown from inside."""
+        """moto's model of EC2, for events without an API: a spot interruption, or a shutdown by the instance."""
         return ec2_backends[ACCOUNT][REGION]
 
     def __enter__(self) -> Self:
@@ -83,7 +83,7 @@ class Aws:
         reset_model_data()
         self._server.__enter__()
         try:
-            self._furnish()
+            self._create_resources()
         except BaseException:
             self._server.__exit__()
             raise
@@ -93,32 +93,36 @@ class Aws:
         self._server.__exit__()
 
     def client(self, service: str) -> Any:
-        """Return a client that may do anything, without faults, for a test to look at the cloud."""
-        with self._making:  # boto3's sessions are not for two threads
+        """Return a client of the test, with all permissions and without faults."""
+        with self._lock:  # boto3's sessions are not thread-safe
             if service not in self._clients:
                 self._clients[service] = self._session.client(
                     service,
                     endpoint_url=self.url,
                     region_name=REGION,
-                    aws_access_key_id=TEST,
-                    aws_secret_access_key="known to nobody",
+                    aws_access_key_id=TEST_KEY,
+                    aws_secret_access_key="unused",
                 )
             return self._clients[service]
 
-    def alive(self) -> list[str]:
-        """Return the ids of all instances that may still cost money: at the end of a test, these are forgotten ones."""
-        found = self.client("ec2").describe_instances()["Reservations"]
-        instances = [instance for reservation in found for instance in reservation["Instances"]]
-        return [one["InstanceId"] for one in instances if one["State"]["Name"] not in ("terminated", "shutting-down")]
+    def billable_instances(self) -> list[str]:
+        """Return the ids of all instances that cost money: at the end of a test, there must be none."""
+        reservations = self.client("ec2").describe_instances()["Reservations"]
+        instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+        return [
+            instance["InstanceId"]
+            for instance in instances
+            if instance["State"]["Name"] not in ("terminated", "shutting-down")
+        ]
 
-    def leftovers(self) -> list[str]:
-        """Return all that may still cost money: instances, volumes of no instance, and unfinished uploads."""
+    def billable_resources(self) -> list[str]:
+        """Return all that costs money: instances, detached volumes, and incomplete uploads."""
         volumes = self.client("ec2").describe_volumes(Filters=[{"Name": "status", "Values": ["available"]}])["Volumes"]
         uploads = self.client("s3").list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
-        unfinished = [f"s3://{BUCKET}/{upload['Key']}" for upload in uploads]
-        return [*self.alive(), *(volume["VolumeId"] for volume in volumes), *unfinished]
+        incomplete = [f"s3://{BUCKET}/{upload['Key']}" for upload in uploads]
+        return [*self.billable_instances(), *(volume["VolumeId"] for volume in volumes), *incomplete]
 
-    def _furnish(self) -> None:
+    def _create_resources(self) -> None:
         ec2, iam = self.client("ec2"), self.client("iam")
         self.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
@@ -128,7 +132,7 @@ class Aws:
         ]
         group = ec2.create_security_group(GroupName="training", Description="No inbound rule", VpcId=vpc)["GroupId"]
         image = ec2.register_image(Name="stock Ubuntu", RootDeviceName="/dev/sda1")["ImageId"]
-        self._amendments.stock_ami = image
+        self._extensions.stock_ami = image
         trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
         iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=document)
@@ -136,8 +140,8 @@ class Aws:
         iam.add_role_to_instance_profile(InstanceProfileName=ROLE, RoleName=ROLE)
         iam.create_user(UserName=USER)
         key = iam.create_access_key(UserName=USER)["AccessKey"]
-        if OF_USER.exists() and OF_ROLE.exists():
-            self.permit(user=_policy(OF_USER), role=_policy(OF_ROLE))
+        if USER_POLICY.exists() and ROLE_POLICY.exists():
+            self.set_policies(user=_read_policy(USER_POLICY), role=_read_policy(ROLE_POLICY))
         self.environment = {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
@@ -153,14 +157,14 @@ class Aws:
             "CT_AMI": image,
         }
 
-    def permit(self, *, user: str, role: str) -> None:
-        """Let the launching process and the machines do what these policies allow, and nothing else from now on."""
+    def set_policies(self, *, user: str, role: str) -> None:
+        """Set the permissions of the launching process and of the instances."""
         iam = self.client("iam")
         iam.put_user_policy(UserName=USER, PolicyName="training", PolicyDocument=user)
         iam.put_role_policy(RoleName=ROLE, PolicyName="training", PolicyDocument=role)
-        self.gate.enforced = True
+        self.authorizer.enforced = True
 
 
-def _policy(path: Path) -> str:
-    given = {"CT_BUCKET": BUCKET, "CT_ROLE": ROLE, "AWS_ACCOUNT": ACCOUNT, "AWS_REGION": REGION}
-    return Template(path.read_text()).safe_substitute(given)  # IAM's own ${aws:…} stay as they are
+def _read_policy(path: Path) -> str:
+    variables = {"CT_BUCKET": BUCKET, "CT_ROLE": ROLE, "AWS_ACCOUNT": ACCOUNT, "AWS_REGION": REGION}
+    return Template(path.read_text()).safe_substitute(variables)  # not IAM's ${aws:…}

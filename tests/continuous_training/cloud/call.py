@@ -1,4 +1,4 @@
-"""A call of AWS's API: which service and operation it asks for, with which parameters; and its answer."""
+"""A call of AWS's API, with its service, operation and parameters; and its response."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from urllib.parse import parse_qsl, unquote
 
 
 @dataclass
-class Answer:
-    """What a service answers."""
+class Response:
+    """The response of a service."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
 
     def header(self, name: str) -> str | None:
-        return next((value for given, value in self.headers if given.lower() == name), None)
+        return next((value for header, value in self.headers if header.lower() == name), None)
 
-    def with_header(self, name: str, value: str) -> Answer:
-        kept = [(given, other) for given, other in self.headers if given.lower() != name.lower()]
-        return Answer(self.status, [*kept, (name, value)], self.body)
+    def with_header(self, name: str, value: str) -> Response:
+        others = [header for header in self.headers if header[0].lower() != name.lower()]
+        return Response(self.status, [*others, (name, value)], self.body)
 
 
 @dataclass
 class Call:
-    """One request, as AWS understands it. `caller` is the user's name, or the id of the instance that calls.
+    """A call. `caller` is the name of the user, or the id of the calling instance.
 
-    `parameters` are EC2's by its flat names (SubnetId, TagSpecification.1.Tag.1.Key), JSON's as they are, and S3's
-    Bucket, Key and what the query says.
+    `parameters` of EC2 have flat names (SubnetId, TagSpecification.1.Tag.1.Key), those of JSON services are the
+    document, and those of S3 are Bucket, Key and the query.
     """
 
     service: str
     operation: str
     parameters: dict[str, Any]
     method: str
-    path: str  # as it was sent, escapes and all
+    path: str  # with its escapes, as in the request
     query: str
-    headers: dict[str, str]  # by their names in lower case
+    headers: dict[str, str]  # names in lower case
     body: bytes
     environ: dict[str, Any] = field(repr=False)
     caller: str = ""
@@ -55,13 +55,13 @@ class Call:
         return self.authorization.get("Credential", "").partition("/")[0]
 
     @property
-    def by_machine(self) -> bool:
+    def is_from_instance(self) -> bool:
         return self.caller.startswith("i-")
 
 
-Handler = Callable[[Call], Answer]
+Handler = Callable[[Call], Response]
 
-S3_BUCKET = {  # method, and the part of the query that tells: S3 has no other names for its operations
+S3_BUCKET = {  # by method and query parameter: S3 does not name its operations
     ("GET", "location"): "GetBucketLocation",
     ("GET", "uploads"): "ListMultipartUploads",
     ("GET", "versions"): "ListObjectVersions",
@@ -86,15 +86,15 @@ S3_OBJECT = {
 }
 
 
-def read(environ: dict[str, Any]) -> Call:
-    """Understand a WSGI request; its body is read, and can be had again from the call."""
+def parse_call(environ: dict[str, Any]) -> Call:
+    """Parse a WSGI request; this consumes its body, which is in the call."""
     headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
     headers |= {
         name.replace("_", "-").lower(): environ[name]
         for name in ("CONTENT_TYPE", "CONTENT_LENGTH")
         if environ.get(name)
     }
-    if environ.get("wsgi.input_terminated"):  # sent in chunks
+    if environ.get("wsgi.input_terminated"):  # with chunks
         body = environ["wsgi.input"].read()
     else:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -103,25 +103,25 @@ def read(environ: dict[str, Any]) -> Call:
     scope = call.authorization.get("Credential", "").split("/")
     if len(scope) == 5:
         call.service = scope[3]
-    call.operation, call.parameters = _asked(call)
+    call.operation, call.parameters = _parse_operation(call)
     return call
 
 
-def _asked(call: Call) -> tuple[str, dict[str, Any]]:
+def _parse_operation(call: Call) -> tuple[str, dict[str, Any]]:
     if target := call.headers.get("x-amz-target"):
         return target.rpartition(".")[2], json.loads(call.body or b"{}")
     if call.service == "s3":
-        return _asked_of_s3(call)
+        return _parse_s3_operation(call)
     form = dict(parse_qsl(call.body.decode() or call.query, keep_blank_values=True))
     return form.pop("Action", ""), form
 
 
-def _asked_of_s3(call: Call) -> tuple[str, dict[str, Any]]:
+def _parse_s3_operation(call: Call) -> tuple[str, dict[str, Any]]:
     bucket, _, key = unquote(call.path).lstrip("/").partition("/")
     query = dict(parse_qsl(call.query, keep_blank_values=True))
     if not bucket:
         return "ListBuckets", query
     names = S3_OBJECT if key else S3_BUCKET
-    told = next((part for method, part in names if method == call.method and part in query), None)
-    named = {"Bucket": bucket, **({"Key": key} if key else {})}
-    return names.get((call.method, told), call.method), {**named, **query}
+    parameter = next((name for method, name in names if method == call.method and name in query), None)
+    resource = {"Bucket": bucket, **({"Key": key} if key else {})}
+    return names.get((call.method, parameter), call.method), {**resource, **query}

@@ -1,4 +1,4 @@
-"""AWS's error documents, each service's in its own protocol."""
+"""AWS's errors, in the protocol of each service."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import uuid
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from cloud.call import Answer, Call
+from cloud.call import Call, Response
 
 JSON = {"ssm", "pricing", "logs", "secretsmanager"}
 
-TOO_OFTEN = {  # how each protocol says that it is asked too often
+THROTTLING = {  # code, message and status, by protocol
     "ec2": ("RequestLimitExceeded", "Request limit exceeded.", 503),
     "s3": ("SlowDown", "Please reduce your request rate.", 503),
     "json": ("ThrottlingException", "Rate exceeded", 400),
@@ -20,8 +20,8 @@ TOO_OFTEN = {  # how each protocol says that it is asked too often
 
 
 @dataclass
-class Refusal(Exception):  # noqa: N818 - AWS's word for it depends on the service
-    """A call that is answered with an error."""
+class ApiError(Exception):
+    """An error response to a call."""
 
     code: str
     message: str
@@ -29,32 +29,32 @@ class Refusal(Exception):  # noqa: N818 - AWS's word for it depends on the servi
 
 
 def protocol(service: str) -> str:
-    """Return the family of documents in which a service speaks: ec2, s3, json or query."""
+    """Return the protocol of a service: ec2, s3, json or query."""
     if service in ("ec2", "s3"):
         return service
     return "json" if service in JSON else "query"
 
 
-def document(call: Call, refusal: Refusal) -> Answer:
-    """Return the answer that boto3 and curl would have of AWS itself."""
-    code, message, request = escape(refusal.code), escape(refusal.message), str(uuid.uuid4())
+def error_response(call: Call, error: ApiError) -> Response:
+    """Return the response that AWS would send to boto3 and curl."""
+    code, message, request = escape(error.code), escape(error.message), str(uuid.uuid4())
     declaration = '<?xml version="1.0" encoding="UTF-8"?>\n'
     kind = "text/xml;charset=UTF-8"
     match protocol(call.service):
         case "ec2":
-            error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-            text = f"{declaration}<Response><Errors>{error}</Errors><RequestID>{request}</RequestID></Response>"
+            element = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+            text = f"{declaration}<Response><Errors>{element}</Errors><RequestID>{request}</RequestID></Response>"
         case "s3":
             kind = "application/xml"
-            what = f"<Code>{code}</Code><Message>{message}</Message><Resource>{escape(call.path)}</Resource>"
-            text = f"{declaration}<Error>{what}<RequestId>{request}</RequestId></Error>"
+            content = f"<Code>{code}</Code><Message>{message}</Message><Resource>{escape(call.path)}</Resource>"
+            text = f"{declaration}<Error>{content}<RequestId>{request}</RequestId></Error>"
             if call.method == "HEAD":
                 text = ""
         case "json":
             kind = "application/x-amz-json-1.1"
-            text = json.dumps({"__type": refusal.code, "message": refusal.message})
+            text = json.dumps({"__type": error.code, "message": error.message})
         case _:
-            error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
-            text = f"{declaration}<ErrorResponse>{error}<RequestId>{request}</RequestId></ErrorResponse>"
+            element = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+            text = f"{declaration}<ErrorResponse>{element}<RequestId>{request}</RequestId></ErrorResponse>"
     headers = [("Content-Type", kind), ("x-amzn-RequestId", request)]
-    return Answer(refusal.status, headers, text.encode())
+    return Response(error.status, headers, text.encode())

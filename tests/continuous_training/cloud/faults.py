@@ -1,4 +1,4 @@
-"""What can go wrong with AWS's API, on demand: refusals, throttling, a wrong clock; and hooks at a call's moment."""
+"""Faults of AWS's API that a test causes: errors, throttling, a wrong clock; and callbacks before and after calls."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from cloud.call import Answer, Call, Handler
+from cloud.call import Call, Handler, Response
 from cloud.clock import Clock
-from cloud.errors import TOO_OFTEN, Refusal, document, protocol
+from cloud.errors import THROTTLING, ApiError, error_response, protocol
 
-Only = Callable[[dict[str, Any]], bool]
+Condition = Callable[[dict[str, Any]], bool]  # of a call's parameters
 
 
 @dataclass
 class Rule:
-    """A thing to do at a call of an operation, `times` times or always, if the parameters are such."""
+    """A callback for the calls of an operation that meet a condition, `times` times or always."""
 
     service: str
     operation: str
-    act: Callable[[Call], None]
+    callback: Callable[[Call], None]
     times: int | None
-    only: Only | None
+    condition: Condition | None
 
     def applies(self, call: Call) -> bool:
         return (
             self.times != 0
             and (call.service, call.operation) == (self.service, self.operation)
-            and (self.only is None or self.only(call.parameters))
+            and (self.condition is None or self.condition(call.parameters))
         )
 
 
 class Faults:
-    """The rules of a test, and the `calls` that were made, by the launching process and by machines alike.
+    """The rules of a test, and the `calls` of the launching process and of instances.
 
-    The newest rules are asked first. A call that is refused here has no effect. All runs in the thread that serves the
-    call, so a hook that waits makes the caller wait.
+    The newest rules apply first. A call that is refused has no effect. A callback runs in the thread that serves the
+    call, so the caller waits for it.
     """
 
     def __init__(self, handler: Handler, clock: Clock) -> None:
@@ -48,7 +48,7 @@ class Faults:
         self._before: list[Rule] = []
         self._after: list[Rule] = []
         self._throttled = 0
-        self._seen: Counter[tuple[str, str, str]] = Counter()
+        self._counts: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.Lock()
 
     def refuse(
@@ -59,18 +59,18 @@ class Faults:
         status: int = 400,
         *,
         times: int | None = None,
-        only: Only | None = None,
+        condition: Condition | None = None,
     ) -> None:
-        """Answer an operation with an error, such as refuse("ec2", "RunInstances", "InsufficientInstanceCapacity")."""
+        """Refuse an operation, such as refuse("ec2", "RunInstances", "InsufficientInstanceCapacity")."""
 
         def refuse(_: Call) -> None:
-            raise Refusal(code, f"{code}, as the test asked", status)
+            raise ApiError(code, f"{code}, caused by the test", status)
 
-        self.before(service, operation, refuse, times=times, only=only)
+        self.before(service, operation, refuse, times=times, condition=condition)
 
     def throttle(self, times: int = 2) -> None:
-        """Tell each caller that it asks too often, the first `times` times that it calls each operation."""
-        self._seen.clear()
+        """Refuse the first `times` calls of each operation by each caller as too many requests."""
+        self._counts.clear()
         self._throttled = times
 
     def before(
@@ -80,10 +80,10 @@ class Faults:
         callback: Callable[[Call], None],
         *,
         times: int | None = None,
-        only: Only | None = None,
+        condition: Condition | None = None,
     ) -> None:
-        """Call back when an operation is asked for and has no effect yet."""
-        self._before.insert(0, Rule(service, operation, callback, times, only))
+        """Call back before an operation takes effect."""
+        self._before.insert(0, Rule(service, operation, callback, times, condition))
 
     def after(
         self,
@@ -92,49 +92,49 @@ class Faults:
         callback: Callable[[Call], None],
         *,
         times: int | None = None,
-        only: Only | None = None,
+        condition: Condition | None = None,
     ) -> None:
-        """Call back when an operation has taken effect and is not answered yet."""
-        self._after.insert(0, Rule(service, operation, callback, times, only))
+        """Call back after an operation has taken effect, before its response."""
+        self._after.insert(0, Rule(service, operation, callback, times, condition))
 
     def skew(self, minutes: float) -> None:
-        """Set AWS's clock ahead of that of the launching process. Beyond 15 minutes AWS refuses all its calls."""
+        """Set AWS's clock ahead of the launching process's. Beyond 15 minutes AWS refuses its calls."""
         self._clock.skew = timedelta(minutes=minutes)
 
     def clear(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self._before.clear()
         self._after.clear()
         self._throttled = 0
         self._clock.skew = timedelta()
 
-    def made(self, service: str, operation: str) -> list[Call]:
-        """Return the calls of an operation, those that were refused too."""
+    def calls_of(self, service: str, operation: str) -> list[Call]:
+        """Return the calls of an operation, including refused ones."""
         return [call for call in self.calls if (call.service, call.operation) == (service, operation)]
 
-    def __call__(self, call: Call) -> Answer:
+    def __call__(self, call: Call) -> Response:
         self.calls.append(call)
         try:
             self._throttle(call)
-            self._follow(self._before, call)
-        except Refusal as refusal:
-            return document(call, refusal)
-        answer = self._handler(call)
-        self._follow(self._after, call)
-        return answer
+            self._apply(self._before, call)
+        except ApiError as error:
+            return error_response(call, error)
+        response = self._handler(call)
+        self._apply(self._after, call)
+        return response
 
     def _throttle(self, call: Call) -> None:
         with self._lock:
-            kind = (call.caller, call.service, call.operation)
-            self._seen[kind] += 1
-            if self._seen[kind] <= self._throttled:
-                raise Refusal(*TOO_OFTEN[protocol(call.service)])
+            key = (call.caller, call.service, call.operation)
+            self._counts[key] += 1
+            if self._counts[key] <= self._throttled:
+                raise ApiError(*THROTTLING[protocol(call.service)])
 
-    def _follow(self, rules: list[Rule], call: Call) -> None:
+    def _apply(self, rules: list[Rule], call: Call) -> None:
         for rule in list(rules):
             with self._lock:
                 due = rule.applies(call)
                 if due and rule.times:
                     rule.times -= 1
             if due:
-                rule.act(call)
+                rule.callback(call)

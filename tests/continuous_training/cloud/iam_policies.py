@@ -1,4 +1,4 @@
-"""IAM policies, evaluated with resources and conditions, which moto leaves out: what is not allowed is denied."""
+"""Evaluates IAM policies with resources and conditions, which moto does not: the default is to deny."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Permission:
-    """What a call needs: an action on a resource, in a context of condition keys."""
+    """A permission that a call requires: an action on a resource, with condition keys."""
 
     action: str
     resource: str = "*"
@@ -22,39 +22,39 @@ class Permission:
         return f"{self.action} on resource: {self.resource}"
 
 
-def allowed(documents: Iterable[Document], wanted: Permission) -> bool:
-    """Tell whether some statement allows it and none denies it."""
+def is_allowed(documents: Iterable[Document], permission: Permission) -> bool:
+    """Return whether a statement allows it and none denies it."""
     effects = {
         statement["Effect"]
         for document in documents
-        for statement in _many(document["Statement"])
-        if _concerns(statement, wanted)
+        for statement in _as_list(document["Statement"])
+        if _matches(statement, permission)
     }
     return effects == {"Allow"}
 
 
-def _concerns(statement: Document, wanted: Permission) -> bool:
+def _matches(statement: Document, permission: Permission) -> bool:
     if unknown := set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}:
         raise NotImplementedError(f"{unknown} in a policy")
     return (
-        any(like(pattern, wanted.action, fold=True) for pattern in _many(statement["Action"]))
-        and any(like(pattern, wanted.resource) for pattern in _many(statement["Resource"]))
-        and all(_holds(*condition, wanted.context) for condition in statement.get("Condition", {}).items())
+        any(matches_pattern(pattern, permission.action, ignore_case=True) for pattern in _as_list(statement["Action"]))
+        and any(matches_pattern(pattern, permission.resource) for pattern in _as_list(statement["Resource"]))
+        and all(_is_met(*condition, permission.context) for condition in statement.get("Condition", {}).items())
     )
 
 
-def _holds(operator: str, expected: dict[str, Any], context: dict[str, list[str]]) -> bool:
+def _is_met(operator: str, expected: dict[str, Any], context: dict[str, list[str]]) -> bool:
     if operator != "StringEquals":
         raise NotImplementedError(f"{operator} in a policy's condition")
-    lowered = {name.lower(): values for name, values in context.items()}
-    return all(set(_many(values)) & set(lowered.get(key.lower(), [])) for key, values in expected.items())
+    lower = {name.lower(): values for name, values in context.items()}
+    return all(set(_as_list(values)) & set(lower.get(key.lower(), [])) for key, values in expected.items())
 
 
-def like(pattern: str, value: str, *, fold: bool = False) -> bool:
-    """Tell whether a value matches a pattern with IAM's wildcards, * and ?."""
+def matches_pattern(pattern: str, value: str, *, ignore_case: bool = False) -> bool:
+    """Return whether a value matches a pattern with IAM's wildcards, * and ?."""
     expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(expression, value, re.DOTALL | (re.IGNORECASE if fold else 0)) is not None
+    return re.fullmatch(expression, value, re.DOTALL | (re.IGNORECASE if ignore_case else 0)) is not None
 
 
-def _many(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]

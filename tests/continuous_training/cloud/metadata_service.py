@@ -1,4 +1,4 @@
-"""An instance's metadata service, version 2 only; and the button by which a machine switches itself off."""
+"""An instance's metadata service, version 2 only; and the endpoint for its shutdown commands."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-POWER = "/power"  # the stub commands of the machine post their command line here
+POWER_PATH = "/power"  # the stubs of shutdown and poweroff post their command line here
 
-TOKEN, LIFETIME = "X-aws-ec2-metadata-token", "X-aws-ec2-metadata-token-ttl-seconds"
-LONGEST = 21600  # seconds
+TOKEN, TTL = "X-aws-ec2-metadata-token", "X-aws-ec2-metadata-token-ttl-seconds"
+MAX_TTL = 21600  # seconds
 
 CREDENTIALS = "iam/security-credentials/"
 
 
-class Metadata:
-    """Answers at `endpoint` for one instance, moto's `model`, until it is closed.
+class MetadataService:
+    """Serves the metadata of one instance, moto's `model`, at `endpoint` until it is closed.
 
-    `power` is given the command line of a shutdown, and says what is wrong with it, if anything.
+    `power` is called with the command line of a shutdown, and returns an error or None.
     """
 
     def __init__(self, model: Any, sts: Any, power: Callable[[list[str]], str | None]) -> None:
         self.instance_action: str | None = None
         self._model = model
         self._sts = sts
-        self._server = _Server(("127.0.0.1", 0), _requests(self._document, power))
+        self._server = _Server(("127.0.0.1", 0), _handler_class(self._document, power))
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -53,7 +53,7 @@ class Metadata:
         return self._credentials(path) if path.startswith(CREDENTIALS.rstrip("/")) else None
 
     def _credentials(self, path: str) -> str | None:
-        """Return the name of the instance's role, or new credentials of it as AWS writes them, blanks and all."""
+        """Return the name of the instance's role, or new credentials of it with AWS's whitespace."""
         associations = self._model.ec2_backend.iam_instance_profile_associations
         if self._model.id not in associations:
             return None
@@ -62,28 +62,28 @@ class Metadata:
             return str(role.name)
         if path != f"{CREDENTIALS}{role.name}":
             return None
-        found = self._sts.assume_role(RoleArn=role.arn, RoleSessionName=self._model.id)["Credentials"]
-        shown = {
+        credentials = self._sts.assume_role(RoleArn=role.arn, RoleSessionName=self._model.id)["Credentials"]
+        document = {
             "Code": "Success",
             "LastUpdated": f"{datetime.now(UTC):%FT%TZ}",
             "Type": "AWS-HMAC",
-            "AccessKeyId": found["AccessKeyId"],
-            "SecretAccessKey": found["SecretAccessKey"],
-            "Token": found["SessionToken"],
-            "Expiration": f"{found['Expiration']:%FT%TZ}",
+            "AccessKeyId": credentials["AccessKeyId"],
+            "SecretAccessKey": credentials["SecretAccessKey"],
+            "Token": credentials["SessionToken"],
+            "Expiration": f"{credentials['Expiration']:%FT%TZ}",
         }
-        return json.dumps(shown, indent=2, separators=(",", " : "))
+        return json.dumps(document, indent=2, separators=(",", " : "))
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # as when who asked was killed
+        if not isinstance(sys.exception(), ConnectionError):  # for example because the client was killed
             super().handle_error(request, client_address)
 
 
-def _requests(
+def _handler_class(
     document: Callable[[str], str | None], power: Callable[[list[str]], str | None]
 ) -> type[BaseHTTPRequestHandler]:
     tokens: dict[str, float] = {}
@@ -92,29 +92,29 @@ def _requests(
         protocol_version = "HTTP/1.1"
 
         def do_PUT(self) -> None:
-            lifetime = self.headers.get(LIFETIME, "")
+            ttl = self.headers.get(TTL, "")
             if self.path != "/latest/api/token":
-                self._answer(404)
-            elif not lifetime.isdigit() or not 1 <= int(lifetime) <= LONGEST:
-                self._answer(400)
+                self._respond(404)
+            elif not ttl.isdigit() or not 1 <= int(ttl) <= MAX_TTL:
+                self._respond(400)
             else:
                 token = secrets.token_urlsafe(40)
-                tokens[token] = time.monotonic() + int(lifetime)
-                self._answer(200, token)
+                tokens[token] = time.monotonic() + int(ttl)
+                self._respond(200, token)
 
         def do_GET(self) -> None:
             if tokens.get(self.headers.get(TOKEN, ""), 0) < time.monotonic():
-                self._answer(401)
+                self._respond(401)
                 return
-            found = document(self.path.removeprefix("/latest/meta-data/"))
-            self._answer(404) if found is None else self._answer(200, found)
+            content = document(self.path.removeprefix("/latest/meta-data/"))
+            self._respond(404) if content is None else self._respond(200, content)
 
         def do_POST(self) -> None:
             message = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-            wrong = power(message.split()) if self.path == POWER else f"there is no {self.path}\n"
-            self._answer(400, wrong) if wrong else self._answer(200)
+            error = power(message.split()) if self.path == POWER_PATH else f"{self.path} does not exist\n"
+            self._respond(400, error) if error else self._respond(200)
 
-        def _answer(self, status: int, body: str = "") -> None:
+        def _respond(self, status: int, body: str = "") -> None:
             data = body.encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/plain")

@@ -1,4 +1,4 @@
-"""A real MLflow server of this machine, with a database and artifacts of its own."""
+"""A real MLflow server on this machine, with its own database and artifacts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import requests
 from server import free_port
 
 MLFLOW = Path(sys.executable).with_name("mlflow")
-PATIENCE = 300  # seconds: a first start makes the database, and other tests run meanwhile
+START_TIMEOUT = 300  # seconds: a first start creates the database while other tests run
 
 
-class Tracking:
-    """`mlflow server` at `uri`, with all that it keeps in `folder`; `log` is what it prints.
+class MlflowServer:
+    """`mlflow server` at `uri`, with its data in `folder` and its output in `log`.
 
-    It starts sooner if there is an mlflow.db in the folder already, and with an `mlflow` that forks.
+    It starts faster if the folder has an mlflow.db, and with an `mlflow` that forks.
     """
 
     def __init__(self, folder: Path, mlflow: Path = MLFLOW) -> None:
@@ -36,11 +36,11 @@ class Tracking:
         ]
 
     def __enter__(self) -> Self:
-        quiet = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command,
-                env={**quiet, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -63,8 +63,8 @@ class Tracking:
         self._process.wait()
 
     def _wait(self) -> None:
-        patience = time.monotonic() + PATIENCE
-        while time.monotonic() < patience and self._process.poll() is None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(requests.RequestException):
                 if requests.get(f"{self.uri}/health", timeout=5).ok:
                     return

@@ -1,4 +1,4 @@
-"""The HTTP server: WSGI on the outside, moto's application on the inside."""
+"""The HTTP server, and moto's application as a handler of calls."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
 
-from cloud.call import Answer, Call, Handler, read
+from cloud.call import Call, Handler, Response, parse_call
 
 
 class Moto:
-    """moto's answer to a call."""
+    """A handler that returns moto's response."""
 
     def __init__(self) -> None:
         self._application = DomainDispatcherApplication(create_backend_app)
 
-    def __call__(self, call: Call) -> Answer:
+    def __call__(self, call: Call) -> Response:
         environ = {**call.environ, "wsgi.input": io.BytesIO(call.body), "CONTENT_LENGTH": str(len(call.body))}
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         parts, status, headers = run_wsgi_app(self._application, environ, buffered=True)
-        return Answer(int(status.split()[0]), list(headers.items()), b"".join(parts))
+        return Response(int(status.split()[0]), list(headers.items()), b"".join(parts))
 
 
-class Quiet(MotoRequestHandler):
-    """Says nothing about each request, nor what time it is."""
+class QuietRequestHandler(MotoRequestHandler):
+    """Logs no requests, and sends no Date."""
 
     def log_request(self, *_: Any) -> None:
         pass
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        self.send_response_only(code, message)  # without a second Date: AWS's clock is told by the answer itself
+        self.send_response_only(code, message)  # the response has a Date, of AWS's clock
 
 
 class Server:
-    """A server of this machine, in threads of this process, on a free port."""
+    """A context manager that serves calls on a free port, in threads of this process."""
 
     def __init__(self, handler: Handler) -> None:
         def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-            answer = handler(read(environ))
-            if environ["REQUEST_METHOD"] != "HEAD":  # whose answer tells the length of a body that it has not
-                answer = answer.with_header("Content-Length", str(len(answer.body)))
-            if not answer.header("date"):
-                answer = answer.with_header("Date", formatdate(usegmt=True))
-            start(f"{answer.status} {HTTPStatus(answer.status).phrase}", answer.headers)
-            return [answer.body]
+            response = handler(parse_call(environ))
+            if environ["REQUEST_METHOD"] != "HEAD":  # whose Content-Length is that of a body it does not have
+                response = response.with_header("Content-Length", str(len(response.body)))
+            if not response.header("date"):
+                response = response.with_header("Date", formatdate(usegmt=True))
+            start(f"{response.status} {HTTPStatus(response.status).phrase}", response.headers)
+            return [response.body]
 
-        self._server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
+        self._server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=QuietRequestHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self.url = f"http://127.0.0.1:{self._server.port}"
 

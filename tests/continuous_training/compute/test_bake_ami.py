@@ -1,4 +1,4 @@
-"""Baking an image: from a stock one, by an instance that really trains; and nothing is left of what fails."""
+"""Baking an AMI from a stock image, by an instance that really trains; failures leave no resources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from cloud.aws import Aws
 from cloud.call import Call
-from cloud.errors import Refusal
+from cloud.errors import ApiError
 from cloud.machine import Machines
 from conftest import ROOT, wait_until
 from continuous_training.compute.ec2 import aws as api
@@ -40,11 +40,11 @@ compute:
   heartbeat_seconds: 1
 compare:
 """
-LIMIT = 120  # seconds for one image
+TIMEOUT = 120  # seconds for one image
 
 
 class Account:
-    """An account on AWS, and what this project has in it."""
+    """An AWS account with the resources of this project."""
 
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
@@ -52,35 +52,35 @@ class Account:
         aws.faults.after("ec2", "CreateImage", self._tag_snapshots)
 
     def images(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.ec2.describe_images(Owners=["self"], Filters=[PROJECT_FILTER])["Images"]
-        return found
+        images: list[dict[str, Any]] = self.ec2.describe_images(Owners=["self"], Filters=[PROJECT_FILTER])["Images"]
+        return images
 
     def snapshots(self) -> list[dict[str, Any]]:
-        """Return the snapshots that were made by CreateImage."""
-        found = self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
-        return [snapshot for snapshot in found if snapshot["Description"].startswith("Created by CreateImage")]
+        """Return the snapshots that CreateImage created."""
+        snapshots = self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+        return [snapshot for snapshot in snapshots if snapshot["Description"].startswith("Created by CreateImage")]
 
     def set_state(self, state: str) -> None:
-        """Let images be in such a state from their first moment."""
+        """Set the state of images from their creation on."""
 
-        def follow(_: Call) -> None:
+        def set_states(_: Call) -> None:
             for image in self.images():
                 self.aws.ec2.amis[image["ImageId"]].state = state
 
-        self.aws.faults.after("ec2", "CreateImage", follow)
+        self.aws.faults.after("ec2", "CreateImage", set_states)
 
     def launch(self) -> str:
-        """Have an instance of this project that does nothing."""
+        """Launch an instance of this project that does nothing."""
         image = self.aws.environment["CT_AMI"]
         tagging = [{"ResourceType": "instance", "Tags": [{"Key": "ct:project", "Value": PROJECT}]}]
-        found = self.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagging)
-        return str(found["Instances"][0]["InstanceId"])
+        response = self.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagging)
+        return str(response["Instances"][0]["InstanceId"])
 
     def _tag_snapshots(self, call: Call) -> None:
-        """Do what AWS does with TagSpecifications, and moto does not."""
+        """Tag the snapshots, as AWS does with TagSpecifications, and moto does not."""
         for image in self.images():
-            mapped = [device["Ebs"]["SnapshotId"] for device in image["BlockDeviceMappings"]]
-            self.ec2.create_tags(Resources=mapped, Tags=image["Tags"])
+            snapshots = [device["Ebs"]["SnapshotId"] for device in image["BlockDeviceMappings"]]
+            self.ec2.create_tags(Resources=snapshots, Tags=image["Tags"])
         assert "snapshot" in call.parameters.values()
 
 
@@ -92,12 +92,12 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         account = Account(aws)
         monkeypatch.delenv("CT_AMI")
         yield account
-        assert aws.gate.denied == []
+        assert aws.authorizer.denied == []
 
 
 @pytest.fixture
 def project(workspace: Path) -> Path:
-    """Make the toy workspace a project in git, with all that an instance needs."""
+    """Make the toy workspace a git repository with the files that an instance needs."""
     change("compare:\n", COMPUTE.lstrip())
     for name in ("scripts", "src/continuous_training"):
         shutil.copytree(ROOT / name, workspace / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -107,7 +107,7 @@ def project(workspace: Path) -> Path:
 
 
 def prepare(monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Snapshot]:
-    """Commit the project, and do what Set up and Snapshot do."""
+    """Commit the project, and run Set up and Snapshot."""
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "all"]):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *command], check=True)
     pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-1")
@@ -128,30 +128,30 @@ def start(workspace: Path, python: Path = Path(sys.executable)) -> subprocess.Po
 
 @pytest.mark.integration(seconds=40)
 class TestBaking:
-    def test_an_instance_that_has_trained_becomes_the_image(
+    def test_an_image_is_created_from_an_instance_that_has_trained(
         self, project: Path, account: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run, _ = prepare(monkeypatch)
         with Machines(account.aws, project / "machines", ROOT / ".venv"):
             baking = start(project)
-            message, told = baking.communicate(timeout=LIMIT)
-        assert baking.returncode == 0, told
-        assert "Fitting Pipeline on" in told
+            output, errors = baking.communicate(timeout=TIMEOUT)
+        assert baking.returncode == 0, errors
+        assert "Fitting Pipeline on" in errors
         (image,) = account.images()
-        assert json.loads(message) == {"id": image["ImageId"], "lock": run.lock, "removed": []}
+        assert json.loads(output) == {"id": image["ImageId"], "lock": run.lock, "removed": []}
         expected = {"ct:project": PROJECT, "ct:lock": run.lock, "ct:commit": run.commit, "Name": image["Name"]}
         assert read_tags(image) == expected
         assert [read_tags(snapshot) for snapshot in account.snapshots()] == [expected]
-        (made,) = account.aws.faults.made("ec2", "CreateImage")
-        assert made.parameters["NoReboot"] == "true"
-        (launched,) = account.aws.faults.made("ec2", "RunInstances")
+        (created,) = account.aws.faults.calls_of("ec2", "CreateImage")
+        assert created.parameters["NoReboot"] == "true"
+        (launched,) = account.aws.faults.calls_of("ec2", "RunInstances")
         assert "InstanceMarketOptions.MarketType" not in launched.parameters
         (root,) = project.glob("machines/*/opt")
         assert {path.name for path in root.iterdir()} - {"per-boot"} == {"venv", "venv.lock"}
-        assert list((root / "per-boot").iterdir()) == []  # or what starts from the image would end at once
-        assert account.aws.leftovers() == []
+        assert list((root / "per-boot").iterdir()) == []  # otherwise instances of the image would end at once
+        assert account.aws.billable_resources() == []
 
-    def test_one_that_cannot_train_leaves_neither_image_nor_instance(
+    def test_a_failed_training_leaves_no_image_and_no_instance(
         self,
         project: Path,
         account: Account,
@@ -159,51 +159,51 @@ class TestBaking:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        Path("src/toy/model.py").write_text("import a_package_that_the_lock_forgot\n")
-        run, taken = prepare(monkeypatch)
-        with Machines(account.aws, project / "machines", forked_python.venv):  # noqa: SIM117 - the machines outlive it
+        Path("src/toy/model.py").write_text("import a_package_outside_the_lock\n")
+        run, snapshot = prepare(monkeypatch)
+        with Machines(account.aws, project / "machines", forked_python.venv):  # noqa: SIM117 - the machines run longer
             with pytest.raises(UserError, match=r"there is no new image: training failed on i-\w+ with exit code 1"):
-                bake_ami.bake(api.Aws(), run, load_settings("toy"), taken)
-        assert "a_package_that_the_lock_forgot" in caplog.text
-        assert account.images() == account.snapshots() == account.aws.leftovers() == []
+                bake_ami.bake(api.Aws(), run, load_settings("toy"), snapshot)
+        assert "a_package_outside_the_lock" in caplog.text
+        assert account.images() == account.snapshots() == account.aws.billable_resources() == []
 
-    def test_sigterm_leaves_neither_image_nor_instance(
+    def test_sigterm_leaves_no_image_and_no_instance(
         self, project: Path, account: Account, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         prepare(monkeypatch)
         account.set_state("pending")
         with Machines(account.aws, project / "machines", forked_python.venv):
             baking = start(project, forked_python.python)
-            wait_until(lambda: account.images() or baking.poll() is not None, "the image is in the making")
+            wait_until(lambda: account.images() or baking.poll() is not None, "the image is being created")
             baking.send_signal(signal.SIGTERM)
-            _, told = baking.communicate(timeout=LIMIT)
-        assert baking.returncode == 143, told
-        assert account.images() == account.snapshots() == account.aws.leftovers() == []
+            _, errors = baking.communicate(timeout=TIMEOUT)
+        assert baking.returncode == 143, errors
+        assert account.images() == account.snapshots() == account.aws.billable_resources() == []
 
 
 class TestImage:
-    def test_one_that_aws_fails_to_make_is_removed(self, account: Account) -> None:
+    def test_an_image_that_failed_is_removed(self, account: Account) -> None:
         instance = account.launch()
         account.set_state("failed")
         with pytest.raises(UserError, match="AWS created no image, its state is failed"):
             image_lifecycle.create_image(api.Aws(), instance, "lock", "commit")
         assert account.images() == account.snapshots() == []
 
-    def test_one_whose_answer_was_lost_is_found_by_its_name(self, account: Account) -> None:
-        def make_it_and_fail(call: Call) -> None:
+    def test_after_a_lost_response_the_image_is_found_by_its_name(self, account: Account) -> None:
+        def create_and_fail(call: Call) -> None:
             if account.images():
-                raise Refusal("InvalidAMIName.Duplicate", "AMI name is already in use", 400)
+                raise ApiError("InvalidAMIName.Duplicate", "AMI name is already in use", 400)
             tagging = [{"ResourceType": "image", "Tags": [{"Key": "ct:project", "Value": PROJECT}]}]
-            asked = {name: call.parameters[name] for name in ("InstanceId", "Name")}
-            account.ec2.create_image(**asked, TagSpecifications=tagging)
-            raise Refusal("InternalError", "An internal error has occurred", 500)
+            parameters = {name: call.parameters[name] for name in ("InstanceId", "Name")}
+            account.ec2.create_image(**parameters, TagSpecifications=tagging)
+            raise ApiError("InternalError", "An internal error has occurred", 500)
 
-        account.aws.faults.before("ec2", "CreateImage", make_it_and_fail)
-        made = image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
-        assert [image["ImageId"] for image in account.images()] == [made]
-        assert len(account.aws.faults.made("ec2", "CreateImage")) == 2
+        account.aws.faults.before("ec2", "CreateImage", create_and_fail)
+        image_id = image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
+        assert [image["ImageId"] for image in account.images()] == [image_id]
+        assert len(account.aws.faults.calls_of("ec2", "CreateImage")) == 2
 
-    def test_one_that_takes_too_long_is_removed(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_image_that_takes_too_long_is_removed(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
         account.set_state("pending")
         monkeypatch.setattr(image_lifecycle, "POLL_SECONDS", 0.01)
         monkeypatch.setattr(image_lifecycle, "CREATION_TIMEOUT_SECONDS", 0.05)
@@ -211,7 +211,7 @@ class TestImage:
             image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
         assert account.images() == account.snapshots() == []
 
-    def test_one_that_cannot_be_removed_is_named_and_the_first_error_stays(
+    def test_an_image_that_cannot_be_removed_is_named_beside_the_first_error(
         self, account: Account, caplog: pytest.LogCaptureFixture
     ) -> None:
         account.set_state("failed")
@@ -224,17 +224,17 @@ class TestImage:
         )
 
 
-class TestRows:
-    def test_few_are_trained_on_but_of_each_class_and_of_the_whole_time(
+class TestSample:
+    def test_a_sample_has_rows_of_each_class_and_of_the_whole_period(
         self, workspace: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rows = events()
         rows["late"] = rows["id"] == 1234
         store(rows)
-        taken = Pipeline(monkeypatch).take_snapshot()
-        few = bake_ami._sample_rows(taken.train, 100, load_settings("toy"), workspace)
-        found = duckdb.read_parquet(str(few)).df()
-        assert 90 <= len(found) <= 101
-        assert found["late"].sum() == 1
-        assert found["seen"].dt.date.nunique() > 40
-        assert duckdb.read_parquet(str(few)).types == duckdb.read_parquet(str(taken.train.path)).types
+        snapshot = Pipeline(monkeypatch).take_snapshot()
+        path = bake_ami._sample_rows(snapshot.train, 100, load_settings("toy"), workspace)
+        sample = duckdb.read_parquet(str(path)).df()
+        assert 90 <= len(sample) <= 101
+        assert sample["late"].sum() == 1
+        assert sample["seen"].dt.date.nunique() > 40
+        assert duckdb.read_parquet(str(path)).types == duckdb.read_parquet(str(snapshot.train.path)).types

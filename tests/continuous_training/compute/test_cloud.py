@@ -1,4 +1,4 @@
-"""The test cloud behaves as AWS where training on EC2 depends on it."""
+"""The test cloud behaves like AWS in what training on EC2 depends on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cloud.machine import ROOT, Machines
 
 pytestmark = pytest.mark.integration(seconds=5)
 
-PUT = r"""
+S3_FUNCTIONS = r"""
 token=$(curl -sS -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$imds/latest/api/token")
 meta() { curl -sS --fail -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1"; }
 keys=$(meta "iam/security-credentials/$(meta iam/security-credentials/)")
@@ -31,32 +31,34 @@ s3() {
 }
 """
 
-SESSION = boto3.session.Session()  # reads the models of the services once
+SESSION = boto3.session.Session()  # parses the models of the services once
 
 
 def policy(*statements: dict[str, Any]) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **given} for given in statements]})
+    return json.dumps(
+        {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement} for statement in statements]}
+    )
 
 
-ALL = policy({"Action": "*", "Resource": "*"})
+ALLOW_ALL = policy({"Action": "*", "Resource": "*"})
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Aws]:
     with Aws() as aws:
-        aws.permit(user=ALL, role=ALL)
+        aws.set_policies(user=ALLOW_ALL, role=ALLOW_ALL)
         yield aws
 
 
 @pytest.fixture
 def aws(cloud: Aws) -> Iterator[Aws]:
     cloud.faults.calls.clear()
-    cloud.authorization.denied.clear()
+    cloud.authorizer.denied.clear()
     yield cloud
     cloud.faults.clear()
-    cloud.permit(user=ALL, role=ALL)
-    if alive := cloud.alive():
-        cloud.client("ec2").terminate_instances(InstanceIds=alive)
+    cloud.set_policies(user=ALLOW_ALL, role=ALLOW_ALL)
+    if instances := cloud.billable_instances():
+        cloud.client("ec2").terminate_instances(InstanceIds=instances)
 
 
 @pytest.fixture
@@ -65,8 +67,8 @@ def machines(aws: Aws, tmp_path: Path) -> Iterator[Machines]:
         yield machines
 
 
-def client(aws: Aws, service: str, attempts: int = 1, **given: Any) -> Any:
-    """Return a client as the launching process has it."""
+def client(aws: Aws, service: str, attempts: int = 1, **options: Any) -> Any:
+    """Return a client like those of the launching process."""
     return SESSION.client(
         service,
         endpoint_url=aws.url,
@@ -75,12 +77,12 @@ def client(aws: Aws, service: str, attempts: int = 1, **given: Any) -> Any:
         **{
             "aws_access_key_id": aws.environment["AWS_ACCESS_KEY_ID"],
             "aws_secret_access_key": aws.environment["AWS_SECRET_ACCESS_KEY"],
-            **given,
+            **options,
         },
     )
 
 
-def launch(aws: Aws, script: str = "", **given: Any) -> str:
+def launch(aws: Aws, script: str = "", **parameters: Any) -> str:
     request = {
         "ImageId": aws.environment["CT_AMI"],
         "InstanceType": "c7i.large",
@@ -91,118 +93,118 @@ def launch(aws: Aws, script: str = "", **given: Any) -> str:
         "IamInstanceProfile": {"Name": aws.environment["CT_INSTANCE_PROFILE"]},
         "InstanceInitiatedShutdownBehavior": "terminate",
         "UserData": f"#!/bin/bash\nimds=$AWS_EC2_METADATA_SERVICE_ENDPOINT s3={aws.url}/{aws.bucket}\n{script}",
-        **given,
+        **parameters,
     }
     return str(client(aws, "ec2").run_instances(**request)["Instances"][0]["InstanceId"])
 
 
-def described(aws: Aws, instance: str) -> dict[str, Any]:
+def describe(aws: Aws, instance: str) -> dict[str, Any]:
     return dict(aws.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0])
 
 
-def until(what: Callable[[], Any]) -> Any:
-    patience = time.monotonic() + 60
-    while not (found := what()):
-        assert time.monotonic() < patience, "it never happened"
+def wait_for(poll: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 60
+    while not (value := poll()):
+        assert time.monotonic() < deadline, "timeout"
         time.sleep(0.02)
-    return found
+    return value
 
 
-def message(aws: Aws, machines: Machines, instance: str, words: str) -> str:
-    """Wait until a machine has printed these words; return all that it has printed."""
-    until(lambda: instance in aws.consoles and words in machines.console(instance))
+def console(aws: Aws, machines: Machines, instance: str, text: str) -> str:
+    """Wait until the output of a machine contains a text; return the whole output."""
+    wait_for(lambda: instance in aws.consoles and text in machines.console(instance))
     return machines.console(instance)
 
 
-def refusal(ask: Callable[..., Any], **given: Any) -> str:
-    with pytest.raises(ClientError) as caught:
-        ask(**given)
-    return str(caught.value.response["Error"]["Code"])
+def error_code(call: Callable[..., Any], **parameters: Any) -> str:
+    with pytest.raises(ClientError) as error:
+        call(**parameters)
+    return str(error.value.response["Error"]["Code"])
 
 
-def test_user_data_reaches_s3_with_the_roles_credentials_through_curl(aws: Aws, machines: Machines) -> None:
-    aws.client("s3").put_object(Bucket=aws.bucket, Key="given/to it=yes", Body=b"words")
-    script = f"""{PUT}
-s3 --fail -o got "$s3/given/to%20it%3Dyes"
-s3 --fail -T got "$s3/said/by/$(meta instance-id)"
+def test_user_data_accesses_s3_by_curl_with_the_credentials_of_the_role(aws: Aws, machines: Machines) -> None:
+    aws.client("s3").put_object(Bucket=aws.bucket, Key="input/with space=yes", Body=b"text")
+    script = f"""{S3_FUNCTIONS}
+s3 --fail -o file "$s3/input/with%20space%3Dyes"
+s3 --fail -T file "$s3/output/$(meta instance-id)"
 echo uploaded"""
     instance = launch(aws, script)
-    message(aws, machines, instance, "uploaded")
-    assert aws.client("s3").get_object(Bucket=aws.bucket, Key=f"said/by/{instance}")["Body"].read() == b"words"
-    assert [call.caller for call in aws.faults.made("s3", "PutObject")] == [instance]
-    assert aws.gate.denied == []
+    console(aws, machines, instance, "uploaded")
+    assert aws.client("s3").get_object(Bucket=aws.bucket, Key=f"output/{instance}")["Body"].read() == b"text"
+    assert [call.caller for call in aws.faults.calls_of("s3", "PutObject")] == [instance]
+    assert aws.authorizer.denied == []
 
 
-def test_a_shutdown_ends_the_instance_and_all_it_started(aws: Aws, machines: Machines) -> None:
+def test_a_shutdown_ends_the_instance_and_all_its_processes(aws: Aws, machines: Machines) -> None:
     instance = launch(aws, "shutdown -P +1\nsetsid sleep 600 &\nexec sleep 600")
-    until(lambda: described(aws, instance)["State"]["Name"] == "terminated")
-    assert described(aws, instance)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    wait_for(lambda: describe(aws, instance)["State"]["Name"] == "terminated")
+    assert describe(aws, instance)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
     assert machines.running() == {}
-    assert aws.leftovers() == []
+    assert aws.billable_resources() == []
 
 
-def test_a_later_shutdown_replaces_the_earlier_and_leaves_time_for_last_words(aws: Aws, machines: Machines) -> None:
-    script = "trap 'echo last words; exit' TERM\nshutdown -P +9000\nsleep 600 & shutdown -P now; wait; wait"
+def test_a_later_shutdown_replaces_an_earlier_one_and_sends_sigterm_first(aws: Aws, machines: Machines) -> None:
+    script = "trap 'echo last output; exit' TERM\nshutdown -P +9000\nsleep 600 & shutdown -P now; wait; wait"
     instance = launch(aws, script)
-    until(lambda: described(aws, instance)["State"]["Name"] == "terminated")
+    wait_for(lambda: describe(aws, instance)["State"]["Name"] == "terminated")
     output = client(aws, "ec2").get_console_output(InstanceId=instance)["Output"]
-    assert "last words" in output
-    assert "last words" in machines.console(instance)
+    assert "last output" in output
+    assert "last output" in machines.console(instance)
 
 
 @pytest.mark.usefixtures("machines")
-def test_whoever_does_not_ask_for_termination_gets_a_stopped_instance(aws: Aws) -> None:
+def test_without_shutdown_behavior_terminate_an_instance_is_stopped(aws: Aws) -> None:
     instance = launch(aws, "poweroff -f", InstanceInitiatedShutdownBehavior="stop")
-    until(lambda: described(aws, instance)["State"]["Name"] == "stopped")
-    assert aws.alive() == [instance]
+    wait_for(lambda: describe(aws, instance)["State"]["Name"] == "stopped")
+    assert aws.billable_instances() == [instance]
 
 
 def test_terminating_an_instance_kills_its_processes(aws: Aws, machines: Machines) -> None:
     instance = launch(aws, "trap '' TERM\nsleep 600 & wait")
-    until(lambda: instance in machines.running())
+    wait_for(lambda: instance in machines.running())
     client(aws, "ec2").terminate_instances(InstanceIds=[instance])
-    until(lambda: not machines.running())
-    assert described(aws, instance)["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
+    wait_for(lambda: not machines.running())
+    assert describe(aws, instance)["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
 
 
-def test_a_spot_instance_learns_of_its_interruption_from_its_metadata(aws: Aws, machines: Machines) -> None:
-    script = f"{PUT}\nwhile ! meta spot/instance-action; do sleep 0.1; done 2>/dev/null\nsleep 600"
+def test_the_metadata_of_a_spot_instance_announce_its_interruption(aws: Aws, machines: Machines) -> None:
+    script = f"{S3_FUNCTIONS}\nwhile ! meta spot/instance-action; do sleep 0.1; done 2>/dev/null\nsleep 600"
     instance = launch(aws, script, InstanceMarketOptions={"MarketType": "spot"})
-    until(lambda: instance in machines.running())
+    wait_for(lambda: instance in machines.running())
     machines.interrupt(instance, notice=1)
-    until(lambda: described(aws, instance)["State"]["Name"] == "terminated")
-    assert described(aws, instance)["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    wait_for(lambda: describe(aws, instance)["State"]["Name"] == "terminated")
+    assert describe(aws, instance)["StateReason"]["Code"] == "Server.SpotInstanceTermination"
     assert '"action": "terminate"' in machines.console(instance)
 
 
-def test_a_machine_inherits_nothing_of_what_its_launcher_knows(
+def test_a_machine_does_not_inherit_the_environment_of_the_launching_process(
     aws: Aws, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_URI", "CT_BUCKET"):
-        monkeypatch.setenv(name, "of the launcher")
+        monkeypatch.setenv(name, "of the launching process")
     instance = launch(aws, "env; echo end of env")
-    text = message(aws, machines, instance, "end of env")
-    assert "of the launcher" not in text
-    found = set(re.findall(r"^((?:AWS|MLFLOW|CT)_\w+)=", text, re.MULTILINE))
-    assert found == {"AWS_EC2_METADATA_SERVICE_ENDPOINT", "CT_ROOT"}
+    text = console(aws, machines, instance, "end of env")
+    assert "of the launching process" not in text
+    variables = set(re.findall(r"^((?:AWS|MLFLOW|CT)_\w+)=", text, re.MULTILINE))
+    assert variables == {"AWS_EC2_METADATA_SERVICE_ENDPOINT", "CT_ROOT"}
 
 
 def test_version_1_of_the_metadata_service_is_refused(aws: Aws, machines: Machines) -> None:
     instance = launch(aws, "curl -sS -o /dev/null -w 'status %{http_code}' $imds/latest/meta-data/instance-id")
-    assert message(aws, machines, instance, "status 401") == "status 401"
+    assert console(aws, machines, instance, "status 401") == "status 401"
 
 
-def test_an_instance_that_does_not_boot_runs_nothing(aws: Aws, machines: Machines) -> None:
+def test_an_instance_that_does_not_boot_runs_no_process(aws: Aws, machines: Machines) -> None:
     machines.boots = False
     instance = launch(aws, "echo booted; sleep 600")
-    until(lambda: instance in aws.consoles)
+    wait_for(lambda: instance in aws.consoles)
     other = launch(aws)
-    until(lambda: other in aws.consoles)
+    wait_for(lambda: other in aws.consoles)
     assert machines.running() == {}
     assert machines.console(instance) == ""
 
 
-def test_the_same_token_gives_the_same_instance(aws: Aws) -> None:
+def test_the_same_client_token_returns_the_same_instance(aws: Aws) -> None:
     first = launch(aws, ClientToken="one")
     assert launch(aws, ClientToken="one") == first
     assert launch(aws, ClientToken="another") != first
@@ -211,7 +213,7 @@ def test_the_same_token_gives_the_same_instance(aws: Aws) -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "method", "operation", "given"),
+    ("service", "method", "operation", "parameters"),
     [
         ("ec2", "describe_instances", "DescribeInstances", {}),
         ("s3", "list_objects_v2", "ListObjectsV2", {"Bucket": "continuous-training"}),
@@ -219,96 +221,98 @@ def test_the_same_token_gives_the_same_instance(aws: Aws) -> None:
         ("sts", "get_caller_identity", "GetCallerIdentity", {}),
     ],
 )
-def test_a_refused_call_is_answered_in_its_services_own_words(
-    aws: Aws, service: str, method: str, operation: str, given: dict[str, Any]
+def test_a_refused_call_gets_an_error_in_the_protocol_of_its_service(
+    aws: Aws, service: str, method: str, operation: str, parameters: dict[str, Any]
 ) -> None:
     aws.faults.refuse(service, operation, "NotToday", times=1)
-    ask = getattr(client(aws, service), method)
-    assert refusal(ask, **given) == "NotToday"
-    assert ask(**given)["ResponseMetadata"]["HTTPStatusCode"] == 200
+    call = getattr(client(aws, service), method)
+    assert error_code(call, **parameters) == "NotToday"
+    assert call(**parameters)["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
 @pytest.mark.parametrize(
-    ("service", "method", "given", "code"),
+    ("service", "method", "parameters", "code"),
     [
         ("ec2", "describe_instances", {}, "RequestLimitExceeded"),
         ("s3", "list_objects_v2", {"Bucket": "continuous-training"}, "SlowDown"),
         ("ssm", "get_parameters", {"Names": ["one"]}, "ThrottlingException"),
     ],
 )
-def test_a_throttled_call_is_answered_so_that_boto3_tries_again(
-    aws: Aws, service: str, method: str, given: dict[str, Any], code: str
+def test_boto3_retries_a_throttled_call(
+    aws: Aws, service: str, method: str, parameters: dict[str, Any], code: str
 ) -> None:
     aws.faults.throttle(times=1)
-    assert refusal(getattr(client(aws, service), method), **given) == code
+    assert error_code(getattr(client(aws, service), method), **parameters) == code
     aws.faults.throttle(times=1)
-    getattr(client(aws, service, attempts=2), method)(**given)
+    getattr(client(aws, service, attempts=2), method)(**parameters)
 
 
-def test_only_calls_with_such_parameters_are_refused(aws: Aws) -> None:
+def test_only_calls_that_meet_the_condition_are_refused(aws: Aws) -> None:
     aws.faults.refuse(
-        "ec2", "RunInstances", "InsufficientInstanceCapacity", 500, only=lambda p: p["InstanceType"] == "c7i.large"
+        "ec2", "RunInstances", "InsufficientInstanceCapacity", 500, condition=lambda p: p["InstanceType"] == "c7i.large"
     )
     with pytest.raises(ClientError, match="InsufficientInstanceCapacity"):
         launch(aws)
-    assert launch(aws, InstanceType="c7i.xlarge") in aws.alive()
+    assert launch(aws, InstanceType="c7i.xlarge") in aws.billable_instances()
 
 
 @pytest.mark.parametrize(
-    ("service", "method", "given", "code"),
+    ("service", "method", "parameters", "code"),
     [
         ("ec2", "describe_instances", {}, "AuthFailure"),
         ("s3", "list_objects_v2", {"Bucket": "continuous-training"}, "SignatureDoesNotMatch"),
         ("ssm", "get_parameters", {"Names": ["one"]}, "InvalidSignatureException"),
     ],
 )
-def test_a_wrong_secret_is_refused(aws: Aws, service: str, method: str, given: dict[str, Any], code: str) -> None:
-    ask = getattr(client(aws, service, aws_secret_access_key="of somebody else"), method)
-    assert refusal(ask, **given) == code
+def test_a_wrong_secret_key_is_refused(
+    aws: Aws, service: str, method: str, parameters: dict[str, Any], code: str
+) -> None:
+    call = getattr(client(aws, service, aws_secret_access_key="wrong"), method)
+    assert error_code(call, **parameters) == code
 
 
-def test_what_no_policy_allows_is_denied(aws: Aws) -> None:
-    launched = launch(aws)
-    mine = {"Condition": {"StringEquals": {"ec2:ResourceTag/mine": "yes"}}, "Resource": "arn:aws:ec2:*:*:instance/*"}
+def test_calls_that_no_policy_allows_are_denied(aws: Aws) -> None:
+    instance = launch(aws)
+    tagged = {"Condition": {"StringEquals": {"ec2:ResourceTag/mine": "yes"}}, "Resource": "arn:aws:ec2:*:*:instance/*"}
     user = policy(
-        {"Action": "ec2:TerminateInstances", **mine},
+        {"Action": "ec2:TerminateInstances", **tagged},
         {"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{aws.bucket}/mine/*"},
     )
-    aws.permit(user=user, role=ALL)
+    aws.set_policies(user=user, role=ALLOW_ALL)
     ec2, s3 = client(aws, "ec2"), client(aws, "s3")
-    assert refusal(ec2.terminate_instances, InstanceIds=[launched]) == "UnauthorizedOperation"
-    aws.client("ec2").create_tags(Resources=[launched], Tags=[{"Key": "mine", "Value": "yes"}])
-    ec2.terminate_instances(InstanceIds=[launched])
+    assert error_code(ec2.terminate_instances, InstanceIds=[instance]) == "UnauthorizedOperation"
+    aws.client("ec2").create_tags(Resources=[instance], Tags=[{"Key": "mine", "Value": "yes"}])
+    ec2.terminate_instances(InstanceIds=[instance])
     aws.client("s3").put_object(Bucket=aws.bucket, Key="mine/a", Body=b"a")
     aws.client("s3").put_object(Bucket=aws.bucket, Key="b", Body=b"b")
     assert s3.get_object(Bucket=aws.bucket, Key="mine/a")["Body"].read() == b"a"
-    assert refusal(s3.get_object, Bucket=aws.bucket, Key="b") == "AccessDenied"
-    assert refusal(s3.get_object, Bucket=aws.bucket, Key="mine/absent") == "AccessDenied"
+    assert error_code(s3.get_object, Bucket=aws.bucket, Key="b") == "AccessDenied"
+    assert error_code(s3.get_object, Bucket=aws.bucket, Key="mine/absent") == "AccessDenied"
     with pytest.raises(ClientError, match="ec2:RunInstances on resource"):
         launch(aws)
 
 
-def test_a_file_of_many_parts_arrives_whole(aws: Aws, tmp_path: Path) -> None:
+def test_a_multipart_upload_is_complete(aws: Aws, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(range(256)) * 40_000)
     client(aws, "s3").upload_file(str(tmp_path / "large"), aws.bucket, "large")
-    assert aws.faults.made("s3", "CompleteMultipartUpload")
-    client(aws, "s3").download_file(aws.bucket, "large", str(tmp_path / "back"))
-    assert (tmp_path / "back").read_bytes() == (tmp_path / "large").read_bytes()
-    assert aws.leftovers() == []
+    assert aws.faults.calls_of("s3", "CompleteMultipartUpload")
+    client(aws, "s3").download_file(aws.bucket, "large", str(tmp_path / "downloaded"))
+    assert (tmp_path / "downloaded").read_bytes() == (tmp_path / "large").read_bytes()
+    assert aws.billable_resources() == []
 
 
-def test_aws_tells_its_own_time(aws: Aws) -> None:
+def test_responses_have_the_time_of_awss_clock(aws: Aws) -> None:
     instance = launch(aws)
-    launched = described(aws, instance)["LaunchTime"]
+    launch_time = describe(aws, instance)["LaunchTime"]
     aws.faults.skew(10)
     ec2 = client(aws, "ec2")
-    found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["LaunchTime"]
-    assert round((found - launched).total_seconds()) == 600
+    skewed_time = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["LaunchTime"]
+    assert round((skewed_time - launch_time).total_seconds()) == 600
     aws.faults.skew(20)
-    assert refusal(ec2.describe_instances) == "RequestExpired"
+    assert error_code(ec2.describe_instances) == "RequestExpired"
 
 
-def test_prices_are_those_of_the_table(aws: Aws) -> None:
-    wanted = [{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "c7i.large"}]
-    found = client(aws, "pricing").get_products(ServiceCode="AmazonEC2", Filters=wanted)["PriceList"]
-    assert re.findall(r'"USD": "([\d.]+)"', "".join(found)) == [f"{aws.prices['c7i.large']:.10f}"]
+def test_the_price_list_has_the_configured_prices(aws: Aws) -> None:
+    filters = [{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "c7i.large"}]
+    products = client(aws, "pricing").get_products(ServiceCode="AmazonEC2", Filters=filters)["PriceList"]
+    assert re.findall(r'"USD": "([\d.]+)"', "".join(products)) == [f"{aws.prices['c7i.large']:.10f}"]

@@ -1,4 +1,4 @@
-"""Training on EC2, in its parts: what may be spent, what an instance is told, and what is read of what it says."""
+"""The parts of training on EC2: budget, prices, user data, bundle, launch options, results and images."""
 
 from __future__ import annotations
 
@@ -67,43 +67,43 @@ TASK = Task(
 )
 
 
-def task(**changed: Any) -> Task:
-    return Task(**vars(TASK) | changed)
+def make_task(**fields: Any) -> Task:
+    return Task(**vars(TASK) | fields)
 
 
-def compute(**changed: Any) -> Compute:
-    return Compute(**{"instance_types": ("c7i.xlarge", "m7i.xlarge"), "max_hours": 1, "max_cost_usd": 1} | changed)
+def make_compute(**fields: Any) -> Compute:
+    return Compute(**{"instance_types": ("c7i.xlarge", "m7i.xlarge"), "max_hours": 1, "max_cost_usd": 1} | fields)
 
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[Aws]:
-    """Be somebody on an AWS of this process; its clients take a second to be made."""
+    """Return an account of moto in this process; creating its clients takes a second."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-        monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # hundreds, which take seconds
+        monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # loading hundreds takes seconds
         with mock_aws():
             yield Aws()
 
 
 @pytest.fixture
 def aws(account: Aws) -> Aws:
-    """Have an empty account."""
+    """Return an empty account."""
     BackendDict.reset()
     return account
 
 
-def listed(tags: dict[str, str]) -> list[dict[str, str]]:
+def tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"Key": name, "Value": value} for name, value in tags.items()]
 
 
-def started(aws: Aws, **tags: str) -> str:
-    """Have an instance with these tags; return its id."""
+def launch_instance(aws: Aws, **tags: str) -> str:
+    """Launch an instance with tags; return its id."""
     image = aws.ec2.register_image(Name=f"for {tags}", RootDeviceName="/dev/sda1")["ImageId"]
-    tagging = [{"ResourceType": "instance", "Tags": listed({f"ct:{name}": tag for name, tag in tags.items()})}]
-    found = aws.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagging)
-    return str(found["Instances"][0]["InstanceId"])
+    tagging = [{"ResourceType": "instance", "Tags": tag_list({f"ct:{name}": tag for name, tag in tags.items()})}]
+    response = aws.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagging)
+    return str(response["Instances"][0]["InstanceId"])
 
 
 class TestBudget:
@@ -114,11 +114,11 @@ class TestBudget:
         attempts=st.lists(st.tuples(st.integers(0, 7), st.floats(0.001, 50), st.floats(0, 1)), max_size=60),
     )
     @settings(deadline=None)
-    def test_whatever_is_interrupted_when_no_run_costs_more_and_no_trial_lasts_longer(
+    def test_interruptions_never_exceed_the_cost_of_a_run_or_the_time_of_a_trial(
         self, usd: float, hours: float, trials: int, attempts: list[tuple[int, float, float]]
     ) -> None:
-        budget = Budget(compute(max_cost_usd=usd, max_hours=hours), trials)
-        most = dict.fromkeys(map(str, range(trials)), 0.0)  # USD, if each machine runs until its deadline
+        budget = Budget(make_compute(max_cost_usd=usd, max_hours=hours), trials)
+        max_usd = dict.fromkeys(map(str, range(trials)), 0.0)  # by trial, if all machines run until their deadlines
         for number, price, used in attempts:
             trial = str(number % trials)
             try:
@@ -127,21 +127,21 @@ class TestBudget:
                 continue
             assert minutes >= MIN_MINUTES
             assert budget.seconds[trial] + minutes * 60 <= hours * 3600 * (1 + 1e-9)
-            most[trial] = budget.usd[trial] + minutes / 60 * price
-            assert sum(most.values()) <= usd * (1 + 1e-9)
+            max_usd[trial] = budget.usd[trial] + minutes / 60 * price
+            assert sum(max_usd.values()) <= usd * (1 + 1e-9)
             budget.charge(trial, used * minutes * 60, price)
 
-    def test_an_interrupted_trial_has_what_it_did_not_use(self) -> None:
-        budget = Budget(compute(max_hours=2, max_cost_usd=1), 2)
+    def test_an_interrupted_trial_keeps_its_remaining_budget(self) -> None:
+        budget = Budget(make_compute(max_hours=2, max_cost_usd=1), 2)
         assert budget.deadline_minutes("a", 0.5) == 60 - BOOT_MINUTES
         budget.charge("a", 30 * 60, 0.5)
         assert budget.deadline_minutes("a", 0.25) == 60 - BOOT_MINUTES
         assert budget.deadline_minutes("a", 0.125) == 90 - BOOT_MINUTES
         assert budget.deadline_minutes("b", 0.5) == 60 - BOOT_MINUTES
 
-    def test_what_is_too_little_to_train_is_refused(self) -> None:
+    def test_a_budget_that_is_too_small_is_refused(self) -> None:
         with pytest.raises(UserError, match=r"leave 2 minutes at 12\.5 USD an hour: at least 5 are needed"):
-            Budget(compute(), 1).deadline_minutes("a", 12.5)
+            Budget(make_compute(), 1).deadline_minutes("a", 12.5)
 
 
 class TestPrice:
@@ -151,13 +151,13 @@ class TestPrice:
 
     @staticmethod
     def product(*usd: str, unit: str = "Hrs") -> str:
-        """Return a product of the price list, cut down to what tells its price."""
+        """Return a product of the price list, reduced to its price."""
         dimensions = {f"S.O.{n}": {"unit": unit, "pricePerUnit": {"USD": price}} for n, price in enumerate(usd)}
         offer = {"offerTermCode": "O", "sku": "S", "priceDimensions": dimensions, "termAttributes": {}}
         return json.dumps({"product": {"sku": "S"}, "serviceCode": "AmazonEC2", "terms": {"OnDemand": {"S.O": offer}}})
 
-    def answer(self, *products: str) -> float:
-        wanted = {
+    def find_price(self, *products: str) -> float:
+        values = {
             "instanceType": "c7i.xlarge",
             "regionCode": REGION,
             "operatingSystem": "Linux",
@@ -165,30 +165,30 @@ class TestPrice:
             "preInstalledSw": "NA",
             "capacitystatus": "Used",
         }
-        filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
-        asked = {"ServiceCode": "AmazonEC2", "Filters": filters, "MaxResults": 10}
+        filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in values.items()]
+        parameters = {"ServiceCode": "AmazonEC2", "Filters": filters, "MaxResults": 10}
         with Stubber(self.aws.pricing) as stubber:
-            stubber.add_response("get_products", {"PriceList": list(products)}, asked)
-            return prices.find_hourly_price(self.aws, "c7i.xlarge", compute())
+            stubber.add_response("get_products", {"PriceList": list(products)}, parameters)
+            return prices.find_hourly_price(self.aws, "c7i.xlarge", make_compute())
 
-    def test_it_is_the_one_on_demand(self) -> None:
-        assert self.answer(self.product("0.2037000000")) == 0.2037
+    def test_the_price_is_the_on_demand_price(self) -> None:
+        assert self.find_price(self.product("0.2037000000")) == 0.2037
 
-    def test_of_several_it_is_the_highest(self) -> None:
-        assert self.answer(self.product("0.2"), self.product("0.3", "0.1")) == 0.3
+    def test_the_highest_of_several_prices_is_used(self) -> None:
+        assert self.find_price(self.product("0.2"), self.product("0.3", "0.1")) == 0.3
 
     @pytest.mark.parametrize(
         "products",
         [(), (product("0.0000000000"),), (product("9", unit="Quantity"),), ('{"terms": {}}',), ('{"terms": null}',)],
         ids=["none", "free", "not by the hour", "no terms on demand", "no terms"],
     )
-    def test_where_none_is_known_a_person_is_asked_for_it(self, products: tuple[str, ...]) -> None:
+    def test_the_error_without_a_price_names_the_setting(self, products: tuple[str, ...]) -> None:
         with pytest.raises(UserError, match=f"no price for c7i.xlarge in {REGION}: set it in training.yaml"):
-            self.answer(*products)
+            self.find_price(*products)
 
-    def test_that_of_the_file_needs_no_call(self) -> None:
+    def test_a_price_in_training_yaml_needs_no_call(self) -> None:
         with Stubber(self.aws.pricing):
-            assert prices.find_hourly_price(self.aws, "c7i.xlarge", compute(prices={"c7i.xlarge": 0.19})) == 0.19
+            assert prices.find_hourly_price(self.aws, "c7i.xlarge", make_compute(prices={"c7i.xlarge": 0.19})) == 0.19
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -197,45 +197,45 @@ HOSTILE = """it's "quoted" $HOME `id` \\ {{ minutes }} {% raw %} #\n; shutdown -
 
 class TestUserData:
     @staticmethod
-    def render(given: Task) -> str:
-        return user_data.render(given, "runs/1/1", "runs/1/checkpoint", 42)
+    def render(task: Task) -> str:
+        return user_data.render(task, "runs/1/1", "runs/1/checkpoint", 42)
 
-    def told(self, given: Task, *words: str) -> list[str]:
-        """Return what bash makes of words of the user data, with nothing done but that."""
-        script = self.render(given)
+    def arguments_of_mlflow(self, task: Task, *commands: str) -> list[str]:
+        """Run commands in the scope of the user data, with stubs for all programs; return the arguments of `mlflow`."""
+        script = self.render(task)
         assert script.count("\nmkdir -p ") == 1
         definitions = script.partition("\nmkdir -p ")[0]
-        nothing = "shutdown() { :; }; poweroff() { :; }\n"
-        silent = ("step", "curl", "fetch", "tar", "cd", "install")
+        power_stubs = "shutdown() { :; }; poweroff() { :; }\n"
+        programs = ("step", "curl", "fetch", "tar", "cd", "install")
         stubs = "; ".join(
-            [*(f"{name}() {{ :; }}" for name in silent), "get() { return 1; }", "secret() { echo secret; }"]
+            [*(f"{name}() {{ :; }}" for name in programs), "get() { return 1; }", "secret() { echo secret; }"]
         )
-        script = f"{nothing}{definitions}\n{stubs}\nmlflow() {{ printf '%s\\0' \"$@\"; }}\n{'; '.join(words)}\n"
-        done = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True, timeout=10)
-        assert done.stderr == b""
-        return done.stdout.decode().split("\0")[:-1]
+        script = f"{power_stubs}{definitions}\n{stubs}\nmlflow() {{ printf '%s\\0' \"$@\"; }}\n{'; '.join(commands)}\n"
+        process = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True, timeout=10)
+        assert process.stderr == b""
+        return process.stdout.decode().split("\0")[:-1]
 
     @given(parameters=st.lists(TEXT, max_size=4))
     @settings(max_examples=40, deadline=None)
-    def test_each_argument_of_the_command_arrives_as_it_was_whatever_is_in_it(self, parameters: list[str]) -> None:
+    def test_arguments_of_the_command_arrive_unchanged(self, parameters: list[str]) -> None:
         arguments = ["run", ".", *parameters, HOSTILE]
-        assert self.told(task(command=["mlflow", *arguments]), "work") == arguments
+        assert self.arguments_of_mlflow(make_task(command=["mlflow", *arguments]), "work") == arguments
 
-    def test_addresses_are_words_too(self) -> None:
-        given = task(bucket_url=HOSTILE, tracking_uri=HOSTILE)
-        assert self.told(given, 'mlflow "$s3" "$MLFLOW_TRACKING_URI"') == [HOSTILE, HOSTILE]
+    def test_urls_arrive_unchanged(self) -> None:
+        task = make_task(bucket_url=HOSTILE, tracking_uri=HOSTILE)
+        assert self.arguments_of_mlflow(task, 'mlflow "$s3" "$MLFLOW_TRACKING_URI"') == [HOSTILE, HOSTILE]
 
     @pytest.mark.parametrize("stays", [False, True])
     @pytest.mark.parametrize("user", [None, HOSTILE])
     @pytest.mark.parametrize("secret", [None, "/continuous-training/a'b\"c"])
-    def test_it_is_bash(self, stays: bool, secret: str | None, user: str | None) -> None:
+    def test_the_user_data_is_valid_bash(self, stays: bool, secret: str | None, user: str | None) -> None:
         script = self.render(
-            task(stay_running=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE])
+            make_task(stay_running=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE])
         )
-        checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=10)
-        assert (checked.returncode, checked.stderr) == (0, "")
+        process = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=10)
+        assert (process.returncode, process.stderr) == (0, "")
 
-    def test_its_first_command_is_the_dead_man_switch(self) -> None:
+    def test_the_first_command_schedules_the_shutdown(self) -> None:
         script = self.render(TASK)
         assert script.startswith("#!/bin/bash\n")
         first = next(line for line in script.splitlines() if line and not line.startswith("#"))
@@ -244,105 +244,105 @@ class TestUserData:
     @pytest.mark.parametrize(
         ("user", "variable"), [(None, "MLFLOW_TRACKING_TOKEN"), ("training", "MLFLOW_TRACKING_PASSWORD")]
     )
-    def test_the_secret_is_a_token_or_a_users_password(self, user: str | None, variable: str) -> None:
-        script = self.render(task(secret_parameter="/continuous-training/mlflow-token", mlflow_username=user))
+    def test_the_secret_is_a_token_or_the_password_of_a_user(self, user: str | None, variable: str) -> None:
+        script = self.render(make_task(secret_parameter="/continuous-training/mlflow-token", mlflow_username=user))
         assert re.findall(r"export (MLFLOW_TRACKING_(?:TOKEN|PASSWORD))$", script, re.MULTILINE) == [variable]
 
-    def test_it_is_shorter_than_ec2_takes(self) -> None:
+    def test_the_user_data_is_within_the_size_limit_of_ec2(self) -> None:
         assert len(self.render(TASK).encode()) < user_data.MAX_BYTES / 2
 
-    def test_a_longer_one_is_refused(self) -> None:
+    def test_user_data_above_the_size_limit_is_refused(self) -> None:
         with pytest.raises(UserError, match="bytes, EC2 accepts 16,384: shorten the grid's values"):
-            self.render(task(command=["mlflow", "ü" * 8000]))
+            self.render(make_task(command=["mlflow", "ü" * 8000]))
 
-    def test_no_secret_of_the_environment_is_in_it(self, monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
+    def test_the_user_data_has_no_secret_of_the_environment(self, monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
         for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SERVING_TOKEN"):
-            monkeypatch.setenv(name, "known-to-nobody")
-        place = ACCOUNT.model_copy(update={"mlflow_secret_parameter": "/continuous-training/mlflow-token"})
-        context = LaunchContext(place, compute(), make_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+            monkeypatch.setenv(name, "secret-value")
+        account = ACCOUNT.model_copy(update={"mlflow_secret_parameter": "/continuous-training/mlflow-token"})
+        context = LaunchContext(account, make_compute(), make_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
         inputs = dict.fromkeys(("code", "train_rows", "fresh_rows"), "1" * 64)
         script = self.render(training.build_task(aws, context, "https://mlflow.example.org", inputs, ["mlflow", "run"]))
         assert "/continuous-training/mlflow-token" in script
-        assert "known-to-nobody" not in script
+        assert "secret-value" not in script
 
 
-class TestPlace:
+class TestAccount:
     @pytest.fixture(autouse=True)
-    def _given(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _variables(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in (*REQUIRED_VARIABLES, "CT_AMI", "CT_MLFLOW_SECRET_PARAMETER"):
             monkeypatch.delenv(name, raising=False)
         for name in REQUIRED_VARIABLES:
             monkeypatch.setenv(name, f" {name.lower()} ")
         monkeypatch.setenv("CT_SUBNETS", "subnet-a, subnet-b,")
 
-    def test_it_is_what_the_environment_says(self) -> None:
-        found = Account.from_environment()
-        assert (found.bucket, found.subnets, found.ami) == ("ct_bucket", ("subnet-a", "subnet-b"), None)
+    def test_the_account_is_read_from_the_environment(self) -> None:
+        account = Account.from_environment()
+        assert (account.bucket, account.subnets, account.ami) == ("ct_bucket", ("subnet-a", "subnet-b"), None)
 
-    def test_every_missing_variable_is_named_with_its_meaning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_all_missing_variables_are_named_with_their_meaning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("CT_BUCKET")
         monkeypatch.setenv("CT_INSTANCE_PROFILE", "  ")
-        with pytest.raises(UserError) as message:
+        with pytest.raises(UserError) as error:
             Account.from_environment()
-        named = [name for name in REQUIRED_VARIABLES if f"{name} ({REQUIRED_VARIABLES[name]})" in str(message.value)]
+        named = [name for name in REQUIRED_VARIABLES if f"{name} ({REQUIRED_VARIABLES[name]})" in str(error.value)]
         assert named == ["CT_BUCKET", "CT_INSTANCE_PROFILE"]
 
     @pytest.mark.parametrize("uri", ["", "sqlite:///mlflow.db", "file:///srv/mlflow", "databricks"])
-    def test_a_tracking_server_that_no_instance_reaches_is_refused(
+    def test_a_tracking_uri_that_instances_cannot_reach_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, uri: str
     ) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(UserError, match="needs a tracking server that an instance can reach"):
             read_tracking_uri()
 
-    def test_a_password_in_its_address_is_refused_and_not_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_password_in_the_tracking_uri_is_refused_and_not_printed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:sesame@mlflow.example.org")
-        with pytest.raises(UserError, match="contains a password") as message:
+        with pytest.raises(UserError, match="contains a password") as error:
             read_tracking_uri()
-        assert "sesame" not in str(message.value)
+        assert "sesame" not in str(error.value)
 
 
 class TestBundle:
     @pytest.fixture
     def commit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-        """Enter a repository of one commit; return its hash."""
+        """Enter a repository with one commit; return its hash."""
         monkeypatch.chdir(tmp_path)
         Path(".gitignore").write_text("build/\n")
         Path("src").mkdir()
         Path("src/model.py").write_text("first = True\n")
-        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        for command in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "--message", "first"]):
+        author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for command in (["init", "--quiet"], ["add", "--all"], [*author, "commit", "--quiet", "--message", "first"]):
             subprocess.run(["git", *command], check=True)
         return subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
 
-    def test_it_holds_the_files_of_the_commit_and_no_other(self, commit: str) -> None:
+    def test_the_bundle_has_the_files_of_the_commit_and_no_others(self, commit: str) -> None:
         Path("build").mkdir()
         Path("build/run.json").write_text("{}")
-        with bundle.archive_commit(commit) as path, tarfile.open(path) as packed:
-            files = {member.name: packed.extractfile(member) for member in packed if member.isfile()}
+        with bundle.archive_commit(commit) as path, tarfile.open(path) as archive:
+            files = {member.name: archive.extractfile(member) for member in archive if member.isfile()}
             assert {name: file.read() for name, file in files.items() if file} == {
                 ".gitignore": b"build/\n",
                 "src/model.py": b"first = True\n",
             }
         assert not path.exists()
 
-    def test_the_same_commit_is_the_same_object_in_s3(self, commit: str) -> None:
+    def test_bundles_of_the_same_commit_are_identical(self, commit: str) -> None:
         with bundle.archive_commit(commit) as one, bundle.archive_commit(commit) as other:
             assert one.read_bytes() == other.read_bytes()
 
     @pytest.mark.parametrize("path", ["src/model.py", "src/new.py"], ids=["changed", "untracked"])
-    def test_a_file_that_is_in_no_commit_is_named_and_refused(self, commit: str, path: str) -> None:
+    def test_uncommitted_changes_are_refused_with_the_name_of_the_file(self, commit: str, path: str) -> None:
         Path(path).write_text("first = False\n")
         with pytest.raises(UserError, match=f"{path} is not committed: commit it first"), bundle.archive_commit(commit):
             pass
 
     @pytest.mark.parametrize("other", ["0" * 40, ""])
     @pytest.mark.usefixtures("commit")
-    def test_a_commit_that_the_work_tree_is_not_at_is_refused(self, other: str) -> None:
+    def test_a_commit_other_than_head_is_refused(self, other: str) -> None:
         with pytest.raises(UserError, match="COMPUTE=ec2 trains the run's commit"), bundle.archive_commit(other):
             pass
 
-    def test_outside_of_a_repository_it_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_folder_outside_a_repository_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with (
             pytest.raises(UserError, match="git rev-parse failed, and COMPUTE=ec2 trains a commit"),
@@ -351,20 +351,21 @@ class TestBundle:
             pass
 
 
-class TestOffers:
-    context = LaunchContext(ACCOUNT, compute(), make_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+class TestLaunchOptions:
+    context = LaunchContext(ACCOUNT, make_compute(), make_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
 
-    def test_spot_goes_first_then_the_type_then_the_zone(self) -> None:
-        each = [
+    def test_options_are_ordered_by_market_type_and_zone(self) -> None:
+        options = [
             (kind, market, subnet)
             for market in ("spot", "on demand")
             for kind in ("c7i.xlarge", "m7i.xlarge")
             for subnet in ("subnet-a", "subnet-b")
         ]
-        assert list(launch.list_launch_options(self.context, spot=True)) == [LaunchOption(*one) for one in each]  # type: ignore[arg-type]
+        expected = [LaunchOption(*option) for option in options]  # type: ignore[arg-type]
+        assert list(launch.list_launch_options(self.context, spot=True)) == expected
 
-    def test_without_spot_all_are_on_demand(self) -> None:
-        assert {offer.market for offer in launch.list_launch_options(self.context, spot=False)} == {"on demand"}
+    def test_without_spot_all_options_are_on_demand(self) -> None:
+        assert {option.market for option in launch.list_launch_options(self.context, spot=False)} == {"on demand"}
 
 
 class TestResult:
@@ -374,14 +375,14 @@ class TestResult:
         return storage.AttemptFolder(aws, "a-bucket", "runs/1/1")
 
     @staticmethod
-    def say(folder: storage.AttemptFolder, body: bytes) -> None:
+    def write_result(folder: storage.AttemptFolder, body: bytes) -> None:
         folder.aws.s3.put_object(Bucket=folder.bucket, Key=f"{folder.key}/result", Body=body)
 
-    def test_it_is_what_the_instance_said(self, folder: storage.AttemptFolder) -> None:
-        self.say(folder, b'{"outcome": "failed", "step": "fetching", "code": 23}')
+    def test_the_result_of_the_instance_is_read(self, folder: storage.AttemptFolder) -> None:
+        self.write_result(folder, b'{"outcome": "failed", "step": "fetching", "code": 23}')
         assert folder.read_result() == storage.Result(outcome="failed", step="fetching", code=23)
 
-    def test_there_is_none_as_long_as_it_said_nothing(self, folder: storage.AttemptFolder) -> None:
+    def test_before_the_instance_writes_it_there_is_no_result(self, folder: storage.AttemptFolder) -> None:
         assert folder.read_result() is None
 
     @pytest.mark.parametrize(
@@ -399,15 +400,15 @@ class TestResult:
         ],
         ids=lambda body: body[:60].decode(errors="replace"),
     )
-    def test_anything_else_is_no_result(self, folder: storage.AttemptFolder, body: bytes) -> None:
-        self.say(folder, body)
+    def test_an_invalid_result_is_an_error(self, folder: storage.AttemptFolder, body: bytes) -> None:
+        self.write_result(folder, body)
         with pytest.raises(UserError, match="s3://a-bucket/runs/1/1/result is not a valid result: "):
             folder.read_result()
 
 
 class TestDeadline:
     @pytest.mark.parametrize(
-        ("tag", "moment"),
+        ("tag", "deadline"),
         [
             ("2020-01-01T12:00:00+00:00", datetime(2020, 1, 1, 12, tzinfo=UTC)),
             ("2020-01-01T12:00:00+02:00", datetime(2020, 1, 1, 10, tzinfo=UTC)),
@@ -417,13 +418,13 @@ class TestDeadline:
             (None, None),
         ],
     )
-    def test_what_cannot_be_read_is_none_and_nothing_is_in_another_zone(
-        self, aws: Aws, tag: str | None, moment: datetime | None
+    def test_deadlines_are_read_in_utc_and_invalid_ones_are_none(
+        self, aws: Aws, tag: str | None, deadline: datetime | None
     ) -> None:
-        started(aws, project=PROJECT, **({} if tag is None else {"deadline": tag}))
-        started(aws, project="another")
-        (found,) = termination.list_instances(aws)
-        assert found.deadline == moment
+        launch_instance(aws, project=PROJECT, **({} if tag is None else {"deadline": tag}))
+        launch_instance(aws, project="another")
+        (instance,) = termination.list_instances(aws)
+        assert instance.deadline == deadline
 
 
 class TestImages:
@@ -431,77 +432,81 @@ class TestImages:
     def _account(self, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
         self.aws = aws
         self.models = ec2_backends[DEFAULT_ACCOUNT_ID][REGION].amis
-        self.instance = started(aws, project="another")
+        self.instance = launch_instance(aws, project="another")
         self.stock = aws.ec2.describe_images(Owners=["self"])["Images"][0]["ImageId"]
-        monkeypatch.setattr(images, "STOCK_PARAMETER", "/ubuntu")  # nobody but AWS may write below /aws
+        monkeypatch.setattr(images, "STOCK_PARAMETER", "/ubuntu")  # only AWS can write below /aws
         aws.ssm.put_parameter(Name="/ubuntu", Value=self.stock, Type="String")
 
     def bake(self, day: int, state: str = "available", **tags: str) -> str:
-        """Have an image of a day in 2020; `lock` is the hash of what is in it."""
-        named = {"ct:project": PROJECT, "Name": f"of day {day}"} | {f"ct:{name}": tag for name, tag in tags.items()}
-        tagging = [{"ResourceType": "image", "Tags": listed(named)}]
-        made = self.aws.ec2.create_image(InstanceId=self.instance, Name=f"of day {day}", TagSpecifications=tagging)
-        model = self.models[made["ImageId"]]
+        """Create an image of a day in 2020; `lock` is the hash of its packages."""
+        image_tags = {"ct:project": PROJECT, "Name": f"of day {day}"} | {
+            f"ct:{name}": tag for name, tag in tags.items()
+        }
+        tagging = [{"ResourceType": "image", "Tags": tag_list(image_tags)}]
+        response = self.aws.ec2.create_image(InstanceId=self.instance, Name=f"of day {day}", TagSpecifications=tagging)
+        model = self.models[response["ImageId"]]
         model.creation_date, model.state = datetime(2020, 1, 1) + timedelta(days=day), state
-        self.aws.ec2.create_tags(Resources=[model.ebs_snapshot.id], Tags=listed(named))
-        return str(made["ImageId"])
+        self.aws.ec2.create_tags(Resources=[model.ebs_snapshot.id], Tags=tag_list(image_tags))
+        return str(response["ImageId"])
 
-    def chosen(self, lock: str = "new", ami: str | None = None) -> str:
+    def choose(self, lock: str = "new", ami: str | None = None) -> str:
         return images.choose_image(self.aws, ACCOUNT.model_copy(update={"ami": ami}), lock).id
 
-    def there(self) -> tuple[set[str], set[str]]:
-        """Return the ids of all own images, and the names of their snapshots."""
-        found = self.aws.ec2.describe_images(Owners=["self"], Filters=[{"Name": "tag-key", "Values": ["ct:project"]}])
+    def list_images(self) -> tuple[set[str], set[str]]:
+        """Return the ids of all images with a project, and the names of this project's snapshots."""
+        response = self.aws.ec2.describe_images(
+            Owners=["self"], Filters=[{"Name": "tag-key", "Values": ["ct:project"]}]
+        )
         filters = [{"Name": "tag:ct:project", "Values": [PROJECT]}]
         snapshots = self.aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
-        return {one["ImageId"] for one in found["Images"]}, {read_tags(one)["Name"] for one in snapshots}
+        return {image["ImageId"] for image in response["Images"]}, {read_tags(item)["Name"] for item in snapshots}
 
-    def test_the_one_asked_for_goes_before_all(self) -> None:
-        asked_for = self.bake(1, project="another")
+    def test_the_image_in_ct_ami_is_preferred(self) -> None:
+        image_id = self.bake(1, project="another")
         self.bake(2, lock="new")
-        assert self.chosen(ami=asked_for) == asked_for
+        assert self.choose(ami=image_id) == image_id
 
-    def test_one_that_is_not_there_is_named(self) -> None:
+    def test_a_missing_image_is_named(self) -> None:
         with pytest.raises(UserError, match=r"the image ami-0123456789abcdef0"):
-            self.chosen(ami="ami-0123456789abcdef0")
+            self.choose(ami="ami-0123456789abcdef0")
 
-    def test_one_of_the_same_lock_goes_before_newer_ones(self) -> None:
+    def test_images_of_the_same_lock_are_preferred_to_newer_ones(self) -> None:
         self.bake(1, lock="new")
         best = self.bake(2, lock="new")
         self.bake(3, lock="old")
-        assert self.chosen() == best
+        assert self.choose() == best
 
-    def test_one_of_another_lock_goes_before_a_stock_one(self) -> None:
+    def test_images_of_another_lock_are_preferred_to_a_stock_image(self) -> None:
         self.bake(1, lock="old")
         best = self.bake(2, lock="older")
-        assert self.chosen() == best
+        assert self.choose() == best
 
-    def test_what_is_not_a_finished_image_of_this_project_is_not_taken(self) -> None:
+    def test_unfinished_and_foreign_images_are_not_used(self) -> None:
         self.bake(1, lock="new", state="pending")
         self.bake(2, lock="new", state="failed")
         self.bake(3)
         self.bake(4, lock="new", project="another")
-        assert self.chosen() == self.stock
+        assert self.choose() == self.stock
 
-    def test_the_newest_stay_and_the_snapshots_of_the_others_go_with_them(self) -> None:
-        made = [self.bake(day, lock=str(day)) for day in (3, 1, 4, 2)]
+    def test_old_images_are_removed_with_their_snapshots(self) -> None:
+        created = [self.bake(day, lock=str(day)) for day in (3, 1, 4, 2)]
         foreign = self.bake(0, lock="0", project="another")
         removed = image_lifecycle.prune_images(self.aws, 2, None)
-        assert {made[1], made[3]} < set(removed)
+        assert {created[1], created[3]} < set(removed)
         assert len(removed) == 4
-        assert self.there() == ({made[0], made[2], foreign}, {"of day 3", "of day 4"})
+        assert self.list_images() == ({created[0], created[2], foreign}, {"of day 3", "of day 4"})
 
-    def test_the_one_that_ct_ami_names_stays_and_one_in_the_making_too(self) -> None:
+    def test_the_image_in_ct_ami_and_pending_images_are_not_removed(self) -> None:
         named, old, new = (self.bake(day, lock="a") for day in (1, 2, 3))
         pending = self.bake(4, lock="a", state="pending")
         image_lifecycle.prune_images(self.aws, 1, named)
-        assert self.there() == ({named, new, pending}, {"of day 1", "of day 3", "of day 4"})
-        assert old not in self.there()[0]
+        assert self.list_images() == ({named, new, pending}, {"of day 1", "of day 3", "of day 4"})
+        assert old not in self.list_images()[0]
 
-    def test_what_failed_or_was_left_by_a_killed_process_goes(self) -> None:
-        stays = self.bake(1, lock="a")
+    def test_failed_images_and_orphaned_snapshots_are_removed(self) -> None:
+        newest = self.bake(1, lock="a")
         self.bake(2, lock="a", state="failed")
         self.aws.ec2.deregister_image(ImageId=self.bake(3, lock="a"))
         image_lifecycle.prune_images(self.aws, 3, None)
-        assert self.there() == ({stays}, {"of day 1"})
+        assert self.list_images() == ({newest}, {"of day 1"})
         assert image_lifecycle.prune_images(self.aws, 3, None) == []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cloud.mlflow_server import Tracking
+from cloud.mlflow_server import MlflowServer
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions
 from continuous_training.serving.following.assignment import VersionReference
@@ -139,7 +139,7 @@ def test_without_its_registry_a_server_continues_and_restarts_with_its_last_vers
     folder = tmp_path_factory.mktemp("tracking")
     shutil.copy(empty_mlflow, folder)
     with ExitStack() as resources:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", resources.enter_context(Tracking(folder)).uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", resources.enter_context(MlflowServer(folder)).uri)
         Pipeline(monkeypatch).promote()
         with Server() as first:
             first.wait_for_version("1")

@@ -18,7 +18,7 @@ import requests
 
 from cloud.aws import Aws
 from cloud.machine import Machines
-from cloud.mlflow_server import Tracking
+from cloud.mlflow_server import MlflowServer
 from conftest import ROOT, wait_until
 from continuous_training.model_packages import list_models
 from continuous_training.registry import connection
@@ -140,7 +140,7 @@ def clone_on_ec2(
     shutil.copy(empty_mlflow, folders["tracking"])
     extra = {"OMP_NUM_THREADS": "1"}
     with (
-        Tracking(folders["tracking"], forked_python.mlflow) as tracking,
+        MlflowServer(folders["tracking"], forked_python.mlflow) as tracking,
         Machines(aws, folders["machines"], forked_python.venv, extra=extra),
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
@@ -242,9 +242,9 @@ def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(
     message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2020-03-01")
     assert {results(message)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
     assert clone_on_ec2.served_version() == "1"
-    assert len(aws.faults.made("ec2", "RunInstances")) == 1
-    assert aws.leftovers() == []
-    assert aws.gate.denied == []
+    assert len(aws.faults.calls_of("ec2", "RunInstances")) == 1
+    assert aws.billable_resources() == []
+    assert aws.authorizer.denied == []
 
     connection.open_client()
     ec2_predictions = golden_predictions.read_golden_predictions(str(clone_on_ec2.document("candidate")["run_id"]))
