@@ -116,9 +116,9 @@ class Clone:
         subprocess.run(["scripts/ct", "stop"], cwd=self.folder, env=self.environment, check=True, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    clone = Clone(tmp_path_factory.mktemp("clone"))
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Clone]:
+    clone = Clone(tmp_path)
     yield clone
     clone.stop()
 
