@@ -56,7 +56,7 @@ class CachedLocalRuns(LocalRuns):
     """Makes each run once, because the repository's commands always decide the same."""
 
     def __init__(self, repository: Path, folder: Path) -> None:
-        super().__init__(repository, folder, minutes=1)
+        super().__init__(repository, folder, minutes=10)
         self._results: dict[object, tuple[str, list[StageRecord]]] = {}
 
     def repeat(self, build: Build, *, nothing_new: bool) -> tuple[str, list[StageRecord]]:
@@ -92,7 +92,7 @@ def start_controller(queue_with_first_build: BuildQueue, repository: Path, tmp_p
         ) -> Controller:
             initial = queue_with_first_build if built else None
             stub = stack.enter_context(ControllerStub(repository, tmp_path / "workspace", faults, initial))
-            return Controller(stub.url, credentials, minutes=1)
+            return Controller(stub.url, credentials, minutes=10)
 
         yield start
 
@@ -330,7 +330,7 @@ def run_pytest(tmp_path: Path, *arguments: str, **variables: str) -> tuple[int, 
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     return process.returncode, process.stdout + process.stderr
 
@@ -350,7 +350,7 @@ def test_all_checks_pass_on_a_correct_controller_and_print_no_secret(
     with ControllerStub(repository, tmp_path / "workspace", initial=queue_with_first_build) as stub:
         code, output = run_pytest(
             tmp_path,
-            *test.controller_arguments(stub.url, minutes=1),
+            *test.controller_arguments(stub.url, minutes=10),
             JENKINS_USER_ID="admin",
             JENKINS_API_TOKEN=TOKEN,
             WEBHOOK_TOKEN=WEBHOOK_TOKEN,

@@ -15,7 +15,7 @@ from continuous_training.comparison import rules
 from continuous_training.comparison.stored_model import StoredModel
 from continuous_training.documents import Check, Rule, Verdict
 from continuous_training.errors import UserError
-from continuous_training.registry import runs
+from continuous_training.registry import connection, runs
 from continuous_training.versions import loading
 from pipeline import Pipeline
 from toy import MODELS, change, events, store
@@ -78,6 +78,7 @@ def use_champion(champions: dict[str, tuple[Pipeline, bytes]], mlflow_workspace:
     def use_champion(name: str) -> Pipeline:
         run, database = champions[name]
         (mlflow_workspace / DATABASE).write_bytes(database)
+        connection.open_client()  # MLflow remembers the address of the test before
         return run
 
     return use_champion
