@@ -38,6 +38,6 @@ if __name__ == "__main__":
         default="{}",
         help="a JSON object that overrides the parameters of training.yaml",
     )
-    if client.enabled(sys.argv[1:]):  # MLflow starts this script by itself, not by `ct`
+    if client.is_usable(sys.argv[1:]):  # MLflow starts this script by itself, not by `ct`
         client.run("scripts/fit.py", sys.argv[1:])
     command.start(main, parser)

@@ -43,7 +43,11 @@ RUN_VARIABLES = """
 """
 
 TABLES = {  # of the effects of faults; a row is a test's properties with these names
-    "faults on EC2: the remaining resources, and the outcome of the training": ("fault", "left", "outcome"),
+    "faults on EC2: the remaining resources, and the outcome of the training": (
+        "fault",
+        "remaining resources",
+        "outcome",
+    ),
     "faults of the server: predictions, failed, wrong, outcome": (
         *("server fault", "predictions", "failed", "wrong", "server outcome"),
     ),
@@ -86,11 +90,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
         if rows:
             terminalreporter.section(title)
-            for line in aligned(rows):
+            for line in align(rows):
                 terminalreporter.line(line)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, without trailing spaces."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -104,7 +108,7 @@ def _clear_run_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def env_python() -> Callable[[str], Path]:
-    """Return a function that gives the Python of a separate environment, as `env_python("jenkins/airflow")`."""
+    """Return a function that returns the Python of a separate environment, as `env_python("jenkins/airflow")`."""
     return lambda folder: environments.ensure_python(ROOT / folder / environments.LOCK, ROOT / environments.FOLDER)
 
 

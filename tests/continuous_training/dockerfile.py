@@ -26,7 +26,7 @@ Stage = list[Instruction]
 
 def stages(dockerfile: Path) -> list[Stage]:
     """Parse a Dockerfile into stages, without comments and with joined lines."""
-    parsed: list[Stage] = []
+    parsed_stages: list[Stage] = []
     lines = iter(dockerfile.read_text().splitlines())
     for line in lines:
         if not line.strip() or _is_comment(line):
@@ -37,11 +37,11 @@ def stages(dockerfile: Path) -> list[Stage]:
             joined = joined if _is_comment(following) else joined[:-1] + following
         word, _, rest = joined.strip().partition(" ")
         if word.upper() == "FROM":
-            parsed.append([])
+            parsed_stages.append([])
         ending = re.search(r"<<'(\w+)'", rest)
         here_document = "".join(f"{text}\n" for text in iter(lines.__next__, ending[1])) if ending else ""
-        parsed[-1].append(Instruction(word.upper(), rest.strip(), here_document))
-    return parsed
+        parsed_stages[-1].append(Instruction(word.upper(), rest.strip(), here_document))
+    return parsed_stages
 
 
 def all_of(stage: Stage, word: str) -> list[str]:
@@ -52,7 +52,7 @@ def environment(stage: Stage) -> dict[str, str]:
     return dict(pair.split("=", 1) for rest in all_of(stage, "ENV") for pair in shlex.split(rest))
 
 
-def copied(stage: Stage) -> list[tuple[str, str]]:
+def copied_files(stage: Stage) -> list[tuple[str, str]]:
     """Return the sources and targets that are copied from the build context."""
     pairs = []
     for rest in all_of(stage, "COPY"):

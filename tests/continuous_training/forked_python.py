@@ -30,7 +30,7 @@ client.FOLDER, client.fingerprint, client._path = {folder!r}, lambda: {fingerpri
 program, *arguments = sys.argv
 if arguments[0] == "-m" or not arguments[0].startswith("-"):
     client.run({script!r}, sys.argv)
-program = os.path.join({bin!r}, os.path.basename(program))  # the server does not know the option, or did not answer
+program = os.path.join({bin!r}, os.path.basename(program))  # the server does not know the option, or did not respond
 os.execv(program, [program, *arguments])
 """
 

@@ -1,4 +1,4 @@
-"""How every script speaks: results to stdout, one line of error to stderr, an exit code."""
+"""The output of every script: results on stdout, errors in one line on stderr, and an exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py"))
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 EXAMPLE = re.compile(r"([A-Z_]+=\S+ )*scripts/ct (?P<verb>[a-z-]+)\b.*")
 
 
@@ -27,9 +27,9 @@ def verb_of(script: Path) -> str:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_help_ends_with_examples_that_can_be_copied_to_a_shell(script: Path) -> None:
-    help_text = ct(sys.executable, str(script), "--help")
-    assert help_text.returncode == 0
-    lines = [line.strip() for line in help_text.stdout.partition("examples:\n")[2].splitlines()]
+    process = ct(sys.executable, str(script), "--help")
+    assert process.returncode == 0
+    lines = [line.strip() for line in process.stdout.partition("examples:\n")[2].splitlines()]
     examples = [EXAMPLE.fullmatch(line) for line in lines]
     assert examples
     assert all(examples), lines
@@ -37,14 +37,14 @@ def test_help_ends_with_examples_that_can_be_copied_to_a_shell(script: Path) -> 
 
 
 def test_an_error_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
-    failed = ct(sys.executable, str(ROOT / "scripts/plan.py"), cwd=tmp_path)
-    assert failed.returncode == 1
-    assert failed.stderr == "ct plan: error: build/run.json is missing: run scripts/ct setup first\n"
-    assert failed.stdout == ""
+    process = ct(sys.executable, str(ROOT / "scripts/plan.py"), cwd=tmp_path)
+    assert process.returncode == 1
+    assert process.stderr == "ct plan: error: build/run.json is missing: run scripts/ct setup first\n"
+    assert process.stdout == ""
 
 
-def test_threads_that_wait_for_each_other_sleep_unless_the_user_says_otherwise() -> None:
-    """They would take the cores from other work, such as another build on the same agent."""
+def test_threads_that_wait_for_each_other_sleep_unless_a_variable_says_otherwise() -> None:
+    """Busy waiting would slow down other builds on the same agent."""
     script = """
 import os
 from continuous_training import command
@@ -52,40 +52,40 @@ command.start(lambda _: print(os.environ["OMP_WAIT_POLICY"]), command.parser("pr
 """
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     for variables, policy in (environment, "PASSIVE"), (environment | {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
-        printed = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True
         )
-        assert printed.stdout == f"{policy}\n"
+        assert process.stdout == f"{policy}\n"
 
 
-def test_debug_shows_where(tmp_path: Path) -> None:
-    failed = ct(sys.executable, str(ROOT / "scripts/plan.py"), "--debug", cwd=tmp_path)
-    assert "Traceback" in failed.stderr
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    process = ct(sys.executable, str(ROOT / "scripts/plan.py"), "--debug", cwd=tmp_path)
+    assert "Traceback" in process.stderr
 
 
 class TestLauncher:
     def test_without_a_verb_it_lists_them(self) -> None:
-        shown = ct("scripts/ct")
-        assert shown.returncode == 0
+        process = ct("scripts/ct")
+        assert process.returncode == 0
         for script in SCRIPTS:
-            assert f"  {verb_of(script)} " in shown.stdout
+            assert f"  {verb_of(script)} " in process.stdout
 
     @pytest.mark.parametrize("verb", ["dance", "../scripts/run", ".hidden", "x/y"])
-    def test_an_unknown_verb_is_refused(self, verb: str) -> None:
-        refused = ct("scripts/ct", verb)
-        assert refused.returncode == 2
-        assert "unknown verb" in refused.stderr
+    def test_an_unknown_verb_is_rejected(self, verb: str) -> None:
+        process = ct("scripts/ct", verb)
+        assert process.returncode == 2
+        assert "unknown verb" in process.stderr
 
     def test_it_works_from_any_folder(self, tmp_path: Path) -> None:
-        shown = ct(str(ROOT / "scripts/ct"), "plan", "--help", cwd=tmp_path)
-        assert shown.returncode == 0
+        process = ct(str(ROOT / "scripts/ct"), "plan", "--help", cwd=tmp_path)
+        assert process.returncode == 0
 
-    def test_without_a_fit_python_it_says_which_is_needed(self, tmp_path: Path) -> None:
-        fresh = tmp_path / "clone"
-        (fresh / "scripts").mkdir(parents=True)
+    def test_without_a_supported_python_the_error_names_the_supported_versions(self, tmp_path: Path) -> None:
+        clone = tmp_path / "clone"
+        (clone / "scripts").mkdir(parents=True)
         for name in ("scripts/ct", "scripts/plan.py", "requirements.lock"):
-            (fresh / name).write_bytes((ROOT / name).read_bytes())
-        (fresh / "scripts/ct").chmod(0o755)
-        failed = ct("scripts/ct", "plan", cwd=fresh, CT_PYTHON="/bin/false")
-        assert failed.returncode == 1
-        assert "no Python 3.11 to 3.13" in failed.stderr
+            (clone / name).write_bytes((ROOT / name).read_bytes())
+        (clone / "scripts/ct").chmod(0o755)
+        process = ct("scripts/ct", "plan", cwd=clone, CT_PYTHON="/bin/false")
+        assert process.returncode == 1
+        assert "no Python 3.11 to 3.13" in process.stderr

@@ -1,3 +1,5 @@
+"""The fork server: verbs run as its forks, like separate processes; without a compatible server they run alone."""
+
 from __future__ import annotations
 
 import json
@@ -18,12 +20,12 @@ from conftest import RECEIVES_SIGINT
 from continuous_training.fork_server import client
 
 CLIENT = client.__file__
-MODULE = "colorsys"  # which nothing else imports: it is there in a fork of the server only
+MODULE = "colorsys"  # no other module imports it: only a fork of the server has it
 IN_FORK = f"import sys; print('{MODULE}' in sys.modules)"
 
 
 class Run:
-    """A workspace of one run, with scripts that are written on the way."""
+    """The workspace and the cookie of one run."""
 
     def __init__(self, folder: Path, modules: tuple[str, ...] = (MODULE,)) -> None:
         self.folder, self.modules = folder, modules
@@ -42,10 +44,10 @@ class Run:
         return f"scripts/{name}.py"
 
     def launch(self, **environment: str) -> None:
-        """Start the server, as the first verb does."""
-        started = f"import runpy; runpy.run_path({CLIENT!r})['start']({self.modules!r})"
+        """Start the server like the first verb does."""
+        start = f"import runpy; runpy.run_path({CLIENT!r})['start']({self.modules!r})"
         subprocess.run(
-            [*RECEIVES_SIGINT, sys.executable, "-IS", "-c", started],
+            [*RECEIVES_SIGINT, sys.executable, "-IS", "-c", start],
             cwd=self.folder,
             env=self.environment | environment,
             check=True,
@@ -61,17 +63,19 @@ class Run:
     @property
     def server(self) -> psutil.Process | None:
         """The server's process, which is the parent of its forks."""
-        processes = [one for one in psutil.process_iter() if self.is_server(one)]
-        return min(processes, key=lambda one: one.create_time()) if processes else None
+        processes = [process for process in psutil.process_iter() if self.is_server(process)]
+        return min(processes, key=lambda process: process.create_time()) if processes else None
 
     def is_server(self, process: psutil.Process) -> bool:
         try:
             command = process.cmdline()
-            return process.status() != psutil.STATUS_ZOMBIE and client.SERVER in command and self.is_here(process)
+            return (
+                process.status() != psutil.STATUS_ZOMBIE and client.SERVER in command and self.is_in_workspace(process)
+            )
         except psutil.Error:
             return False
 
-    def is_here(self, process: psutil.Process) -> bool:
+    def is_in_workspace(self, process: psutil.Process) -> bool:
         return Path(process.cwd()) == self.folder
 
     def popen(self, script: str, *arguments: str, name: str = "verb", **options) -> subprocess.Popen[str]:
@@ -99,7 +103,7 @@ class Run:
 
 @pytest.fixture(autouse=True)
 def default_signals():
-    """The signals that a process started with nohup or in the background ignores, as its children then do."""
+    """Handle the signals that processes started by nohup or in the background, and their children, ignore."""
     handlers = {number: signal.signal(number, lambda *_: sys.exit(1)) for number in (signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in handlers.items():
@@ -108,7 +112,7 @@ def default_signals():
 
 @pytest.fixture
 def run(tmp_path: Path):
-    """A run whose verbs are written, for a new file is new code."""
+    """Return a run whose script exists before the server starts, because a new file is new code."""
     run = Run(tmp_path)
     run.write("verb", IN_FORK)
     yield run
@@ -116,19 +120,19 @@ def run(tmp_path: Path):
         server.kill()
 
 
-def wait(holds, seconds: float = 60) -> None:
+def wait(condition, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to hold"
+    while not condition():
+        assert time.monotonic() < deadline, "timeout: the condition is not true"
         time.sleep(0.02)
 
 
-class TestAVerbInAFork:
-    def test_has_what_the_server_has_imported(self, run) -> None:
+class TestForks:
+    def test_a_fork_has_the_modules_that_the_server_imported(self, run) -> None:
         run.start()
         assert run.forks()
 
-    def test_has_the_arguments_environment_folder_and_streams_of_its_caller(self, run) -> None:
+    def test_a_fork_has_the_arguments_environment_folder_and_streams_of_its_caller(self, run) -> None:
         script = """
 import json, os, sys
 print(json.dumps([sys.argv, dict(os.environ), os.getcwd(), sys.path[0], sys.stdin.read()]))
@@ -139,18 +143,18 @@ sys.exit(7)
         run.start(START_SECRET="of the first verb")
         environment = run.environment | {"SECRET": "of this verb", "ODD": "\udcff"}
         environment.pop("SHELL", None)
-        end = run.verb(script, "one", "two words", env=environment, input="a line", stdin=subprocess.PIPE)
-        arguments, variables, folder, path, content = json.loads(end.stdout)
+        process = run.verb(script, "one", "two words", env=environment, input="a line", stdin=subprocess.PIPE)
+        arguments, variables, folder, path, content = json.loads(process.stdout)
         assert arguments == ["scripts/verb.py", "one", "two words"]
         assert variables == environment
         assert (folder, path, content) == (str(run.folder), "scripts", "a line")
-        assert (end.stderr, end.returncode) == ("to standard error\n", 7)
+        assert (process.stderr, process.returncode) == ("to standard error\n", 7)
 
-    def test_may_be_a_module_as_python_runs_one(self, run) -> None:
-        (run.folder / "answer.py").write_text(f"{IN_FORK}; print(sys.argv[1:], sys.path[0], __name__)\n")
+    def test_a_module_runs_as_with_python_m(self, run) -> None:
+        (run.folder / "module.py").write_text(f"{IN_FORK}; print(sys.argv[1:], sys.path[0], __name__)\n")
         run.start()
-        command = client.command("-m", "answer", "one", "two words")
-        done = subprocess.run(
+        command = client.command("-m", "module", "one", "two words")
+        process = subprocess.run(
             command,
             cwd=run.folder,
             env=run.environment,
@@ -159,17 +163,17 @@ sys.exit(7)
             check=True,
             start_new_session=True,
         )
-        assert done.stdout == f"True\n['one', 'two words'] {run.folder} __main__\n"
+        assert process.stdout == f"True\n['one', 'two words'] {run.folder} __main__\n"
 
-    def test_fails_as_it_would_elsewhere(self, run) -> None:
+    def test_an_error_has_the_exit_code_and_traceback_of_a_separate_process(self, run) -> None:
         script = "raise RuntimeError('broken')"
         run.write("verb", script)
         run.start()
-        end = run.verb(script)
-        assert end.returncode == 1
-        assert end.stderr.endswith("RuntimeError: broken\n")
+        process = run.verb(script)
+        assert process.returncode == 1
+        assert process.stderr.endswith("RuntimeError: broken\n")
 
-    def test_draws_other_random_numbers_than_the_next(self, run) -> None:
+    def test_forks_draw_different_random_numbers(self, run) -> None:
         script = "import numpy, random; print(numpy.random.random(), random.random())"
         run.write("verb", script)
         run.modules = ("numpy", "random")
@@ -177,11 +181,11 @@ sys.exit(7)
         first, second = run.verb(script).stdout.split(), run.verb(script).stdout.split()
         assert not set(first) & set(second)
 
-    def test_runs_beside_another(self, run) -> None:
+    def test_two_forks_run_at_the_same_time(self, run) -> None:
         script = """
 import pathlib, sys, time
-mine, other = sys.argv[1:]
-pathlib.Path(mine).touch()
+own, other = sys.argv[1:]
+pathlib.Path(own).touch()
 while not pathlib.Path(other).exists():
     time.sleep(0.01)
 """
@@ -211,14 +215,14 @@ finally:
         return process, psutil.Process(int((run.folder / "pid").read_text()))
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
-    def test_reach_the_verb_which_cleans_up_before_its_caller_ends(self, run, number, code) -> None:
+    def test_a_signal_reaches_the_verb_which_cleans_up_before_its_caller_ends(self, run, number, code) -> None:
         process, _ = self.begin(run)
         process.send_signal(number)
         with process:
             assert process.wait(60) == code
         assert (run.folder / "cleaned").exists()
 
-    def test_that_kill_the_verb_are_what_its_caller_ends_by(self, run) -> None:
+    def test_a_signal_that_kills_the_verb_ends_its_caller_too(self, run) -> None:
         process, verb = self.begin(run)
         verb.kill()
         with process:
@@ -228,17 +232,19 @@ finally:
         script = self.SLEEPS.replace("try:", "child = __import__('subprocess').Popen(['sleep', '60'])\ntry:")
         process, verb = self.begin(run, script)
         wait(lambda: verb.children())
-        family = [verb, *verb.children()]
+        processes = [verb, *verb.children()]
         process.kill()
         process.communicate()
-        psutil.wait_procs(family, timeout=30)
-        assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        psutil.wait_procs(processes, timeout=30)
+        assert not [
+            process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        ]
 
     def test_a_verb_ends_with_its_supervisor(self, run) -> None:
         process, verb = self.begin(run)
         verb.parent().kill()
         with process:
-            assert process.wait(60) == client.KILLED
+            assert process.wait(60) == client.KILL_EXIT_CODE
             assert "was killed" in process.stderr.read()
         psutil.wait_procs([verb], timeout=30)
         assert not verb.is_running()
@@ -253,14 +259,14 @@ finally:
         assert (run.folder / "cleaned").exists()
 
 
-class TestWithoutAServerThatFits:
-    """The verb runs, as a process of its own."""
+class TestSeparateProcesses:
+    """Without a compatible server, a verb runs as a separate process."""
 
-    def test_there_is_none(self, run) -> None:
-        end = run.verb(IN_FORK)
-        assert (end.stdout, end.returncode) == ("False\n", 0)
+    def test_without_a_server_a_verb_runs_as_a_separate_process(self, run) -> None:
+        process = run.verb(IN_FORK)
+        assert (process.stdout, process.returncode) == ("False\n", 0)
 
-    def test_its_socket_is_left_over(self, run) -> None:
+    def test_the_socket_of_a_killed_server_is_ignored_and_replaced(self, run) -> None:
         server = run.start()
         server.kill()
         server.wait(30)
@@ -270,7 +276,7 @@ class TestWithoutAServerThatFits:
         assert run.forks()
 
     @pytest.mark.parametrize("path", ["src/model.py", "scripts/other.py", "requirements.lock"])
-    def test_the_code_has_changed(self, run, path) -> None:
+    def test_a_server_with_older_code_is_not_used(self, run, path) -> None:
         (run.folder / path).write_text("one")
         run.start()
         assert run.forks()
@@ -278,7 +284,7 @@ class TestWithoutAServerThatFits:
         assert not run.forks()
 
     @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "PYTHONWARNINGS", "MLFLOW_LOGGING_LEVEL", "TZ"])
-    def test_libraries_would_read_another_variable(self, run, name) -> None:
+    def test_a_server_whose_libraries_read_other_variables_is_not_used(self, run, name) -> None:
         run.start()
         assert not run.forks(env=run.environment | {name: "3" if name == "OMP_NUM_THREADS" else "default"})
         assert run.forks(env=run.environment | {"MLFLOW_RUN_ID": "one"})
@@ -294,52 +300,52 @@ class TestWithoutAServerThatFits:
         ],
         ids=["umask", "priority", "core", "files", "ignored signals"],
     )
-    def test_the_limits_are_others(self, run, change) -> None:
+    def test_a_server_with_other_limits_is_not_used(self, run, change) -> None:
         run.start()
         if change.__code__.co_names[-1] == "RLIMIT_CORE" and resource.getrlimit(resource.RLIMIT_CORE) == (0, 0):
             pytest.skip("there are no core files here")
         assert not run.forks(preexec_fn=change)
         assert run.forks()
 
-    def test_the_server_has_threads(self, run) -> None:
+    def test_a_server_with_threads_is_not_used(self, run) -> None:
         run.modules = (MODULE, "duckdb")
         run.start()
         wait(lambda: run.server.num_threads() > 1)
         assert not run.forks()
 
-    def test_a_module_of_the_server_cannot_be_imported(self, run) -> None:
+    def test_a_server_that_cannot_import_its_modules_is_not_used(self, run) -> None:
         run.modules = ("no_such_module",)
         run.launch()
         wait(lambda: any("no_such_module" in log.read_text() for log in (run.folder / client.FOLDER).glob("*.log")))
-        end = run.verb(IN_FORK)
-        assert (end.stdout, end.returncode) == ("False\n", 0)
+        process = run.verb(IN_FORK)
+        assert (process.stdout, process.returncode) == ("False\n", 0)
 
-    def test_other_users_can_enter_its_folder(self, run) -> None:
+    def test_a_server_whose_folder_other_users_can_enter_is_not_used(self, run) -> None:
         run.start()
         (run.folder / client.FOLDER).chmod(0o755)
         assert not run.forks()
 
-    def test_it_is_another_run(self, run) -> None:
+    def test_the_server_of_another_run_is_not_used(self, run) -> None:
         run.start()
         assert not run.forks(env=run.environment | {client.COOKIE: "another"})
 
 
-class TestWhenItIsUsed:
+class TestLifeOfTheServer:
     @pytest.mark.parametrize(
         "change", [{client.SWITCH: "0"}, {client.COOKIE: "dontKillMe"}, {client.COOKIE: None}], ids=str
     )
-    def test_not_outside_a_run_nor_when_it_is_switched_off(self, monkeypatch, change) -> None:
+    def test_it_is_used_neither_outside_a_run_nor_with_its_switch_off(self, monkeypatch, change) -> None:
         monkeypatch.setenv(client.COOKIE, "one")
         monkeypatch.delenv(client.SWITCH, raising=False)
         for name, value in change.items():
             monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
-        assert not client.enabled()
+        assert not client.is_usable()
 
-    def test_not_by_somebody_who_debugs(self, run) -> None:
+    def test_it_is_not_used_with_debug(self, run) -> None:
         run.start()
         assert run.verb(IN_FORK, "--debug").stdout == "False\n"
 
-    def test_not_in_a_terminal_whose_signals_would_not_reach_a_fork(self, run) -> None:
+    def test_it_is_not_used_in_a_terminal_whose_signals_would_not_reach_a_fork(self, run) -> None:
         run.start()
         pid, terminal = pty.fork()
         if pid == 0:
@@ -352,8 +358,8 @@ class TestWhenItIsUsed:
         assert output == b"False\r\n"
 
     def test_the_first_verb_starts_it_and_the_last_one_ends_it(self, run) -> None:
-        client_of_this_run = Path(CLIENT).read_text().replace("MODULES = (", f"MODULES = ('{MODULE}',)\n_ = (", 1)
-        (run.folder / "client.py").write_text(client_of_this_run)
+        client_source = Path(CLIENT).read_text().replace("MODULES = (", f"MODULES = ('{MODULE}',)\n_ = (", 1)
+        (run.folder / "client.py").write_text(client_source)
         for name in ("setup", "verb", "report"):
             run.write(name, IN_FORK)
 
@@ -378,16 +384,16 @@ class TestWhenItIsUsed:
         assert not server.is_running()
         assert not any((run.folder / client.FOLDER).glob("*.socket"))
 
-    def test_two_runs_at_once_have_one_each(self, run) -> None:
+    def test_two_runs_at_once_have_separate_servers(self, run) -> None:
         first = run.start()
         run.environment[client.COOKIE] = str(uuid.uuid4())
         run.start()
         assert run.forks()
         assert run.forks(env=run.environment | {client.COOKIE: run.cookie})
-        second = next(one for one in psutil.process_iter() if run.is_server(one) and one.pid != first.pid)
+        second = next(other for other in psutil.process_iter() if run.is_server(other) and other.pid != first.pid)
         second.kill()
 
-    def test_it_bears_the_cookie_of_its_run_and_no_secret(self, run) -> None:
+    def test_its_environment_has_the_cookie_of_its_run_and_no_secret(self, run) -> None:
         server = run.start(MLFLOW_TRACKING_PASSWORD="secret", AWS_SECRET_ACCESS_KEY="secret", SERVING_TOKEN="secret")
         environment = server.environ()
         assert environment[client.COOKIE] == run.cookie
@@ -409,7 +415,7 @@ class TestWhenItIsUsed:
 
 @pytest.mark.integration(60)
 def test_a_model_is_fitted_in_forks_of_a_server_with_all_modules(tmp_path) -> None:
-    """OpenMP and the thread pools of pyarrow and DuckDB begin in the forks, and none of them waits for another."""
+    """OpenMP and the thread pools of pyarrow and DuckDB start in the forks, without a deadlock."""
     script = """
 import sys
 import duckdb, mlflow, numpy as np, pandas as pd

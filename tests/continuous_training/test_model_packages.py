@@ -1,4 +1,4 @@
-"""Which model a command is about, when it is not named."""
+"""The default model of a command."""
 
 import argparse
 from pathlib import Path
@@ -35,13 +35,13 @@ def test_the_only_model_is_the_default() -> None:
     assert default_model() == parse() == "prices"
 
 
-def test_the_environment_chooses_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     add("prices", "demand")
     monkeypatch.setenv("MODEL", "demand")
     assert default_model() == parse() == "demand"
 
 
-def test_an_option_is_stronger_than_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL", "demand")
     assert parse("--model", "prices") == "prices"
 

@@ -1,4 +1,4 @@
-"""training.yaml and the parameters of a run: what is accepted, and what is said of the rest."""
+"""training.yaml and the parameters of a run: valid ones are accepted, and an error names each mistake."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -42,11 +42,11 @@ class TestTrainingYaml:
             ("train_days: 60", "train_days: 0", "data.train_days: must be greater than 0, not 0"),
         ],
     )
-    def test_a_mistake_is_named_in_one_line(self, old: str, new: str, message: str) -> None:
+    def test_a_mistake_is_reported_in_one_line(self, old: str, new: str, message: str) -> None:
         change(old, new)
-        with pytest.raises(UserError) as problem:
+        with pytest.raises(UserError) as error:
             load_settings("toy")
-        assert message in str(problem.value)
+        assert message in str(error.value)
 
     def test_all_mistakes_are_listed_by_line(self) -> None:
         path = Path("src/toy/training.yaml")
@@ -60,10 +60,10 @@ class TestTrainingYaml:
             assert old in text
             text = text.replace(old, new)
         path.write_text(text)
-        with pytest.raises(UserError) as problem:
+        with pytest.raises(UserError) as error:
             load_settings("toy")
         types = "'category', 'number', 'integer', 'boolean' or 'timestamp'"
-        first, *details = str(problem.value).splitlines()
+        first, *details = str(error.value).splitlines()
         lines = {new: number for number, line in enumerate(text.splitlines(), 1) for new in LINES if new in line}
         assert first == f"{path} has 5 mistakes:"
         assert [line.strip() for line in details] == [
@@ -75,26 +75,26 @@ class TestTrainingYaml:
         ]
 
     @pytest.mark.parametrize("text", ["", "- a\n- b\n", "model\n"])
-    def test_a_file_without_keys_is_refused(self, text: str) -> None:
+    def test_a_file_without_keys_is_rejected(self, text: str) -> None:
         Path("src/toy/training.yaml").write_text(text)
         with pytest.raises(UserError, match="must be a section with keys and values"):
             load_settings("toy")
 
-    def test_the_older_name_of_a_key_is_read(self) -> None:
+    def test_the_old_name_of_a_key_is_accepted(self) -> None:
         change("serving: {", "monitor: {shown: 7}\nserving: {")
         assert load_settings("toy").monitor.history_length == 7
 
-    def test_an_unknown_model_is_told_which_there_are(self) -> None:
+    def test_the_error_for_an_unknown_model_lists_the_models(self) -> None:
         with pytest.raises(UserError, match="the models here are: toy"):
             load_settings("teapot")
 
-    def test_the_environment_goes_before_the_file_for_the_warehouse(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_environment_overrides_the_warehouse_of_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CT_WAREHOUSE_URL", "postgres://db/facts")
         assert load_settings("toy").warehouse_url == "postgres://db/facts"
 
 
 @pytest.mark.parametrize(
-    ("given", "moment"),
+    ("as_of", "moment"),
     [
         ("2013-05-01", datetime(2013, 5, 1)),
         (" 2013-05-01T06:30 ", datetime(2013, 5, 1, 6, 30)),
@@ -102,11 +102,11 @@ class TestTrainingYaml:
         ("", datetime(2013, 4, 1)),
     ],
 )
-def test_as_of_is_a_moment_in_utc(given: str, moment: datetime) -> None:
-    assert parse_as_of(given, date(2013, 4, 1)) == moment
+def test_as_of_is_a_moment_in_utc(as_of: str, moment: datetime) -> None:
+    assert parse_as_of(as_of, date(2013, 4, 1)) == moment
 
 
-def test_without_as_of_and_clock_a_day_has_one_moment() -> None:
+def test_without_as_of_and_clock_the_moment_is_midnight() -> None:
     moment = parse_as_of("", None)
     assert (moment.hour, moment.minute, moment.second, moment.microsecond) == (0, 0, 0, 0)
 
@@ -126,19 +126,19 @@ class TestParameters:
             ("TRIGGER", "whim", "trigger"),
         ],
     )
-    def test_a_wrong_one_ends_the_run_at_once(
+    def test_an_invalid_parameter_ends_the_run_at_once(
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
     ) -> None:
         monkeypatch.setenv(name, value)
         with pytest.raises(UserError, match=message):
             set_up.begin()
 
-    def test_a_run_trains_unless_it_is_told_to_roll_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_run_trains_unless_rollback_is_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not set_up.begin().rollback
         monkeypatch.setenv("ROLLBACK", "true")
         monkeypatch.setenv("REASON", "version 4 is late")
-        begun = set_up.begin()
-        assert (begun.rollback, begun.reason) == (True, "version 4 is late")
+        run = set_up.begin()
+        assert (run.rollback, run.reason) == (True, "version 4 is late")
 
     @pytest.mark.parametrize(
         ("name", "value", "message"),
@@ -147,11 +147,12 @@ class TestParameters:
             ("BRANCH_NAME", "feature/x", "has no effect on branch feature/x: start it on main"),
         ],
     )
-    def test_a_rollback_that_says_no_reason_or_can_do_nothing_is_refused(
+    def test_a_rollback_without_a_reason_or_on_another_branch_is_rejected(
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
     ) -> None:
-        for given, meant in {"ROLLBACK": "true", "REASON": "version 4 is late", "BRANCH_NAME": "main"}.items():
-            monkeypatch.setenv(given, meant)
+        valid = {"ROLLBACK": "true", "REASON": "version 4 is late", "BRANCH_NAME": "main"}
+        for variable, text in valid.items():
+            monkeypatch.setenv(variable, text)
         assert set_up.begin().rollback
         monkeypatch.setenv(name, value)
         with pytest.raises(UserError, match=message):
@@ -160,15 +161,15 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("old", "new"), [("metric: roc_auc", "metric: luck"), ("report: [neg_log_loss]", "guardrails: {luck: 0.1}")]
     )
-    def test_a_metric_that_does_not_exist_is_refused_before_anything_is_spent(self, old: str, new: str) -> None:
+    def test_an_unknown_metric_is_rejected_at_set_up(self, old: str, new: str) -> None:
         change(old, new)
         with pytest.raises(UserError, match="compare names the metric luck, which scikit-learn does not have"):
             set_up.begin()
 
-    def test_the_metrics_that_are_not_looked_up_exist(self) -> None:
+    def test_the_common_scorers_are_scorers_of_scikit_learn(self) -> None:
         assert set_up.COMMON_SCORERS.issubset(get_scorer_names())
 
-    def test_a_rollback_begins_whatever_is_wrong_with_training_yaml(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_rollback_begins_with_an_invalid_training_yaml(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("src/toy/training.yaml").write_text("not: yes")
         monkeypatch.setenv("ROLLBACK", "true")
         monkeypatch.setenv("REASON", "version 4 is late")
@@ -181,7 +182,7 @@ class TestParameters:
         assert not Path("build/verdict.json").exists()
 
 
-def test_the_source_hash_follows_the_code_and_nothing_else(workspace: Path) -> None:
+def test_the_source_hash_depends_on_the_code_only(workspace: Path) -> None:
     before = source_hash("toy")
     (workspace / "src/toy/training.yaml").write_text("changed: true")
     assert source_hash("toy") == before

@@ -16,30 +16,30 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(reference.EXAMPLES.glob("*.yaml"))
 
 
-def every_section() -> list[type[Section]]:
+def all_sections() -> list[type[Section]]:
     sections: list[type[Section]] = [Settings]
     for section in sections:
-        below = (section_of(field.annotation) for field in keys(section).values())
-        sections += [found for found in below if found and found not in sections]
+        children = (section_of(field.annotation) for field in keys(section).values())
+        sections += [child for child in children if child and child not in sections]
     return sections
 
 
 @pytest.mark.parametrize("path", reference.files(), ids=lambda path: path.name)
-def test_the_files_are_as_the_command_writes_them(path: Path) -> None:
+def test_the_files_are_up_to_date(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == reference.files()[path], "run scripts/ct settings --write"
 
 
-@pytest.mark.parametrize("section", every_section())
+@pytest.mark.parametrize("section", all_sections())
 def test_every_key_is_described(section: type[Section]) -> None:
     assert section.__doc__
     for name, field in keys(section).items():
-        chapter = section_of(field.annotation)
-        assert field.description or (chapter and chapter.__doc__), f"{section.__name__}.{name}"
+        child = section_of(field.annotation)
+        assert field.description or (child and child.__doc__), f"{section.__name__}.{name}"
 
 
 def test_the_reference_has_every_key() -> None:
     text = reference.markdown()
-    for section in every_section():
+    for section in all_sections():
         for name, field in keys(section).items():
             if field.description:
                 assert f"\n| `{name}` | " in text, f"{section.__name__}.{name}"
@@ -62,7 +62,7 @@ def validator() -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(reference.schema())
 
 
-class TestTheSchema:
+class TestSchema:
     @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
     def test_it_accepts_the_examples(self, validator, path: Path) -> None:
         validator.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -71,14 +71,14 @@ class TestTheSchema:
         ("old", "new"),
         [("model:", "modl:"), ("train_days: 180", "train_days: soon"), ("task: regression", "task: regresion")],
     )
-    def test_it_refuses_mistakes(self, validator, old: str, new: str) -> None:
+    def test_it_rejects_mistakes(self, validator, old: str, new: str) -> None:
         text = (reference.EXAMPLES / "regression.yaml").read_text(encoding="utf-8")
         assert old in text
         assert not validator.is_valid(yaml.safe_load(text.replace(old, new)))
 
 
 @pytest.mark.parametrize(("option", "start"), [("--markdown", "# Reference of training.yaml\n"), ("--schema", "{\n")])
-def test_the_command_prints_either(option: str, start: str) -> None:
+def test_the_command_prints_the_reference_or_the_schema(option: str, start: str) -> None:
     command = [sys.executable, ROOT / "scripts/settings.py", option]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
     assert output.startswith(start)

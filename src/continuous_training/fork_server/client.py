@@ -3,7 +3,7 @@
     python -IS client.py SCRIPT [ARGUMENTS]
     python -IS client.py -m MODULE [ARGUMENTS]
 
-It imports only what starts fast.
+It imports only modules that start fast.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ COOKIE = "JENKINS_NODE_COOKIE"  # Jenkins and `ct run` give each build one, and 
 OWNER_VARIABLES = (COOKIE, "BUILD_ID", "CT_REPLAY")  # by which the processes of a build or a replay are found
 FIRST, LAST = "setup.py", "report.py"  # the first verb of a run starts the server, the last one ends it
 
-# In the order in which a run needs them; between two of them the server answers, so what a large one imports comes
-# before it. DuckDB is not among them, nor what imports it: it starts threads when it is imported, and a fork lacks the
-# threads of its parent.
+# In the order in which a run needs them. The server accepts clients between two imports, so the dependencies of a large
+# module come before it. DuckDB is excluded, and modules that import it: it starts threads at its import, and a fork lacks
+# the threads of its parent.
 MODULES = (
     *("continuous_training.settings", "psutil", "pyarrow.parquet", "pyarrow.compute", "pandas", "requests"),
     *("sqlalchemy.orm", "alembic", "scipy.sparse", "fastapi", "opentelemetry.sdk.trace", "jinja2"),
@@ -42,8 +42,8 @@ MODULES = (
     *("scipy.special", "scipy.optimize", "scipy.interpolate", "scipy.stats", "sklearn.base", "sklearn.metrics"),
     *("sklearn.pipeline", "sklearn.linear_model", "sklearn.ensemble", "ibis", "pytest", "skops.io"),
 )
-# Variables that libraries read when they are imported: those of the caller must be those of the server
-IMPORT_TIME = (
+# Prefixes of variables that libraries read at their import: they must have the same values for caller and server
+IMPORT_VARIABLES = (
     *("ARROW_", "GOMP_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MKL_", "NO_COLOR", "NUMEXPR_", "OMP_", "OPENBLAS_"),
     *("PYTHON", "SKLEARN_", "TEMP", "TERM", "TMP", "TZ", "USER"),
 )
@@ -55,31 +55,31 @@ DEFAULTS = {
 }
 STATUS = ("Uid:", "Gid:", "Groups:", "Umask:", "CapEff:", "NoNewPrivs:", "SigBlk:", "SigIgn:", "Cpus_allowed:")
 
-CONNECT_SECONDS = 30  # how long a client waits for the server before the verb starts without it
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-KILLED = 128 + signal.SIGKILL
+CONNECT_SECONDS = 30  # after which a client starts the verb without the server
+FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+KILL_EXIT_CODE = 128 + signal.SIGKILL
 SERVER = "import sys; from continuous_training.fork_server import server; server.serve(*sys.argv[1:])"
 
 is_fork = False  # whether this process is a fork of a server
 
 
 def command(*arguments: str) -> list[str]:
-    """Return the command `python ARGUMENTS` that runs as a fork where it can; `main` has what it does."""
+    """Return the command `python ARGUMENTS` that runs as a fork where possible; see `main`."""
     return [sys.executable, "-IS", __file__, *arguments]
 
 
 def main(script: str, *arguments: str) -> NoReturn:
-    """Run a script: as a fork of the run's server if there is one that fits, else as a process of its own."""
+    """Run a script: as a fork of the run's server if a compatible one runs, else as a separate process."""
     name = os.path.basename(script)
-    if enabled(arguments):
+    if is_usable(arguments):
         run(script, arguments, last=name == LAST)
-        if name == FIRST:  # and there is none that fits
+        if name == FIRST:  # and no compatible one runs
             start()
     os.execv(sys.executable, [sys.executable, script, *arguments])  # noqa: S606 - a list, no shell
 
 
-def enabled(arguments: Iterable[str] = ()) -> bool:
-    """Tell whether this is a process of a run, on a system on which forks are safe, and without a terminal."""
+def is_usable(arguments: Iterable[str] = ()) -> bool:
+    """Return whether this is a process of a run, on a system on which forks are safe, and without a terminal."""
     cookie = os.environ.get(COOKIE, "dontKillMe")
     if is_fork or sys.platform != "linux" or cookie == "dontKillMe":
         return False
@@ -89,13 +89,13 @@ def enabled(arguments: Iterable[str] = ()) -> bool:
         os.close(os.open("/dev/tty", os.O_RDWR))
     except OSError:
         return True
-    return False  # the terminal sends its signals to the foreground group, of which a fork of the server is not
+    return False  # a terminal signals its foreground group, and forks of the server are not in it
 
 
 def start(modules: Iterable[str] = MODULES) -> None:
     """Start the server of this run, which imports modules while the first verbs run."""
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-    environment = _imports_read() | {name: os.environ[name] for name in OWNER_VARIABLES if name in os.environ}
+    environment = _import_variables() | {name: os.environ[name] for name in OWNER_VARIABLES if name in os.environ}
     with open(_path("log"), "wb") as log:
         subprocess.Popen(
             [sys.executable, "-c", SERVER, _path("socket"), fingerprint(), *modules],
@@ -108,7 +108,7 @@ def start(modules: Iterable[str] = MODULES) -> None:
 
 
 def run(script: str, arguments: Iterable[str] = (), *, last: bool = False) -> None:
-    """Run a script as a fork of the run's server, and end as it ends; return if there is no server that fits.
+    """Run a script as a fork of the run's server, and exit with its code; return if there is no compatible server.
 
     Args:
         script: its path.
@@ -118,9 +118,9 @@ def run(script: str, arguments: Iterable[str] = (), *, last: bool = False) -> No
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(CONNECT_SECONDS)
         try:
-            refuse_others(os.lstat(FOLDER))
+            check_folder(os.lstat(FOLDER))
             connection.connect(_path("socket"))
-            refuse_peer(connection)
+            check_peer(connection)
             request = [fingerprint(), [script, *arguments], os.getcwd(), dict(os.environ), last]
             content = json.dumps(request).encode()
             socket.send_fds(connection, [struct.pack("!I", len(content))], [0, 1, 2])
@@ -128,16 +128,16 @@ def run(script: str, arguments: Iterable[str] = (), *, last: bool = False) -> No
             if connection.recv(1) != ACCEPTED:
                 return
             connection.sendall(START)
-        except OSError:  # there is none, or it does not answer: without START it runs nothing
+        except OSError:  # no server, or no response: without START it runs nothing
             return
-        for number in PASSED_ON:
+        for number in FORWARDED_SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda number, _: send(connection, bytes([number])))
         connection.settimeout(None)
         status = connection.recv(4)
     if len(status) < struct.calcsize("!i"):
         print(f"ct: error: the process that ran {script} was killed", file=sys.stderr)
-        sys.exit(KILLED)
+        sys.exit(KILL_EXIT_CODE)
     code = os.waitstatus_to_exitcode(*struct.unpack("!i", status))
     if code < 0:  # end by the same signal
         if -code != signal.SIGKILL:
@@ -147,10 +147,10 @@ def run(script: str, arguments: Iterable[str] = (), *, last: bool = False) -> No
 
 
 def fingerprint() -> str:
-    """Return a hash of all that a fork of the server has from the server and not from its caller.
+    """Return a hash of all state that a fork of the server inherits from the server and not from its caller.
 
-    That is the code, the packages, the interpreter, the variables that are read by imports, and the process's limits,
-    rights and namespaces. Files count by path, size and time: to hash their content would take longer than a start.
+    The state is the code, the packages, the interpreter, the variables that imports read, and the process's limits,
+    rights and namespaces. Files count by path, size and time: hashing their content would take longer than a start.
     """
     folder = os.path.dirname(sys.executable)
     packages = f"{folder}/../lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
@@ -159,7 +159,7 @@ def fingerprint() -> str:
         parts: list[object] = [PROTOCOL, sys.version, sys.executable, rights, limits.read(), group.read()]
     parts += [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "user")]
     parts.append(os.getpriority(os.PRIO_PROCESS, 0))
-    parts.append(sorted(_imports_read().items()))
+    parts.append(sorted(_import_variables().items()))
     for path in ("requirements.lock", "pyproject.toml", packages, f"{folder}/../.set-up"):
         with contextlib.suppress(FileNotFoundError):
             parts.append(_state(path, os.stat(path)))
@@ -181,34 +181,34 @@ def _state(path: str, status: os.stat_result) -> tuple[Any, ...]:
     return path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _imports_read() -> dict[str, str]:
+def _import_variables() -> dict[str, str]:
     """Return the variables that libraries read when they are imported; no secret is among them."""
     return {name: os.environ.get(name, value) for name, value in DEFAULTS.items()} | {
-        name: value for name, value in os.environ.items() if name.startswith(IMPORT_TIME)
+        name: value for name, value in os.environ.items() if name.startswith(IMPORT_VARIABLES)
     }
 
 
 def _path(suffix: str) -> str:
-    """Return the path of a file of this run's server, relative, as a socket's may have no more than 107 bytes."""
+    """Return the path of a file of this run's server; relative, because a socket's path is limited to 107 bytes."""
     run = hashlib.sha256(os.environ[COOKIE].encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{FOLDER}/{run}.{suffix}"
 
 
-def refuse_others(folder: os.stat_result) -> None:
+def check_folder(folder: os.stat_result) -> None:
     """Raise a PermissionError if other users can enter the sockets' folder."""
     if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.geteuid() or folder.st_mode & 0o077:
         raise PermissionError(f"{FOLDER} is open to other users")
 
 
-def refuse_peer(connection: socket.socket) -> None:
-    """Raise a PermissionError if the other end of a connection is another user's."""
+def check_peer(connection: socket.socket) -> None:
+    """Raise a PermissionError if the peer of a connection is another user's."""
     _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if user != os.geteuid():
         raise PermissionError("the other end of the socket is another user's")
 
 
 def send(connection: socket.socket, content: bytes) -> None:
-    """Send something, if somebody is there to receive it."""
+    """Send a message if the connection is still open."""
     with contextlib.suppress(OSError):
         connection.sendall(content)
 

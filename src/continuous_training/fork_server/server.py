@@ -22,30 +22,30 @@ from continuous_training.fork_server.client import (
     ACCEPTED,
     CONNECT_SECONDS,
     FOLDER,
-    PASSED_ON,
+    FORWARDED_SIGNALS,
     START,
-    refuse_others,
-    refuse_peer,
+    check_folder,
+    check_peer,
     send,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-IDLE_SECONDS = 300  # a server ends that runs no verb for so long
+IDLE_SECONDS = 300  # without a verb, after which the server ends
 TICK_SECONDS = 5
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def serve(path: str, state: str, *modules: str) -> None:
-    """Import modules and answer clients until the run is over. Each fork runs its verb here and leaves as that does.
+    """Import modules and serve clients until the run is over. Each fork runs its verb here and exits with its code.
 
     Args:
         path: of the socket.
         state: the fingerprint of the process that has started this one.
         *modules: their names.
     """
-    refuse_others(os.lstat(FOLDER))
+    check_folder(os.lstat(FOLDER))
     gc.disable()  # a collection writes to all pages, which the forks would have to copy
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -55,7 +55,7 @@ def serve(path: str, state: str, *modules: str) -> None:
         os.umask(mask)
         listener.listen()
         connection = _wait(listener, path, iter(modules))
-    if connection:  # so this is a fork, which the client waits for
+    if connection:  # this is a fork, and the client waits for it
         _run(*supervise(connection, path, state))
 
 
@@ -95,7 +95,7 @@ def _import_next(modules: Iterator[str]) -> bool:
 
 
 def _forks_run() -> bool:
-    """Collect the supervisors that have ended, and tell whether there are others."""
+    """Collect the supervisors that have ended; return whether others run."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -105,7 +105,7 @@ def _forks_run() -> bool:
 
 
 def supervise(connection: socket.socket, path: str, state: str) -> list[str]:
-    """Fork the verb that a client requests, and follow it to its end; only the verb's fork returns, with its command.
+    """Fork the verb that a client requests, and wait for its end; only the verb's fork returns, with its command.
 
     Args:
         connection: to the client.
@@ -121,7 +121,7 @@ def supervise(connection: socket.socket, path: str, state: str) -> list[str]:
     verb = os.fork()
     if verb == 0:
         connection.close()
-        _become(supervisor, streams, folder, environment)
+        _take_over_process_state(supervisor, streams, folder, environment)
         return command
     for stream in streams:
         os.close(stream)
@@ -139,9 +139,9 @@ def _receive(connection: socket.socket, state: str) -> tuple[list[int], list[str
     """Receive a request: standard streams, command, folder, environment, and whether it is the last one.
 
     Raises:
-        OSError, ValueError, struct.error: there is none, or it does not fit this server; nothing may be run then.
+        OSError, ValueError, struct.error: the request is incomplete or not for this server, and nothing may be run.
     """
-    refuse_peer(connection)
+    check_peer(connection)
     if len(_threads(os.getppid())) > 1:
         raise ValueError("the server has threads, which this fork lacks")
     connection.settimeout(CONNECT_SECONDS)
@@ -155,14 +155,14 @@ def _receive(connection: socket.socket, state: str) -> tuple[list[int], list[str
         raise ValueError("the client has other code or limits")
     connection.sendall(ACCEPTED)
     if connection.recv(1) != START:
-        raise ConnectionError("the client has not waited, and started the verb itself")
+        raise ConnectionError("the client did not wait, and started the verb itself")
     return list(streams), command, folder, environment, last
 
 
 def _threads(process: int) -> list[str]:
-    """Return the ids of a process's threads, but for those that jemalloc starts again after a fork.
+    """Return the ids of a process's threads, except those that jemalloc restarts after a fork.
 
-    OpenBLAS does so too, and ends its own before.
+    OpenBLAS restarts its threads too, and ends them before the fork.
     """
     folder = f"/proc/{process}/task"
     threads = []
@@ -174,25 +174,27 @@ def _threads(process: int) -> list[str]:
 
 
 def _follow(verb: int, connection: socket.socket) -> int:
-    """Wait until a verb ends and return its wait status; pass signals on to it, and end it when its client is gone."""
-    for number in PASSED_ON:  # whoever ends all processes of a build ends the verb too, which may have to clean up
+    """Wait until a verb ends and return its wait status; forward signals to it, and end it when its client is gone."""
+    for (
+        number
+    ) in FORWARDED_SIGNALS:  # a signal to all processes of a build reaches the verb too, which may have to clean up
         signal.signal(number, signal.SIG_IGN)
     process = os.pidfd_open(verb)
     connection.settimeout(None)
     while process not in select.select([process, connection.fileno()], [], [])[0]:
         numbers = connection.recv(16)
-        for received in numbers:
-            os.kill(verb, received)
+        for number in numbers:
+            os.kill(verb, number)
         if not numbers:  # the client was killed
             os.kill(verb, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(verb, signal.SIGKILL)  # and what it has started, apart from what has left its group
+                os.killpg(verb, signal.SIGKILL)  # and its children, except those in other groups
             break
     return os.waitpid(verb, 0)[1]
 
 
-def _become(supervisor: int, streams: list[int], folder: str, environment: dict[str, str]) -> None:
-    """Make this fork what the client is, and let it end with the supervisor."""
+def _take_over_process_state(supervisor: int, streams: list[int], folder: str, environment: dict[str, str]) -> None:
+    """Give this fork the client's streams, folder and environment, and let it end with the supervisor."""
     client.is_fork = True
     gc.freeze()
     gc.enable()

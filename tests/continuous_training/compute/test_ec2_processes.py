@@ -177,7 +177,7 @@ def project(
             monkeypatch.setenv(name, value)
         yield Project(monkeypatch, aws, forked_python, tmp_path_factory.mktemp("cloud"))
         remaining = aws.billable_resources()
-        record_property("left", ", ".join(remaining) or "nothing")
+        record_property("remaining resources", ", ".join(remaining) or "nothing")
         assert remaining == []
         assert aws.authorizer.denied == []
 

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT, wait_until
-from dockerfile import Stage, all_of, copied, environment, stages
+from dockerfile import Stage, all_of, copied_files, environment, stages
 from http_stub import http_stub
 from requirements_lock import pins
 
@@ -113,9 +113,9 @@ class TestDockerfile:
         assert re.findall(r"--no-binary=(\S+)", install) == ["multi-key-dict"]
 
     def test_only_files_of_this_folder_are_copied(self) -> None:
-        assert copied(BUILD) == [("requirements.lock", "/requirements.lock")]
-        assert copied(FINAL) == [("serve.py", "/app/serve.py"), ("dags", "/app/dags")]
-        assert all((IMAGE / source).exists() for source, _ in copied(BUILD) + copied(FINAL))
+        assert copied_files(BUILD) == [("requirements.lock", "/requirements.lock")]
+        assert copied_files(FINAL) == [("serve.py", "/app/serve.py"), ("dags", "/app/dags")]
+        assert all((IMAGE / source).exists() for source, _ in copied_files(BUILD) + copied_files(FINAL))
 
     @pytest.mark.parametrize("stage", [BUILD, FINAL], ids=["build", "final"])
     def test_no_layer_has_a_secret(self, stage: Stage) -> None:
@@ -140,7 +140,7 @@ class TestSpace:
 
     def test_the_dags_are_in_airflows_folder_and_not_paused(self) -> None:
         variables = environment(FINAL)
-        assert variables["AIRFLOW__CORE__DAGS_FOLDER"] == dict(copied(FINAL))["dags"]
+        assert variables["AIRFLOW__CORE__DAGS_FOLDER"] == dict(copied_files(FINAL))["dags"]
         assert variables["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] == "False"
 
     @pytest.mark.parametrize("name", [*SETTINGS, "CT_CHECKOUT", "CT_SOURCE"])
@@ -150,7 +150,7 @@ class TestSpace:
 
 class TestEntryPoint:
     def test_the_entry_point_gets_signals_without_a_shell(self) -> None:
-        assert json.loads(instruction("ENTRYPOINT")) == ["python", dict(copied(FINAL))["serve.py"]]
+        assert json.loads(instruction("ENTRYPOINT")) == ["python", dict(copied_files(FINAL))["serve.py"]]
 
     @pytest.mark.parametrize("unhealthy", ["metadatabase", "scheduler", "dag_processor", None])
     def test_the_container_is_healthy_if_all_components_are(self, unhealthy: str | None) -> None:

@@ -16,14 +16,14 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from dockerfile import Stage, all_of, build_context, copied, environment, stages
+from dockerfile import Stage, all_of, build_context, copied_files, environment, stages
 from http_stub import Request, http_stub
 from update_center import CUT
 
 DOCKERFILE = ROOT / "Dockerfile.jenkins"
 CONTROLLER, AGENT = stages(DOCKERFILE)
 BOTH = pytest.mark.parametrize("stage", [CONTROLLER, AGENT], ids=["controller", "agent"])
-COPIED = copied(CONTROLLER) + copied(AGENT)
+COPIED = copied_files(CONTROLLER) + copied_files(AGENT)
 CORE = json.loads(CUT.read_text())["core"]
 
 with_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is in the images, but not on this machine")

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT
-from dockerfile import Stage, all_of, copied, environment, health, stages
+from dockerfile import Stage, all_of, copied_files, environment, health, stages
 from requirements_lock import pins
 
 IMAGE = ROOT / "jenkins" / "mlflow"
@@ -102,9 +102,9 @@ class TestDockerfile:
         assert {"--require-hashes", "--only-binary=:all:", "/requirements.lock"} <= set(install.split())
 
     def test_only_files_of_this_folder_are_copied(self) -> None:
-        assert copied(BUILD) == [("requirements.lock", "/requirements.lock")]
-        assert copied(FINAL) == [("serve.py", "/app/serve.py")]
-        assert all((IMAGE / source).is_file() for source, _ in copied(BUILD) + copied(FINAL))
+        assert copied_files(BUILD) == [("requirements.lock", "/requirements.lock")]
+        assert copied_files(FINAL) == [("serve.py", "/app/serve.py")]
+        assert all((IMAGE / source).is_file() for source, _ in copied_files(BUILD) + copied_files(FINAL))
 
     @pytest.mark.parametrize("stage", [BUILD, FINAL], ids=["build", "final"])
     def test_no_layer_has_a_secret(self, stage: Stage) -> None:
@@ -132,7 +132,7 @@ class TestSpace:
 
 class TestEntryPoint:
     def test_the_entry_point_gets_signals_without_a_shell(self) -> None:
-        assert json.loads(instruction("ENTRYPOINT")) == ["python", dict(copied(FINAL))["serve.py"]]
+        assert json.loads(instruction("ENTRYPOINT")) == ["python", dict(copied_files(FINAL))["serve.py"]]
 
     def test_the_log_is_not_buffered(self) -> None:
         assert environment(FINAL)["PYTHONUNBUFFERED"] == "1"

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT, wait_until
-from dockerfile import Instruction, Stage, all_of, build_context, copied, environment, health, stages
+from dockerfile import Instruction, Stage, all_of, build_context, copied_files, environment, health, stages
 from requirements_lock import pins
 
 DOCKERFILE = ROOT / "jenkins" / "serving.Dockerfile"
@@ -66,15 +66,15 @@ class TestContent:
     def test_packages_are_installed_as_wheels_with_hashes(self) -> None:
         (installing,) = [run for run in all_of(BUILD, "RUN") if "pip install" in run]
         assert {"--require-hashes", "--only-binary=:all:", "/serving.lock"} <= set(installing.split())
-        assert ("jenkins/serving.lock", "/serving.lock") in copied(BUILD)
+        assert ("jenkins/serving.lock", "/serving.lock") in copied_files(BUILD)
 
     def test_the_final_stage_installs_nothing(self) -> None:
         assert not re.search(r"\b(apt|apt-get|pip|gcc|curl|wget)\b", " ".join(all_of(FINAL, "RUN")))
 
     def test_only_the_servers_files_are_copied(self) -> None:
-        assert copied(FINAL) == [("scripts/serve.py", "scripts/serve.py"), ("src", "src")]
+        assert copied_files(FINAL) == [("scripts/serve.py", "scripts/serve.py"), ("src", "src")]
 
-    @pytest.mark.parametrize("source", [source for source, _ in copied(BUILD) + copied(FINAL)])
+    @pytest.mark.parametrize("source", [source for source, _ in copied_files(BUILD) + copied_files(FINAL)])
     def test_copied_files_exist_and_are_in_the_build_context(self, source: str) -> None:
         files = [path for path in (ROOT / source, *(ROOT / source).rglob("*")) if path.is_file()]
         expected = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
@@ -145,7 +145,7 @@ class TestRuntime:
 
 def unpack(folder: Path) -> None:
     """Copy the image's files to a folder that is read-only except for the volume."""
-    for source, target in copied(FINAL):
+    for source, target in copied_files(FINAL):
         place = folder / target
         if (ROOT / source).is_dir():
             shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
