@@ -32,8 +32,8 @@ OWNER_VARIABLES = (COOKIE, "BUILD_ID", "CT_REPLAY")  # by which the processes of
 FIRST, LAST = "setup.py", "report.py"  # the first verb of a run starts the server, the last one ends it
 
 # In the order in which a run needs them. The server accepts clients between two imports, so the dependencies of a large
-# module come before it. DuckDB is excluded, and modules that import it: it starts threads at its import, and a fork lacks
-# the threads of its parent.
+# module come before it. DuckDB is excluded, and modules that import it: its import starts threads, and a fork lacks the
+# threads of its parent.
 MODULES = (
     *("continuous_training.settings", "psutil", "pyarrow.parquet", "pyarrow.compute", "pandas", "requests"),
     *("sqlalchemy.orm", "alembic", "scipy.sparse", "fastapi", "opentelemetry.sdk.trace", "jinja2"),

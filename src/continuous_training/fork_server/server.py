@@ -175,17 +175,15 @@ def _threads(process: int) -> list[str]:
 
 def _follow(verb: int, connection: socket.socket) -> int:
     """Wait until a verb ends and return its wait status; forward signals to it, and end it when its client is gone."""
-    for (
-        number
-    ) in FORWARDED_SIGNALS:  # a signal to all processes of a build reaches the verb too, which may have to clean up
+    for number in FORWARDED_SIGNALS:  # the verb gets a signal to all processes of a build too, and may have to clean up
         signal.signal(number, signal.SIG_IGN)
     process = os.pidfd_open(verb)
     connection.settimeout(None)
     while process not in select.select([process, connection.fileno()], [], [])[0]:
-        numbers = connection.recv(16)
-        for number in numbers:
-            os.kill(verb, number)
-        if not numbers:  # the client was killed
+        signal_numbers = connection.recv(16)
+        for received_number in signal_numbers:
+            os.kill(verb, received_number)
+        if not signal_numbers:  # the client was killed
             os.kill(verb, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(verb, signal.SIGKILL)  # and its children, except those in other groups
