@@ -26,7 +26,7 @@ import psutil
 import pytest
 import requests
 
-from cloud.mlflow_server import MlflowServer
+from cloud.mlflow_server import MLFLOW, MlflowServer
 from conftest import wait_until
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
@@ -384,11 +384,13 @@ def disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> Fau
     return FaultResult("the whole disk is full", load.counts, outcome, violations=violations)
 
 
-def registry_unavailable(versions: ToyVersions, count: int, *, seconds: float, workers: int = WORKERS) -> FaultResult:
+def registry_unavailable(
+    versions: ToyVersions, count: int, *, seconds: float, workers: int = WORKERS, mlflow: Path = MLFLOW
+) -> FaultResult:
     """Kill the registry for at least `seconds` and a third of the requests, restart it, and promote a version."""
     first, second = versions.good_versions(2)
     versions.promote(first)
-    tracking = MlflowServer(Path(".ct").resolve())
+    tracking = MlflowServer(Path(".ct").resolve(), mlflow)
     with ExitStack() as resources:
         resources.enter_context(tracking)
         environment = {"MLFLOW_TRACKING_URI": tracking.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}

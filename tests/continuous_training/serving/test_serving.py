@@ -24,6 +24,7 @@ from continuous_training.serving.following.cache import VersionCache
 from continuous_training.serving.rollout import rollout
 from continuous_training.stages import deploy
 from continuous_training.versions import golden_predictions, loading
+from forked_python import ForkedPython
 from pipeline import Pipeline
 from server import Server
 from toy import change
@@ -133,13 +134,17 @@ class TestServer:
 
 @pytest.mark.integration(seconds=20)
 def test_without_its_registry_a_server_continues_and_restarts_with_its_last_version(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_mlflow: Path,
+    forked_python: ForkedPython,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     folder = tmp_path_factory.mktemp("tracking")
     shutil.copy(empty_mlflow, folder)
     with ExitStack() as resources:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", resources.enter_context(MlflowServer(folder)).uri)
+        tracking = resources.enter_context(MlflowServer(folder, forked_python.mlflow))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
         Pipeline(monkeypatch).promote()
         with Server() as first:
             first.wait_for_version("1")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import server_faults
+from forked_python import ForkedPython
 from load_generator import Load
 from server_faults import FaultResult, MonitoredServer, ToyVersions
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.integration(seconds=10)
 
 REQUESTS = 300
 SECONDS = 0.05  # of a call of a slow model
-PAUSE = 0.05  # of each client between two requests, which leaves CPU time to processes that start
+PAUSE = 0.1  # seconds, of each client between two requests, which leaves CPU time to processes that start
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +162,11 @@ def test_after_a_full_disk_the_server_follows_again(
 
 
 @pytest.mark.integration(seconds=30)
-def test_without_its_registry_the_server_continues_and_follows_afterwards(versions: ToyVersions, check: Check) -> None:
-    check(server_faults.registry_unavailable(versions, REQUESTS, seconds=0, workers=1))
+def test_without_its_registry_the_server_continues_and_follows_afterwards(
+    versions: ToyVersions, check: Check, forked_python: ForkedPython
+) -> None:
+    mlflow = forked_python.mlflow
+    check(server_faults.registry_unavailable(versions, REQUESTS, seconds=0, workers=1, mlflow=mlflow))
 
 
 def test_the_workers_of_a_killed_supervisor_end_and_release_the_port(
