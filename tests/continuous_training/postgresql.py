@@ -15,7 +15,7 @@ from typing import Self
 
 import pytest
 
-from server import free_port
+from ports import free_port
 
 TIMEOUT = 60  # seconds
 NOBODY = "nobody"  # PostgreSQL refuses to run as root

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,13 +28,9 @@ from continuous_training.serving.http.app import Endpoints, create_app
 from continuous_training.serving.http.tokens import Tokens
 from continuous_training.serving.metrics import Metrics
 from continuous_training.serving.prediction.batching import Batcher
+from ports import free_port
 
 POLL_SECONDS = 0.05
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class ServerClient:

@@ -13,7 +13,7 @@ from typing import Self
 import psutil
 import requests
 
-from server import free_port
+from ports import free_port
 
 MLFLOW = Path(sys.executable).with_name("mlflow")
 START_TIMEOUT = 300  # seconds: a first start creates the database while other tests run

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
 from jenkinsfile.builds.records import StageRecord
+from ports import free_port
 from project_venv import link_venv
-from server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -33,6 +32,7 @@ from controller.stub import (
     ControllerStub,
     Faults,
 )
+from forked_python import ForkedPython
 from jenkinsfile.builds.records import StageRecord
 
 AS_OF = "2013-04-01"
@@ -320,11 +320,11 @@ class TestStages:
         assert find_differences([skipped], [skipped, StageRecord("A", 1)]) == []
 
 
-def run_pytest(tmp_path: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+def run_pytest(python: ForkedPython, tmp_path: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     """Run the checks as `ct test --jenkins` does; return the exit code and the output."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JENKINS_"))}
     process = subprocess.run(
-        [sys.executable, *test.pytest_arguments(tmp_path / "junit.xml", *arguments), "-p", "no:cacheprovider"],
+        [python.python, *test.pytest_arguments(tmp_path / "junit.xml", *arguments), "-p", "no:cacheprovider"],
         cwd=ROOT,
         env=inherited | variables,
         capture_output=True,
@@ -345,10 +345,11 @@ def test_the_first_build_of_the_stub_has_the_results_of_a_real_first_run(start_c
 
 @pytest.mark.integration(seconds=15)
 def test_all_checks_pass_on_a_correct_controller_and_print_no_secret(
-    queue_with_first_build: BuildQueue, repository: Path, tmp_path: Path
+    queue_with_first_build: BuildQueue, repository: Path, forked_python: ForkedPython, tmp_path: Path
 ) -> None:
     with ControllerStub(repository, tmp_path / "workspace", initial=queue_with_first_build) as stub:
         code, output = run_pytest(
+            forked_python,
             tmp_path,
             *test.controller_arguments(stub.url, minutes=10),
             JENKINS_USER_ID="admin",
@@ -367,16 +368,19 @@ def test_all_checks_pass_on_a_correct_controller_and_print_no_secret(
 
 
 @pytest.mark.integration(seconds=5)
-def test_without_credentials_the_checks_are_skipped_with_the_names_of_the_variables(tmp_path: Path) -> None:
-    code, output = run_pytest(tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1))
+def test_without_credentials_the_checks_are_skipped_with_the_names_of_the_variables(
+    forked_python: ForkedPython, tmp_path: Path
+) -> None:
+    code, output = run_pytest(forked_python, tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1))
     assert code == 0, output
     assert "JENKINS_USER_ID and JENKINS_API_TOKEN are not set" in output
 
 
 @pytest.mark.integration(seconds=5)
-def test_the_checks_end_with_one_error_if_jenkins_is_not_reachable(tmp_path: Path) -> None:
+def test_the_checks_end_with_one_error_if_jenkins_is_not_reachable(forked_python: ForkedPython, tmp_path: Path) -> None:
     variables = {"JENKINS_USER_ID": "admin", "JENKINS_API_TOKEN": TOKEN}
-    code, output = run_pytest(tmp_path, *test.controller_arguments("http://127.0.0.1:9", minutes=1), **variables)
+    arguments = test.controller_arguments("http://127.0.0.1:9", minutes=1)
+    code, output = run_pytest(forked_python, tmp_path, *arguments, **variables)
     assert code == 1, output
     assert output.count("http://127.0.0.1:9/whoAmI/api/json does not answer: ConnectionError") == 1
 

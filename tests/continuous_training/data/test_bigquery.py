@@ -22,7 +22,7 @@ from continuous_training.data import sources
 from continuous_training.errors import UserError
 from external_server import run_server
 from http_stub import Request, http_stub
-from server import free_port
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,7 @@ import parcels_model
 from continuous_training.data import sources
 from continuous_training.errors import UserError
 from external_server import run_server
-from server import free_port
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -28,8 +28,8 @@ from continuous_training.errors import UserError
 from continuous_training.monitoring import warehouse_rows
 from continuous_training.stages import snapshot
 from pipeline import Pipeline
+from ports import free_port
 from postgresql import Postgresql, needs_postgresql
-from server import free_port
 from tcp_relay import relay
 from toy import TRAINING, change, events, store
 

@@ -18,7 +18,7 @@ import requests
 from conftest import ROOT, wait_until
 from dockerfile import environment, stages
 from jenkins_builds import PASSWORD, POLLS, Jenkins, connection, jenkins
-from server import free_port
+from ports import free_port
 
 pytestmark = pytest.mark.integration(seconds=60)
 

@@ -26,7 +26,7 @@ from continuous_training.jenkins import env_file, stack_secrets
 from continuous_training.serving.http.tokens import Tokens
 from dockerfile import Stage, all_of, environment, stages
 from http_stub import Request, http_stub
-from server import free_port
+from ports import free_port
 
 FILE = ROOT / "jenkins/compose.yaml"
 STACK = yaml.safe_load(FILE.read_text())

@@ -27,7 +27,7 @@ from continuous_training.settings import STATE, Column, load_settings
 from jenkins_stub import TOKEN, jenkins
 from logged_predictions import log_predictions, make_batch, newest_events, true_probabilities
 from pipeline import Pipeline
-from server import free_port
+from ports import free_port
 from toy import change, events, store
 
 AS_OF = datetime(2020, 3, 16)  # two weeks of labels after the fresh rows of version 1 are known

@@ -24,8 +24,8 @@ from continuous_training.registry import connection, model_versions
 from continuous_training.versions import loading
 from dockerfile import environment, stages
 from pipeline import Pipeline
+from ports import free_port
 from postgresql import Postgresql, needs_postgresql
-from server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

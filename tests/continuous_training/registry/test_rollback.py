@@ -18,7 +18,8 @@ from continuous_training.serving.rollout import rollout
 from continuous_training.stages import roll_back
 from continuous_training.versions import golden_predictions
 from pipeline import Pipeline
-from server import Server, free_port
+from ports import free_port
+from server import Server
 from toy import change
 
 if TYPE_CHECKING:
