@@ -36,10 +36,10 @@ def work_until_killed(
     os.chdir(folder)
     calls: list[str] = []
 
-    def recorded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **named: Any) -> Any:
+    def record_calls(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **keywords: Any) -> Any:
             record(name)
-            return real(*args, **named)
+            return real(*args, **keywords)
 
         return call
 
@@ -50,15 +50,15 @@ def work_until_killed(
             os.kill(os.getpid(), signal.SIGKILL)
 
     for name in filter(WRITES.match, vars(mlflow.MlflowClient)):
-        setattr(mlflow.MlflowClient, name, recorded(name, getattr(mlflow.MlflowClient, name)))
+        setattr(mlflow.MlflowClient, name, record_calls(name, getattr(mlflow.MlflowClient, name)))
     work(*arguments)
     record(THE_END)
 
 
 def register_and_deploy(run: Run, candidate: Candidate, verdict: Verdict) -> None:
     client, timer = connection.open_client(), Stopwatch(run.build_tag)
-    registered = register.register(client, run, candidate, verdict, timer)
-    deploy.deploy(client, run, load_settings(run.model), candidate, registered, verdict, timer)
+    registration = register.register(client, run, candidate, verdict, timer)
+    deploy.deploy(client, run, load_settings(run.model), candidate, registration, verdict, timer)
 
 
 def roll_back_champion() -> None:

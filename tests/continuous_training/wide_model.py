@@ -80,16 +80,18 @@ def rows_query(count: int, seed: int, drift: Mapping[str, float] | None = None) 
 
     def number(name: str) -> str:
         value = SHAPES[NUMBERS[name]].format(u=uniform(f"{name} u"), v=uniform(f"{name} v"))
-        shifted = f"{value} + {drift.get(name, 0)}"
+        shifted_value = f"{value} + {drift.get(name, 0)}"
         if name not in NULL_SHARES:
-            return shifted
-        return f"CASE WHEN {uniform(f'{name} null')} >= {NULL_SHARES[name]} THEN {shifted} END"
+            return shifted_value
+        return f"CASE WHEN {uniform(f'{name} null')} >= {NULL_SHARES[name]} THEN {shifted_value} END"
 
     def category(name: str) -> str:
         value = f"'v' || CAST(floor({CATEGORIES[name]} * {uniform(name)} * {uniform(name)}) AS INTEGER)"
         if name not in drift:
             return value
-        return f"CASE WHEN {uniform(f'{name} drift')} < {_changed_share(name, drift[name])} THEN 'v0' ELSE {value} END"
+        return (
+            f"CASE WHEN {uniform(f'{name} drift')} < {_first_value_share(name, drift[name])} THEN 'v0' ELSE {value} END"
+        )
 
     columns = {name: number(name) for name in NUMBERS} | {name: category(name) for name in CATEGORIES}
     return f"SELECT i, {', '.join(f'{columns[name]} AS {name}' for name in FEATURES)} FROM range({count}) AS numbers(i)"
@@ -170,7 +172,7 @@ def _probability() -> str:
     return "(1 / (1 + exp(-normal_1)))"
 
 
-def _changed_share(name: str, distance: float) -> float:
+def _first_value_share(name: str, distance: float) -> float:
     """Return the share of rows that must get the first value for a Jensen-Shannon distance."""
     values = CATEGORIES[name]
     before = np.diff(np.sqrt(np.arange(values + 1) / values))

@@ -37,7 +37,7 @@ def _training_parameters(settings: Settings) -> str:
     )
 
 
-def _find_repeated(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
+def _find_repeated_run(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
     """Return the run that this one repeats, if a ping triggered both."""
     return runs.find_repeated(client, run, since) if run.trigger in PINGS and not run.force else None
 
@@ -71,14 +71,14 @@ def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snap
     before = runs.find_trained(client, run.model, fingerprint, runs.ROLLED_BACK)
     before = before or runs.find_trained(
         client, run.model, fingerprint
-    )  # one of the same fingerprint as a rolled-back one is no better
+    )  # a run with the fingerprint of a rolled-back one counts as rolled back
     decision: Literal["train", "nothing", "duplicate"] = "train"
     resumes = None
     if before is None:
         hours = settings.triggers.cool_down_hours
-        if repeated := _find_repeated(client, run, timer.started - timedelta(hours=hours)):
+        if earlier := _find_repeated_run(client, run, timer.started - timedelta(hours=hours)):
             decision = "duplicate"
-            reason = f"run {repeated.info.run_name} had the same trigger and reason less than {hours:g} hours ago"
+            reason = f"run {earlier.info.run_name} had the same trigger and reason less than {hours:g} hours ago"
         else:
             reason = "this fingerprint has not been trained"
     elif run.force:

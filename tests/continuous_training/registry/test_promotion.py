@@ -76,15 +76,15 @@ class TestRegister:
             run.deploy_version()
         assert "champion" not in run.aliases
 
-    def test_a_candidate_that_changed_rules_accept_is_used_again_after_its_run_was_killed(
+    def test_a_candidate_that_passes_changed_rules_is_used_again_after_its_run_was_killed(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
         Pipeline(monkeypatch).compare()
         change("first: {roc_auc: 0.999}", "first: {roc_auc: 0.6}")
-        accepted = Pipeline(monkeypatch)
-        assert accepted.compare().decision == "promote"
-        assert Pipeline(monkeypatch).make_plan().resumed_run_id == accepted.candidate.run_id
+        run = Pipeline(monkeypatch)
+        assert run.compare().decision == "promote"
+        assert Pipeline(monkeypatch).make_plan().resumed_run_id == run.candidate.run_id
 
     def test_a_later_verdict_on_the_same_candidate_replaces_the_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch, BUILD_TAG="ct-7").register()
@@ -118,26 +118,26 @@ def client() -> MlflowClient:
 
 
 def aliases(client: MlflowClient) -> tuple[str | None, str | None]:
-    """Return champion and previous of a model whose lock nobody has or waits for."""
+    """Return champion and previous of a model whose lock is free."""
     now = promotion.read_aliases(client, "toy")
     assert now.claims == {}
     return now.champion, now.previous
 
 
-def promote(client: MlflowClient, number: str, compared_with: str | None = "1", force: bool = False) -> None:
+def promote(client: MlflowClient, number: str, compared_champion: str | None = "1", force: bool = False) -> None:
     with promotion.lock(client, "toy", "ct-1", f"promoting version {number}") as lock:
-        lock.confirm(lock.promote(number, compared_with, force=force))
+        lock.confirm(lock.promote(number, compared_champion, force=force))
 
 
 def fail(
     client: MlflowClient,
     failure: BaseException,
-    compared_with: str | None = "1",
+    compared_champion: str | None = "1",
     before_failure: Callable[[], object] = lambda: None,
 ) -> None:
     """Promote version 2, and fail before it is confirmed."""
     with promotion.lock(client, "toy", "ct-1", "promoting version 2") as lock:
-        lock.promote("2", compared_with, force=False)
+        lock.promote("2", compared_champion, force=False)
         before_failure()
         raise failure
 
@@ -148,16 +148,16 @@ class TestPromote:
     ) -> None:
         promote(client, "2")
         assert aliases(client) == ("2", "1")
-        promoted = model_versions.by_number(client, "toy", "2")
-        assert promoted.replaced_version == "1"
-        assert client.get_run(promoted.run_id).data.tags["ct.outcome"] == "deployed"
+        version = model_versions.by_number(client, "toy", "2")
+        assert version.replaced_version == "1"
+        assert client.get_run(version.run_id).data.tags["ct.outcome"] == "deployed"
 
     def test_promoting_the_champion_again_changes_nothing(self, client: MlflowClient) -> None:
         promote(client, "2")
         promote(client, "2")
         assert aliases(client) == ("2", "1")
 
-    def test_a_verdict_about_another_champion_is_refused(self, client: MlflowClient) -> None:
+    def test_a_verdict_about_another_champion_is_rejected(self, client: MlflowClient) -> None:
         promote(client, "2")
         with pytest.raises(
             UserError, match="version 2 became champion meanwhile, but the verdict compared with version 1"
@@ -170,10 +170,10 @@ class TestPromote:
         with pytest.raises(
             UserError, match="version 2 became champion meanwhile, but the verdict compared with no cham"
         ):
-            promote(client, "3", compared_with=None)
+            promote(client, "3", compared_champion=None)
         assert aliases(client) == ("2", "1")
 
-    def test_a_deleted_version_is_refused(self, client: MlflowClient) -> None:
+    def test_a_deleted_version_is_rejected(self, client: MlflowClient) -> None:
         client.delete_model_version("toy", "2")
         with pytest.raises(UserError, match="version 2 of toy is no longer in the registry"):
             promote(client, "2")
@@ -193,7 +193,7 @@ class TestPromote:
     def test_a_failed_promotion_of_the_first_model_leaves_no_champion(self, client: MlflowClient) -> None:
         client.delete_registered_model_alias("toy", "champion")
         with pytest.raises(UserError, match="it fails; there is no champion again"):
-            fail(client, UserError("it fails"), compared_with=None)
+            fail(client, UserError("it fails"), compared_champion=None)
         assert aliases(client)[0] is None
 
     def test_an_alias_that_a_person_moved_meanwhile_is_not_restored(self, client: MlflowClient) -> None:
@@ -284,8 +284,8 @@ class TestRecovery:
             leave_half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + LATER)
             kill()
             with pytest.raises(UserError, match="version 1 became champion meanwhile"):
-                promote(client, "3", compared_with="2")
-        promote(client, "3", compared_with="1")
+                promote(client, "3", compared_champion="2")
+        promote(client, "3", compared_champion="1")
         assert aliases(client) == ("3", "1")
 
     def test_a_confirmed_promotion_of_a_killed_run_is_completed(
@@ -294,8 +294,8 @@ class TestRecovery:
         with process() as kill:
             leave_half_promoted(client, kill.pid, promotion._host(), datetime.now(UTC) + LATER)
             claim = promotion.read_aliases(client, "toy").claims[f"{promotion.CLAIM}0"]
-            confirmed = claim.model_copy(update={"move": claim.move.model_copy(update={"confirmed": True})})
-            client.set_registered_model_tag("toy", f"{promotion.CLAIM}0", confirmed.model_dump_json())
+            confirmed_claim = claim.model_copy(update={"move": claim.move.model_copy(update={"confirmed": True})})
+            client.set_registered_model_tag("toy", f"{promotion.CLAIM}0", confirmed_claim.model_dump_json())
             kill()
             Pipeline(monkeypatch).make_plan()
         assert aliases(client) == ("2", "1")
@@ -308,7 +308,7 @@ class TestRecovery:
         Pipeline(monkeypatch).make_plan()
         assert aliases(client) == ("3", "3")
 
-    def test_a_promotion_is_refused_while_another_run_has_the_lock(
+    def test_a_promotion_is_rejected_while_another_run_has_the_lock(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(promotion, "WAIT_SECONDS", 0)
@@ -326,7 +326,7 @@ class TestRecovery:
             (claim,) = promotion.read_aliases(client, "toy").claims.values()
         assert claim.expires - before > timedelta(hours=1)
 
-    def test_a_claim_of_another_version_of_this_program_is_refused(self, client: MlflowClient) -> None:
+    def test_a_claim_of_another_version_of_this_program_is_rejected(self, client: MlflowClient) -> None:
         client.set_registered_model_tag("toy", "ct.turn.1", '{"by": "a later version"}')
         with pytest.raises(UserError, match="remove the tag ct.turn.1 of toy, which is not a claim"):
             promote(client, "2")
@@ -339,22 +339,22 @@ class Schedule:
         self.random = random.Random(seed)
         self._running = threads
         self._waiting: list[str] = []
-        self._chosen: str | None = None
-        self._changed = threading.Condition()
+        self._next: str | None = None
+        self._condition = threading.Condition()
 
     def client(self, real: MlflowClient) -> Any:
         """Return a client whose calls wait for their turn in the schedule."""
         schedule = self
 
-        class Scheduled:
+        class ScheduledClient:
             def __getattr__(self, name: str) -> Callable[..., Any]:
-                def call(*arguments: Any, **named: Any) -> Any:
+                def call(*arguments: Any, **keywords: Any) -> Any:
                     schedule._wait()
-                    return getattr(real, name)(*arguments, **named)
+                    return getattr(real, name)(*arguments, **keywords)
 
                 return call
 
-        return Scheduled()
+        return ScheduledClient()
 
     def run(self, functions: dict[str, Callable[[], None]]) -> None:
         """Run each function in a thread of its name, and wait for all of them."""
@@ -363,7 +363,7 @@ class Schedule:
             try:
                 function()
             finally:
-                with self._changed:
+                with self._condition:
                     self._running -= 1
                     self._choose()
 
@@ -377,18 +377,18 @@ class Schedule:
 
     def _wait(self) -> None:
         name = threading.current_thread().name
-        with self._changed:
+        with self._condition:
             self._waiting.append(name)
             self._choose()
-            self._changed.wait_for(lambda: self._chosen == name)
-            self._chosen = None
+            self._condition.wait_for(lambda: self._next == name)
+            self._next = None
 
     def _choose(self) -> None:
         """Choose the next call when every running thread waits."""
         if self._waiting and len(self._waiting) == self._running:
-            self._chosen = self.random.choice(sorted(self._waiting))
-            self._waiting.remove(self._chosen)
-            self._changed.notify_all()
+            self._next = self.random.choice(sorted(self._waiting))
+            self._waiting.remove(self._next)
+            self._condition.notify_all()
 
 
 @pytest.mark.integration
@@ -398,18 +398,18 @@ class TestConcurrentPromotions:
     ) -> None:
         monkeypatch.setattr(promotion, "PAUSE_SECONDS", 0)
         for seed in range(SCHEDULES):
-            promoted, errors = self.promote_concurrently(client, monkeypatch, seed, failures=0)
-            assert len(promoted) == len(errors) == 1, f"schedule {seed}"
-            assert aliases(client) == (promoted[0], "1"), f"schedule {seed}"
+            versions, errors = self.promote_concurrently(client, monkeypatch, seed, failures=0)
+            assert len(versions) == len(errors) == 1, f"schedule {seed}"
+            assert aliases(client) == (versions[0], "1"), f"schedule {seed}"
 
     def test_the_other_promotion_succeeds_if_the_first_one_fails(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(promotion, "PAUSE_SECONDS", 0)
         for seed in range(SCHEDULES):
-            promoted, errors = self.promote_concurrently(client, monkeypatch, seed, failures=1)
+            versions, errors = self.promote_concurrently(client, monkeypatch, seed, failures=1)
             assert errors == ["no server follows; version 1 is champion again"], f"schedule {seed}"
-            assert aliases(client) == (promoted[0], "1"), f"schedule {seed}"
+            assert aliases(client) == (versions[0], "1"), f"schedule {seed}"
 
     @staticmethod
     def promote_concurrently(
@@ -418,31 +418,31 @@ class TestConcurrentPromotions:
         """Promote versions 2 and 3 concurrently; return the promoted versions, and the errors of the others."""
         client.set_registered_model_alias("toy", "champion", "1")
         schedule = Schedule(seed, threads=2)
-        scheduled = schedule.client(client)
+        scheduled_client = schedule.client(client)
         monkeypatch.setattr(promotion.secrets, "token_hex", lambda _: f"{schedule.random.random():.16f}")
         lock_holders: list[str] = []
-        observed: list[list[str]] = []
-        promoted_versions: list[str] = []
+        holders_at_each_lock: list[list[str]] = []
+        versions: list[str] = []
         errors: list[str] = []
         failing = iter(range(failures))
 
         def promote_own_version() -> None:
             number = threading.current_thread().name
             try:
-                with promotion.lock(scheduled, "toy", f"ct-{number}", f"promoting version {number}") as lock:
+                with promotion.lock(scheduled_client, "toy", f"ct-{number}", f"promoting version {number}") as lock:
                     lock_holders.append(number)
-                    observed.append([*lock_holders])
+                    holders_at_each_lock.append([*lock_holders])
                     try:
-                        promoted = lock.promote(number, "1", force=False)
+                        move = lock.promote(number, "1", force=False)
                         if next(failing, None) is not None:
                             raise UserError("no server follows")
-                        lock.confirm(promoted)
+                        lock.confirm(move)
                     finally:
                         lock_holders.remove(number)
-                promoted_versions.append(number)
+                versions.append(number)
             except UserError as error:
                 errors.append(str(error))
 
         schedule.run(dict.fromkeys(("2", "3"), promote_own_version))
-        assert all(len(numbers) == 1 for numbers in observed), f"schedule {seed}"
-        return promoted_versions, errors
+        assert all(len(numbers) == 1 for numbers in holders_at_each_lock), f"schedule {seed}"
+        return versions, errors

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from forked_python import ForkedPython
 
-    Promoted = Callable[[int], Pipeline]
+    RestoreState = Callable[[int], Pipeline]
     Command = Callable[..., CompletedProcess[str]]
 
 pytestmark = pytest.mark.usefixtures("mlflow_workspace")
@@ -67,10 +67,10 @@ def states(mlflow_workspace_patch: pytest.MonkeyPatch) -> list[State]:
 
 
 @pytest.fixture
-def promoted(states: list[State], monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path) -> Promoted:
+def restore_state(states: list[State], monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path) -> RestoreState:
     """Return a function that restores the state after so many promotions and returns the last run."""
 
-    def promoted(versions: int) -> Pipeline:
+    def restore_state(versions: int) -> Pipeline:
         state = states[versions - 1]
         (mlflow_workspace / DATABASE).write_bytes(state.database)
         (mlflow_workspace / SETTINGS).write_text(state.settings)
@@ -78,7 +78,7 @@ def promoted(states: list[State], monkeypatch: pytest.MonkeyPatch, mlflow_worksp
         run.candidate, run.verdict, run.registration = state.run.candidate, state.run.verdict, state.run.registration
         return run
 
-    return promoted
+    return restore_state
 
 
 def roll_back_champion(client: MlflowClient) -> tuple[Rollback, list[str]]:
@@ -86,17 +86,21 @@ def roll_back_champion(client: MlflowClient) -> tuple[Rollback, list[str]]:
 
 
 class TestRollBack:
-    def test_the_previous_version_is_champion_again_and_the_other_has_the_reason(self, promoted: Promoted) -> None:
-        run = promoted(2)
+    def test_the_previous_version_is_champion_again_and_the_other_has_the_reason(
+        self, restore_state: RestoreState
+    ) -> None:
+        run = restore_state(2)
         rollback, _ = roll_back_champion(run.client)
         assert (rollback.model_version, rollback.rolled_back_version, rollback.reason) == ("1", "2", REASON)
         assert run.aliases == {"candidate": "2", "champion": "1"}
-        rolled_back = model_versions.by_number(run.client, "toy", "2")
-        assert rolled_back.tags["ct.rolled_back"] == REASON
-        assert run.client.get_run(rolled_back.run_id).data.tags["ct.outcome"] == "rolled back"
+        version = model_versions.by_number(run.client, "toy", "2")
+        assert version.tags["ct.rolled_back"] == REASON
+        assert run.client.get_run(version.run_id).data.tags["ct.outcome"] == "rolled back"
 
-    def test_a_second_rollback_restores_the_version_before_and_a_third_is_refused(self, promoted: Promoted) -> None:
-        run = promoted(3)
+    def test_a_second_rollback_restores_the_version_before_and_a_third_is_rejected(
+        self, restore_state: RestoreState
+    ) -> None:
+        run = restore_state(3)
         roll_back_champion(run.client)
         assert run.aliases == {"candidate": "3", "champion": "2", "previous": "1"}
         roll_back_champion(run.client)
@@ -105,8 +109,8 @@ class TestRollBack:
             roll_back_champion(run.client)
         assert run.aliases == {"candidate": "3", "champion": "1"}
 
-    def test_a_version_that_was_rolled_back_is_never_restored(self, promoted: Promoted) -> None:
-        run = promoted(2)
+    def test_a_version_that_was_rolled_back_is_never_restored(self, restore_state: RestoreState) -> None:
+        run = restore_state(2)
         roll_back_champion(run.client)
         run.client.set_registered_model_alias("toy", model_versions.PREVIOUS, "2")
         with pytest.raises(UserError, match=f"version 2 of toy, the one before version 1, was rolled back .*{REASON}"):
@@ -116,10 +120,10 @@ class TestRollBack:
         with pytest.raises(UserError, match="toy has no champion, so there is nothing to roll back"):
             roll_back_champion(connection.open_client())
 
-    def test_a_rollback_is_refused_while_another_run_has_the_lock(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    def test_a_rollback_is_rejected_while_another_run_has_the_lock(
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = promoted(2)
+        run = restore_state(2)
         monkeypatch.setattr(promotion, "WAIT_SECONDS", 0)
         with (
             promotion.lock(run.client, "toy", "ct-5", "promoting version 3"),
@@ -128,51 +132,55 @@ class TestRollBack:
             roll_back_champion(run.client)
         assert roll_back_champion(run.client)[0].model_version == "1"
 
-    def test_rolling_back_an_interrupted_promotion_restores_the_champion_before_it(self, promoted: Promoted) -> None:
+    def test_rolling_back_an_interrupted_promotion_restores_the_champion_before_it(
+        self, restore_state: RestoreState
+    ) -> None:
         """Acquiring the lock reverts the promotion, so the rollback moves no alias."""
-        run = promoted(3)
+        run = restore_state(3)
         run.client.set_registered_model_alias("toy", model_versions.CHAMPION, "2")
-        interrupted = promotion.lock(run.client, "toy", "ct-5", "promoting version 3")
-        interrupted.__enter__().promote("3", "2", force=False)
+        lock = promotion.lock(run.client, "toy", "ct-5", "promoting version 3")
+        lock.__enter__().promote("3", "2", force=False)
         ((key, claim),) = promotion.read_aliases(run.client, "toy").claims.items()
-        expired = claim.model_copy(update={"expires": datetime.now(UTC)})
-        run.client.set_registered_model_tag("toy", key, expired.model_dump_json())
+        expired_claim = claim.model_copy(update={"expires": datetime.now(UTC)})
+        run.client.set_registered_model_tag("toy", key, expired_claim.model_dump_json())
         assert run.aliases["champion"] == "3"
         rollback, _ = roll_back_champion(run.client)
         assert (rollback.model_version, rollback.rolled_back_version) == ("2", "3")
         assert run.aliases["champion"] == "2"
         assert model_versions.by_number(run.client, "toy", "3").rollback_reason == REASON
 
-    def test_a_version_whose_mlflow_run_was_deleted_can_be_rolled_back(self, promoted: Promoted) -> None:
-        run = promoted(2)
+    def test_a_version_whose_mlflow_run_was_deleted_can_be_rolled_back(self, restore_state: RestoreState) -> None:
+        run = restore_state(2)
         run.client.delete_run(run.candidate.run_id)
         assert roll_back_champion(run.client)[0].model_version == "1"
         assert run.aliases["champion"] == "1"
 
 
 class TestAfterARollback:
-    def test_the_next_plan_trains_only_with_force(self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = promoted(2)
+    def test_the_next_plan_trains_only_with_force(
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = restore_state(2)
         roll_back_champion(run.client)
-        planned = Pipeline(monkeypatch).make_plan()
-        assert planned.decision == "nothing"
-        assert "trained this fingerprint and was rolled back" in planned.reason
-        forced = Pipeline(monkeypatch, FORCE="true").make_plan()
-        assert (forced.decision, forced.resumed_run_id) == ("train", None)
+        plan = Pipeline(monkeypatch).make_plan()
+        assert plan.decision == "nothing"
+        assert "trained this fingerprint and was rolled back" in plan.reason
+        plan = Pipeline(monkeypatch, FORCE="true").make_plan()
+        assert (plan.decision, plan.resumed_run_id) == ("train", None)
 
     def test_another_candidate_with_the_same_fingerprint_is_not_promoted(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = promoted(2)
-        with monkeypatch.context() as forced:
-            Pipeline(forced, FORCE="true").train()
+        run = restore_state(2)
+        with monkeypatch.context() as patch:
+            Pipeline(patch, FORCE="true").train()
         roll_back_champion(run.client)
         assert Pipeline(monkeypatch).make_plan().decision == "nothing"
 
     def test_the_version_is_neither_registered_nor_deployed_again(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = promoted(2)
+        run = restore_state(2)
         roll_back_champion(run.client)
         message = f"version 2 of toy was rolled back .{REASON}.: it is promoted again only with FORCE=true"
         with pytest.raises(UserError, match=message):
@@ -181,8 +189,8 @@ class TestAfterARollback:
         with pytest.raises(UserError, match=message):
             run.register(compare=False)
 
-    def test_force_promotes_the_version_again_and_removes_the_reason(self, promoted: Promoted) -> None:
-        run = promoted(2)
+    def test_force_promotes_the_version_again_and_removes_the_reason(self, restore_state: RestoreState) -> None:
+        run = restore_state(2)
         roll_back_champion(run.client)
         with promotion.lock(run.client, "toy", "ct-10", "promoting version 2") as lock:
             lock.confirm(lock.promote("2", "1", force=True))
@@ -194,9 +202,9 @@ class TestAfterARollback:
 
 class TestServers:
     def test_a_rollback_waits_until_all_servers_serve_the_restored_version(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = promoted(2)
+        run = restore_state(2)
         with Server() as server, Server() as other:
             monkeypatch.setenv("SERVING_URLS", f"{server.url},{other.url}")
             rollback, errors = roll_back_champion(run.client)
@@ -208,21 +216,21 @@ class TestServers:
                 == "1"
             )
 
-    def test_an_unreachable_server_is_reported_and_the_others_are_waited_for(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+    def test_an_unreachable_server_is_reported_and_the_rollback_waits_for_the_others(
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = promoted(2)
-        unused = f"http://127.0.0.1:{free_port()}"
+        run = restore_state(2)
+        unused_url = f"http://127.0.0.1:{free_port()}"
         with Server() as server:
-            monkeypatch.setenv("SERVING_URLS", f"{unused},{server.url}")
+            monkeypatch.setenv("SERVING_URLS", f"{unused_url},{server.url}")
             rollback, errors = roll_back_champion(run.client)
-        assert (rollback.servers, errors) == ([server.url], [f"no server answers at {unused}"])
+        assert (rollback.servers, errors) == ([server.url], [f"no server answers at {unused_url}"])
         assert run.aliases["champion"] == "1"
 
     def test_a_server_with_different_predictions_is_reported(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = promoted(2)
+        run = restore_state(2)
         monkeypatch.setattr(rollout, "TOLERANCE", -1.0)
         with Server() as server:
             monkeypatch.setenv("SERVING_URLS", server.url)
@@ -231,9 +239,9 @@ class TestServers:
         assert f"the predictions of {server.url} for the golden rows of version 1 differ" in errors[0]
 
     def test_a_server_of_another_registry_is_reported(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = promoted(2)
+        run = restore_state(2)
         with Server() as server:
             server.wait_for_version("2")
             server.set_registry("toy@1")
@@ -255,9 +263,9 @@ class TestCommand:
         assert "a reason is missing" in process.stderr
 
     def test_outside_a_run_it_works_in_any_workspace_and_writes_no_document(
-        self, promoted: Promoted, command: Command
+        self, restore_state: RestoreState, command: Command
     ) -> None:
-        promoted(2)
+        restore_state(2)
         Path("build").mkdir(exist_ok=True)
         Path("build/run.json").write_text("not a document")
         with Server() as server:
@@ -267,9 +275,9 @@ class TestCommand:
         assert not Path("build/rollback.json").exists()
 
     def test_a_run_with_rollback_writes_its_document(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, command: Command
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch, command: Command
     ) -> None:
-        promoted(2)
+        restore_state(2)
         run = Pipeline(monkeypatch, BUILD_TAG="ct-9").run.model_copy(update={"rollback": True})
         run.write()
         url = f"http://127.0.0.1:{free_port()}"
@@ -285,9 +293,9 @@ class TestCommand:
         )
 
     def test_a_run_without_rollback_writes_no_document(
-        self, promoted: Promoted, monkeypatch: pytest.MonkeyPatch, command: Command
+        self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch, command: Command
     ) -> None:
-        promoted(2)
+        restore_state(2)
         Pipeline(monkeypatch, BUILD_TAG="ct-9").run.write()
         process = command("--json", REASON=REASON, MODEL="toy")
         assert Rollback.model_validate(json.loads(process.stdout)).model_version == "1"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 LIMITS = Compare(metric="roc_auc", resamples=2000, first={"roc_auc": 0.6})
 MARCH, APRIL = datetime(2020, 3, 1), datetime(2020, 4, 1)
 DRIFT = pd.Timestamp("2020-03-16")
-DETECTED = datetime(2020, 3, 22)  # the end of the first week with drift
+DETECTION = datetime(2020, 3, 22)  # the end of the first week with drift
 
 
 def make_run(month: str, run_id: str, champion: str | None) -> RunResult:
@@ -158,7 +158,7 @@ class TestPolicy:
     ) -> None:
         runs = run_in_this_process(monkeypatch)
         checks = simulate(march)[0].checks
-        assert [check.end for check in checks if check.run] == [DETECTED]
+        assert [check.end for check in checks if check.run] == [DETECTION]
         assert [check.verdict for check in checks] == ["none", "none", "retrain", "retrain"]
         assert len(runs) == 1
         assert runs[0].startswith("2020-03-22: version 1: the predictions and x drifted")
@@ -180,21 +180,21 @@ class TestPolicy:
         monkeypatch.setattr(drift_policy, "CHECK_INTERVAL_DAYS", 28)  # two checks instead of eight
         runs = run_in_this_process(monkeypatch)
         simulate(march)
-        stored = Path("drift/2020-03.json").read_bytes()
+        march_document = Path("drift/2020-03.json").read_bytes()
         results = simulate(march, april(march))
         assert len(runs) == 1, "the cool-down of the training in March is not over"
         assert results[1].checks[0].verdict == "retrain"
-        assert Path("drift/2020-03.json").read_bytes() == stored
+        assert Path("drift/2020-03.json").read_bytes() == march_document
 
     def test_an_interrupted_month_is_repeated_from_its_start(
         self, march: MonthResult, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(drift_policy, "CHECK_INTERVAL_DAYS", 21)  # one check
-        run_in_this_process(monkeypatch, fails_at=DETECTED)
+        run_in_this_process(monkeypatch, fails_at=DETECTION)
         with pytest.raises(UserError, match="the machine is full"):
             simulate(march)
         runs = run_in_this_process(monkeypatch)
-        assert [check.end for check in simulate(march)[0].checks if check.run] == [DETECTED]
+        assert [check.end for check in simulate(march)[0].checks if check.run] == [DETECTION]
         assert len(runs) == 1
 
     def test_a_failed_check_ends_the_replay_with_an_error(
@@ -209,10 +209,8 @@ class TestPolicy:
         assert march.drift is None
 
     def test_months_before_the_first_champion_are_unchanged(self, march: MonthResult) -> None:
-        without = MonthResult(
-            run=march.run.model_copy(update={"champion": None, "candidate": None, "decision": "none"})
-        )
-        assert simulate(without) == [without]
+        month = MonthResult(run=march.run.model_copy(update={"champion": None, "candidate": None, "decision": "none"}))
+        assert simulate(month) == [month]
 
 
 def step(_: str) -> Any:
@@ -230,8 +228,8 @@ def test_a_model_is_scored_on_the_rows_of_its_deployment(
         run.train()
         models.append(TrainedModel(run_id=run.candidate.run_id, uri=run.candidate.model_uri))
     old, new = models
-    change_of_models = datetime(2020, 3, 11, 12)
-    deployments = [(datetime(2020, 2, 1), old), (change_of_models, new)]
+    promotion_time = datetime(2020, 3, 11, 12)
+    deployments = [(datetime(2020, 2, 1), old), (promotion_time, new)]
     score, differences = evaluate_deployments(run.settings, MARCH, old, deployments)
 
     frame = events()
@@ -240,7 +238,7 @@ def test_a_model_is_scored_on_the_rows_of_its_deployment(
         loading.load(model.uri, run.settings.model.trusted_types).predict_proba(rows[["shade", "x", "y"]])[:, 1]
         for model in models
     ]
-    expected = roc_auc_score(rows["late"], np.where(rows["seen"] < change_of_models, *predictions))
+    expected = roc_auc_score(rows["late"], np.where(rows["seen"] < promotion_time, *predictions))
     assert (mlflow_workspace / ".ct/warehouse.duckdb").exists()
     assert score == pytest.approx(expected)
     assert np.mean(np.array(differences)) == pytest.approx(
@@ -305,11 +303,11 @@ class TestResult:
         assert "drift" not in page.render_page(comparison)
 
     def test_the_table_has_the_scores_the_runs_and_the_numbers_of_trainings(self) -> None:
-        lines, failed = table.format_table(result()).splitlines(), "2020-04-05 no candidate (it is stale)"
+        lines, note = table.format_table(result()).splitlines(), "2020-04-05 no candidate (it is stale)"
         assert lines[:5] == [
             "month      never   always  gate    drift   hindsight  decision  gain or cost                  on drift",
             "2020-03    0.7000  0.7000  0.7000  0.7200  0.7000     promoted" + " " * 32 + "2020-03-15 promoted",
-            f"2020-04    0.7000  0.7500  0.7500  0.7400  0.7500     promoted  +0.0500 (+0.0481 to +0.0519)  {failed}",
+            f"2020-04    0.7000  0.7500  0.7500  0.7400  0.7500     promoted  +0.0500 (+0.0481 to +0.0519)  {note}",
             "mean       0.7000  0.7250  0.7250  0.7300  0.7250",
             "trainings  1       2       2       2       2",
         ]

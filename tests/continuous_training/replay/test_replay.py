@@ -154,12 +154,12 @@ class TestPolicies:
         assert comparison.over_always.outcome == "equal"
 
     def test_a_promotion_is_compared_with_the_old_champion_and_a_rejection_with_the_candidate(self) -> None:
-        first, promoted, rejected, _ = result().months
+        first, promotion, rejection, _ = result().months
         assert first.gain is None
-        assert promoted.gain is not None
-        assert (promoted.gain.value, promoted.gain.outcome) == (pytest.approx(0.05), "better")
-        assert rejected.gain is not None
-        assert (rejected.gain.value, rejected.gain.outcome) == (pytest.approx(-0.02), "worse")
+        assert promotion.gain is not None
+        assert (promotion.gain.value, promotion.gain.outcome) == (pytest.approx(0.05), "better")
+        assert rejection.gain is not None
+        assert (rejection.gain.value, rejection.gain.outcome) == (pytest.approx(-0.02), "worse")
 
     def test_a_mean_and_its_interval_are_over_the_months(self) -> None:
         advantage = result().over_always
@@ -172,23 +172,25 @@ class TestPolicies:
         )
 
     def test_months_before_the_first_champion_are_excluded(self) -> None:
-        failed = MonthResult(run=make_run("2019-12", "rejected", None))
-        comparison = compare_policies("toy", [failed, *four_months()], LIMITS)
+        failed_month = MonthResult(run=make_run("2019-12", "rejected", None))
+        comparison = compare_policies("toy", [failed_month, *four_months()], LIMITS)
         assert comparison.months[0].scores is None
         assert (comparison.means, comparison.over_never) == (result().means, result().over_never)
 
     def test_without_any_champion_the_error_has_the_reason(self) -> None:
-        failed = MonthResult(run=make_run("2020-01", "none", None, message="check data failed: stale"))
+        failed_month = MonthResult(run=make_run("2020-01", "none", None, message="check data failed: stale"))
         with pytest.raises(UserError, match="no month had a champion to evaluate: check data failed: stale"):
-            compare_policies("toy", [failed], LIMITS)
+            compare_policies("toy", [failed_month], LIMITS)
 
     def test_resamples_without_a_score_give_no_interval(self) -> None:
         month = four_months()[1]
         assert month.evaluation is not None
-        undefined = month.evaluation.model_copy(
+        empty_evaluation = month.evaluation.model_copy(
             update={"resampled_differences": {"2020-01": [None] * LIMITS.resamples}}
         )
-        gain = score_months([four_months()[0], month.model_copy(update={"evaluation": undefined})], LIMITS)[1].gain
+        gain = score_months([four_months()[0], month.model_copy(update={"evaluation": empty_evaluation})], LIMITS)[
+            1
+        ].gain
         assert gain is not None
         assert (gain.low, gain.high, gain.outcome) == (None, None, "uncertain")
 
@@ -282,7 +284,7 @@ class TestWorkspace:
             assert orphan.wait(timeout=60) != 0
 
     @pytest.mark.usefixtures("workspace")
-    def test_finished_months_are_kept_unless_fresh_is_set(self) -> None:
+    def test_finished_months_are_reused_unless_fresh_is_set(self) -> None:
         with workspace.enter_workspace("toy", "abc", self.ADDRESS, fresh=False):
             workspace.restore_database(None)
             workspace.save_month(four_months()[0])
@@ -405,17 +407,17 @@ class TestPage:
     def test_the_page_has_no_scripts_and_no_external_resources_and_escapes_messages(self) -> None:
         hostile = make_run("2020-05", "none", "2020-02", message="<script>alert('x')</script>")
         months = [*four_months(), MonthResult(run=hostile, evaluation=four_months()[-1].evaluation)]
-        parsed = ParsedPage(page.render_page(compare_policies("toy", months, LIMITS)))
-        assert "<script>alert('x')</script>" in parsed.text
-        assert not parsed.tags & {"script", "img", "iframe", "object"}
-        references = [value for name, value in parsed.attributes if name in {"src", "href", "xlink:href"}]
+        parsed_page = ParsedPage(page.render_page(compare_policies("toy", months, LIMITS)))
+        assert "<script>alert('x')</script>" in parsed_page.text
+        assert not parsed_page.tags & {"script", "img", "iframe", "object"}
+        references = [value for name, value in parsed_page.attributes if name in {"src", "href", "xlink:href"}]
         assert all(value.startswith(("#", "data:")) for value in references)
-        assert not [name for name, _ in parsed.attributes if name == "style" or name.startswith("on")]
+        assert not [name for name, _ in parsed_page.attributes if name == "style" or name.startswith("on")]
 
     def test_every_reference_in_the_plot_has_one_target(self) -> None:
-        parsed = ParsedPage(page.render_page(result()))
-        ids = [value for name, value in parsed.attributes if name == "id"]
-        references = {value[1:] for name, value in parsed.attributes if name == "xlink:href"}
+        parsed_page = ParsedPage(page.render_page(result()))
+        ids = [value for name, value in parsed_page.attributes if name == "id"]
+        references = {value[1:] for name, value in parsed_page.attributes if name == "xlink:href"}
         assert references
         assert references <= set(ids)
         assert len(ids) == len(set(ids))

@@ -1,4 +1,4 @@
-"""The replay with its real stages, in a workspace of its own: killed on the way, gone on with, and drawn again."""
+"""A replay with its real stages: one that was killed continues, and a finished one is only rendered again."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from toy import events, store
 pytestmark = pytest.mark.integration(seconds=300)
 
 LIMIT = 600  # seconds for one replay
-FINISHED = "SELECT name, count(*) FROM runs WHERE status = 'FINISHED' GROUP BY name"
+FINISHED_RUNS = "SELECT name, count(*) FROM runs WHERE status = 'FINISHED' GROUP BY name"
 
 
 @pytest.fixture
 def project(workspace: Path) -> Path:
-    """Make the toy workspace a project: with the scripts and the library that stand beside a real model."""
+    """Add the scripts and the framework to the workspace of the toy model."""
     for name in ("scripts", "MLproject", "src/continuous_training"):
         (workspace / name).symlink_to(ROOT / name)
     return workspace
@@ -41,60 +41,58 @@ def start(python: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def replay(python: Path, *arguments: str) -> tuple[str, str]:
-    """Replay to the end; return what it printed and what it logged."""
-    running = start(python, *arguments)
-    printed, logged = running.communicate(timeout=LIMIT)
-    assert running.returncode == 0, logged
-    return printed, logged
+    """Replay to the end; return its standard output and its log."""
+    process = start(python, *arguments)
+    output, log = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, log
+    return output, log
 
 
-def wait_for(pattern: str, text: str, running: subprocess.Popen[str]) -> Path:
-    """Wait until a file of the replay says something; return the file."""
+def wait_for(pattern: str, text: str, process: subprocess.Popen[str]) -> Path:
+    """Wait until a file of the replay contains a text; return the file."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         for path in Path(".ct/replay").glob(pattern):
             if text in path.read_text(errors="replace"):
                 return path
-        assert running.poll() is None, running.communicate()
+        assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    pytest.fail(f"no {pattern} ever said {text}")
+    pytest.fail(f"no {pattern} contains {text}")
 
 
-def test_a_killed_replay_goes_on_where_it_was_and_touches_nothing_of_the_users(
-    project: Path, forked_python: ForkedPython
-) -> None:
-    """Kill it in its second month: the first is kept, the second begins anew. The third month's data is refused."""
+def test_a_killed_replay_continues_and_changes_no_file_of_the_user(project: Path, forked_python: ForkedPython) -> None:
+    """Kill it in its second month: the first is reused, the second is repeated. The data check of the third fails."""
     four_months = events(days=120)
     four_months.loc[four_months["seen"] >= "2020-03-25", "x"] = 100.0
     store(four_months)
     months = ("--from", "2020-02", "--to", "2020-04")
-    running = start(Path(sys.executable), *months)
-    folder = wait_for("*/logs/2020-03.log", "--- train", running).parents[1].resolve()
-    kept = (folder / "months/2020-02.json").read_bytes()
-    os.kill(running.pid, signal.SIGKILL)
-    running.wait()
+    process = start(Path(sys.executable), *months)
+    folder = wait_for("*/logs/2020-03.log", "--- train", process).parents[1].resolve()
+    first_month = (folder / "months/2020-02.json").read_bytes()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
 
-    printed, logged = replay(forked_python.python, *months, "--json")
-    assert f"Replaying in {folder}, 1 of 3 months are finished" in logged
-    assert (folder / "months/2020-02.json").read_bytes() == kept
+    output, log = replay(forked_python.python, *months, "--json")
+    assert f"Replaying in {folder}, 1 of 3 months are finished" in log
+    assert (folder / "months/2020-02.json").read_bytes() == first_month
     assert find_processes({MARKER: str(folder)}) == []
     with closing(connect(folder / ".ct/mlflow.db")) as database:
-        assert dict(database.execute(FINISHED)) == {"replay-2020-02": 1, "replay-2020-03": 1}
+        assert dict(database.execute(FINISHED_RUNS)) == {"replay-2020-02": 1, "replay-2020-03": 1}
     assert sorted(path.name for path in (project / ".ct").iterdir()) == ["replay", "warehouse.duckdb"]
     assert sorted(path.name for path in (project / "build").iterdir()) == ["replay.html", "replay.png"]
 
-    found = json.loads(printed)
-    first, second, third = found["months"]
+    result = json.loads(output)
+    first, second, third = result["months"]
     assert first["run"]["decision"] == "promoted"
     assert second["run"]["candidate"]
     assert third["run"]["candidate"] is None
     assert third["run"]["champion"] == second["run"]["champion"]
-    assert "2020-04: no candidate, check data failed:" in logged
+    assert "2020-04: no candidate, check data failed:" in log
     assert str(folder / "logs/2020-04.log") in third["run"]["message"]
     assert third["scores"]
 
     logs = {path: path.stat().st_mtime_ns for path in (folder / "logs").iterdir()}
-    again, logged = replay(forked_python.python, *months, "--json")
-    assert again == printed
-    assert "Replaying" not in logged
+    next_output, log = replay(forked_python.python, *months, "--json")
+    assert next_output == output
+    assert "Replaying" not in log
     assert {path: path.stat().st_mtime_ns for path in (folder / "logs").iterdir()} == logs

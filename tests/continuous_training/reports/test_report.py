@@ -1,4 +1,4 @@
-"""The report: the right verdict in plain words, everything that led to it, and a page that harms and asks nobody."""
+"""The report: its headline, its sections, and a page without scripts and external resources."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def at(second: float, took: float = 1.0) -> dict:
-    started = datetime(2020, 3, 1, 2, tzinfo=UTC) + timedelta(seconds=second)
-    return {"build_tag": "ct-1", "started": started, "seconds": took}
+def timing(second: float, seconds: float = 1.0) -> dict:
+    """Return the timing of a document whose stage started after so many seconds of the run."""
+    start = datetime(2020, 3, 1, 2, tzinfo=UTC) + timedelta(seconds=second)
+    return {"build_tag": "ct-1", "started": start, "seconds": seconds}
 
 
-def a_run(**changed: object) -> Run:
+def make_run(**changes: object) -> Run:
     fields = {
         "model": "toy",
         "as_of": datetime(2020, 3, 1),
@@ -65,22 +66,22 @@ def a_run(**changed: object) -> Run:
         "lock": "10c4",
         "python": "3.11.7",
     }
-    return Run.model_validate(at(0) | fields | changed)
+    return Run.model_validate(timing(0) | fields | changes)
 
 
-def a_lint(*failing: str) -> Lint:
+def make_lint(*failing: str) -> Lint:
     tools = [
         Tool(name=name, command=f"{name} .", passed=name not in failing, output=f"{name} output")
         for name in ("ruff", "mypy")
     ]
-    return Lint(tools=tools, **at(1))
+    return Lint(tools=tools, **timing(1))
 
 
-def a_test(*failures: str) -> Counts:
-    return Counts(passed=40, failed=len(failures), skipped=2, failures=[*failures], **at(1, 3))
+def make_counts(*failures: str) -> Counts:
+    return Counts(passed=40, failed=len(failures), skipped=2, failures=[*failures], **timing(1, 3))
 
 
-def a_snapshot() -> Snapshot:
+def make_snapshot() -> Snapshot:
     return Snapshot(
         hash="5a4b",
         train=SnapshotFile(path=Path("train.parquet"), sha256="1", rows=50_791),
@@ -90,27 +91,28 @@ def a_snapshot() -> Snapshot:
         until=datetime(2020, 2, 28),
         newest=datetime(2020, 2, 27, 23),
         columns={"seats": "double"},
-        **at(5),
+        **timing(5),
     )
 
 
-def a_data_check(*failing: Check) -> DataCheck:
-    fine = Check(name="values", column="carrier", passed=True, message="16 values")
-    return DataCheck(checks=[fine, *failing], **at(6))
+def make_data_check(*failing: Check) -> DataCheck:
+    passing = Check(name="values", column="carrier", passed=True, message="16 values")
+    return DataCheck(checks=[passing, *failing], **timing(6))
 
 
-def a_plan(decision: str = "train", reason: str = "this fingerprint has not been trained") -> Plan:
-    return Plan(decision=decision, reason=reason, fingerprint="f19e", parts={"source": "50c3"}, **at(7))
+def make_plan(decision: str = "train", reason: str = "this fingerprint has not been trained") -> Plan:
+    return Plan(decision=decision, reason=reason, fingerprint="f19e", parts={"source": "50c3"}, **timing(7))
 
 
-def a_candidate() -> Candidate:
-    return Candidate(run_id="m1f10", model_uri="models:/m-1", fingerprint="f19e", metrics={"fit_seconds": 2.5}, **at(8))
+def make_candidate() -> Candidate:
+    metrics = {"fit_seconds": 2.5}
+    return Candidate(run_id="m1f10", model_uri="models:/m-1", fingerprint="f19e", metrics=metrics, **timing(8))
 
 
-def a_verdict(decision: str = "promote", champion: str | None = "2", **changed: object) -> Verdict:
-    better = decision == "promote"
-    interval = (0.002, 0.01) if better else (-0.004, 0.003)
-    of_loss = Metric(name="neg_log_loss", candidate=-0.4712, champion=-0.4815 if champion else None)
+def make_verdict(decision: str = "promote", champion: str | None = "2", **changes: object) -> Verdict:
+    is_better = decision == "promote"
+    interval = (0.002, 0.01) if is_better else (-0.004, 0.003)
+    secondary = Metric(name="neg_log_loss", candidate=-0.4712, champion=-0.4815 if champion else None)
     primary = Metric(
         name="roc_auc",
         candidate=0.7470,
@@ -118,25 +120,25 @@ def a_verdict(decision: str = "promote", champion: str | None = "2", **changed: 
         difference=interval if champion else None,
         margin=0.001 if champion else None,
     )
-    rule = Rule(name="roc_auc improves", passed=better, value=interval[0], limit=0.001, message="the rule's message")
+    rule = Rule(name="roc_auc improves", passed=is_better, value=interval[0], limit=0.001, message="the rule's message")
     fields = {
         "decision": decision,
         "message": "the verdict's message",
         "champion": champion,
         "fresh_rows": 1_234,
         "confidence": 0.95,
-        "metrics": [primary, of_loss],
+        "metrics": [primary, secondary],
         "rules": [rule],
         "curves": [],
     }
-    return Verdict.model_validate(at(9) | fields | changed)
+    return Verdict.model_validate(timing(9) | fields | changes)
 
 
-def a_registration() -> Registration:
-    return Registration(name="toy", model_version="3", **at(10))
+def make_registration() -> Registration:
+    return Registration(name="toy", model_version="3", **timing(10))
 
 
-def a_deployment(previous: str | None = "2") -> Deployment:
+def make_deployment(previous: str | None = "2") -> Deployment:
     return Deployment(
         name="toy",
         model_version="3",
@@ -144,30 +146,30 @@ def a_deployment(previous: str | None = "2") -> Deployment:
         servers=["http://a:8000"],
         golden_predictions=20,
         canary=Deployment.Observation(requests=900, error_share=0.001, milliseconds=20.5, rows=900, agreement=0.97),
-        **at(3600),
+        **timing(3600),
     )
 
 
-def a_rollback() -> Rollback:
+def make_rollback() -> Rollback:
     return Rollback(
         name="toy",
         model_version="2",
         rolled_back_version="3",
         reason="it says yes to all",
         servers=["http://a:8000"],
-        **at(2),
+        **timing(2),
     )
 
 
-UP_TO_PLAN = (a_run(), a_lint(), a_test(), a_snapshot(), a_data_check(), a_plan())
-UP_TO_TRAIN = (*UP_TO_PLAN, a_candidate())
-MODEL_CHECK = ModelCheck(checks=[Check(name="an evening is later", passed=True, message="")], **at(8.5))
+UP_TO_PLAN = (make_run(), make_lint(), make_counts(), make_snapshot(), make_data_check(), make_plan())
+UP_TO_TRAIN = (*UP_TO_PLAN, make_candidate())
+MODEL_CHECK = ModelCheck(checks=[Check(name="an evening is later", passed=True, message="")], **timing(8.5))
 CURVES = [
     Curve(kind=kind, model=model, x=[0.0, 0.1, 0.62], y=[0.0, 0.3, 0.65])
     for kind in ("roc", "calibration")
     for model in ("candidate", "champion")
 ]
-WHOLE = (*UP_TO_TRAIN, a_verdict(curves=CURVES), a_registration(), a_deployment())
+COMPLETE_RUN = (*UP_TO_TRAIN, make_verdict(curves=CURVES), make_registration(), make_deployment())
 
 
 def page(*documents: Document) -> str:
@@ -177,7 +179,7 @@ def page(*documents: Document) -> str:
 
 
 def text(html: str) -> str:
-    """What a reader sees of it, in one line."""
+    """Return the visible text of a page, in one line."""
     visible = re.sub(r"<(style|title)>.*?</\1>", "", html, flags=re.DOTALL).replace("<wbr>", "")
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", visible)).split())
 
@@ -191,7 +193,7 @@ def section(html: str, name: str) -> str:
 
 
 class Tags(HTMLParser):
-    """The tags of a page, which must be closed in the order in which they were opened."""
+    """The tags of a page; the order in which they are closed is checked."""
 
     VOID = ("meta", "link", "wbr")
     EMPTY = ("line", "rect", "circle", "polyline")
@@ -199,102 +201,106 @@ class Tags(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(html)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         assert tag not in self.EMPTY, f"<{tag}> of an SVG must close itself"
-        self.seen.append((tag, dict(attributes)))
+        self.tags.append((tag, dict(attributes)))
         if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attributes)))
+        self.tags.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
 
 OUTCOMES = {
-    "Promoted: version 3 is in production, in place of version 2": WHOLE,
+    "Promoted: version 3 is in production, in place of version 2": COMPLETE_RUN,
     "Promoted: version 3 is in production, the first model": (
         *UP_TO_TRAIN,
-        a_verdict(champion=None),
-        a_registration(),
-        a_deployment(None),
+        make_verdict(champion=None),
+        make_registration(),
+        make_deployment(None),
     ),
-    "Rejected: the champion, version 2, stays": (*UP_TO_TRAIN, a_verdict("reject")),
-    "Rejected: there is still no champion": (*UP_TO_TRAIN, a_verdict("reject", None)),
+    "Rejected: the champion, version 2, stays": (*UP_TO_TRAIN, make_verdict("reject")),
+    "Rejected: there is still no champion": (*UP_TO_TRAIN, make_verdict("reject", None)),
     "Held: version 3 is registered, but not deployed": (
         *UP_TO_TRAIN,
-        a_run(promote="never"),
-        a_verdict(),
-        a_registration(),
+        make_run(promote="never"),
+        make_verdict(),
+        make_registration(),
     ),
-    "Held: the candidate is better, but was not approved": (*UP_TO_TRAIN, a_run(promote="ask"), a_verdict()),
-    "Nothing new to train": (*UP_TO_PLAN[:-1], a_plan("nothing", "run ct-0 trained it")),
-    "Repeated ping": (*UP_TO_PLAN[:-1], a_plan("duplicate", "run ct-0 had the same trigger and reason")),
-    "Checked: feature passes Lint and Test": (a_run(branch="feature"), a_lint(), a_test()),
-    "Stopped: mypy failed, nothing was trained": (a_run(), a_lint("mypy"), a_test()),
-    "Stopped: ruff, mypy and 2 tests failed, nothing was trained": (a_run(), a_lint("ruff", "mypy"), a_test("a", "b")),
+    "Held: the candidate is better, but was not approved": (*UP_TO_TRAIN, make_run(promote="ask"), make_verdict()),
+    "Nothing new to train": (*UP_TO_PLAN[:-1], make_plan("nothing", "run ct-0 trained it")),
+    "Repeated ping": (*UP_TO_PLAN[:-1], make_plan("duplicate", "run ct-0 had the same trigger and reason")),
+    "Checked: feature passes Lint and Test": (make_run(branch="feature"), make_lint(), make_counts()),
+    "Stopped: mypy failed, nothing was trained": (make_run(), make_lint("mypy"), make_counts()),
+    "Stopped: ruff, mypy and 2 tests failed, nothing was trained": (
+        make_run(),
+        make_lint("ruff", "mypy"),
+        make_counts("a", "b"),
+    ),
     "Stopped: 1 data check failed, nothing was trained": (
         *UP_TO_PLAN[:-2],
-        a_data_check(Check(name="freshness", passed=False, message="too old")),
+        make_data_check(Check(name="freshness", passed=False, message="too old")),
     ),
-    "Stopped at Lint and Test: nothing was trained": (a_run(),),
-    "Stopped at Lint: nothing was trained": (a_run(), a_test()),
-    "Stopped at Test: nothing was trained": (a_run(), a_lint()),
-    "Stopped at Snapshot: nothing was trained": (a_run(), a_lint(), a_test()),
+    "Stopped at Lint and Test: nothing was trained": (make_run(),),
+    "Stopped at Lint: nothing was trained": (make_run(), make_counts()),
+    "Stopped at Test: nothing was trained": (make_run(), make_lint()),
+    "Stopped at Snapshot: nothing was trained": (make_run(), make_lint(), make_counts()),
     "Stopped at Check data: nothing was trained": UP_TO_PLAN[:4],
     "Stopped at Plan: nothing was trained": UP_TO_PLAN[:5],
     "Stopped at Train: nothing was trained": UP_TO_PLAN,
     "Stopped at Check model: the candidate was not compared": UP_TO_TRAIN,
     "Stopped at Compare: the candidate was not compared": (*UP_TO_TRAIN, MODEL_CHECK),
     "Rolled back: version 2 is in production again, in place of version 3": (
-        a_run(rollback=True, reason="it says yes to all"),
-        a_rollback(),
+        make_run(rollback=True, reason="it says yes to all"),
+        make_rollback(),
     ),
-    "Stopped at Roll back: the champion may not have changed": (a_run(rollback=True, reason="it lies"),),
-    "Stopped at Register: the candidate was not registered": (*UP_TO_TRAIN, a_verdict()),
-    "Stopped at Deploy: the new version is not in production": (*UP_TO_TRAIN, a_verdict(), a_registration()),
+    "Stopped at Roll back: the champion may not have changed": (make_run(rollback=True, reason="it lies"),),
+    "Stopped at Register: the candidate was not registered": (*UP_TO_TRAIN, make_verdict()),
+    "Stopped at Deploy: the new version is not in production": (*UP_TO_TRAIN, make_verdict(), make_registration()),
     "No run: there is nothing to report": (),
 }
 
 
 @pytest.mark.parametrize("expected", OUTCOMES)
-def test_the_headline_says_what_happened(expected: str) -> None:
+def test_the_headline_is_the_outcome_of_the_run(expected: str) -> None:
     html = page(*OUTCOMES[expected])
     assert headline(html) == expected
     assert f"<title>{expected}</title>" in html
 
 
-def test_the_headline_is_there_for_a_builds_description_as_plain_text() -> None:
+def test_the_headline_is_written_as_plain_text_for_the_description_of_the_build() -> None:
     page(*OUTCOMES["Rejected: the champion, version 2, stays"])
     assert report.HEADLINE.read_text() == "Rejected: the champion, version 2, stays\n"
 
 
 @pytest.mark.parametrize("expected", OUTCOMES)
-def test_every_page_is_well_formed_and_asks_for_nothing(expected: str) -> None:
-    tags = Tags(page(*OUTCOMES[expected])).seen
+def test_every_page_is_well_formed_and_has_no_external_resources(expected: str) -> None:
+    tags = Tags(page(*OUTCOMES[expected])).tags
     assert not {"script", "iframe", "img", "base", "form"} & {tag for tag, _ in tags}
-    asked = {value for _, attributes in tags for name, value in attributes.items() if name in {"src", "href"}}
-    assert asked <= {"data:,", a_run().build_url}
+    references = {value for _, attributes in tags for name, value in attributes.items() if name in {"src", "href"}}
+    assert references <= {"data:,", make_run().build_url}
     assert not any(name.startswith("on") for _, attributes in tags for name in attributes)
 
 
-def test_who_started_the_run_and_why() -> None:
-    html = page(a_run(trigger="drift", reason="seats drifted"))
+def test_the_page_has_the_trigger_and_the_reason_of_the_run() -> None:
+    html = page(make_run(trigger="drift", reason="seats drifted"))
     assert "toy as of 1 March 2020" in text(html)
     assert "Started by a ping about drift Reason seats drifted Started at 1 March 2020, 02:00 UTC Run ct-1" in text(
         html
     )
-    assert "Started by a push to feature" in text(page(a_run(trigger="push", branch="feature")))
+    assert "Started by a push to feature" in text(page(make_run(trigger="push", branch="feature")))
 
 
-def test_both_models_stand_side_by_side_and_a_loss_reads_as_a_loss() -> None:
-    message = section(page(*WHOLE), "comparison")
+def test_the_comparison_has_both_models_and_shows_a_negated_loss_as_a_loss() -> None:
+    message = section(page(*COMPLETE_RUN), "comparison")
     assert "roc_auc higher is better, decides 0.7470 0.7410 +0.0060" in message
     assert "log_loss lower is better 0.4712 0.4815 +0.0103" in message
     assert "neg_" not in message
@@ -302,88 +308,88 @@ def test_both_models_stand_side_by_side_and_a_loss_reads_as_a_loss() -> None:
     assert "required +0.0010" in message
 
 
-def test_a_first_candidate_has_no_champion_beside_it() -> None:
-    message = section(page(*UP_TO_TRAIN, a_verdict(champion=None)), "comparison")
+def test_the_comparison_of_a_first_candidate_has_no_champion() -> None:
+    message = section(page(*UP_TO_TRAIN, make_verdict(champion=None)), "comparison")
     assert message.startswith("The first candidate")
     assert "Champion" not in message
     assert "Improvement" not in message
 
 
-def test_every_rule_says_whether_it_held() -> None:
+def test_every_rule_is_marked_as_passed_or_failed() -> None:
     assert "✓ roc_auc improves 0.0020 0.0010 the rule's message" in section(
-        page(*UP_TO_TRAIN, a_verdict()), "comparison"
+        page(*UP_TO_TRAIN, make_verdict()), "comparison"
     )
-    html = page(*UP_TO_TRAIN, a_verdict("reject"))
+    html = page(*UP_TO_TRAIN, make_verdict("reject"))
     assert "✗ roc_auc improves −0.0040 0.0010 the rule's message" in section(html, "comparison")
     assert "Reason: the verdict's message." in text(html)
 
 
-def test_a_verdict_without_scores_says_why() -> None:
+def test_a_verdict_without_scores_has_the_reason() -> None:
     rule = Rule(name="number of fresh cases", passed=False, value=3, limit=40, message="3 rows of the rarest class")
-    html = page(*UP_TO_TRAIN, a_verdict("reject", metrics=[], rules=[rule]))
+    html = page(*UP_TO_TRAIN, make_verdict("reject", metrics=[], rules=[rule]))
     message = section(html, "comparison")
     assert "✗ number of fresh cases" in message
     assert "3 rows of the rarest class" in message
     assert "Metric" not in message
 
 
-def test_a_rollback_says_why_and_lists_no_stage_that_it_does_not_have() -> None:
+def test_a_rollback_has_its_reason_and_only_its_own_stages() -> None:
     html = page(*OUTCOMES["Rolled back: version 2 is in production again, in place of version 3"])
     assert "Reason: it says yes to all. Version 3 is not promoted again without FORCE." in text(html)
     assert "not run" not in section(html, "time")
 
 
-def test_curves_are_drawn_where_there_are_any() -> None:
-    html = page(*WHOLE)
+def test_curves_are_drawn_if_the_verdict_has_them() -> None:
+    html = page(*COMPLETE_RUN)
     assert html.count("<polyline") == 4
     assert 'aria-label="Calibration: observed frequency against predicted probability' in html
-    assert "<polyline" not in page(a_verdict(curves=[]))
+    assert "<polyline" not in page(make_verdict(curves=[]))
 
 
-def test_a_failed_check_comes_first_with_its_rows_and_the_passed_are_folded() -> None:
-    failed = Check(
+def test_failed_checks_come_first_with_their_rows_and_the_others_are_collapsed() -> None:
+    failure = Check(
         name="values",
         column="seats",
         passed=False,
         message="is null in 48% of the rows",
         rows=[{"flight": 1545, "seats": None}, {"flight": 1546, "seats": 9999.0}],
     )
-    html = page(*UP_TO_PLAN[:4], a_data_check(failed))
+    html = page(*UP_TO_PLAN[:4], make_data_check(failure))
     expected = "✗ values of seats is null in 48% of the rows flight seats 1545 null 1546 9999.0"
     assert section(html, "data").startswith(f"Data checks {expected}")
-    folded = text(re.findall(r"<details>.*?</details>", html, flags=re.DOTALL)[0])
-    assert folded == "✓ 1 other check passed Column Check Result carrier values 16 values"
+    details = text(re.findall(r"<details>.*?</details>", html, flags=re.DOTALL)[0])
+    assert details == "✓ 1 other check passed Column Check Result carrier values 16 values"
 
 
-def test_what_failed_in_the_code_is_told_and_what_passed_is_not() -> None:
-    message = section(page(a_run(), a_lint("mypy"), a_test("tests.code.test_plan.test_twice")), "code")
+def test_the_code_section_has_the_output_of_failed_tools_only() -> None:
+    message = section(page(make_run(), make_lint("mypy"), make_counts("tests.code.test_plan.test_twice")), "code")
     assert "✗ Test: 40 passed, 1 failed, 2 skipped tests.code.test_plan.test_twice" in message
     assert "mypy output" in message
-    assert "ruff spoke" not in message
+    assert "ruff output" not in message
 
 
-def test_what_a_canary_did_before_it_became_champion_is_told() -> None:
+def test_the_page_has_the_observation_of_the_canary() -> None:
     assert "As canary 900 requests, 0.1% failed, 99% within 20.5 ms; it agrees with the champion on 97%" in text(
-        page(*WHOLE)
+        page(*COMPLETE_RUN)
     )
 
 
-def test_the_lineage_names_all_that_the_model_was_made_of() -> None:
-    message = section(page(*WHOLE), "lineage")
+def test_the_lineage_has_the_data_the_code_and_the_parameters() -> None:
+    message = section(page(*COMPLETE_RUN), "lineage")
     for part in ("5a4b", "50,791", "1,234", "1 March 2019", "f19e", "50c3", "m1f10", "3 of toy", "c0ffee", "3.11.7"):
         assert part in message
     assert "MODEL=toy AS_OF=2020-03-01T00:00:00 COMPUTE=local FORCE=false PROMOTE=auto" in message
 
 
-def test_the_stages_stand_in_run_order_and_a_stage_that_did_not_run_says_so() -> None:
-    message = section(page(a_run(), a_lint(), a_test()), "time")
+def test_the_stages_are_in_run_order_and_one_that_did_not_run_is_marked() -> None:
+    message = section(page(make_run(), make_lint(), make_counts()), "time")
     assert (
         "Set up 02:00:00 1.0 s Lint 02:00:01 1.0 s Test 02:00:01 3.0 s Snapshot not run Check data not run" in message
     )
 
 
-def test_an_hour_of_waiting_does_not_squeeze_the_stages() -> None:
-    bars = re.findall(r'<rect x="([\d.]+)%" y="2" width="([\d.]+)%"', page(*WHOLE))
+def test_the_bars_of_the_stages_stay_visible_when_an_approval_takes_an_hour() -> None:
+    bars = re.findall(r'<rect x="([\d.]+)%" y="2" width="([\d.]+)%"', page(*COMPLETE_RUN))
     begins, widths = zip(*((float(x), float(width)) for x, width in bars), strict=True)
     assert len(bars) == 10
     assert min(widths) > 5  # the approval took an hour, each stage a second
@@ -391,8 +397,8 @@ def test_an_hour_of_waiting_does_not_squeeze_the_stages() -> None:
     assert all(x + width <= 100.01 for x, width in zip(begins, widths, strict=True))
 
 
-def test_a_broken_document_is_named_and_the_rest_is_shown() -> None:
-    page(*WHOLE)
+def test_a_malformed_document_is_listed_and_the_others_are_shown() -> None:
+    page(*COMPLETE_RUN)
     Plan.path().write_text('{"version": 2}')
     Lint.path().write_bytes(b"\xff\xfe")
     Counts.path().unlink()
@@ -404,42 +410,42 @@ def test_a_broken_document_is_named_and_the_rest_is_shown() -> None:
     assert "roc_auc" in section(html, "comparison")
 
 
-def test_a_document_of_another_run_is_named_and_left_out() -> None:
-    html = page(*UP_TO_PLAN, a_verdict().model_copy(update={"build_tag": "ct-0"}))
+def test_a_document_of_another_run_is_listed_and_excluded() -> None:
+    html = page(*UP_TO_PLAN, make_verdict().model_copy(update={"build_tag": "ct-0"}))
     assert "build/verdict.json is of run ct-0" in section(html, "left-out")
     assert 'id="comparison"' not in html
 
 
-@pytest.mark.parametrize(("broken", "stage"), [(Deployment, "Deploy"), (Run, "Set up")])
-def test_the_page_does_not_claim_what_a_broken_document_may_deny(broken: type[Document], stage: str) -> None:
-    page(*WHOLE)
-    broken.path().write_text("{")
+@pytest.mark.parametrize(("document", "stage"), [(Deployment, "Deploy"), (Run, "Set up")])
+def test_the_headline_is_unclear_if_the_decisive_document_is_malformed(document: type[Document], stage: str) -> None:
+    page(*COMPLETE_RUN)
+    document.path().write_text("{")
     html = page()
     assert headline(html) == f"Unclear: the document of {stage} in build/ is malformed or of another run"
-    assert f"build/{broken.stem}.json is not a {broken.stem} document" in section(html, "left-out")
+    assert f"build/{document.stem}.json is not a {document.stem} document" in section(html, "left-out")
 
 
-def test_documents_without_a_run_are_not_believed() -> None:
-    html = page(a_lint(), a_verdict())
+def test_documents_without_a_run_are_excluded() -> None:
+    html = page(make_lint(), make_verdict())
     assert headline(html).startswith("Unclear")
     assert section(html, "left-out").count("build/run.json is missing") == 1
 
 
-def test_hostile_text_stays_text() -> None:
+def test_html_in_the_documents_is_escaped() -> None:
     check = Check(name=HOSTILE, column=HOSTILE, passed=False, message=HOSTILE, rows=[{HOSTILE: HOSTILE}])
     metric = Metric(name=HOSTILE, candidate=0.5, champion=0.4, difference=(0.05, 0.2))
     rule = Rule(name=HOSTILE, passed=False, value=0.1, limit=0.2, message=HOSTILE)
-    verdict = a_verdict("reject", message=HOSTILE, champion=HOSTILE, metrics=[metric], rules=[rule])
+    verdict = make_verdict("reject", message=HOSTILE, champion=HOSTILE, metrics=[metric], rules=[rule])
     html = page(
-        a_run(reason=HOSTILE, branch=HOSTILE, trigger="push", build_url="javascript:alert(1)", commit=HOSTILE),
-        Lint(tools=[Tool(name=HOSTILE, command=HOSTILE, passed=False, output=HOSTILE)], **at(1)),
-        a_test(HOSTILE),
-        a_data_check(check),
-        a_plan(reason=HOSTILE).model_copy(update={"parts": {HOSTILE: HOSTILE}}),
-        a_candidate().model_copy(update={"metrics": {HOSTILE: 1.0}}),
+        make_run(reason=HOSTILE, branch=HOSTILE, trigger="push", build_url="javascript:alert(1)", commit=HOSTILE),
+        Lint(tools=[Tool(name=HOSTILE, command=HOSTILE, passed=False, output=HOSTILE)], **timing(1)),
+        make_counts(HOSTILE),
+        make_data_check(check),
+        make_plan(reason=HOSTILE).model_copy(update={"parts": {HOSTILE: HOSTILE}}),
+        make_candidate().model_copy(update={"metrics": {HOSTILE: 1.0}}),
         verdict,
     )
-    tags = Tags(html).seen
+    tags = Tags(html).tags
     assert not {"script", "img", "a"} & {tag for tag, _ in tags}
     assert text(html).count("alert('x')") > 15  # shown, as text
 
@@ -455,25 +461,25 @@ def test_hostile_text_stays_text() -> None:
         (0, "0"),
     ],
 )
-def test_numbers_show_the_digits_that_tell_something(value: float, message: str) -> None:
+def test_numbers_have_their_significant_digits(value: float, message: str) -> None:
     assert formatting.format_number(value) == message
 
 
 @pytest.mark.parametrize(
     ("seconds", "message"), [(0.017, "0.02 s"), (59, "59.0 s"), (61, "1 min 1 s"), (7300, "2 h 1 min")]
 )
-def test_durations_are_told_as_people_do(seconds: float, message: str) -> None:
+def test_durations_are_in_hours_minutes_and_seconds(seconds: float, message: str) -> None:
     assert formatting.format_duration(seconds) == message
 
 
-def test_the_script_is_quick_and_prints_the_path() -> None:
-    a_run().write()
-    heavy = "{'mlflow', 'sklearn', 'pandas', 'numpy', 'matplotlib'} & {*sys.modules}"
+def test_the_script_imports_no_large_package_and_prints_the_path() -> None:
+    make_run().write()
+    large_packages = "{'mlflow', 'sklearn', 'pandas', 'numpy', 'matplotlib'} & {*sys.modules}"
     program = (
         "import atexit, runpy, sys; sys.argv = ['report.py'];"
-        f"atexit.register(lambda: sys.stderr.write(str({heavy} or 'light')));"
+        f"atexit.register(lambda: sys.stderr.write(str({large_packages} or 'none')));"
         f"runpy.run_path({str(ROOT / 'scripts' / 'report.py')!r}, run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "build/report.html\n", "light")
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "build/report.html\n", "none")
     assert headline(Path("build/report.html").read_text()) == "Stopped at Lint and Test: nothing was trained"

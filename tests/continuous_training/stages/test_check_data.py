@@ -107,7 +107,7 @@ def test_the_volume_is_compared_with_the_champions(
     assert "times the champion's" in check.message
 
 
-class TestColumnsKnownOnlyAfterwards:
+class TestColumns:
     def test_an_undeclared_column_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("x, y, late FROM", "x, y, late, x AS z FROM")
         assert failures(monkeypatch, events())["columns undeclared"].message == "training.yaml does not declare 'z'"
@@ -194,8 +194,8 @@ def test_an_infinite_number_is_reported_as_text(monkeypatch: pytest.MonkeyPatch)
 
 def test_columns_can_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a b", 'quo"te', "it's", "SELECT", "Größe", "rows", "value"):
-        quoted = '"' + name.replace('"', '""') + '"'
-        change("x, y, late", f"x AS {quoted}, x, y, late")
+        quoted_name = '"' + name.replace('"', '""') + '"'
+        change("x, y, late", f"x AS {quoted_name}, x, y, late")
         change("    x: {type", f"    {json.dumps(name)}: {{type: number, min: -10, max: 10}}\n    x: {{type")
     run = Pipeline(monkeypatch)
     assert all(check.passed for check in run.check_data())

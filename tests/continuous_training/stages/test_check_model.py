@@ -63,7 +63,7 @@ def test_in_summer():
 
 
 @pytest.fixture(scope="module")
-def trained(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
+def pipeline(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
     """Train a candidate in the workspace of all tests."""
     run = Pipeline(mlflow_workspace_patch)
     run.train()
@@ -71,9 +71,9 @@ def trained(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
 
 
 @pytest.fixture
-def write(trained: Pipeline) -> Iterator[Write]:
+def write(pipeline: Pipeline) -> Iterator[Write]:
     """Return a function that writes the behaviour tests; they are removed after the test."""
-    folder = Path("tests", trained.run.model).resolve()
+    folder = Path("tests", pipeline.run.model).resolve()
     folder.mkdir(parents=True)
     yield (folder / "test_behaviour.py").write_text
     shutil.rmtree(folder)
@@ -83,9 +83,9 @@ def run_checks(run: Pipeline) -> list[Check]:
     return check_model.check(run.run, run.settings, run.snapshot, run.candidate, run.timer).checks
 
 
-def test_each_behaviour_test_is_a_check_with_the_reason_of_its_failure(trained: Pipeline, write: Write) -> None:
+def test_each_behaviour_test_is_a_check_with_the_reason_of_its_failure(pipeline: Pipeline, write: Write) -> None:
     write(BEHAVIOUR)
-    checks = {check.name: check for check in run_checks(trained)}
+    checks = {check.name: check for check in run_checks(pipeline)}
     assert {name: check.passed for name, check in checks.items()} == {
         "a larger x is more likely late": True,
         "the model has the feature [shade]": True,
@@ -99,9 +99,9 @@ def test_each_behaviour_test_is_a_check_with_the_reason_of_its_failure(trained: 
 
 
 def test_a_model_without_behaviour_tests_is_warned_with_the_file_to_write(
-    trained: Pipeline, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert run_checks(trained) == []
+    assert run_checks(pipeline) == []
     assert "write tests/toy/test_behaviour.py" in caplog.text
 
 
@@ -117,26 +117,26 @@ def test_a_model_without_behaviour_tests_is_warned_with_the_file_to_write(
     ids=["no test", "a syntax error", "an unknown fixture", "only skipped tests", "a test without an assertion"],
 )
 def test_behaviour_tests_that_check_nothing_are_an_error(
-    trained: Pipeline, write: Write, tests: str, message: str
+    pipeline: Pipeline, write: Write, tests: str, message: str
 ) -> None:
     write(tests)
     with pytest.raises(UserError, match=message):
-        run_checks(trained)
+        run_checks(pipeline)
 
 
-def test_pytest_addopts_excludes_no_test(monkeypatch: pytest.MonkeyPatch, trained: Pipeline, write: Write) -> None:
+def test_pytest_addopts_excludes_no_test(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline, write: Write) -> None:
     write("def test_it_holds(): assert 1 < 2\ndef test_it_fails(): assert False")
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k holds")
-    assert [check.passed for check in run_checks(trained)] == [True, False]
+    assert [check.passed for check in run_checks(pipeline)] == [True, False]
 
 
-def test_no_test_runs_on_an_untrusted_candidate(trained: Pipeline, write: Write) -> None:
+def test_no_test_runs_on_an_untrusted_candidate(pipeline: Pipeline, write: Write) -> None:
     write("def test_candidate(): ...")
     check_model.JUNIT.unlink(missing_ok=True)
     (metadata,) = Path(".ct/artifacts").rglob("MLmodel")
     change("serialization_format: skops", "serialization_format: pickle", metadata)
     with pytest.raises(UserError, match="was not stored with skops"):
-        run_checks(trained)
+        run_checks(pipeline)
     assert not check_model.JUNIT.exists()
     change("serialization_format: pickle", "serialization_format: skops", metadata)
 

@@ -77,13 +77,13 @@ def test_a_broken_candidate_fails_the_tests_of_its_defect(
 
     data, rows = run.settings.data, read_snapshot(run.snapshot.train.path, run.settings.data)
     with mlflow.start_run(experiment_id=runs.experiment_id(run.client, run.run.model)):
-        stored = mlflow.sklearn.log_model(
+        logged_model = mlflow.sklearn.log_model(
             fit(build, rows[data.features], rows[data.target].astype(bool)),
             name="model",
             serialization_format="skops",
             skops_trusted_types=list(run.settings.model.trusted_types),
             pip_requirements=[],
         )
-    checks = check(run, stored.model_uri)
+    checks = check(run, logged_model.model_uri)
     assert failures <= {check.name for check in checks if not check.passed}
     assert any(check.passed for check in checks)

@@ -124,8 +124,8 @@ class TestCompare:
         self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
         Pipeline(monkeypatch).promote(compare=False)
-        for stored in (mlflow_workspace / ".ct/artifacts").rglob("model.skops"):
-            stored.write_bytes(b"corrupt")
+        for path in (mlflow_workspace / ".ct/artifacts").rglob("model.skops"):
+            path.write_bytes(b"corrupt")
         with pytest.raises(UserError, match="cannot be loaded.*; it is the champion: restore its files"):
             Pipeline(monkeypatch, AS_OF=LATER).compare()
 
@@ -144,8 +144,8 @@ class TestCompare:
     def test_the_verdict_is_stored_with_the_mlflow_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
         verdict = run.compare()
-        stored = json.loads(mlflow.artifacts.load_text(f"runs:/{run.candidate.run_id}/verdict.json"))
-        assert stored["rules"][0]["message"] == verdict.rules[0].message
+        document = json.loads(mlflow.artifacts.load_text(f"runs:/{run.candidate.run_id}/verdict.json"))
+        assert document["rules"][0]["message"] == verdict.rules[0].message
 
 
 class TestRules:
@@ -164,8 +164,8 @@ class TestRules:
         self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
         use_champion("bad")
-        failed = Check(name="a larger x is more likely late", passed=False, message="assert 0.3 > 0.5")
-        verdict = Pipeline(monkeypatch, AS_OF=LATER).compare(failed)
+        failure = Check(name="a larger x is more likely late", passed=False, message="assert 0.3 > 0.5")
+        verdict = Pipeline(monkeypatch, AS_OF=LATER).compare(failure)
         assert verdict.decision == "reject"
         assert verdict.message == "a larger x is more likely late: assert 0.3 > 0.5"
 
@@ -261,8 +261,8 @@ class TestRules:
         for limit in ("max_calibration_error", "max_milliseconds", "max_slowdown", "max_megabytes"):
             configure(f"{limit}: 0.0001")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
-        failed = {rule.name for rule in verdict.rules if not rule.passed}
-        assert {"latency", "slowdown", "size"} <= failed
+        failures = {rule.name for rule in verdict.rules if not rule.passed}
+        assert {"latency", "slowdown", "size"} <= failures
         assert "calibration" in {rule.name for rule in verdict.rules}
 
     def test_the_limit_of_the_calibration_error_is_the_champions_if_that_is_larger(self) -> None:
@@ -270,7 +270,7 @@ class TestRules:
         assert not rules.check_calibration(candidate=0.08, champion=0.02, limit=0.05).passed
         assert not rules.check_calibration(candidate=0.08, champion=None, limit=0.05).passed
 
-    def test_a_champion_that_cannot_predict_is_named(
+    def test_a_champion_that_cannot_predict_is_an_error(
         self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
     ) -> None:
         use_champion("good")

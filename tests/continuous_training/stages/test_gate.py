@@ -26,14 +26,14 @@ class TestPlan:
 
     def test_a_deployed_fingerprint_is_not_trained_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch).promote(compare=False)
-        again = Pipeline(monkeypatch).make_plan()
-        assert again.decision == "nothing"
-        assert "trained this fingerprint and was deployed" in again.reason
+        plan = Pipeline(monkeypatch).make_plan()
+        assert plan.decision == "nothing"
+        assert "trained this fingerprint and was deployed" in plan.reason
 
     def test_force_trains_without_changes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline(monkeypatch).promote(compare=False)
-        forced = Pipeline(monkeypatch, FORCE="true").make_plan()
-        assert (forced.decision, forced.resumed_run_id) == ("train", None)
+        plan = Pipeline(monkeypatch, FORCE="true").make_plan()
+        assert (plan.decision, plan.resumed_run_id) == ("train", None)
 
     def test_a_rejected_candidate_is_not_trained_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
@@ -44,18 +44,18 @@ class TestPlan:
         self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
         change("first: {roc_auc: 0.6}", "first: {roc_auc: 0.999}")
-        rejected = Pipeline(monkeypatch)
-        rejected.compare()
+        first = Pipeline(monkeypatch)
+        first.compare()
         behaviour = mlflow_workspace / "tests/toy/test_behaviour.py"
         behaviour.parent.mkdir(parents=True)
         behaviour.write_text("def test_it(): ...")
-        assert Pipeline(monkeypatch).make_plan().resumed_run_id == rejected.candidate.run_id
+        assert Pipeline(monkeypatch).make_plan().resumed_run_id == first.candidate.run_id
         behaviour.unlink()
         assert Pipeline(monkeypatch).make_plan().decision == "nothing"
         change("first: {roc_auc: 0.999}", "first: {roc_auc: 0.6}")
         again = Pipeline(monkeypatch)
         assert again.compare().decision == "promote"
-        assert again.candidate.run_id == rejected.candidate.run_id
+        assert again.candidate.run_id == first.candidate.run_id
 
     @pytest.mark.parametrize(
         ("path", "old", "new"),
@@ -92,7 +92,7 @@ class TestPlan:
 
 
 @pytest.fixture(scope="module")
-def promoted(mlflow_workspace_patch: pytest.MonkeyPatch) -> bytes:
+def database_with_champion(mlflow_workspace_patch: pytest.MonkeyPatch) -> bytes:
     """Promote a champion in a run that a ping started; return MLflow's database."""
     Pipeline(mlflow_workspace_patch, BUILD_TAG="ct-1", **PING).promote(compare=False)
     return DATABASE.read_bytes()
@@ -103,16 +103,18 @@ class TestPings:
     """Repeated pings about the same event train once."""
 
     @pytest.fixture
-    def _after_a_ping(self, promoted: bytes, mlflow_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (mlflow_workspace / DATABASE).write_bytes(promoted)
+    def _after_a_ping(
+        self, database_with_champion: bytes, mlflow_workspace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (mlflow_workspace / DATABASE).write_bytes(database_with_champion)
         change("C: 1.0", "C: 2.0")  # so that the fingerprint is new
         for name, value in PING.items():
             monkeypatch.setenv(name, value)
 
     def test_a_repeated_ping_within_the_cool_down_is_a_duplicate(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        planned = Pipeline(monkeypatch, BUILD_TAG="ct-2").make_plan()
-        assert planned.decision == "duplicate"
-        assert planned.reason == "run ct-1 had the same trigger and reason less than 12 hours ago"
+        plan = Pipeline(monkeypatch, BUILD_TAG="ct-2").make_plan()
+        assert plan.decision == "duplicate"
+        assert plan.reason == "run ct-1 had the same trigger and reason less than 12 hours ago"
 
     @pytest.mark.parametrize(
         "parameters",
@@ -172,7 +174,7 @@ class TestTrain:
         assert info.signature.inputs.input_names() == ["shade", "x", "y"]
         assert info.saved_input_example_info is not None
 
-    def test_a_model_with_untrusted_types_is_refused(
+    def test_a_model_with_untrusted_types_is_rejected(
         self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
         model = mlflow_workspace / "src/toy/model.py"
@@ -192,29 +194,28 @@ class TestTrain:
         assert np.allclose(np.sum(predictions, axis=1), 1)
 
     def test_the_candidate_of_a_killed_run_is_used_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        killed = Pipeline(monkeypatch)
-        trained = killed.train()
+        candidate = Pipeline(monkeypatch).train()
         again = Pipeline(monkeypatch)
-        assert again.train().run_id == trained.run_id
+        assert again.train().run_id == candidate.run_id
         assert "is used again" in again.plan.reason
 
     def test_an_interrupted_training_is_closed_and_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        killed = Pipeline(monkeypatch)
+        first = Pipeline(monkeypatch)
 
-        def interrupted(*_: object) -> None:
+        def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
         from continuous_training.stages import train
 
-        monkeypatch.setitem(train.COMPUTE, "local", interrupted)
+        monkeypatch.setitem(train.COMPUTE, "local", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            killed.train()
+            first.train()
         again = Pipeline(monkeypatch)
         again.train()
         tracked_runs = again.client.search_runs([runs.experiment_id(again.client, "toy")])
         assert sorted(run.info.status for run in tracked_runs) == ["FINISHED", "KILLED"]
 
-    def test_ec2_without_its_settings_is_refused_at_set_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ec2_without_its_settings_is_rejected_at_set_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match="COMPUTE=ec2 needs a section compute in training.yaml"):
             Pipeline(monkeypatch, COMPUTE="ec2")
         section = "compute: {instance_types: [c7i.large], max_hours: 1, max_cost_usd: 1}"
@@ -226,7 +227,7 @@ class TestTrain:
         with pytest.raises(UserError, match="needs a tracking server that an instance can reach"):
             Pipeline(monkeypatch, COMPUTE="ec2")
 
-    def test_an_unreachable_mlflow_is_named_without_its_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_error_for_an_unreachable_mlflow_hides_the_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@127.0.0.1:9")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with pytest.raises(UserError, match=r"MLflow at http://user:\*\*\*\*@127.0.0.1:9 cannot be used") as error:

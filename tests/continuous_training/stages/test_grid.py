@@ -71,12 +71,12 @@ class TestCandidate:
     ) -> None:
         use_one_number()
         set_grid("{number: [y, x]}")
-        changing = events()
-        changing["late"] = changing["x"] > 0
-        fresh = changing["seen"] >= FRESH_SINCE
-        changing.loc[fresh, "late"] = changing["y"] > 0
-        changing.loc[~fresh & (changing["y"] > 1), "late"] = True
-        store(changing)
+        rows = events()
+        rows["late"] = rows["x"] > 0
+        fresh = rows["seen"] >= FRESH_SINCE
+        rows.loc[fresh, "late"] = rows["y"] > 0
+        rows.loc[~fresh & (rows["y"] > 1), "late"] = True
+        store(rows)
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         pipeline.compare()
         by_y, by_x = runs_by_name(pipeline)["ct-7-1"], runs_by_name(pipeline)["ct-7-2"]
@@ -129,10 +129,10 @@ class TestCandidate:
     def test_there_is_no_validation_without_a_grid(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         candidate = pipeline.train()
-        only = runs_by_name(pipeline)["ct-7"]
+        run = runs_by_name(pipeline)["ct-7"]
         assert len(runs_by_name(pipeline)) == 1
-        assert only.data.tags[runs.FINGERPRINT] == candidate.fingerprint
-        assert runs.TRIAL_OF not in only.data.tags
+        assert run.data.tags[runs.FINGERPRINT] == candidate.fingerprint
+        assert runs.TRIAL_OF not in run.data.tags
         assert not [name for name in candidate.metrics if name.startswith("validation")]
 
 
@@ -152,11 +152,11 @@ class TestValidation:
     def test_the_candidate_is_trained_on_all_training_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_grid("{C: [0.01]}")
         candidate = Pipeline(monkeypatch).train()
-        stored = loading.load(candidate.model_uri, ("numpy.dtype",))
+        model = loading.load(candidate.model_uri, ("numpy.dtype",))
         rows = events()
         expected = self.fit_model(rows[rows["seen"] < FRESH_SINCE])
         features = rows[["shade", "x", "y"]]
-        assert stored.predict_proba(features) == pytest.approx(expected.predict_proba(features))
+        assert model.predict_proba(features) == pytest.approx(expected.predict_proba(features))
 
     @pytest.mark.parametrize(
         ("since", "until", "where"),
@@ -201,25 +201,25 @@ class TestFailure:
         self, monkeypatch: pytest.MonkeyPatch, how: str
     ) -> None:
         set_grid("{C: [1.0e-9, 0.5]}")
-        killed = Pipeline(monkeypatch)
+        first = Pipeline(monkeypatch)
 
-        def interrupted(run: Run, snapshot: Snapshot, trials: list[Trial]) -> None:
-            killed._fit(run, snapshot, trials[:1])
+        def fit_one_and_interrupt(run: Run, snapshot: Snapshot, trials: list[Trial]) -> None:
+            first._fit(run, snapshot, trials[:1])
             raise KeyboardInterrupt
 
-        monkeypatch.setitem(train.COMPUTE, "local", interrupted)
+        monkeypatch.setitem(train.COMPUTE, "local", fit_one_and_interrupt)
         if how == "killed with -9":
             monkeypatch.setattr(train, "_close_runs", lambda *_: None)  # a killed process closes no runs
         with pytest.raises(KeyboardInterrupt):
-            killed.train()
-        assert statuses(killed) == ["FINISHED", "KILLED" if how == "interrupted" else "RUNNING"]
+            first.train()
+        assert statuses(first) == ["FINISHED", "KILLED" if how == "interrupted" else "RUNNING"]
         again = Pipeline(monkeypatch)
         again.train()
         assert again.plan.resumed_run_id is None
         assert statuses(again) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
 
     @pytest.mark.integration(seconds=45)
-    def test_parameters_pass_unchanged_through_mlproject_and_an_invalid_one_is_named(
+    def test_parameters_pass_unchanged_through_mlproject_and_the_error_names_an_invalid_one(
         self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
         hostile = """it's "quoted" {C} $HOME `id` \\ & ü; #"""
@@ -241,7 +241,7 @@ class TestFailure:
         }
 
     @pytest.mark.parametrize("parameters", ["[1]", "C=1", '"C"'])
-    def test_parameters_that_are_no_json_object_are_refused(self, parameters: str) -> None:
+    def test_parameters_other_than_a_json_object_are_rejected(self, parameters: str) -> None:
         command = [sys.executable, ROOT / "scripts/fit.py", "--snapshot", ".", "--parameters", parameters]
         process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert process.returncode == 2
@@ -263,7 +263,7 @@ class TestGrid:
             ("{day: [2020-01-01]}", "model.grid.day.0: input was not a valid JSON value"),
         ],
     )
-    def test_an_invalid_grid_is_refused(self, grid: str, message: str) -> None:
+    def test_an_invalid_grid_is_rejected(self, grid: str, message: str) -> None:
         set_grid(grid)
         with pytest.raises(UserError, match=message):
             load_settings("toy")

@@ -73,9 +73,9 @@ def copy(source: Path, target: Path) -> None:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(follower, "POLL_SECONDS", 0.1)
-    with Server() as running:
-        monkeypatch.setenv("SERVING_URLS", running.url)
-        yield running
+    with Server() as server:
+        monkeypatch.setenv("SERVING_URLS", server.url)
+        yield server
 
 
 def compare_better_candidate(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
@@ -91,7 +91,7 @@ def compare_better_candidate(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     return run
 
 
-def assert_served(server: Server, version: model_versions.Version) -> None:
+def check_server(server: Server, version: model_versions.Version) -> None:
     """Check that the version can be loaded, and that the server serves it with the same predictions."""
     rows, predictions = golden_predictions.read_golden_predictions(version.run_id)
     loading.load(version.uri, ("numpy.dtype",))
@@ -111,14 +111,14 @@ def test_killing_register_and_deploy_with_a_champion(
     ):
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None, calls
-        assert_served(server, champion)
+        check_server(server, champion)
         champions.add(champion.number)
         following = Pipeline(monkeypatch)
         if following.make_plan().decision == "train":
             following.deploy()
         assert following.aliases == {"candidate": "2", "previous": "1", "champion": "2"}, calls
         assert promotion.read_aliases(run.client, "toy").claims == {}, calls
-        assert_served(server, model_versions.by_number(run.client, "toy", "2"))
+        check_server(server, model_versions.by_number(run.client, "toy", "2"))
         assert Pipeline(monkeypatch).make_plan().decision == "nothing", calls
     assert champions == {"1", "2"}
     assert {"create_registered_model", "create_model_version", "set_registered_model_alias"} < set(calls)
@@ -137,24 +137,24 @@ def test_killing_register_and_deploy_of_the_first_model(
             following.deploy()
         assert following.aliases == {"candidate": "1", "champion": "1"}, calls
         assert promotion.read_aliases(run.client, "toy").claims == {}, calls
-        assert_served(server, model_versions.by_number(run.client, "toy", "1"))
+        check_server(server, model_versions.by_number(run.client, "toy", "1"))
 
 
 def test_killing_a_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, mlflow_workspace: Path) -> None:
     """A killed rollback was either not started, or the next run's Plan completes it."""
     run = compare_better_candidate(monkeypatch)
     run.deploy()
-    started = False
+    is_rolled_back = False
     for calls in kill_at_each_call(mlflow_workspace, killed_process.roll_back_champion):
-        assert_served(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
+        check_server(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
         Pipeline(monkeypatch).make_plan()
         assert promotion.read_aliases(run.client, "toy").claims == {}, calls
-        if started or run.aliases["champion"] == "1":
-            started = True
+        if is_rolled_back or run.aliases["champion"] == "1":
+            is_rolled_back = True
             assert run.aliases == {"candidate": "2", "champion": "1"}, calls
             assert model_versions.by_number(run.client, "toy", "2").rollback_reason == "it predicts nonsense", calls
         else:
             assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}, calls
             assert model_versions.by_number(run.client, "toy", "2").rollback_reason is None, calls
-        assert_served(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
-    assert started
+        check_server(server, model_versions.by_alias(run.client, "toy", model_versions.CHAMPION))
+    assert is_rolled_back

@@ -79,7 +79,7 @@ class Clone:
             "SERVING_URLS": self.url,
             "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
             "RUFF_CACHE_DIR": str(ROOT / ".ruff_cache"),
-            "OMP_NUM_THREADS": "1",  # threads that wait for each other take the cores that other tests need
+            "OMP_NUM_THREADS": "1",  # threads that wait for each other slow down other tests
             **self._variables,
         }
 
@@ -90,15 +90,15 @@ class Clone:
         )
 
     def run(self, *arguments: str) -> str:
-        running = self.start(*arguments)
-        message, _ = running.communicate(timeout=LIMIT)
-        assert running.returncode == 0, message
+        process = self.start(*arguments)
+        message, _ = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, message
         return message
 
     def document(self, stem: str) -> dict[str, Any]:
         return json.loads((self.folder / f"build/{stem}.json").read_text())
 
-    def served_version(self) -> str | None:
+    def production_version(self) -> str | None:
         try:
             return requests.get(f"{self.url}/version", timeout=10).json()["model_version"]
         except requests.ConnectionError:
@@ -175,9 +175,9 @@ def leftovers(folder: Path) -> list[psutil.Process]:
     processes = []
     for process in psutil.process_iter():
         try:
-            family = [process, *process.parents()]
+            ancestors = [process, *process.parents()]
             if process.cwd() == str(folder) and not any(
-                "scripts/serve.py" in relative.cmdline() for relative in family
+                "scripts/serve.py" in ancestor.cmdline() for ancestor in ancestors
             ):
                 processes.append(process)
         except psutil.Error:
@@ -188,15 +188,15 @@ def leftovers(folder: Path) -> list[psutil.Process]:
 def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     """Kill a run during its training, train the first champion, compare a candidate with new data, run again."""
     kill(clone.start("-P", "AS_OF=2020-03-01"), after="Fitting Pipeline")
-    assert clone.served_version() is None
+    assert clone.production_version() is None
 
     first = clone.run("-P", "AS_OF=2020-03-01")
     assert leftovers(clone.folder) == []
     assert set(results(first).values()) == {"SUCCESS", "NOT_BUILT"}
-    skipped = ["Roll back", "Test the framework", "Approve"]
-    assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == skipped
+    stages_not_built = ["Roll back", "Test the framework", "Approve"]
+    assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == stages_not_built
     assert clone.document("deployment")["model_version"] == "1"
-    assert clone.served_version() == "1"
+    assert clone.production_version() == "1"
 
     candidate = clone.document("candidate")
     offline = json.loads(
@@ -212,7 +212,7 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert verdict["champion"] == "1"
     assert results(second)["Compare"] == {"promote": "SUCCESS", "reject": "UNSTABLE"}[str(verdict["decision"])]
     champion = {"promote": "2", "reject": "1"}[str(verdict["decision"])]
-    assert clone.served_version() == champion
+    assert clone.production_version() == champion
 
     third = clone.run("-P", "AS_OF=2020-03-20")
     assert "Linted in run 1 (ct-1) with the same code" in third
@@ -220,7 +220,7 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert "Nothing new to train" in third
     assert results(third)["Plan"] == "SUCCESS"
     assert {results(third)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"NOT_BUILT"}
-    assert clone.served_version() == champion
+    assert clone.production_version() == champion
     page = (clone.folder / "build/report.html").read_text()
     assert "othing new to train" in page
 
@@ -241,7 +241,7 @@ def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(
     clone_on_ec2.commit()
     message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2020-03-01")
     assert {results(message)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
-    assert clone_on_ec2.served_version() == "1"
+    assert clone_on_ec2.production_version() == "1"
     assert len(aws.faults.calls_of("ec2", "RunInstances")) == 1
     assert aws.billable_resources() == []
     assert aws.authorizer.denied == []

@@ -49,7 +49,7 @@ def runs_pytest(selection: Selection = SELECTION) -> bool:
     return selection.junit.exists()
 
 
-def test_the_same_code_is_tested_once_and_the_result_names_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_code_is_tested_once_and_the_result_names_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run() == (0, Counts(2, 0, 0, []))
     monkeypatch.setenv("BUILD_TAG", "ct-13")
     assert run() == (0, Counts(2, 0, 0, [], "run 12 (ct-12)"))
@@ -128,10 +128,10 @@ def test_code_that_changes_while_it_is_tested_is_not_stored() -> None:
 
 
 def test_pytest_arguments_neither_use_a_result_nor_store_one() -> None:
-    selected = Selection("toy", ("model",), arguments=("-k", "test_a"))
-    assert run(selected)[0] == 0
+    selection = Selection("toy", ("model",), arguments=("-k", "test_a"))
+    assert run(selection)[0] == 0
     assert runs_pytest()
-    assert runs_pytest(selected)
+    assert runs_pytest(selection)
 
 
 def test_pytest_addopts_neither_uses_a_result_nor_stores_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ class TestTakeSnapshot:
         assert train.max() < result.fresh_since <= fresh.min()
         assert fresh.max() < result.until <= run.run.as_of
 
-    def test_rows_younger_than_the_label_delay_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_rows_younger_than_the_label_delay_are_excluded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Pipeline(monkeypatch, AS_OF="2020-03-01").take_snapshot().until == datetime(2020, 2, 29)
 
     def test_the_same_rows_give_the_same_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,11 +137,11 @@ class TestTakeSnapshot:
         assert Pipeline(monkeypatch).take_snapshot().hash != first.hash
 
     def test_a_killed_run_leaves_no_snapshot(self, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
-        def interrupted(*_: object) -> None:
+        def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(snapshot, "content_hash", interrupted)
+            patch.setattr(snapshot, "content_hash", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 Pipeline(monkeypatch).take_snapshot()
         assert list((workspace / ".ct/snapshots").iterdir()) == []
