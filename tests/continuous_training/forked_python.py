@@ -42,6 +42,10 @@ class ForkedPython:
         self.folder, self.venv = folder, folder / "venv"
         self.python, self.mlflow = (self.venv / "bin" / name for name in ("python", "mlflow"))
 
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command `python ARGUMENTS`; it replaces that of the client of a run's fork server."""
+        return [str(self.python), *arguments]
+
     def run(self, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `python ARGUMENTS` to its end."""
         command = [self.python, *arguments]

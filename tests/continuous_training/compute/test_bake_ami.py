@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,9 +115,9 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Snapshot]:
     return pipeline.run, pipeline.snapshot
 
 
-def start(workspace: Path, python: Path = Path(sys.executable)) -> subprocess.Popen[str]:
+def start(workspace: Path, python: ForkedPython) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [python, "scripts/bake_ami.py", "--json"],
+        [python.python, "scripts/bake_ami.py", "--json"],
         env=os.environ | {"PYTHONPATH": str(workspace / "src")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -129,11 +128,11 @@ def start(workspace: Path, python: Path = Path(sys.executable)) -> subprocess.Po
 @pytest.mark.integration(seconds=40)
 class TestBaking:
     def test_an_image_is_created_from_an_instance_that_has_trained(
-        self, project: Path, account: Account, monkeypatch: pytest.MonkeyPatch
+        self, project: Path, account: Account, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run, _ = prepare(monkeypatch)
         with Machines(account.aws, project / "machines", ROOT / ".venv"):
-            baking = start(project)
+            baking = start(project, forked_python)
             output, errors = baking.communicate(timeout=TIMEOUT)
         assert baking.returncode == 0, errors
         assert "Fitting Pipeline on" in errors
@@ -173,7 +172,7 @@ class TestBaking:
         prepare(monkeypatch)
         account.set_state("pending")
         with Machines(account.aws, project / "machines", forked_python.venv):
-            baking = start(project, forked_python.python)
+            baking = start(project, forked_python)
             wait_until(lambda: account.images() or baking.poll() is not None, "the image is being created")
             baking.send_signal(signal.SIGTERM)
             _, errors = baking.communicate(timeout=TIMEOUT)

@@ -12,8 +12,10 @@ import pytest
 
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.errors import UserError
+from continuous_training.fork_server import client
 from continuous_training.settings import load_settings
 from continuous_training.stages import check_model
+from forked_python import ForkedPython
 from pipeline import Pipeline
 from toy import change
 
@@ -63,8 +65,9 @@ def test_in_summer():
 
 
 @pytest.fixture(scope="module")
-def pipeline(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
-    """Train a candidate in the workspace of all tests."""
+def pipeline(mlflow_workspace_patch: pytest.MonkeyPatch, forked_python: ForkedPython) -> Pipeline:
+    """Train a candidate in the workspace of all tests; pytest is a fork, as in a run."""
+    mlflow_workspace_patch.setattr(client, "command", forked_python.command)
     run = Pipeline(mlflow_workspace_patch)
     run.train()
     return run

@@ -10,8 +10,10 @@ import mlflow.sklearn
 import pytest
 
 from continuous_training.data.snapshots import read_snapshot
+from continuous_training.fork_server import client
 from continuous_training.registry import runs
 from continuous_training.stages import check_model
+from forked_python import ForkedPython
 from pipeline import Pipeline
 from toy import MODELS
 
@@ -26,8 +28,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def run(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
-    """Train in a workspace with the model's tests."""
+def run(mlflow_workspace_patch: pytest.MonkeyPatch, forked_python: ForkedPython) -> Pipeline:
+    """Train in a workspace with the model's tests; pytest is a fork, as in a run."""
+    mlflow_workspace_patch.setattr(client, "command", forked_python.command)
     shutil.copytree(MODELS / "tests/toy", "tests/toy", ignore=shutil.ignore_patterns("__pycache__"))
     mlflow_workspace_patch.setenv("PYTHONPATH", str(Path("src").resolve()))
     run = Pipeline(mlflow_workspace_patch)

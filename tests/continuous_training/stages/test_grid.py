@@ -25,6 +25,7 @@ from continuous_training.registry import runs
 from continuous_training.settings import Model, load_settings
 from continuous_training.stages import fit, train
 from continuous_training.versions import loading
+from forked_python import ForkedPython
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -220,7 +221,7 @@ class TestFailure:
 
     @pytest.mark.integration(seconds=45)
     def test_parameters_pass_unchanged_through_mlproject_and_the_error_names_an_invalid_one(
-        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
+        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path, forked_python: ForkedPython
     ) -> None:
         hostile = """it's "quoted" {C} $HOME `id` \\ & ü; #"""
         change("numbers, **parameters", "numbers, note, **parameters", MODEL)
@@ -229,6 +230,7 @@ class TestFailure:
         shutil.copytree(ROOT / "scripts", mlflow_workspace / "scripts")
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7", PYTHONPATH=str(mlflow_workspace / "src"))
         monkeypatch.setenv("PATH", os.environ["PATH"])  # restored after the test, because training changes it
+        monkeypatch.setattr(sys, "executable", str(forked_python.python))  # the entry point's Python is beside it
         monkeypatch.setitem(train.COMPUTE, "local", local.train)
         with pytest.raises(UserError, match=r"the training entry point failed with note=.* C=-1\.0: see its output"):
             pipeline.train()
