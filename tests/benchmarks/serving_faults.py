@@ -84,17 +84,17 @@ def list_faults(versions: ToyVersions, arguments: argparse.Namespace) -> Iterato
         return cause
 
     changes = {"promoted": arguments.promotions, "rolled_back": arguments.rollbacks}
-    yield on_server(server_faults.promotions, arguments.requests, **changes)
-    yield lambda: server_faults.registry_unavailable(versions, many, seconds=arguments.down)
+    yield on_server(server_faults.promote_and_roll_back, arguments.requests, **changes)
+    yield lambda: server_faults.kill_registry(versions, many, seconds=arguments.down)
     corrupt, deviating = "a version that cannot be loaded", "a version with other predictions than offline"
-    yield on_server(server_faults.bad_version, many, number=versions.register_corrupt(), fault=corrupt)
-    yield on_server(server_faults.bad_version, many, number=versions.register_deviating(), fault=deviating)
-    yield on_server(server_faults.worker_killed, many, times=arguments.kills)
-    for fault in (server_faults.log_disk_full, server_faults.disk_full, server_faults.supervisor_killed):
+    yield on_server(server_faults.promote_bad_version, many, number=versions.register_corrupt(), fault=corrupt)
+    yield on_server(server_faults.promote_bad_version, many, number=versions.register_deviating(), fault=deviating)
+    yield on_server(server_faults.kill_workers, many, times=arguments.kills)
+    for fault in (server_faults.fill_log_disk, server_faults.fill_disk, server_faults.kill_supervisor):
         yield on_server(fault, many)
-    yield on_server(server_faults.terminated, many, number=first, fault="SIGTERM")
+    yield on_server(server_faults.terminate, many, number=first, fault="SIGTERM")
     yield on_server(
-        server_faults.terminated, few, number=versions.slow_version(SLOW), fault=f"SIGTERM, {SLOW:g} s a call"
+        server_faults.terminate, few, number=versions.slow_version(SLOW), fault=f"SIGTERM, {SLOW:g} s a call"
     )
     yield lambda: server_faults.overload(versions, few, seconds=SLOW)
 

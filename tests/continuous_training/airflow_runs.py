@@ -52,14 +52,14 @@ def run(dag: DAG, conf: dict[str, Any], timeout: float) -> dict[str, Any]:
             task.poke_interval, task.timeout = 0, timeout
     dag_run = dag.test(run_conf=conf)
     with create_session() as session:
-        returned = select(XComModel).where(XComModel.run_id == dag_run.run_id, XComModel.key == "return_value")
+        return_values = select(XComModel).where(XComModel.run_id == dag_run.run_id, XComModel.key == "return_value")
         events = select(AssetEvent).where(AssetEvent.source_run_id == dag_run.run_id)
         return {
             "state": dag_run.state,
             "tasks": {
                 task.task_id: [task.state, task.try_number] for task in dag_run.get_task_instances(session=session)
             },
-            "returned": {value.task_id: XComModel.deserialize_value(value) for value in session.scalars(returned)},
+            "returned": {value.task_id: XComModel.deserialize_value(value) for value in session.scalars(return_values)},
             "events": {event.asset.name: event.extra for event in session.scalars(events)},
         }
 

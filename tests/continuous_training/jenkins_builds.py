@@ -83,14 +83,14 @@ class Jenkins:
     def _start(self, request: Request, parameters: dict[str, str]) -> Response:
         if request.headers.get("Jenkins-Crumb") != CRUMB:
             return 403, "No valid crumb was included in the request"
-        queued = [build for build in self.builds if build.is_queued and build.parameters == parameters]
-        if not queued:
-            queued = [Build(len(self.builds) + 1, parameters, self.polls)]
-            self.builds += queued
+        items = [build for build in self.builds if build.is_queued and build.parameters == parameters]
+        if not items:
+            items = [Build(len(self.builds) + 1, parameters, self.polls)]
+            self.builds += items
         if self.lost_responses:
             self.lost_responses -= 1
             return 503, ""
-        return 201, "", {"Location": f"{self.url}/queue/item/{queued[0].queue_id}/"}
+        return 201, "", {"Location": f"{self.url}/queue/item/{items[0].queue_id}/"}
 
     def _poll(self) -> list[dict[str, Any]]:
         for build in self.builds:

@@ -25,7 +25,7 @@ STALL_SECONDS = 60  # without a prediction, after which the load fails
 RECONNECT_SECONDS = 0.05
 MAX_EXAMPLES = 5  # of errors
 
-Expected = Mapping[str, Sequence[Sequence[float]]]  # the predictions for all rows, by version
+OfflinePredictions = Mapping[str, Sequence[Sequence[float]]]  # the predictions for all rows, by version
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Counts:
     predictions: int = 0
     wrong: int = 0
     rejected: int = 0
-    rejected_first: int = 0  # before the response to a request that was sent earlier: so it was not queued
+    rejected_early: int = 0  # before the response to a request that was sent earlier: so it was not queued
     broke: int = 0
     lost: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)  # by status, other than 200 and a rejection
@@ -58,7 +58,7 @@ class Counts:
             self.predictions + other.predictions,
             self.wrong + other.wrong,
             self.rejected + other.rejected,
-            self.rejected_first + other.rejected_first,
+            self.rejected_early + other.rejected_early,
             self.broke + other.broke,
             self.lost + other.lost,
             self.errors + other.errors,
@@ -75,7 +75,7 @@ class Load:
     """
 
     def __init__(
-        self, url: str, rows: dict[str, Any], expected: Expected, *, connections: int = 32, pause: float = 0.0
+        self, url: str, rows: dict[str, Any], expected: OfflinePredictions, *, connections: int = 32, pause: float = 0.0
     ) -> None:
         """Prepare the requests.
 
@@ -229,7 +229,7 @@ class Client(asyncio.Protocol):
             self._row = None
         elif status == 503 and b"retry-after" in self._headers:
             load.counts.rejected += 1
-            load.counts.rejected_first += not is_oldest
+            load.counts.rejected_early += not is_oldest
             pause = float(self._headers[b"retry-after"])
         else:
             load.counts.errors[str(status)] += 1

@@ -1,6 +1,6 @@
 """A stub of ngrok: it starts, logs and responds like ngrok's agent, and opens no tunnel.
 
-The name of the program selects its behaviour: `ngrok`, `ngrok-wrong-token`, `ngrok-refusing`, or `ngrok-dying`.
+The name of the program selects its behaviour: `ngrok`, `ngrok-wrong-token`, `ngrok-rejecting`, or `ngrok-exiting`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ADDRESS = "https://calm-otter.ngrok-free.example"
-WRONG = "authentication failed: The authtoken you specified is wrong. Your authtoken: {} ERR_NGROK_105"
-REFUSED = "The endpoint 'https://calm-otter.ngrok-free.example' is already online. ERR_NGROK_334"
+WRONG_TOKEN = "authentication failed: The authtoken you specified is wrong. Your authtoken: {} ERR_NGROK_105"
+ALREADY_ONLINE = "The endpoint 'https://calm-otter.ngrok-free.example' is already online. ERR_NGROK_334"
 
 
 def log(level: str, **message: str) -> None:
@@ -44,18 +44,18 @@ class Agent(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         Path(os.environ["NGROK_TEST"], "request").write_text(json.dumps(request))
-        if self.kind == "refusing":
+        if self.kind == "rejecting":
             message = {
                 "error_code": 103,
                 "status_code": 502,
                 "msg": "failed to start tunnel",
-                "details": {"err": REFUSED},
+                "details": {"err": ALREADY_ONLINE},
             }
             return self.respond(502, message)
         endpoint = {"name": request["name"], "url": ADDRESS, "upstream": request["upstream"]}
         self.endpoints.append(endpoint)
         self.respond(201, endpoint)
-        if self.kind == "dying":
+        if self.kind == "exiting":
             log("crit", msg="session closed", err=f"account limited, token {os.environ['NGROK_AUTHTOKEN']}")
             os._exit(7)
         return None
@@ -70,7 +70,7 @@ def main() -> None:
     (folder / "arguments").write_text("\n".join(sys.argv[1:]))
     (folder / "pid").write_text(str(os.getpid()))
     if Agent.kind == "wrong-token":
-        log("eror", msg="failed to auth", obj="csess", err=WRONG.format(os.environ["NGROK_AUTHTOKEN"]))
+        log("eror", msg="failed to auth", obj="csess", err=WRONG_TOKEN.format(os.environ["NGROK_AUTHTOKEN"]))
         sys.exit(1)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Agent) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

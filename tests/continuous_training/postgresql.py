@@ -18,7 +18,7 @@ import pytest
 from ports import free_port
 
 TIMEOUT = 60  # seconds
-NOBODY = "nobody"  # PostgreSQL refuses to run as root
+SERVER_USER = "nobody"  # PostgreSQL refuses to run as root
 
 
 def _find_programs() -> Path | None:
@@ -48,7 +48,7 @@ class Postgresql:
         data, password, self.log = folder / "data", folder / "password", folder / "log"
         password.write_text(self.password)
         if os.geteuid() == 0:
-            account = pwd.getpwnam(NOBODY)
+            account = pwd.getpwnam(SERVER_USER)
             for path in (folder, password):
                 os.chown(path, account.pw_uid, account.pw_gid)
         try:
@@ -96,8 +96,13 @@ def _command(program: str, *arguments: str | Path) -> list[str | Path]:
     """Return the command line of a PostgreSQL program; root runs it as another user."""
     if PROGRAMS is None:
         raise RuntimeError("PostgreSQL's server is not installed")
-    as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={pwd.getpwnam(NOBODY).pw_gid}", "--clear-groups"]
-    return [*(as_nobody if os.geteuid() == 0 else []), PROGRAMS / program, *arguments]
+    as_server_user = [
+        "setpriv",
+        f"--reuid={SERVER_USER}",
+        f"--regid={pwd.getpwnam(SERVER_USER).pw_gid}",
+        "--clear-groups",
+    ]
+    return [*(as_server_user if os.geteuid() == 0 else []), PROGRAMS / program, *arguments]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -45,7 +45,7 @@ CONNECTIONS = 32
 WORKERS = 2
 MAX_QUEUE = 5  # requests, for the fault of an overload
 HEALTH_CHECKS = 30
-DROPPED, LOGGED = ('ct_logged_rows_total{outcome="dropped"}', 'ct_logged_rows_total{outcome="logged"}')
+DROPPED_ROWS, LOGGED_ROWS = ('ct_logged_rows_total{outcome="dropped"}', 'ct_logged_rows_total{outcome="logged"}')
 
 SLOW_MODEL = """
 
@@ -70,7 +70,7 @@ class FaultResult:
     fault: str
     counts: Counts
     outcome: str
-    max_lost: int = 0  # requests
+    max_lost_requests: int = 0  # requests
     violations: list[str] = field(default_factory=list)  # of what the server should do or report
 
     @property
@@ -92,8 +92,8 @@ class FaultResult:
             errors.append(f"{counts.wrong} predictions were wrong")
         if counts.errors:
             errors.append(f"{counts.errors.total()} requests got {dict(counts.errors)}")
-        if len(counts.lost) > self.max_lost:
-            errors.append(f"{len(counts.lost)} requests were lost, at most {self.max_lost} are permitted")
+        if len(counts.lost) > self.max_lost_requests:
+            errors.append(f"{len(counts.lost)} requests were lost, at most {self.max_lost_requests} are permitted")
         return [*self.violations, *errors, *(counts.examples if errors else [])]
 
 
@@ -260,12 +260,12 @@ def becomes_true(condition: Callable[[], object], seconds: float = 30) -> bool:
     return bool(condition())
 
 
-def promotions(
-    server: MonitoredServer, versions: ToyVersions, count: int, *, promoted: int, rolled_back: int
+def promote_and_roll_back(
+    server: MonitoredServer, versions: ToyVersions, count: int, *, promotions: int, rollbacks: int
 ) -> FaultResult:
     """Promote versions and roll some of them back, under a load of `count` requests."""
-    numbers = versions.good_versions(min(4, promoted + 1))
-    champions = _list_champions(numbers, promoted, rolled_back)
+    numbers = versions.good_versions(min(4, promotions + 1))
+    champions = _list_champions(numbers, promotions, rollbacks)
     violations: list[str] = []
     versions.promote(numbers[0])
     server.wait_for_version(numbers[0])
@@ -280,14 +280,14 @@ def promotions(
             if late > CONNECTIONS:  # more than the requests in flight
                 violations.append(f"{late} predictions are of versions before {number}, which all workers serve")
             log.info("change %d of %d: %s predictions", index, len(champions), f"{load.counts.predictions:,}")
-    if unused := set(numbers) - set(load.counts.versions):
-        violations.append(f"no prediction is of version {', '.join(sorted(unused))}")
-    fault = f"{promoted} promotions and {rolled_back} rollback{'s' if rolled_back > 1 else ''}"
+    if missing := set(numbers) - set(load.counts.versions):
+        violations.append(f"no prediction is of version {', '.join(sorted(missing))}")
+    fault = f"{promotions} promotions and {rollbacks} rollback{'s' if rollbacks > 1 else ''}"
     outcome = f"each followed by all workers; the slowest prediction took {load.counts.max_seconds:.2f} s"
     return FaultResult(fault, load.counts, outcome, violations=violations)
 
 
-def bad_version(
+def promote_bad_version(
     server: MonitoredServer, versions: ToyVersions, count: int, *, number: str, fault: str, kill: bool = True
 ) -> FaultResult:
     """Promote a version that must not be served, optionally kill a worker with -9, and then promote a good version."""
@@ -317,15 +317,17 @@ def bad_version(
             violations.append(f"/health still reports: {failure}")
     if number in load.counts.versions:
         violations.append(f"{load.counts.versions[number]} predictions are of it")
-    killed = f"; a worker with {connections} connections is killed, its successor serves the old one" if kill else ""
-    outcome = f"the old version is served; /health: '{_shorten(reason)}'{killed}; the next one is followed"
+    kill_outcome = (
+        f"; a worker with {connections} connections is killed, its successor serves the old one" if kill else ""
+    )
+    outcome = f"the old version is served; /health: '{_shorten(reason)}'{kill_outcome}; the next one is followed"
     return FaultResult(fault, load.counts, outcome, connections, violations)
 
 
-def worker_killed(server: MonitoredServer, versions: ToyVersions, count: int, *, times: int) -> FaultResult:
+def kill_workers(server: MonitoredServer, versions: ToyVersions, count: int, *, times: int) -> FaultResult:
     """Kill a worker with -9, several times."""
     (number,) = versions.good_versions(1)
-    counts, max_lost, violations = Counts(), 0, []
+    counts, max_lost_requests, violations = Counts(), 0, []
     versions.promote(number)
     server.wait_for_version(number)
     for _ in range(times):
@@ -336,32 +338,38 @@ def worker_killed(server: MonitoredServer, versions: ToyVersions, count: int, *,
             load.wait_for_predictions(count // times // 2)
         if load.counts.broke > connections:
             violations.append(f"{load.counts.broke} connections broke, and the worker had {connections}")
-        counts, max_lost = counts + load.counts, max_lost + connections
-    outcome = f"replaced; {max_lost} of {times * CONNECTIONS} connections broke, with at most one request on each"
-    return FaultResult(f"kill -9 of a worker, {times}×", counts, outcome, max_lost, violations)
+        counts, max_lost_requests = counts + load.counts, max_lost_requests + connections
+    outcome = (
+        f"replaced; {max_lost_requests} of {times * CONNECTIONS} connections broke, with at most one request on each"
+    )
+    return FaultResult(f"kill -9 of a worker, {times}×", counts, outcome, max_lost_requests, violations)
 
 
-def log_disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
+def fill_log_disk(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
     """Make the workers' writes fail for a while, as on a full disk."""
     (number,) = versions.good_versions(1)
     versions.promote(number)
     server.wait_for_version(number)
-    dropped, logged = server.read_metric(DROPPED), server.read_metric(LOGGED)
+    dropped_before, logged_before = server.read_metric(DROPPED_ROWS), server.read_metric(LOGGED_ROWS)
     with versions.load(server.url) as load:
         load.wait_for_predictions(count // 3)
         with _full_disk(server.pids):
-            wait_until(lambda: server.read_metric(DROPPED) > dropped, "rows are dropped and counted")
+            wait_until(lambda: server.read_metric(DROPPED_ROWS) > dropped_before, "rows are dropped and counted")
             load.wait_for_predictions(count // 3)
-        before = server.read_metric(LOGGED)
-        wait_until(lambda: server.read_metric(LOGGED) > before, "rows are logged again")
+        before = server.read_metric(LOGGED_ROWS)
+        wait_until(lambda: server.read_metric(LOGGED_ROWS) > before, "rows are logged again")
         load.wait_for_predictions(count // 3)
-    total = dropped + logged + load.counts.predictions
-    wait_until(lambda: server.read_metric(DROPPED) + server.read_metric(LOGGED) >= total, "every row is counted")
-    outcome = f"{server.read_metric(DROPPED) - dropped:,.0f} rows are dropped and counted; all others are logged"
+    total = dropped_before + logged_before + load.counts.predictions
+    wait_until(
+        lambda: server.read_metric(DROPPED_ROWS) + server.read_metric(LOGGED_ROWS) >= total, "every row is counted"
+    )
+    outcome = (
+        f"{server.read_metric(DROPPED_ROWS) - dropped_before:,.0f} rows are dropped and counted; all others are logged"
+    )
     return FaultResult("the predictions log's disk is full", load.counts, outcome)
 
 
-def disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
+def fill_disk(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
     """Make the writes of all processes fail while the champion changes; the workers recover last."""
     first, second = versions.good_versions(2)
     violations = []
@@ -384,7 +392,7 @@ def disk_full(server: MonitoredServer, versions: ToyVersions, count: int) -> Fau
     return FaultResult("the whole disk is full", load.counts, outcome, violations=violations)
 
 
-def registry_unavailable(
+def kill_registry(
     versions: ToyVersions, count: int, *, seconds: float, workers: int = WORKERS, mlflow: Path = MLFLOW
 ) -> FaultResult:
     """Kill the registry for at least `seconds` and a third of the requests, restart it, and promote a version."""
@@ -417,7 +425,7 @@ def registry_unavailable(
     return FaultResult("the registry is killed and restarted", load.counts, outcome)
 
 
-def supervisor_killed(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
+def kill_supervisor(server: MonitoredServer, versions: ToyVersions, count: int) -> FaultResult:
     """Kill the supervisor with -9."""
     (number,) = versions.good_versions(1)
     versions.promote(number)
@@ -443,15 +451,17 @@ def overload(versions: ToyVersions, count: int, *, seconds: float) -> FaultResul
     counts = load.counts
     if not counts.rejected:
         violations.append("no request is rejected")
-    if 2 * counts.rejected_first < counts.rejected:
-        queued = counts.rejected - counts.rejected_first
-        violations.append(f"{queued} of {counts.rejected} rejected requests had waited for other responses first")
+    if 2 * counts.rejected_early < counts.rejected:
+        late_rejections = counts.rejected - counts.rejected_early
+        violations.append(
+            f"{late_rejections} of {counts.rejected} rejected requests had waited for other responses first"
+        )
     outcome = f"{counts.rejected:,} times 503 with Retry-After, at once; the slowest took {counts.max_seconds:.2f} s"
     fault = f"{CONNECTIONS} clients, {seconds:g} s a call, --max-queue {MAX_QUEUE}"
     return FaultResult(fault, counts, outcome, 0, violations)
 
 
-def terminated(server: MonitoredServer, versions: ToyVersions, count: int, *, number: str, fault: str) -> FaultResult:
+def terminate(server: MonitoredServer, versions: ToyVersions, count: int, *, number: str, fault: str) -> FaultResult:
     """Send SIGTERM under load."""
     violations = []
     versions.promote(number)
@@ -469,17 +479,17 @@ def terminated(server: MonitoredServer, versions: ToyVersions, count: int, *, nu
         violations.append("current requests were cut off")
     if not server.has_ended(pids):
         violations.append("one of its processes still runs")
-    max_lost, more = _split_lost_requests(load, end)
+    max_lost_requests, more = _split_lost_requests(load, end)
     outcome = f"exits with {code} after {duration:.1f} s; {_describe_late_requests(load, end)}"
-    return FaultResult(fault, load.counts, outcome, max_lost, violations + more)
+    return FaultResult(fault, load.counts, outcome, max_lost_requests, violations + more)
 
 
-def _list_champions(numbers: list[str], promoted: int, rolled_back: int) -> list[str]:
+def _list_champions(numbers: list[str], promotions: int, rollbacks: int) -> list[str]:
     """Return the champions in their order: the next version each time, and sometimes the previous one again."""
     champions = []
-    for index in range(promoted):
+    for index in range(promotions):
         champions.append(numbers[(index + 1) % len(numbers)])
-        if (index + 1) * rolled_back // promoted > index * rolled_back // promoted:
+        if (index + 1) * rollbacks // promotions > index * rollbacks // promotions:
             champions.append(numbers[index % len(numbers)])
     return champions
 

@@ -1,4 +1,4 @@
-"""What a Jenkinsfile can name, with the plugin that provides it, as a controller 2.507 listed it."""
+"""The symbols that a Jenkinsfile can use, with the plugin of each, from the lists of a controller 2.507."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`changeset`: what changed since the previous build, committed or not. A first build has no changes."""
+"""`changeset`: the files that changed since the previous build, committed or not. A first build has no changes."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class Scope:
             raise EvaluationError(f"no such property: '{name}'")
         return self.values[name]
 
-    def call(self, name, positional, named):
-        self.calls.append((name, positional, named))
+    def call(self, name, positional, keywords):
+        self.calls.append((name, positional, keywords))
         return {"readFile": ' {"decision": "train"}\n', "sh": 0, "fileExists": False}.get(name)
 
 

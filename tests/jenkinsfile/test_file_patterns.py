@@ -1,4 +1,4 @@
-"""Ant's file patterns, as `archiveArtifacts`, `junit` and `stash` take them."""
+"""Ant's file patterns, the format of `archiveArtifacts`, `junit` and `stash`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ TIMEOUT = "timeout(time: 100, unit: 'MILLISECONDS')"
 
 @pytest.fixture
 def keyboard(monkeypatch):
-    """A terminal as standard input. What a test writes to the descriptor are the keys that a user presses."""
+    """Make a terminal the standard input; yield the descriptor to which a test writes the keys of a user."""
     keys, terminal = pty.openpty()
     with os.fdopen(terminal) as stream, monkeypatch.context() as patch:
         patch.setattr("sys.stdin", stream)
@@ -29,7 +29,7 @@ def keyboard(monkeypatch):
 
 @pytest.fixture
 def press_at_prompt(keyboard, monkeypatch):
-    """Return a function: these keys are pressed when `input` waits, after it has discarded earlier keys."""
+    """Return a function that sets the keys to press when `input` waits, after it has discarded earlier keys."""
     read_answer = input_step._read_answer
 
     def press(keys: str) -> None:

@@ -62,11 +62,11 @@ def test_elements_have_their_position():
 
 
 def test_arguments_can_have_parentheses_and_several_lines():
-    plain, parenthesized, multiline, expression = steps(
+    plain, in_parentheses, multiline, expression = steps(
         "sh script: 'a', returnStatus: true\nsh(script: 'a', returnStatus: true)\n"
         "sh script: 'a',  // a comment\n   returnStatus: true\necho 'a' +\n 'b'"
     )
-    for call in (plain, parenthesized, multiline):
+    for call in (plain, in_parentheses, multiline):
         assert [(argument.name, argument.value.text) for argument in call.arguments] == [
             ("script", "'a'"),
             ("returnStatus", "true"),
@@ -98,8 +98,10 @@ def test_braces_and_quotes_in_a_value_belong_to_the_value(value):
 
 
 def test_spaces_at_the_end_of_a_line_are_ignored():
-    parsed = parse(pipeline("sh 'a' \t\n  \n sh 'b' // c  \n sh 'd' /* e */  \n", "options { timestamps() }   \n  "))
-    assert [call.name for call in parsed.stages[0].steps] == ["sh", "sh", "sh"]
+    parsed_pipeline = parse(
+        pipeline("sh 'a' \t\n  \n sh 'b' // c  \n sh 'd' /* e */  \n", "options { timestamps() }   \n  ")
+    )
+    assert [call.name for call in parsed_pipeline.stages[0].steps] == ["sh", "sh", "sh"]
 
 
 def test_the_code_of_a_script_block_is_unchanged():
@@ -154,6 +156,6 @@ def test_text_that_is_not_a_pipeline_raises_only_a_jenkinsfile_error(text):
 @settings(max_examples=100)
 @given(st.text(max_size=40).filter(lambda text: "\r" not in text))
 def test_unquote_is_the_inverse_of_quoting(text):
-    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
-    (call,) = steps(f"echo '''{quoted}'''")
+    escaped_text = text.replace("\\", "\\\\").replace("'", "\\'")
+    (call,) = steps(f"echo '''{escaped_text}'''")
     assert unquote(call.arguments[0].value.text) == text

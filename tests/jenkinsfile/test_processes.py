@@ -28,7 +28,7 @@ POST = "always { sh 'echo post ran' }"
 def wait_until(condition):
     deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, "the condition was never true"
+        assert time.monotonic() < deadline, "timeout: the condition is not true"
         time.sleep(0.02)
 
 
@@ -88,7 +88,7 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
     assert run_build(tmp_path, pipeline(steps)).result == "ABORTED"
 
 
-def test_processes_that_a_build_leaves_are_terminated_except_for_those_that_change_their_cookie(tmp_path):
+def test_leftover_processes_of_a_build_are_terminated_unless_they_change_their_cookie(tmp_path):
     outcome = run_build(tmp_path, pipeline(PROCESS_TREE.replace("{last_command}", "true")))
     assert outcome.result == "SUCCESS"
     assert not is_alive(pids(tmp_path)["grandchild"])

@@ -1,4 +1,4 @@
-"""`--from`: a restart continues the last build with its parameters, and never skips what has not passed."""
+"""`--from`: a restart continues the last build with its parameters, and never skips a stage that has not passed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def repository(tmp_path):
     return create_repository(tmp_path, {".gitignore": ignored, "code.py": "1", "folder/more.py": "2"})
 
 
-def refusal(folder, stage="B", *assignments, text=TEXT, branch=None) -> str:
+def error_message(folder, stage="B", *assignments, text=TEXT, branch=None) -> str:
     builds = len([*folder.glob(".ct/builds/*")])
     with pytest.raises(RestartError) as error:
         run_build(folder, text, *assignments, start_stage=stage, branch=branch)
@@ -43,9 +43,9 @@ def test_a_restart_runs_the_stage_and_those_after_it(tmp_path):
 
 
 def test_there_must_be_a_build_and_a_stage(tmp_path):
-    assert refusal(tmp_path).startswith("there is no build to restart from stage 'B'")
+    assert error_message(tmp_path).startswith("there is no build to restart from stage 'B'")
     run_build(tmp_path, TEXT)
-    assert refusal(tmp_path, "D") == "there is no stage 'D' to start from; the stages are: A, B, C"
+    assert error_message(tmp_path, "D") == "there is no stage 'D' to start from; the stages are: A, B, C"
 
 
 def test_a_restart_has_the_parameters_of_its_origin_and_assignments_override_them(tmp_path):
@@ -58,7 +58,7 @@ def test_a_restart_has_the_parameters_of_its_origin_and_assignments_override_the
         run_build(tmp_path, TEXT, "SIZE=1", start_stage="B")
 
 
-def test_a_masked_parameter_is_not_taken_from_the_record(tmp_path):
+def test_a_masked_parameter_is_not_read_from_the_record(tmp_path):
     text = pipeline('sh \'test "$KEY" = "$EXPECTED"\'', PARAMETERS)
     run_build(tmp_path, text, "KEY=hidden-key", environment={"EXPECTED": "hidden-key"})
     assert run_build(tmp_path, text, start_stage="Only", environment={"EXPECTED": ""}).result == "SUCCESS"
@@ -80,7 +80,9 @@ def test_the_record_the_cause_and_the_console_have_the_origin(tmp_path):
 def test_a_failed_stage_can_be_restarted_but_not_skipped(tmp_path):
     (tmp_path / "fail-B").touch()
     run_build(tmp_path, TEXT)
-    assert refusal(tmp_path, "C") == "stage 'B' ended with FAILURE in build 1: run everything again, without --from"
+    assert (
+        error_message(tmp_path, "C") == "stage 'B' ended with FAILURE in build 1: run everything again, without --from"
+    )
     (tmp_path / "fail-B").unlink()
     assert run_build(tmp_path, TEXT, start_stage="B").result == "SUCCESS"
 
@@ -99,11 +101,11 @@ def test_a_restart_of_a_restart_relies_on_the_stages_of_the_first_build(tmp_path
 def test_a_stage_that_did_not_run_cannot_be_skipped(tmp_path):
     (tmp_path / "fail-A").touch()
     run_build(tmp_path, TEXT)
-    assert refusal(tmp_path, "C").startswith("stage 'A' ended with FAILURE in build 1")
+    assert error_message(tmp_path, "C").startswith("stage 'A' ended with FAILURE in build 1")
     text = pipeline(STAGES, PARAMETERS, "environment { X = sh(script: 'test ! -e broken', returnStdout: true) }")
     (tmp_path / "broken").touch()
     run_build(tmp_path, text)
-    assert refusal(tmp_path, "B", text=text).startswith("stage 'A' did not run in build 2")
+    assert error_message(tmp_path, "B", text=text).startswith("stage 'A' did not run in build 2")
 
 
 def test_a_failed_parallel_branch_counts_as_a_failed_stage(tmp_path):
@@ -111,10 +113,10 @@ def test_a_failed_parallel_branch_counts_as_a_failed_stage(tmp_path):
     checks = f"stage('Checks') {{ parallel {{\n{lint}\n{test}\n}} }}"
     text = pipeline(f"{checks}\nstage('Train') {{ steps {{ echo 'trained' }} }}")
     run_build(tmp_path, text)
-    assert refusal(tmp_path, "Train", text=text).startswith("stage 'Checks' ended with FAILURE in build 1")
+    assert error_message(tmp_path, "Train", text=text).startswith("stage 'Checks' ended with FAILURE in build 1")
 
 
-def test_a_stage_whose_conditions_did_not_hold_and_an_unstable_one_can_be_skipped(tmp_path):
+def test_a_stage_that_did_not_meet_its_conditions_and_an_unstable_one_can_be_skipped(tmp_path):
     text = pipeline(
         "stage('Never') {\nwhen { branch 'other' }\nsteps { echo 'a' }\n}\n"
         "stage('Shaky') { steps { unstable 'so so' } }\nstage('Last') { steps { echo 'b' } }"
@@ -129,13 +131,13 @@ def test_a_stage_that_was_skipped_because_the_build_is_unstable_cannot_be_restar
         "options { skipStagesAfterUnstable() }",
     )
     run_build(tmp_path, text)
-    assert refusal(tmp_path, "Last", text=text).startswith("stage 'Last' was skipped because build 1 is unstable")
+    assert error_message(tmp_path, "Last", text=text).startswith("stage 'Last' was skipped because build 1 is unstable")
 
 
-def test_a_restart_is_one_of_the_branch_of_its_origin(tmp_path):
+def test_a_restart_has_the_branch_of_its_origin(tmp_path):
     run_build(tmp_path, TEXT, branch="feature")
     assert run_build(tmp_path, TEXT, start_stage="B").record["branch"] == "feature"
-    assert refusal(tmp_path, branch="main") == "build 2 is one of branch 'feature': leave out --branch"
+    assert error_message(tmp_path, branch="main") == "build 2 is one of branch 'feature': leave out --branch"
 
 
 # ---- the code
@@ -168,15 +170,15 @@ def test_the_record_and_the_environment_have_the_commit(repository):
     ],
     ids=["changed", "new", "deleted", "executable"],
 )
-def test_a_restart_with_other_code_is_refused_whether_it_is_committed_or_not(repository, change):
+def test_a_restart_with_other_code_is_rejected_committed_or_not(repository, change):
     run_build(repository, TEXT)
     change(repository)
     message = (
         "the code is not that of build 1 (files in the work tree have changed): run everything again, without --from"
     )
-    assert refusal(repository) == message
+    assert error_message(repository) == message
     commit(repository)
-    assert refusal(repository).startswith("the code is not that of build 1 (commit ")
+    assert error_message(repository).startswith("the code is not that of build 1 (commit ")
 
 
 @pytest.mark.parametrize("state_pattern", ["", ".ct/", ".ct/*", ".ct/builds"])
@@ -190,10 +192,10 @@ def test_ignored_files_and_the_state_folder_are_not_code(tmp_path, state_pattern
 
 
 def test_a_commit_of_the_same_content_is_other_code(repository):
-    """Because the record of the new build would have another commit than its origin."""
+    """Otherwise the record of the new build would have another commit than its origin."""
     run_build(repository, TEXT)
     commit(repository)
-    assert refusal(repository).startswith("the code is not that of build 1 (commit ")
+    assert error_message(repository).startswith("the code is not that of build 1 (commit ")
 
 
 def test_the_tree_is_that_of_a_commit_and_git_is_unchanged(repository):
@@ -213,14 +215,14 @@ def test_outside_a_repository_nothing_is_compared(tmp_path):
     assert run_build(tmp_path, TEXT, start_stage="B").result == "SUCCESS"
 
 
-def test_a_repository_that_is_gone_is_other_code(repository):
+def test_a_deleted_repository_is_other_code(repository):
     run_build(repository, TEXT)
     shutil.rmtree(repository / ".git")
-    assert refusal(repository).startswith("the code is not that of build 1")
+    assert error_message(repository).startswith("the code is not that of build 1")
 
 
-def test_a_work_tree_that_git_cannot_read_is_refused(repository):
+def test_a_work_tree_that_git_cannot_read_is_an_error(repository):
     run_build(repository, TEXT)
     git(repository, "init", "nested")  # a repository without a commit, which cannot be added
     assert read_source_code(repository).tree is None
-    assert refusal(repository).startswith("git cannot read the work tree")
+    assert error_message(repository).startswith("git cannot read the work tree")

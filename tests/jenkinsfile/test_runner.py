@@ -11,8 +11,8 @@ import pytest
 from jenkinsfile.parameters import ParameterError
 from local_build import pipeline, run_build
 
-PASSED_REPORT = '<testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase></testsuite>'
-FAILED_REPORT = '<testsuite><testcase name="a"/><testcase name="b"><failure>no</failure></testcase></testsuite>'
+REPORT_WITHOUT_FAILURE = '<testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase></testsuite>'
+REPORT_WITH_FAILURE = '<testsuite><testcase name="a"/><testcase name="b"><failure>no</failure></testcase></testsuite>'
 EVERY_POST_CONDITION = "\n".join(
     f"{name} {{ echo 'post {name}' }}"
     for name in (
@@ -58,8 +58,8 @@ def post_conditions(outcome):
     ],
 )
 def test_a_step_sets_the_result_of_its_stage_and_its_build(tmp_path, steps, result, stage, code):
-    (tmp_path / "good.xml").write_text(PASSED_REPORT)
-    (tmp_path / "bad.xml").write_text(FAILED_REPORT)
+    (tmp_path / "good.xml").write_text(REPORT_WITHOUT_FAILURE)
+    (tmp_path / "bad.xml").write_text(REPORT_WITH_FAILURE)
     outcome = run_build(tmp_path, pipeline(steps))
     assert (outcome.result, outcome.stages["Only"], outcome.code) == (result, stage, code)
 
@@ -90,7 +90,7 @@ def test_a_stage_after_a_caught_failure_runs(tmp_path):
     assert outcome.result == "FAILURE"
 
 
-def test_skip_stages_after_unstable(tmp_path):
+def test_stages_after_an_unstable_one_are_skipped_with_skip_stages_after_unstable(tmp_path):
     text = pipeline(
         "stage('A') { steps { unstable 'so so' } }\nstage('B') { steps { echo 'b' } }",
         "options { skipStagesAfterUnstable() }",
@@ -190,7 +190,7 @@ def test_without_fail_fast_the_other_branches_continue(tmp_path):
         ("anyOf { expression { true }; expression { error 'must not be evaluated' } }", True),
     ],
 )
-def test_when(tmp_path, condition, runs):
+def test_a_stage_runs_if_its_when_conditions_are_met(tmp_path, condition, runs):
     text = pipeline(
         f"stage('A') {{\nwhen {{\n{condition}\n}}\nsteps {{ echo 'ran' }}\n}}",
         "parameters { string(name: 'WHO', defaultValue: 'you') }",
@@ -288,8 +288,8 @@ def test_retry_repeats_a_failure_and_only_the_last_attempt_counts(tmp_path):
     script = "echo x >> tries; test $(wc -l < tries) = 3"
     assert run_build(tmp_path, pipeline(f"retry(3) {{ sh '{script}' }}")).result == "SUCCESS"
     (tmp_path / "tries").unlink()
-    of_stage = f"stage('A') {{\noptions {{ retry(2) }}\nsteps {{ sh '{script}' }}\n}}"
-    assert run_build(tmp_path, pipeline(of_stage)).stages == {"A": "FAILURE"}
+    text = f"stage('A') {{\noptions {{ retry(2) }}\nsteps {{ sh '{script}' }}\n}}"
+    assert run_build(tmp_path, pipeline(text)).stages == {"A": "FAILURE"}
     assert (tmp_path / "tries").read_text() == "x\nx\n"
 
 
@@ -381,15 +381,15 @@ def test_a_wrong_parameter_is_an_error_before_anything_runs(tmp_path, assignment
 
 def test_sh_prints_its_commands_and_stops_at_the_first_failure(tmp_path):
     outcome = run_build(tmp_path, pipeline("sh '''\necho one\nfalse\necho two\n'''"))
-    at = outcome.lines.index("+ echo one")
-    assert outcome.lines[at : at + 4] == ["+ echo one", "one", "+ false", "ERROR: script returned exit code 1"]
+    start = outcome.lines.index("+ echo one")
+    assert outcome.lines[start : start + 4] == ["+ echo one", "one", "+ false", "ERROR: script returned exit code 1"]
 
 
 def test_sh_uses_the_interpreter_of_the_script(tmp_path):
     assert "42" in run_build(tmp_path, pipeline("sh '''#!/usr/bin/env python3\nprint(6 * 7)\n'''")).lines
 
 
-def test_files_and_directories(tmp_path):
+def test_steps_for_files_and_directories(tmp_path):
     outcome = run_build(
         tmp_path,
         pipeline(
@@ -415,7 +415,7 @@ def test_reports_are_stored_with_the_build(tmp_path):
         "out/a.json": "{}",
         "out/deep/b.json": "{}",
         "out/page.html": "<p>",
-        "junit/r.xml": PASSED_REPORT,
+        "junit/r.xml": REPORT_WITHOUT_FAILURE,
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)

@@ -1,4 +1,4 @@
-"""Validation: what a local run does not support is an error with its line, before anything runs."""
+"""Validation: elements that a local run does not support are errors with their line, before anything runs."""
 
 from __future__ import annotations
 
@@ -15,56 +15,59 @@ def errors(text: str) -> list[str]:
     return [str(error) for error in validate(parse(text), {}).errors]
 
 
-UNSUPPORTED = "is not supported by a local run; run it on a Jenkins controller"
+NOT_SUPPORTED = "is not supported by a local run; run it on a Jenkins controller"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (pipeline("docker 'x'"), f"Jenkinsfile:6: the step 'docker' {UNSUPPORTED}"),
+        (pipeline("docker 'x'"), f"Jenkinsfile:6: the step 'docker' {NOT_SUPPORTED}"),
         (
             pipeline("echo 'a'\nscript {\ndef a = 1\necho a\n}"),
-            f"Jenkinsfile:7: a 'script' block of more than one expression {UNSUPPORTED}",
+            f"Jenkinsfile:7: a 'script' block of more than one expression {NOT_SUPPORTED}",
         ),
-        (pipeline("echo 'a'\nscript { x.run() }"), f"Jenkinsfile:7: the method 'run()' {UNSUPPORTED}"),
-        (pipeline("retry(2) { mail to: 'a' }"), f"Jenkinsfile:6: the step 'mail' {UNSUPPORTED}"),
-        (pipeline("echo docker('x')"), f"Jenkinsfile:6: the step 'docker' {UNSUPPORTED}"),
-        (pipeline("echo 'a'.execute()"), f"Jenkinsfile:6: the method 'execute()' {UNSUPPORTED}"),
+        (pipeline("echo 'a'\nscript { x.run() }"), f"Jenkinsfile:7: the method 'run()' {NOT_SUPPORTED}"),
+        (pipeline("retry(2) { mail to: 'a' }"), f"Jenkinsfile:6: the step 'mail' {NOT_SUPPORTED}"),
+        (pipeline("echo docker('x')"), f"Jenkinsfile:6: the step 'docker' {NOT_SUPPORTED}"),
+        (pipeline("echo 'a'.execute()"), f"Jenkinsfile:6: the method 'execute()' {NOT_SUPPORTED}"),
         (
             pipeline("sh script: 'a', returnAll: true"),
-            f"Jenkinsfile:6: the argument 'returnAll' of the step 'sh' {UNSUPPORTED}",
+            f"Jenkinsfile:6: the argument 'returnAll' of the step 'sh' {NOT_SUPPORTED}",
         ),
         (pipeline("echo 'a', 'b'"), "Jenkinsfile:6: the step 'echo' takes one unnamed argument"),
         (pipeline("deleteDir('a')"), "Jenkinsfile:6: the step 'deleteDir' takes no unnamed argument"),
         (pipeline("echo 'a' { echo 'b' }"), "Jenkinsfile:6: the step 'echo' takes no body in braces"),
         (pipeline("dir('a')"), "Jenkinsfile:6: the step 'dir' takes a body in braces"),
-        (pipeline("checkout([$class: 'GitSCM'])"), f"Jenkinsfile:6: 'checkout' of anything but 'scm' {UNSUPPORTED}"),
+        (pipeline("checkout([$class: 'GitSCM'])"), f"Jenkinsfile:6: 'checkout' of anything but 'scm' {NOT_SUPPORTED}"),
         (
             pipeline("echo (\n[1].collect { it })"),
             "Jenkinsfile:7: the expression '[1].collect { it }' is not supported",
         ),
         (
             pipeline("echo 'a'", "options { gitLabConnection('x') }"),
-            f"Jenkinsfile:3: the option 'gitLabConnection' {UNSUPPORTED}",
+            f"Jenkinsfile:3: the option 'gitLabConnection' {NOT_SUPPORTED}",
         ),
         (
             pipeline("echo 'a'", "options { disableConcurrentBuilds(abortPrevious: true) }"),
-            f"Jenkinsfile:3: the argument 'abortPrevious' of the option 'disableConcurrentBuilds' {UNSUPPORTED}",
+            f"Jenkinsfile:3: the argument 'abortPrevious' of the option 'disableConcurrentBuilds' {NOT_SUPPORTED}",
         ),
-        (pipeline("echo 'a'", "tools { maven 'x' }"), f"Jenkinsfile:3: the section 'tools' {UNSUPPORTED}"),
-        (pipeline("echo 'a'", "libraries { lib('x') }"), f"Jenkinsfile:3: the section 'libraries' {UNSUPPORTED}"),
-        (pipeline("echo 'a'", "parameters { file(name: 'x') }"), f"Jenkinsfile:3: the parameter 'file' {UNSUPPORTED}"),
+        (pipeline("echo 'a'", "tools { maven 'x' }"), f"Jenkinsfile:3: the section 'tools' {NOT_SUPPORTED}"),
+        (pipeline("echo 'a'", "libraries { lib('x') }"), f"Jenkinsfile:3: the section 'libraries' {NOT_SUPPORTED}"),
+        (
+            pipeline("echo 'a'", "parameters { file(name: 'x') }"),
+            f"Jenkinsfile:3: the parameter 'file' {NOT_SUPPORTED}",
+        ),
         (
             pipeline("echo 'a'", post="sometimes { echo 'a' }"),
-            f"Jenkinsfile:11: the post condition 'sometimes' {UNSUPPORTED}",
+            f"Jenkinsfile:11: the post condition 'sometimes' {NOT_SUPPORTED}",
         ),
         (
             pipeline("stage('A') {\nagent { docker { image 'x' } }\nsteps { echo 'a' }\n}"),
-            f"Jenkinsfile:5: the agent 'docker' {UNSUPPORTED}",
+            f"Jenkinsfile:5: the agent 'docker' {NOT_SUPPORTED}",
         ),
         (
             pipeline("stage('A') {\nwhen { changelog 'fix' }\nsteps { echo 'a' }\n}"),
-            f"Jenkinsfile:5: the when condition 'changelog' {UNSUPPORTED}",
+            f"Jenkinsfile:5: the when condition 'changelog' {NOT_SUPPORTED}",
         ),
         (
             pipeline("stage('A') {\nwhen { environment name: 'X' }\nsteps { echo 'a' }\n}"),
@@ -73,22 +76,22 @@ UNSUPPORTED = "is not supported by a local run; run it on a Jenkins controller"
         (pipeline("stage('A') {\nwhen { not { } }\nsteps { echo 'a' }\n}"), "Jenkinsfile:5: 'not' takes one condition"),
         (
             pipeline("stage('A') {\ninput {\nmessage 'm'\nparameters { string(name: 'x') }\n}\nsteps { echo 'a' }\n}"),
-            f"Jenkinsfile:7: a parameter of 'input' {UNSUPPORTED}",
+            f"Jenkinsfile:7: a parameter of 'input' {NOT_SUPPORTED}",
         ),
         (
             pipeline("input message: 'm', parameters: [string(name: 'x')]"),
-            f"Jenkinsfile:6: the argument 'parameters' of the step 'input' {UNSUPPORTED}",
+            f"Jenkinsfile:6: the argument 'parameters' of the step 'input' {NOT_SUPPORTED}",
         ),
         (
             pipeline("echo 'a'", "environment { A = input(message: 'm', parameters: [string(name: 'x')]) }"),
-            f"Jenkinsfile:3: the argument 'parameters' of the step 'input' {UNSUPPORTED}",
+            f"Jenkinsfile:3: the argument 'parameters' of the step 'input' {NOT_SUPPORTED}",
         ),
         (
             pipeline(
                 "stage('A') { matrix {\naxes { axis { name 'X'; values 'a' } }\n"
                 "stages { stage('B') { steps { echo 'a' } } }\n} }"
             ),
-            f"Jenkinsfile:4: the section 'matrix' {UNSUPPORTED}",
+            f"Jenkinsfile:4: the section 'matrix' {NOT_SUPPORTED}",
         ),
         (
             pipeline("echo 'a'", "environment { A = credentials('some-id') }"),

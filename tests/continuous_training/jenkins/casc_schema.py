@@ -4,7 +4,7 @@
 casc.yaml uses, without their descriptions.
 
 The schema does not say where the type of a value is defined: it is a name of the same root, such as `permanent` for an
-item of `jenkins.nodes`. `ADDED` has definitions that it lacks.
+item of `jenkins.nodes`. `ADDITIONAL_DEFINITIONS` has definitions that it lacks.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[3]
-WHOLE = ROOT.parent / "shared/jenkins/casc-schema.json"
-CUT = ROOT / "tests/continuous_training/jenkins/reference/casc-schema.json"
+COMPLETE = ROOT.parent / "shared/jenkins/casc-schema.json"
+REDUCED = ROOT / "tests/continuous_training/jenkins/reference/casc-schema.json"
 
 ROOTS = ("appearance", "jenkins", "security", "unclassified")  # its definitions of credentials and jobs are wrong
 
 Schema = dict[str, Any]
 
 STRING: Schema = {"type": "string"}
-NAMED_VALUE: Schema = {"type": "object"}  # a name of the same root, alone or with its attributes
+VALUE_WITH_NAME: Schema = {"type": "object"}  # a name of the same root, alone or with its attributes
 
 
 def mapping(**properties: Schema) -> Schema:
@@ -34,16 +34,16 @@ def sequence(items: Schema) -> Schema:
     return {"type": "array", "items": [items]}
 
 
-# What the controller accepts and its schema lacks, from the plugins' documentation of casc.yaml.
-ADDED: Mapping[str, Mapping[str, Schema]] = {
+# Definitions that the schema lacks although the controller accepts them, from the plugins' documentation of casc.yaml.
+ADDITIONAL_DEFINITIONS: Mapping[str, Mapping[str, Schema]] = {
     "jenkins": {
-        "nodes": sequence(NAMED_VALUE),
-        "globalNodeProperties": sequence(NAMED_VALUE),
+        "nodes": sequence(VALUE_WITH_NAME),
+        "globalNodeProperties": sequence(VALUE_WITH_NAME),
         "envVars": mapping(env=sequence(mapping(key=STRING, value=STRING))),
         "globalMatrix": mapping(entries=sequence(mapping(user=mapping(name=STRING, permissions=sequence(STRING))))),
     },
     "unclassified": {
-        "buildDiscarders": mapping(configuredBuildDiscarders=sequence(NAMED_VALUE)),
+        "buildDiscarders": mapping(configuredBuildDiscarders=sequence(VALUE_WITH_NAME)),
         "gitHubConfiguration": mapping(
             apiRateLimitChecker={"type": "string", "enum": ["NoThrottle", "ThrottleForNormalize", "ThrottleOnOver"]}
         ),
@@ -59,19 +59,21 @@ TYPES = {"string": str, "integer": int, "boolean": bool, "array": list}
 def read(path: Path) -> dict[str, dict[str, Schema]]:
     """Return the definitions of each root."""
     roots = json.loads(path.read_text())["properties"]
-    return {root: merge(roots[root], mapping(**ADDED.get(root, {})))["properties"] for root in ROOTS}
+    return {root: merge(roots[root], mapping(**ADDITIONAL_DEFINITIONS.get(root, {})))["properties"] for root in ROOTS}
 
 
-def merge(schema: Schema, added: Schema) -> Schema:
-    if "properties" not in added:
-        return added
+def merge(schema: Schema, addition: Schema) -> Schema:
+    if "properties" not in addition:
+        return addition
     properties = schema.get("properties", {})
-    merged = {name: merge(properties.get(name, {}), value) for name, value in added["properties"].items()}
-    return schema | added | {"properties": properties | merged}
+    properties_of_both = {
+        name: merge(properties.get(name, {}), value) for name, value in addition["properties"].items()
+    }
+    return schema | addition | {"properties": properties | properties_of_both}
 
 
 def find_errors(configuration: Mapping[str, Any], known: Mapping[str, Mapping[str, Schema]]) -> Iterator[str]:
-    """Yield what the controller would refuse; unknown roots are not checked."""
+    """Yield the errors that the controller would report; unknown roots are not checked."""
     for root in configuration.keys() & known.keys():
         yield from mapping_errors(configuration[root], known[root], root, known[root])
 
@@ -92,17 +94,17 @@ def value_errors(value: Any, schema: Schema, place: str, names: Mapping[str, Sch
         if schema.get("properties"):
             yield from mapping_errors(value, schema["properties"], place, names)
         else:
-            yield from named_value_errors(value, choices(schema) or names, place, names)
+            yield from value_with_name_errors(value, choices(schema) or names, place, names)
     elif type(value) is not TYPES[kind] and not is_variable(value):
         yield f"{place}: «{value}» is no {kind}"
     elif kind == "array":
-        for at, item in enumerate(value):
-            yield from value_errors(item, schema["items"][0], f"{place}[{at}]", names)
+        for index, item in enumerate(value):
+            yield from value_errors(item, schema["items"][0], f"{place}[{index}]", names)
     elif value not in schema.get("enum", [value]):
         yield f"{place}: «{value}» is none of {', '.join(schema['enum'])}"
 
 
-def named_value_errors(
+def value_with_name_errors(
     value: Any, among: Mapping[str, Schema], place: str, names: Mapping[str, Schema]
 ) -> Iterator[str]:
     """Check a value that is a name, such as `inbound`, or a name with attributes."""
@@ -134,7 +136,7 @@ def without_descriptions(schema: Any) -> Any:
     return schema
 
 
-def cut(whole: Schema) -> str:
+def reduce_data(whole: Schema) -> str:
     """Return the roots that casc.yaml uses, with one definition per line."""
     roots = []
     for root in ROOTS:
@@ -147,4 +149,4 @@ def cut(whole: Schema) -> str:
 
 
 if __name__ == "__main__":
-    CUT.write_text(cut(json.loads(WHOLE.read_text())))
+    REDUCED.write_text(reduce_data(json.loads(COMPLETE.read_text())))

@@ -179,11 +179,11 @@ def as_call(expression: Expression) -> Node | None:
     name, *rest = root.children
     arguments = []
     for child in rest[0].children if rest and isinstance(rest[0], Tree) else ():
-        named = isinstance(child, Tree) and child.data == "named_argument"
-        key, value = child.children if named else (None, child)
+        has_name = isinstance(child, Tree) and child.data == "named_argument"
+        key, value = child.children if has_name else (None, child)
         inner = Expression(source(expression, value), expression.position)
         argument = as_call(inner) or raw(inner)
-        arguments.append({"key": str(key).rstrip(": "), "value": argument} if named else argument)
+        arguments.append({"key": str(key).rstrip(": "), "value": argument} if has_name else argument)
     return {"name": str(name), "arguments": arguments}
 
 

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.integration(seconds=20)
 DAGS = ROOT / "jenkins" / "airflow" / "dags"
 DAILY, ON_DATA = "continuous_training", "continuous_training_on_data"
 NEW_ROWS = "20,113 new rows since 2013-04-01"
-PROMOTED = {
+PROMOTION = {
     "build/outcome.txt": "promoted: version 3 is the champion\n",
     "build/verdict.json": json.dumps({"decision": "promote"}),
 }
-REJECTED = {"build/outcome.txt": "rejected: no better\n", "build/verdict.json": json.dumps({"decision": "reject"})}
+REJECTION = {"build/outcome.txt": "rejected: no better\n", "build/verdict.json": json.dumps({"decision": "reject"})}
 PING = Ping(trigger="data", reason=NEW_ROWS, as_of="2013-05-01", model="toy", model_version="1")
 CHECK = NewDataCheck(model=PING.model, as_of=datetime(2013, 5, 1), verdict="not enough", message="")
 ENOUGH, NOT_ENOUGH = (
@@ -119,7 +119,7 @@ def current_jenkins() -> Iterator[CurrentJenkins]:
 
 
 @pytest.fixture(scope="module")
-def started_airflow(
+def running_airflow(
     env_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, current_jenkins: CurrentJenkins
 ) -> Iterator[Airflow]:
     with ExitStack() as resources:
@@ -130,18 +130,18 @@ def started_airflow(
 
 
 @pytest.fixture
-def airflow(started_airflow: Airflow) -> Airflow:
+def airflow(running_airflow: Airflow) -> Airflow:
     """Return Airflow with an unused checkout that has new rows."""
-    (started_airflow.checkout / "commands").write_text("")
-    started_airflow.set_exit_code(0)
-    started_airflow.set_output("ingest", "20113")
-    started_airflow.set_output("data-check", ENOUGH)
-    return started_airflow
+    (running_airflow.checkout / "commands").write_text("")
+    running_airflow.set_exit_code(0)
+    running_airflow.set_output("ingest", "20113")
+    running_airflow.set_output("data-check", ENOUGH)
+    return running_airflow
 
 
 @pytest.fixture
 def jenkins(current_jenkins: CurrentJenkins) -> Jenkins:
-    current_jenkins.jenkins = Jenkins(artifacts=PROMOTED, url=current_jenkins.url)
+    current_jenkins.jenkins = Jenkins(artifacts=PROMOTION, url=current_jenkins.url)
     return current_jenkins.jenkins
 
 
@@ -224,7 +224,7 @@ class TestDaily:
 
 class TestOnData:
     def test_a_rejected_candidate_is_a_success_of_the_dag(self, airflow: Airflow, jenkins: Jenkins) -> None:
-        jenkins.result, jenkins.artifacts = "UNSTABLE", REJECTED
+        jenkins.result, jenkins.artifacts = "UNSTABLE", REJECTION
         result = airflow.run(ON_DATA)
         assert result["state"] == "success"
         assert (result["returned"]["record"]["result"], result["returned"]["record"]["decision"]) == (

@@ -54,12 +54,12 @@ def instruction(word: str) -> str:
 class EntryPoint:
     """The entry point with stubs of Airflow's components, which record their environment and wait."""
 
-    def __init__(self, home: Path, **changed: str | None) -> None:
+    def __init__(self, home: Path, **changes: str | None) -> None:
         (home / "airflow").mkdir()
         (home / "new").mkdir()
         (home / "airflow" / "__main__.py").write_text(AIRFLOW)
         self.home, self.log = home, home / "log"
-        settings = {name: value for name, value in {**SETTINGS, **changed}.items() if value is not None}
+        settings = {name: value for name, value in {**SETTINGS, **changes}.items() if value is not None}
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "AIRFLOW_HOME": str(home / "files"), **settings}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -90,9 +90,9 @@ class TestLock:
         requirements = [
             Requirement(line) for line in re.sub(r"#.*", "", (IMAGE / "requirements.in").read_text()).split()
         ]
-        locked = dict([*pins(LOCK)])
-        assert {canonicalize_name(requirement.name) for requirement in requirements} <= locked.keys()
-        assert locked["apache-airflow"].startswith("==3.3.")
+        versions = dict([*pins(LOCK)])
+        assert {canonicalize_name(requirement.name) for requirement in requirements} <= versions.keys()
+        assert versions["apache-airflow"].startswith("==3.3.")
 
     def test_every_pin_has_a_hash(self) -> None:
         assert all(pins(LOCK).values())
@@ -213,7 +213,7 @@ class TestErrors:
     def test_a_missing_setting_is_reported(self, tmp_path: Path, name: str, empty: str | None) -> None:
         assert EntryPoint(tmp_path, **{name: empty}).error().startswith(f"airflow: set {name} (")
 
-    def test_a_short_password_is_refused(self, tmp_path: Path) -> None:
+    def test_a_short_password_is_rejected(self, tmp_path: Path) -> None:
         message = EntryPoint(tmp_path, AIRFLOW_ADMIN_PASSWORD="elevenchars").error()
         assert message == "airflow: set AIRFLOW_ADMIN_PASSWORD to 12 characters or more"
 
@@ -222,7 +222,7 @@ class TestErrors:
         ["jenkins://pinger:pinger-password@j.example", "[]", json.dumps({**CONNECTION, "port": None}), json.dumps({})],
         ids=["a URL", "a list", "without a port", "nothing"],
     )
-    def test_an_incomplete_connection_is_refused(self, tmp_path: Path, connection: str) -> None:
+    def test_an_incomplete_connection_is_rejected(self, tmp_path: Path, connection: str) -> None:
         message = EntryPoint(tmp_path, AIRFLOW_CONN_JENKINS_DEFAULT=connection).error()
         assert message.startswith("airflow: AIRFLOW_CONN_JENKINS_DEFAULT is not a complete connection: write it as {")
 

@@ -17,7 +17,7 @@ from jenkinsfile.steps.credentials import variable_name
 from jenkinsfile.syntax.parser import parse
 
 CASC = yaml.safe_load((ROOT / "casc.yaml").read_text())
-SCHEMA = casc_schema.read(casc_schema.CUT)
+SCHEMA = casc_schema.read(casc_schema.REDUCED)
 
 JENKINS = CASC["jenkins"]
 USERS = {user["id"]: user for user in JENKINS["securityRealm"]["local"]["users"]}
@@ -101,17 +101,19 @@ class TestSchema:
             ),
         ],
     )
-    def test_an_error_that_would_stop_the_boot_is_found(self, break_casc: Callable[[Any], None], message: str) -> None:
-        broken = copy.deepcopy(CASC)
-        break_casc(broken)
-        assert list(casc_schema.find_errors(broken, SCHEMA)) == [message]
+    def test_an_error_that_would_stop_the_boot_is_reported(
+        self, break_casc: Callable[[Any], None], message: str
+    ) -> None:
+        invalid_casc = copy.deepcopy(CASC)
+        break_casc(invalid_casc)
+        assert list(casc_schema.find_errors(invalid_casc, SCHEMA)) == [message]
 
     def test_no_key_is_removed_or_deprecated_in_a_newer_jenkins(self) -> None:
         assert not REMOVED_KEYS & {key for key, _ in all_items(CASC)}
 
-    @pytest.mark.skipif(not casc_schema.WHOLE.exists(), reason="the whole schema is not on this machine")
+    @pytest.mark.skipif(not casc_schema.COMPLETE.exists(), reason="the whole schema is not on this machine")
     def test_the_reduced_schema_is_that_of_the_controller(self) -> None:
-        assert casc_schema.CUT.read_text() == casc_schema.cut(json.loads(casc_schema.WHOLE.read_text()))
+        assert casc_schema.REDUCED.read_text() == casc_schema.reduce_data(json.loads(casc_schema.COMPLETE.read_text()))
 
 
 class TestEnvironment:
@@ -173,12 +175,12 @@ class TestCredentials:
         return [attributes["id"] for _, attributes in CREDENTIALS]
 
     def test_all_credentials_in_use_exist_and_no_others(self) -> None:
-        used = {value for key, value in all_items(CASC) if key == "credentialsId"}
-        used |= set(re.findall(r"\bcredentials(?:Id)?\('([^']+)'\)", JOBS))
+        credentials_in_use = {value for key, value in all_items(CASC) if key == "credentialsId"}
+        credentials_in_use |= set(re.findall(r"\bcredentials(?:Id)?\('([^']+)'\)", JOBS))
         for path in JENKINSFILES:
-            used |= set(re.findall(r"(?:\bcredentials\(|tokenCredentialId: )'([^']+)'", path.read_text()))
-        assert used == set(self.ids())
-        assert len(self.ids()) == len(used)
+            credentials_in_use |= set(re.findall(r"(?:\bcredentials\(|tokenCredentialId: )'([^']+)'", path.read_text()))
+        assert credentials_in_use == set(self.ids())
+        assert len(self.ids()) == len(credentials_in_use)
 
     def test_builds_cannot_use_the_credentials_of_the_controller(self) -> None:
         scopes = {attributes["id"]: attributes["scope"] for _, attributes in CREDENTIALS}
@@ -221,8 +223,8 @@ class TestJobs:
 
     def test_the_script_uses_all_provided_variables(self) -> None:
         assert [set(item) for item in CASC["jobs"]] == [{"providedEnv"}, {"script"}]
-        [provided] = [item["providedEnv"] for item in CASC["jobs"] if "providedEnv" in item]
-        assert set(re.findall(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"'[^'\n]*'", "", JOBS))) == set(provided)
+        [variables] = [item["providedEnv"] for item in CASC["jobs"] if "providedEnv" in item]
+        assert set(re.findall(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"'[^'\n]*'", "", JOBS))) == set(variables)
 
     def test_the_script_contains_no_variable_of_casc(self) -> None:
         assert "${" not in JOBS
@@ -257,8 +259,8 @@ def block_of(text: str, name: str) -> str:
     """Return the text between the braces of the first `name {`."""
     start = re.search(rf"\b{name} \{{", text)
     assert start, name
-    depth, at = 1, start.end()
+    depth, position = 1, start.end()
     while depth:
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        at += 1
-    return text[start.end() : at - 1]
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        position += 1
+    return text[start.end() : position - 1]

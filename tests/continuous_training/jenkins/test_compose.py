@@ -34,9 +34,9 @@ SCHEMA = jsonschema_rs.validator_for(
     json.loads((ROOT / "tests/continuous_training/jenkins/reference/compose-schema.json").read_text())
 )
 SERVICES: dict[str, dict[str, Any]] = STACK["services"]
-BUILT = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
+BUILDS = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
 EACH_SERVICE = pytest.mark.parametrize("name", list(SERVICES))
-EACH_BUILT_SERVICE = pytest.mark.parametrize("name", list(BUILT))
+EACH_SERVICE_WITH_BUILD = pytest.mark.parametrize("name", list(BUILDS))
 
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z0-9_]+)(?::([-?])([^}]*))?\}")
 KINDS = dict(
@@ -52,7 +52,7 @@ SECRET = re.compile("PASSWORD|TOKEN|SECRET|KEY|URI")
 
 @pytest.fixture
 def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Return what `ct secrets` writes into an empty file."""
+    """Return the secrets that `ct secrets` writes into an empty file."""
     monkeypatch.setattr(stack_secrets, "CONTROLLER_VARIABLES", ROOT / "jenkins/environment.txt")
     monkeypatch.setattr(stack_secrets, "FILE", tmp_path / ".env")
     monkeypatch.chdir(tmp_path)
@@ -79,8 +79,8 @@ def texts(value: Any) -> Iterator[str]:
 
 def variables_of(service: dict[str, Any]) -> set[str]:
     """Return the variables that a service gets: interpolated, in its environment, or as files."""
-    passed = {name for name, value in service.get("environment", {}).items() if value is None}
-    return passed | {match[1] for text in texts(service) for match in VARIABLE.finditer(text)} | set(files(service))
+    names = {name for name, value in service.get("environment", {}).items() if value is None}
+    return names | {match[1] for text in texts(service) for match in VARIABLE.finditer(text)} | set(files(service))
 
 
 def files(service: dict[str, Any]) -> list[str]:
@@ -89,7 +89,7 @@ def files(service: dict[str, Any]) -> list[str]:
 
 def stage_of(name: str) -> Stage:
     """Return the stage of the Dockerfile that is the image of a service."""
-    build = BUILT[name]
+    build = BUILDS[name]
     all_stages = stages(FILE.parent / build["context"] / build.get("dockerfile", "Dockerfile"))
     if "target" not in build:
         return all_stages[-1]
@@ -120,7 +120,7 @@ class TestSchema:
         "change",
         [{"helthcheck": {}}, {"depends_on": {"s3": {"condition": "healthy"}}}, {"ports": "8080"}, {"mem_limit": []}],
     )
-    def test_an_error_is_found(self, change: dict[str, Any]) -> None:
+    def test_an_error_is_reported(self, change: dict[str, Any]) -> None:
         stack = copy.deepcopy(STACK)
         stack["services"]["mlflow"].update(change)
         assert not SCHEMA.is_valid(stack)
@@ -164,13 +164,15 @@ class TestDockerCompose:
 
 class TestVariables:
     def test_every_required_variable_is_created_by_ct_secrets(self, secrets: dict[str, str]) -> None:
-        required = set(STACK["secrets"])
-        required |= {match[1] for text in texts(SERVICES) for match in VARIABLE.finditer(text) if match[2] != "-"}
-        assert required == secrets.keys()
+        required_variables = set(STACK["secrets"])
+        required_variables |= {
+            match[1] for text in texts(SERVICES) for match in VARIABLE.finditer(text) if match[2] != "-"
+        }
+        assert required_variables == secrets.keys()
 
     def test_every_variable_is_documented(self, secrets: dict[str, str]) -> None:
-        used = {name for service in SERVICES.values() for name in variables_of(service)}
-        assert used == secrets.keys() | KINDS.keys() | OTHER_VARIABLES
+        variables = {name for service in SERVICES.values() for name in variables_of(service)}
+        assert variables == secrets.keys() | KINDS.keys() | OTHER_VARIABLES
 
     def test_the_controller_gets_exactly_the_variables_of_casc(self) -> None:
         controller = SERVICES["controller"]
@@ -216,15 +218,15 @@ class TestVariables:
 
 
 class TestImages:
-    @EACH_BUILT_SERVICE
-    def test_every_built_service_has_a_dockerfile_and_a_target(self, name: str) -> None:
+    @EACH_SERVICE_WITH_BUILD
+    def test_every_service_with_a_build_has_a_dockerfile_and_a_target(self, name: str) -> None:
         assert stage_of(name)
 
-    @EACH_BUILT_SERVICE
-    def test_no_built_service_has_the_name_of_an_image(self, name: str) -> None:
+    @EACH_SERVICE_WITH_BUILD
+    def test_no_service_with_a_build_has_the_name_of_an_image(self, name: str) -> None:
         assert "image" not in SERVICES[name]  # which could exist in a registry
 
-    @pytest.mark.parametrize("name", sorted(SERVICES.keys() - BUILT.keys()))
+    @pytest.mark.parametrize("name", sorted(SERVICES.keys() - BUILDS.keys()))
     def test_all_other_images_are_pinned(self, name: str) -> None:
         assert re.fullmatch(r"[a-z0-9/-]+:v?\d+\.[\w.-]*\d[\w.-]*", SERVICES[name]["image"])
 
@@ -237,7 +239,7 @@ class TestStart:
     @EACH_SERVICE
     def test_every_service_has_a_health_check_unless_it_runs_once(self, name: str) -> None:
         service = SERVICES[name]
-        has_check = "healthcheck" in service or (name in BUILT and all_of(stage_of(name), "HEALTHCHECK"))
+        has_check = "healthcheck" in service or (name in BUILDS and all_of(stage_of(name), "HEALTHCHECK"))
         assert bool(has_check) != (service["restart"] == "no")
 
     def test_services_depend_only_on_services_without_a_profile(self) -> None:
@@ -290,8 +292,8 @@ class TestStart:
         assert "Jenkins is at http://localhost:8080/\n" in message
         assert "http://localhost:8080/job/model/job/main/" in message
         assert set(re.findall(r"--show (\w+)", message)) <= secrets.keys()
-        published = {port.rpartition(":")[0].rpartition(":")[2] for port in ports()}
-        assert set(re.findall(r"http://localhost:(\d+)", message)) == published
+        published_ports = {port.rpartition(":")[0].rpartition(":")[2] for port in ports()}
+        assert set(re.findall(r"http://localhost:(\d+)", message)) == published_ports
 
     def test_the_tunnel_forwards_to_the_controller(self) -> None:
         [endpoint] = yaml.safe_load((ROOT / "jenkins/ngrok.yml").read_text())["endpoints"]
@@ -459,5 +461,5 @@ def test_the_agent_is_healthy_if_it_is_connected_to_the_controller(status: int, 
             check=False,
         )
     assert (process.returncode == 0) == healthy
-    encoded = base64.b64encode(b'agent:p"\\ :s').decode()
-    assert requests == [("/computer/agent/api/json?tree=offline", f"Basic {encoded}")]
+    credentials = base64.b64encode(b'agent:p"\\ :s').decode()
+    assert requests == [("/computer/agent/api/json?tree=offline", f"Basic {credentials}")]

@@ -21,11 +21,11 @@ TRIGGER = webhooks.Trigger(PIPELINE)
 PAYLOADS = Path(__file__).parent / "airbyte"
 
 
-def variables_of(name: str, **changed: Any) -> dict[str, str]:
-    """Return the variables of a notification, some of whose data are changed."""
+def variables_of(name: str, **changes: Any) -> dict[str, str]:
+    """Return the variables of a notification, with changes of its data."""
     payload = json.loads((PAYLOADS / f"{name}.json").read_text())
-    if changed:
-        payload["data"] |= changed
+    if changes:
+        payload["data"] |= changes
     return TRIGGER.resolve_variables(json.dumps(payload))
 
 
@@ -59,16 +59,16 @@ def test_the_name_of_a_connection_cannot_imitate_a_success() -> None:
 
 
 def test_the_variables_of_the_trigger_are_declared_parameters_and_environment_variables() -> None:
-    declared = [
+    parameters = [
         argument.value.text.strip("'")
         for call in PIPELINE.parameters
         for argument in call.arguments
         if argument.name == "name"
     ]
-    assert declared == ["AIRBYTE_CONNECTION", "AIRBYTE_ROWS"]
-    assert set(declared) < variables_of("succeeded").keys()
-    mapped = {variable.name: variable.value.text for variable in PIPELINE.environment}
-    assert [mapped[name] for name in declared] == [f'"${{params.{name}}}"' for name in declared]
+    assert parameters == ["AIRBYTE_CONNECTION", "AIRBYTE_ROWS"]
+    assert set(parameters) < variables_of("succeeded").keys()
+    variables = {variable.name: variable.value.text for variable in PIPELINE.environment}
+    assert [variables[name] for name in parameters] == [f'"${{params.{name}}}"' for name in parameters]
 
 
 def test_its_token_which_is_in_a_url_is_not_that_of_pings() -> None:

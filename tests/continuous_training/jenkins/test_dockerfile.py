@@ -18,13 +18,13 @@ import yaml
 from conftest import ROOT
 from dockerfile import Stage, all_of, build_context, copied_files, environment, stages
 from http_stub import Request, http_stub
-from update_center import CUT
+from update_center import REDUCED
 
 DOCKERFILE = ROOT / "Dockerfile.jenkins"
 CONTROLLER, AGENT = stages(DOCKERFILE)
 BOTH = pytest.mark.parametrize("stage", [CONTROLLER, AGENT], ids=["controller", "agent"])
-COPIED = copied_files(CONTROLLER) + copied_files(AGENT)
-CORE = json.loads(CUT.read_text())["core"]
+COPIED_FILES = copied_files(CONTROLLER) + copied_files(AGENT)
+CORE = json.loads(REDUCED.read_text())["core"]
 
 with_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is in the images, but not on this machine")
 
@@ -66,7 +66,7 @@ class TestStages:
     def test_the_agent_is_pinned_and_has_the_same_java(self) -> None:
         assert re.fullmatch(r"jenkins/inbound-agent:\d+\.v[0-9a-f_]+-\d+-jdk21", last(AGENT, "FROM").split()[0])
 
-    @pytest.mark.parametrize("source", [source for source, _ in COPIED])
+    @pytest.mark.parametrize("source", [source for source, _ in COPIED_FILES])
     def test_copied_files_are_in_the_build_context(self, source: str) -> None:
         assert source in build_context(DOCKERFILE, ROOT)
 
@@ -78,11 +78,11 @@ class TestStages:
         ],
     )
     def test_other_files_are_not_in_the_build_context(self, tmp_path: Path, path: str) -> None:
-        needed = {source for source, _ in COPIED}
-        for name in (path, *needed):
+        sources = {source for source, _ in COPIED_FILES}
+        for name in (path, *sources):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
-        assert build_context(DOCKERFILE, tmp_path) == needed
+        assert build_context(DOCKERFILE, tmp_path) == sources
 
     @BOTH
     def test_no_layer_has_a_secret(self, stage: Stage) -> None:
@@ -98,12 +98,12 @@ class TestStages:
 class TestController:
     def test_exactly_the_pinned_plugins_are_installed(self) -> None:
         (install,) = all_of(CONTROLLER, "RUN")
-        place = dict(COPIED)["jenkins/plugins.txt"]
+        place = dict(COPIED_FILES)["jenkins/plugins.txt"]
         assert install == f"jenkins-plugin-cli --plugin-file {place} --latest false"
 
     def test_the_configuration_is_not_in_the_volume(self) -> None:
         place = environment(CONTROLLER)["CASC_JENKINS_CONFIG"]
-        assert place == f"{dict(COPIED)['casc.yaml']}casc.yaml"
+        assert place == f"{dict(COPIED_FILES)['casc.yaml']}casc.yaml"
         assert not place.startswith("/var/jenkins_home")
 
     def test_the_setup_wizard_is_disabled(self) -> None:
@@ -202,11 +202,11 @@ class TestAgent:
 
     def test_the_agent_is_that_of_casc(self) -> None:
         casc = yaml.safe_load((ROOT / "casc.yaml").read_text())["jenkins"]
-        (node,) = [each["permanent"] for each in casc["nodes"]]
+        (node,) = [item["permanent"] for item in casc["nodes"]]
         variables = environment(AGENT)
         assert (variables["JENKINS_AGENT_NAME"], variables["JENKINS_AGENT_WORKDIR"]) == (node["name"], node["remoteFS"])
         (user,) = [
-            each for each in casc["securityRealm"]["local"]["users"] if each["id"] == variables["JENKINS_AGENT_USER"]
+            item for item in casc["securityRealm"]["local"]["users"] if item["id"] == variables["JENKINS_AGENT_USER"]
         ]
         assert user["password"] == "${JENKINS_AGENT_PASSWORD}"
 
@@ -218,8 +218,8 @@ class TestAgent:
         requests: list[tuple[str, str | None]] = []
         with jenkins(SECRET_PAGE, requests=requests) as address:
             assert connect(machine, "-noKeepAlive", JENKINS_URL=address, **USER).returncode == 0
-        encoded = base64.b64encode(":".join(USER.values()).encode()).decode()
-        assert requests == [("/computer/agent/jenkins-agent.jnlp", f"Basic {encoded}")]
+        credentials = base64.b64encode(":".join(USER.values()).encode()).decode()
+        assert requests == [("/computer/agent/jenkins-agent.jnlp", f"Basic {credentials}")]
         variables = agent_environment(machine)
         assert Path(variables["JENKINS_SECRET"].removeprefix("@")).read_text().strip() == SECRET
         assert (variables["JENKINS_URL"], variables["JENKINS_AGENT_NAME"]) == (address, "agent")
@@ -231,14 +231,14 @@ class TestAgent:
         with jenkins((401, ""), SECRET_PAGE) as address:
             process = connect(machine, JENKINS_URL=address, **USER)
         assert not USER.keys() & agent_environment(machine).keys()
-        visible = (
+        visible_text = (
             process.stdout
             + process.stderr
             + (machine / "environment").read_text()
             + (machine / "arguments").read_text()
         )
-        assert SECRET not in visible
-        assert USER["JENKINS_AGENT_PASSWORD"] not in visible
+        assert SECRET not in visible_text
+        assert USER["JENKINS_AGENT_PASSWORD"] not in visible_text
         assert Path(agent_environment(machine)["JENKINS_SECRET"].removeprefix("@")).stat().st_mode & 0o777 == 0o600
 
     @with_curl

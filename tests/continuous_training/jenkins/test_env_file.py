@@ -1,4 +1,4 @@
-"""The .env file of the stack: values are read as they were written, and other lines stay unchanged."""
+"""The .env file of the stack: values are read unchanged, and other lines stay unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.text
 
 
 @given(values=st.dictionaries(NAMES, TEXTS))
-def test_every_value_is_read_as_it_was_written(values: dict[str, str]) -> None:
+def test_every_value_is_read_unchanged(values: dict[str, str]) -> None:
     assert env_file.parse(env_file.update("", values)) == values
 
 

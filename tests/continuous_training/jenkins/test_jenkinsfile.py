@@ -119,9 +119,9 @@ def test_every_parameter_is_mapped_into_the_environment(pipeline: Pipeline) -> N
     """In a job's first build `sh` would have no variable for it, although params.NAME has its default."""
     parameters = [argument(call, "name") for call in pipeline.parameters]
     assert parameters == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "ROLLBACK", "TRIGGER", "REASON"]
-    mapped = {variable.name: variable.value.text for variable in pipeline.environment}
-    assert mapped.pop("TRIGGER").endswith(' : params.TRIGGER}"')
-    assert {name: mapped.get(name) for name in parameters if name != "TRIGGER"} == {
+    environment = {variable.name: variable.value.text for variable in pipeline.environment}
+    assert environment.pop("TRIGGER").endswith(' : params.TRIGGER}"')
+    assert {name: environment.get(name) for name in parameters if name != "TRIGGER"} == {
         name: f'"${{params.{name}}}"' for name in parameters if name != "TRIGGER"
     }
 
@@ -197,7 +197,7 @@ class Scope:
     def variable(self, name: str) -> Value:
         return self.values[name]  # type: ignore[return-value]
 
-    def call(self, name: str, _positional: list[Value], _named: dict[str, Value]) -> Value:
+    def call(self, name: str, _positional: list[Value], _keywords: dict[str, Value]) -> Value:
         raise AssertionError(f"{name} is called before a stage runs")
 
 
@@ -376,10 +376,10 @@ class TestRuns:
 
     def test_the_description_has_the_cause_the_reason_and_then_the_outcome(self, tmp_path: Path) -> None:
         build = self.run(tmp_path, "REASON=a new month")
-        started = f"Started by user {getpass.getuser()}: a new month"
+        cause = f"Started by user {getpass.getuser()}: a new month"
         descriptions = [line for line in build.lines if "description: " in line]
-        assert descriptions[0].endswith(f"description: {started}")
-        assert build.record["description"] == f"{started} — Promoted: version 2 is the champion"
+        assert descriptions[0].endswith(f"description: {cause}")
+        assert build.record["description"] == f"{cause} — Promoted: version 2 is the champion"
 
     def test_a_badge_has_the_outcome_in_a_word(self, tmp_path: Path) -> None:
         assert [line for line in self.run(tmp_path).lines if line.endswith("badge: Promoted")]
@@ -449,16 +449,16 @@ class TestRuns:
         result_cache.store(selection.name, "inputs")
         assert self.run_suites(tmp_path) == [MODEL_TESTS]
 
-    @pytest.mark.parametrize("broken", ["lint", "test", "snapshot", "check-data"])
-    def test_no_training_starts_after_a_failed_stage(self, tmp_path: Path, broken: str) -> None:
-        assert self.run(tmp_path, BROKEN=broken).result == "FAILURE"
+    @pytest.mark.parametrize("failing_stage", ["lint", "test", "snapshot", "check-data"])
+    def test_no_training_starts_after_a_failed_stage(self, tmp_path: Path, failing_stage: str) -> None:
+        assert self.run(tmp_path, BROKEN=failing_stage).result == "FAILURE"
         assert not {"train", "check-model", "compare", "register", "deploy"} & set(self.verbs(tmp_path))
         assert self.verbs(tmp_path)[-1] == "report"
 
-    @pytest.mark.parametrize("broken", ["", "setup", "lint", "train", "deploy", "report", "reap"])
-    def test_on_ec2_the_instances_of_the_run_are_always_terminated(self, tmp_path: Path, broken: str) -> None:
-        build = self.run(tmp_path, "COMPUTE=ec2", BROKEN=broken)
-        assert build.result == ("FAILURE" if broken else "SUCCESS")
+    @pytest.mark.parametrize("failing_command", ["", "setup", "lint", "train", "deploy", "report", "reap"])
+    def test_on_ec2_the_instances_of_the_run_are_always_terminated(self, tmp_path: Path, failing_command: str) -> None:
+        build = self.run(tmp_path, "COMPUTE=ec2", BROKEN=failing_command)
+        assert build.result == ("FAILURE" if failing_command else "SUCCESS")
         assert self.verbs(tmp_path)[-2:] == ["reap", "report"]
 
     def test_a_run_without_a_new_fingerprint_succeeds_after_plan(self, tmp_path: Path) -> None:
@@ -480,8 +480,8 @@ class TestRuns:
     def test_the_approver_sees_the_whole_verdict_and_decides(self, tmp_path: Path, keys: str, verbs: list[str]) -> None:
         _, lines = run_at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", keys=keys)
         message = [line.partition(" ")[2] for line in lines]  # without the time
-        at = message.index("Promote the candidate of flight_delays?")
-        assert message[at + 1 : at + 4] == ["", "  roc_auc is better", "[Promote: y, Abort: n]"]
+        start = message.index("Promote the candidate of flight_delays?")
+        assert message[start + 1 : start + 4] == ["", "  roc_auc is better", "[Promote: y, Abort: n]"]
         all_verbs = self.verbs(tmp_path)
         assert all_verbs[all_verbs.index("compare") + 1 :] == verbs
         approved_by = tmp_path / "build/approved_by.txt"
@@ -530,7 +530,7 @@ class TestRuns:
         (["--jenkinsfile", "nowhere"], "nowhere"),
     ],
 )
-def test_an_invalid_command_line_is_refused_in_one_line(arguments: list[str], message: str) -> None:
+def test_an_invalid_command_line_is_rejected_in_one_line(arguments: list[str], message: str) -> None:
     process = subprocess.run(
         ["scripts/ct", "run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )

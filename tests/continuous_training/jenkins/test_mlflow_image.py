@@ -51,9 +51,9 @@ def serve() -> ModuleType:
     return module
 
 
-def startup_error(home: Path, **changed: str | None) -> str:
+def startup_error(home: Path, **changes: str | None) -> str:
     """Return the error with which the entry point exits; settings that are None are not set."""
-    settings = {name: value for name, value in {**SETTINGS, **changed}.items() if value is not None}
+    settings = {name: value for name, value in {**SETTINGS, **changes}.items() if value is not None}
     process = subprocess.run(
         [sys.executable, IMAGE / "serve.py"],
         env={"PATH": os.environ["PATH"], "HOME": str(home), **settings},
@@ -78,9 +78,9 @@ class TestLock:
 
     def test_the_lock_has_the_requirements_of_the_server(self) -> None:
         requirements = re.sub(r"#.*", "", (IMAGE / "requirements.in").read_text()).split()
-        locked = {name for name, _ in pins(LOCK)}
+        packages = {name for name, _ in pins(LOCK)}
         assert {canonicalize_name(Requirement(line).name) for line in requirements} == {"boto3", "mlflow", "psycopg"}
-        assert {"boto3", "mlflow", "flask-wtf", "psycopg", "psycopg-binary"} <= locked
+        assert {"boto3", "mlflow", "flask-wtf", "psycopg", "psycopg-binary"} <= packages
 
     def test_every_pin_has_a_hash(self) -> None:
         assert all(pins(LOCK).values())
@@ -125,7 +125,7 @@ class TestSpace:
         assert environment(FINAL)["HOME"] == instruction("WORKDIR") == "/home/mlflow"
 
     def test_the_readme_documents_every_setting(self, serve: ModuleType) -> None:
-        roles = [f"MLFLOW_AUTH_{role}_{what}" for role in serve.ROLES for what in ("USERNAME", "PASSWORD")]
+        roles = [f"MLFLOW_AUTH_{role}_{suffix}" for role in serve.ROLES for suffix in ("USERNAME", "PASSWORD")]
         settings = {*serve.REQUIRED, *roles, serve.HOSTS, serve.ORIGINS, "PORT", "MLFLOW_WORKERS"}
         assert not [name for name in settings if f"`{name}`" not in README]
 
@@ -169,7 +169,7 @@ class TestErrors:
         assert message.startswith("mlflow: MLFLOW_ARTIFACTS_DESTINATION is not an S3 URL")
 
     @pytest.mark.parametrize("password", ["elevenchars", "password1234", "zwölfzeichenä"])
-    def test_a_password_that_would_not_do_is_startup_error(self, tmp_path: Path, password: str) -> None:
+    def test_an_unsuitable_password_is_an_error_at_the_start(self, tmp_path: Path, password: str) -> None:
         assert "MLFLOW_AUTH_ADMIN_PASSWORD" in startup_error(tmp_path, MLFLOW_AUTH_ADMIN_PASSWORD=password)
 
     @pytest.mark.parametrize(
@@ -181,13 +181,13 @@ class TestErrors:
             ("admin", "training-password", "MLFLOW_AUTH_USER_USERNAME is the name of another user"),
         ],
     )
-    def test_an_incomplete_or_duplicate_user_is_refused(
+    def test_an_incomplete_or_duplicate_user_is_rejected(
         self, tmp_path: Path, name: str | None, password: str | None, message: str
     ) -> None:
         assert message in startup_error(tmp_path, MLFLOW_AUTH_USER_USERNAME=name, MLFLOW_AUTH_USER_PASSWORD=password)
 
     @pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
-    def test_an_invalid_port_is_refused(self, tmp_path: Path, port: str) -> None:
+    def test_an_invalid_port_is_rejected(self, tmp_path: Path, port: str) -> None:
         assert startup_error(tmp_path, PORT=port).startswith(f"mlflow: PORT={port} is not a port")
 
 
@@ -216,14 +216,14 @@ class TestSettingsOfMlflow:
         assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS" not in serve.server_environment(SETTINGS, "address")
 
     def test_hosts_and_origins_can_be_configured(self, serve: ModuleType) -> None:
-        configured = {
+        own_settings = {
             "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow.example.org",
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://mlflow.example.org",
         }
         variables = serve.server_environment(
-            {**SETTINGS, **configured, "SPACE_HOST": "team-mlflow.hf.space"}, "address"
+            {**SETTINGS, **own_settings, "SPACE_HOST": "team-mlflow.hf.space"}, "address"
         )
-        assert configured.items() <= variables.items()
+        assert own_settings.items() <= variables.items()
 
     def test_only_the_user_can_read_the_configuration_and_its_default_permission_is_read(
         self, serve: ModuleType, tmp_path: Path

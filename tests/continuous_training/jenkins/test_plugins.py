@@ -15,16 +15,16 @@ from controller_symbols import read_symbols
 from jenkinsfile.expressions.parser import find_calls
 from jenkinsfile.syntax.model import Call, Expression, Pipeline, PostCondition, Stage
 from jenkinsfile.syntax.parser import parse
-from update_center import CUT, DEPENDENCIES, PINS, WHOLE, pins, read, version_key
+from update_center import COMPLETE, DEPENDENCIES, PINS, REDUCED, pins, read, version_key
 
-CENTER = read(WHOLE if WHOLE.exists() else CUT)
-PINNED = pins(PINS.read_text())
+CENTER = read(COMPLETE if COMPLETE.exists() else REDUCED)
+PROJECT_PINS = pins(PINS.read_text())
 OWN = pins(PINS.read_text().partition(DEPENDENCIES)[0])
 LAST_SPLIT = "2.356"  # the last version of Jenkins of which a part became a plugin (instance-identity)
 
 SYMBOLS = read_symbols()
 # Symbols inside of arguments, which the controller's list lacks
-INSIDE = {"credentials": "credentials-binding", "logRotator": "core", "string": "credentials-binding"}
+ARGUMENT_SYMBOLS = {"credentials": "credentials-binding", "logRotator": "core", "string": "credentials-binding"}
 # The lists of the controller for each kind of use
 PLACES = {
     "agent": ("agents",),
@@ -97,7 +97,7 @@ def uses_of_calls(kind: str, calls: Iterable[Call]) -> Iterator[Use]:
 def uses_in_expression(expression: Expression) -> Iterator[Use]:
     for use in find_calls(expression):
         if not use.is_method:
-            yield Use("inside" if use.name in INSIDE else "step", use.name, use.argument_names)
+            yield Use("inside" if use.name in ARGUMENT_SYMBOLS else "step", use.name, use.argument_names)
 
 
 def controller_entry(use: Use) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def controller_entry(use: Use) -> dict[str, Any]:
 
 def provider(use: Use) -> str | None:
     """Return the plugin that provides a symbol, or «core»."""
-    return INSIDE[use.name] if use.kind == "inside" else controller_entry(use).get("plugin")
+    return ARGUMENT_SYMBOLS[use.name] if use.kind == "inside" else controller_entry(use).get("plugin")
 
 
 def jenkinsfiles() -> list[Path]:
@@ -119,35 +119,37 @@ USES = sorted({use for path in jenkinsfiles() for use in find_uses(parse(path.re
 
 class TestPins:
     def test_every_pin_is_a_version_of_the_update_centre(self) -> None:
-        assert {name: CENTER.plugins[name].version for name in PINNED if name in CENTER.plugins} == PINNED
+        assert {name: CENTER.plugins[name].version for name in PROJECT_PINS if name in CENTER.plugins} == PROJECT_PINS
 
     def test_all_dependencies_are_pinned_and_new_enough(self) -> None:
-        required = [item for name in PINNED for item in CENTER.plugins[name].dependencies.items()]
+        dependencies = [item for name in PROJECT_PINS for item in CENTER.plugins[name].dependencies.items()]
         assert not [
-            (name, minimum) for name, minimum in required if version_key(PINNED.get(name, "0")) < version_key(minimum)
+            (name, minimum)
+            for name, minimum in dependencies
+            if version_key(PROJECT_PINS.get(name, "0")) < version_key(minimum)
         ]
 
     def test_no_plugin_needs_a_newer_jenkins(self) -> None:
-        assert not [name for name in PINNED if version_key(CENTER.plugins[name].core) > version_key(CENTER.core)]
+        assert not [name for name in PROJECT_PINS if version_key(CENTER.plugins[name].core) > version_key(CENTER.core)]
 
     def test_no_plugin_is_deprecated(self) -> None:
-        assert not [name for name in PINNED if CENTER.plugins[name].deprecated]
+        assert not [name for name in PROJECT_PINS if CENTER.plugins[name].deprecated]
 
     def test_no_plugin_is_older_than_the_last_split_of_jenkins(self) -> None:
-        assert not [name for name in PINNED if version_key(CENTER.plugins[name].core) < version_key(LAST_SPLIT)]
+        assert not [name for name in PROJECT_PINS if version_key(CENTER.plugins[name].core) < version_key(LAST_SPLIT)]
 
     def test_only_the_projects_plugins_and_their_dependencies_are_pinned(self) -> None:
-        assert PINNED.keys() == CENTER.closure(OWN)
+        assert PROJECT_PINS.keys() == CENTER.closure(OWN)
 
     def test_the_projects_plugins_are_those_of_the_jenkinsfiles_and_some_others(self) -> None:
         assert OWN.keys() == NOT_IN_A_JENKINSFILE | {provider(use) for use in USES} - {"core"}
 
     def test_dependencies_are_in_alphabetical_order(self) -> None:
-        others = list(PINNED)[len(OWN) :]
+        others = list(PROJECT_PINS)[len(OWN) :]
         assert others == sorted(others)
 
     @pytest.mark.parametrize("line", ["git", "git:", "git:latest", "git:5.10.1 # why", "Git:5.10.1", "a:1\na:1"])
-    def test_a_line_without_a_pin_is_refused(self, line: str) -> None:
+    def test_a_line_without_a_pin_is_rejected(self, line: str) -> None:
         with pytest.raises(ValueError, match="is no pin"):
             pins(line)
 
@@ -172,7 +174,7 @@ class TestVersions:
         assert version_key("1.46") == version_key("1.46.0")
 
     @pytest.mark.parametrize("version", ["1.0-beta-2", "latest", ""])
-    def test_an_unknown_format_is_refused(self, version: str) -> None:
+    def test_an_unknown_format_is_rejected(self, version: str) -> None:
         with pytest.raises(ValueError, match="unknown format"):
             version_key(version)
 
@@ -180,7 +182,7 @@ class TestVersions:
 class TestJenkinsfiles:
     @pytest.mark.parametrize("use", USES, ids=lambda use: f"{use.kind} {use.name}")
     def test_every_symbol_is_provided_by_jenkins_or_a_pinned_plugin(self, use: Use) -> None:
-        assert provider(use) in {"core", *PINNED}
+        assert provider(use) in {"core", *PROJECT_PINS}
 
     @pytest.mark.parametrize(
         "use", [use for use in USES if use.kind != "inside"], ids=lambda use: f"{use.kind} {use.name}"
@@ -245,7 +247,7 @@ class TestJenkinsfiles:
         }
 
 
-@pytest.mark.skipif(not WHOLE.exists(), reason="the update centre's whole data is not on this machine")
+@pytest.mark.skipif(not COMPLETE.exists(), reason="the update centre's whole data is not on this machine")
 def test_the_reduced_data_are_those_of_the_update_centre() -> None:
-    whole = json.loads(WHOLE.read_text())
-    assert json.loads(CUT.read_text()) == update_center.cut(whole, PINNED)
+    whole = json.loads(COMPLETE.read_text())
+    assert json.loads(REDUCED.read_text()) == update_center.reduce_data(whole, PROJECT_PINS)

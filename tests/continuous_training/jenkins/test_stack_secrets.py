@@ -60,7 +60,7 @@ class TestNewFile:
         ct()
         assert ENV.stat().st_mode & 0o777 == 0o600
 
-    def test_no_temporary_file_is_left(self) -> None:
+    def test_no_temporary_file_remains(self) -> None:
         ct()
         assert {path.name for path in ENV.parent.iterdir()} == {".env", "environment.txt"}
 
@@ -121,7 +121,7 @@ class TestRotate:
         stack_secrets.fill()
         assert "PostgreSQL still has its old password" in ct("--rotate", "POSTGRES_PASSWORD").stdout
 
-    def test_a_name_that_is_no_random_secret_is_refused(self) -> None:
+    def test_a_name_that_is_no_random_secret_is_rejected(self) -> None:
         assert "CT_BUCKET is not a random secret; they are AIRBYTE_WEBHOOK_TOKEN" in error_of("--rotate", "CT_BUCKET")
         assert not ENV.exists()
 

@@ -79,13 +79,13 @@ def test_a_pipeline_has_the_syntax_tree_of_a_controller() -> None:
 
 @pytest.mark.parametrize("section", ["agent", "stages"])
 def test_a_pipeline_without_a_required_section_does_not_fit(schema: Draft4Validator, section: str) -> None:
-    broken = tree(SMALL)
-    del broken["pipeline"][section]
-    assert not schema.is_valid(broken)
+    invalid_tree = tree(SMALL)
+    del invalid_tree["pipeline"][section]
+    assert not schema.is_valid(invalid_tree)
 
 
 def test_an_unknown_section_does_not_fit(schema: Draft4Validator) -> None:
-    broken = tree(SMALL)
-    [stage] = broken["pipeline"]["stages"]
+    invalid_tree = tree(SMALL)
+    [stage] = invalid_tree["pipeline"]["stages"]
     stage["stepz"] = stage.pop("branches")
-    assert not schema.is_valid(broken)
+    assert not schema.is_valid(invalid_tree)

@@ -125,13 +125,13 @@ class TestErrors:
     def test_a_wrong_token_is_reported_and_not_shown(self, ngrok_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         install_ngrok(ngrok_folder, monkeypatch, "ngrok-wrong-token")
         message = tunnel_error()
-        assert message == f"ct tunnel: error: ngrok cannot open a tunnel: {ngrok.WRONG.format('****')}\n"
+        assert message == f"ct tunnel: error: ngrok cannot open a tunnel: {ngrok.WRONG_TOKEN.format('****')}\n"
 
-    def test_a_refused_tunnel_is_reported_with_ngroks_message(
+    def test_a_rejected_tunnel_is_reported_with_ngroks_message(
         self, ngrok_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        install_ngrok(ngrok_folder, monkeypatch, "ngrok-refusing")
-        assert tunnel_error() == f"ct tunnel: error: ngrok cannot open a tunnel: {ngrok.REFUSED}\n"
+        install_ngrok(ngrok_folder, monkeypatch, "ngrok-rejecting")
+        assert tunnel_error() == f"ct tunnel: error: ngrok cannot open a tunnel: {ngrok.ALREADY_ONLINE}\n"
         wait_until(lambda: has_ended(ngrok_folder), "ngrok has ended")
 
     @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ class TestErrors:
     def test_an_ngrok_that_exits_is_reported_without_the_token(
         self, ngrok_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        install_ngrok(ngrok_folder, monkeypatch, "ngrok-dying")
+        install_ngrok(ngrok_folder, monkeypatch, "ngrok-exiting")
         message = tunnel_error()
         assert message.startswith("ct tunnel: error: ngrok exited with code 7")
         assert TOKEN not in message
@@ -167,11 +167,11 @@ class TestErrors:
 
     @pytest.mark.usefixtures("ngrok_folder")
     def test_a_missing_pyngrok_is_reported_with_the_command_that_installs_it(self) -> None:
-        without = "import sys; sys.modules['pyngrok'] = None; import runpy; sys.argv = sys.argv[1:]; "
+        remove_pyngrok = "import sys; sys.modules['pyngrok'] = None; import runpy; sys.argv = sys.argv[1:]; "
         command = [
             sys.executable,
             "-c",
-            f"{without}runpy.run_path(sys.argv[0], run_name='__main__')",
+            f"{remove_pyngrok}runpy.run_path(sys.argv[0], run_name='__main__')",
             "scripts/tunnel.py",
         ]
         process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[3]
-WHOLE = ROOT.parent / "shared/jenkins/update-center.json"
-CUT = ROOT / "tests/continuous_training/jenkins/reference/update-center.json"
+COMPLETE = ROOT.parent / "shared/jenkins/update-center.json"
+REDUCED = ROOT / "tests/continuous_training/jenkins/reference/update-center.json"
 PINS = ROOT / "jenkins/plugins.txt"
 DEPENDENCIES = "# Dependencies of these."  # the plugins above this line are the project's own
 
@@ -85,10 +85,10 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def cut(data: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def reduce_data(data: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return data | {"plugins": {name: data["plugins"][name] for name in sorted(names)}}
 
 
 if __name__ == "__main__":
-    reduced = cut(json.loads(WHOLE.read_text()), pins(PINS.read_text()))
-    CUT.write_text(json.dumps(reduced, indent=1) + "\n")
+    reduced = reduce_data(json.loads(COMPLETE.read_text()), pins(PINS.read_text()))
+    REDUCED.write_text(json.dumps(reduced, indent=1) + "\n")

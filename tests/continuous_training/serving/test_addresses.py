@@ -55,7 +55,7 @@ def test_another_program_is_not_listed(identity: str, monkeypatch: pytest.Monkey
     assert not describe(monkeypatch, model="toy", model_version="7", registry=identity)
 
 
-def test_a_server_that_this_workspace_has_started_is_listed_without_a_call_of_the_registry(
+def test_a_server_that_this_workspace_started_is_listed_without_a_call_of_the_registry(
     identity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_server, "started_here", lambda _: True)

@@ -85,7 +85,7 @@ async def start(*requests: Awaitable[Any]) -> list[asyncio.Task[Any]]:
 
 @contextmanager
 def call_duration(*, slow: bool) -> Iterator[None]:
-    """Make every call too slow, or none."""
+    """Let every call count as too slow, or none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batching, "MAX_CALL_SECONDS", -1 if slow else 1e9)
         yield
@@ -293,8 +293,8 @@ class TestFailures:
         async def test(batcher: Batcher) -> None:
             (first,) = await start(batcher.predict(model, "champion", "one", rows(1)))
             await model.wait_for_calls()
-            cancelled, other = await start(*(batcher.predict(model, "champion", str(x), rows(x)) for x in (2, 3)))
-            cancelled.cancel()
+            first_in_queue, other = await start(*(batcher.predict(model, "champion", str(x), rows(x)) for x in (2, 3)))
+            first_in_queue.cancel()
             await asyncio.sleep(0)
             model.may_finish.set()
             assert [(await task).tolist() for task in (first, other)] == [[2], [6]]
@@ -324,12 +324,12 @@ class TestFailures:
         async def test(batcher: Batcher) -> None:
             current = await start(batcher.predict(model, "champion", "one", rows(1)))
             await model.wait_for_calls()
-            queued = await start(*(batcher.predict(model, "champion", str(x), rows(x)) for x in (2, 3)))
-            with pytest.raises(RequestError) as caught:
+            waiting = await start(*(batcher.predict(model, "champion", str(x), rows(x)) for x in (2, 3)))
+            with pytest.raises(RequestError) as error:
                 await batcher.predict(model, "champion", "four", rows(4))
-            assert (caught.value.status, caught.value.code) == (503, "RESOURCE_EXHAUSTED")
+            assert (error.value.status, error.value.code) == (503, "RESOURCE_EXHAUSTED")
             model.may_finish.set()
-            assert [values.tolist() for values in await asyncio.gather(*current, *queued)] == [[2], [4], [6]]
+            assert [values.tolist() for values in await asyncio.gather(*current, *waiting)] == [[2], [4], [6]]
             assert (await batcher.predict(model, "champion", "five", rows(5))).tolist() == [10]
 
         run(test, max_queue=2)

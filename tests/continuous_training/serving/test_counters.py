@@ -103,7 +103,7 @@ class TestPercentile:
         assert total.percentile(share) == count_durations(first + second).percentile(share)
 
     @given(durations=seconds, limit=st.sampled_from([1.0, 10.0, 300.0, 500.0, 10_000.0]))
-    def test_requests_that_are_counted_as_slower_are(self, durations: list[float], limit: float) -> None:
+    def test_no_faster_request_counts_as_slower(self, durations: list[float], limit: float) -> None:
         slower = sum(1000 * duration > limit for duration in durations)
         assert count_durations(durations).count_slower(limit) <= slower
 
@@ -122,8 +122,8 @@ class TestSubtract:
     def test_after_a_restart_all_counts_are_the_increase(self, before: CountersByRole, after: CountersByRole) -> None:
         """If any count has decreased, the server was restarted; otherwise a restart is not visible."""
         increase = subtract(after, before)
-        restarted = any((after[key] - before[key]).negative for key in before)
-        assert increase == (after if restarted else {key: after[key] - before[key] for key in after})
+        is_restart = any((after[key] - before[key]).negative for key in before)
+        assert increase == (after if is_restart else {key: after[key] - before[key] for key in after})
         assert not any(counters.negative for counters in increase.values())
 
     @given(before=servers)

@@ -1,4 +1,4 @@
-"""The limits of the section `serving`: which counters exceed them, and when a version is refused."""
+"""The limits of the section `serving`: which counters exceed them, and when a version is rejected."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_a_version_exactly_at_its_limits_has_no_violation() -> None:
 def test_a_limit_may_be_zero_or_one(limits: dict[str, float]) -> None:
     serving = LIMITS.model_copy(update=limits)
     counters = Counters(succeeded=59, failed=1, differed=100 if "min_agreement" in limits else 0)
-    refused = limits.get("max_error_share") == 0 or "min_agreement" in limits
-    assert (find_violation(counters, serving, final=True) is not None) == refused
+    is_rejected = limits.get("max_error_share") == 0 or "min_agreement" in limits
+    assert (find_violation(counters, serving, final=True) is not None) == is_rejected
 
 
-def test_a_clear_violation_is_found_before_the_end() -> None:
+def test_a_clear_violation_is_reported_before_the_end() -> None:
     assert find_violation(Counters(succeeded=40, failed=10), LIMITS, final=False)
     assert find_violation(count_durations([0.9] * 50), LIMITS, final=False)
 
@@ -77,19 +77,21 @@ def test_one_failure_of_fifty_is_a_violation_at_the_end_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error_share", "refused"),
+    ("error_share", "expected"),
     [(0.005, range(11)), (0.02, range(190, 201))],
     ids=["half the limit", "twice the limit"],
 )
-def test_checks_every_second_refuse_no_more_versions_than_one_check(error_share: float, refused: range) -> None:
-    """Without the test of significance, nearly half of the versions at half the limit would be refused."""
+def test_checks_every_second_reject_no_more_versions_than_one_check(error_share: float, expected: range) -> None:
+    """Without the test of significance, nearly half of the versions at half the limit would be rejected."""
     random = np.random.default_rng(7)
     count = 0
     for _ in range(200):
-        failed = random.binomial(20, error_share, size=60).cumsum().tolist()
-        readings = [Counters(succeeded=20 * second - bad, failed=bad) for second, bad in enumerate(failed, start=1)]
+        failures = random.binomial(20, error_share, size=60).cumsum().tolist()
+        readings = [
+            Counters(succeeded=20 * second - failed, failed=failed) for second, failed in enumerate(failures, start=1)
+        ]
         count += any(find_violation(reading, LIMITS, final=reading is readings[-1]) for reading in readings)
-    assert count in refused
+    assert count in expected
 
 
 def test_an_observation_has_a_summary() -> None:

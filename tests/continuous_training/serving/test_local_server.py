@@ -1,4 +1,4 @@
-"""The servers that a run starts on this machine: their records, how they are stopped, and what their logs say."""
+"""The servers that a run starts on this machine: their records, their end, and the last messages of their logs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("workspace")
 
 @pytest.fixture
 def start(workspace: Path) -> Iterator[Callable[[str], int]]:
-    """Return a function that starts a server, for which a script stands in that only sleeps."""
+    """Return a function that starts a server; the server's program is a script that only sleeps."""
     (workspace / "scripts").mkdir()
     (workspace / "scripts" / "serve.py").write_text(SCRIPT)
     pids = []
@@ -116,7 +116,7 @@ class TestLastMessages:
             (["one", "two", "three", "four"], "two / three / four"),
             ([], ""),
         ],
-        ids=["records", "exception", "traceback", "plain", "neither", "many", "nothing"],
+        ids=["records", "exception", "traceback", "plain", "not a record", "many", "nothing"],
     )
     def test_they_are_the_messages_of_the_last_lines(self, lines: list[Any], message: str) -> None:
         content = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)

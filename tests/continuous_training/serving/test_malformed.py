@@ -43,13 +43,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),  # x may be 1e308
 ]
 
-GENERATED, COMPOSED, DAMAGED = 100, 1300, 8000  # requests: for each path and mode, for each path, in all
+# The numbers of requests: from the description for each path and mode, from invalid parts for each path, damaged in all
+DESCRIPTION_REQUESTS, INVALID_PART_REQUESTS, DAMAGED_REQUESTS = 100, 1300, 8000
 MAX_BODY = 20_000  # bytes of a body
 JSON, CSV = "application/json", "text/csv"
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-DOCUMENTED = {200, 400, 413, 415, 422}
+DOCUMENTED_STATUSES = {200, 400, 413, 415, 422}
 GENERATE_ONLY = settings(
-    max_examples=COMPOSED, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=INVALID_PART_REQUESTS, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 CLASS_NAMES = {
     name
@@ -62,13 +63,13 @@ ROW: dict[str, Any] = {"shade": "red", "x": 1.5, "y": -0.25}
 
 
 class SentRequest(NamedTuple):
-    """A request as it is sent."""
+    """A request, byte for byte."""
 
     path: str
     body: bytes
     content_type: str = JSON
     request_id: str = "id"
-    chunked: bool = False
+    in_chunks: bool = False
 
 
 class CheckingClient:
@@ -84,15 +85,15 @@ class CheckingClient:
     def send(self, request: SentRequest) -> int:
         """Send a request, check the response, and return its status."""
         headers = {"Content-Type": request.content_type, "X-Request-ID": request.request_id}
-        body = iter([request.body[:7], request.body[7:]]) if request.chunked else request.body
+        body = iter([request.body[:7], request.body[7:]]) if request.in_chunks else request.body
         try:
-            self._connection.request("POST", request.path, body, headers, encode_chunked=request.chunked)
+            self._connection.request("POST", request.path, body, headers, encode_chunked=request.in_chunks)
             response = self._connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             pytest.fail(f"the server closed the connection ({error!r}): {request}")
-        assert response.status in DOCUMENTED, request
+        assert response.status in DOCUMENTED_STATUSES, request
         assert response.headers["Content-Type"] == JSON, request
         if response.status == 200:
             self._add_prediction(request, json.loads(text), response.headers["X-Request-ID"])
@@ -104,12 +105,12 @@ class CheckingClient:
     def close(self) -> None:
         self._connection.close()
 
-    def check(self, malformed: int) -> None:
-        """Check that the server still works, that all predictions are correct, and how many requests were errors."""
+    def check(self, min_errors: int) -> None:
+        """Check that the server still works, that all predictions are correct, and that enough requests were errors."""
         assert self.send(SentRequest("/predict", json.dumps({"rows": [ROW]}).encode())) == 200
         expected = self._offline(pd.concat(self._rows, ignore_index=True))
         assert np.allclose(np.array(self._predictions, float), expected, rtol=0, atol=1e-9, equal_nan=True)
-        assert sum(self.counts[outcome] for outcome in self.counts if not outcome.endswith("200")) >= malformed
+        assert sum(self.counts[outcome] for outcome in self.counts if not outcome.endswith("200")) >= min_errors
 
     def _add_prediction(self, request: SentRequest, document: dict[str, Any], request_id: str) -> None:
         rows = parse_rows(request)
@@ -193,9 +194,9 @@ def parse_json(request: SentRequest) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def server(mlflow_workspace_patch: pytest.MonkeyPatch) -> Iterator[Server]:
     Pipeline(mlflow_workspace_patch).promote()
-    with Server(max_body=MAX_BODY) as running:
-        running.wait_for_version("1")
-        yield running
+    with Server(max_body=MAX_BODY) as server:
+        server.wait_for_version("1")
+        yield server
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ columns = (
     | st.lists(st.tuples(names, values | literals), max_size=4).map(to_object)
 )
 split = st.builds(
-    lambda named, data, more: to_object([("columns", to_list(named)), ("data", data), *more]),
+    lambda column_names, data, more: to_object([("columns", to_list(column_names)), ("data", data), *more]),
     st.just(['"shade"', '"x"', '"y"']) | st.lists(names.map(json.dumps), max_size=4),
     st.lists(literals.map(lambda value: f'["red",{value},null]') | values, min_size=1, max_size=3).map(to_list)
     | literals,
@@ -310,16 +311,16 @@ def test_requests_from_the_openapi_description_get_the_described_responses(
 ) -> None:
     operation = schemathesis.openapi.from_url(f"{server.url}/openapi.json")[path]["POST"]
     counts: Counter[str] = Counter()
-    conform = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance]
-    conform.append(checks.response_schema_conformance)
+    response_checks = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance]
+    response_checks.append(checks.response_schema_conformance)
     if path == "/predict":  # its description is exact; MLflow's formats require columns of the same length
-        conform += [checks.negative_data_rejection, checks.positive_data_acceptance]
+        response_checks += [checks.negative_data_rejection, checks.positive_data_acceptance]
 
-    @settings(GENERATE_ONLY, max_examples=GENERATED)
+    @settings(GENERATE_ONLY, max_examples=DESCRIPTION_REQUESTS)
     @given(case=operation.as_strategy(generation_mode=mode))
     def send(case: schemathesis.Case) -> None:
         response = case.call(session=session)
-        case.validate_response(response, checks=conform)
+        case.validate_response(response, checks=response_checks)
         if response.status_code != 200:
             check_error(response.content, response.request.body)
         counts[f"{path} {response.status_code}"] += 1
@@ -327,7 +328,7 @@ def test_requests_from_the_openapi_description_get_the_described_responses(
     with requests.Session() as session:
         send()
     record_property("requests", dict(counts))
-    assert counts.total() == GENERATED
+    assert counts.total() == DESCRIPTION_REQUESTS
     assert server.predict(ROW).status_code == 200
 
 
@@ -342,7 +343,7 @@ def test_requests_from_invalid_parts_are_errors_or_predicted_correctly(
 
     send()
     record_property("requests", dict(client.counts))
-    client.check(malformed=COMPOSED - 150)
+    client.check(min_errors=INVALID_PART_REQUESTS - 150)
 
 
 def damage_body(random: random.Random, body: bytes) -> bytes:
@@ -379,11 +380,11 @@ def test_damaged_requests_are_errors_or_predicted_correctly(
     generator = random.Random(2013)
     for request in valid:
         assert client.send(request) == 200
-    for number in range(DAMAGED):
+    for number in range(DAMAGED_REQUESTS):
         request = valid[number % len(valid)]
         client.send(request._replace(body=damage_body(generator, request.body)))
     record_property("requests", dict(client.counts))
-    client.check(malformed=DAMAGED - 500)
+    client.check(min_errors=DAMAGED_REQUESTS - 500)
 
 
 @pytest.mark.parametrize(

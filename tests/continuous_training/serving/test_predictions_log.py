@@ -272,8 +272,8 @@ def is_same(value: Any, text: Any) -> bool:
     """Return whether a text is a value of a column with several types: itself if it is text, or its JSON."""
     if is_missing(value) or isinstance(value, str):
         return bool(text == (None if is_missing(value) else value))
-    parsed = json.loads(text)
-    return parsed == value and type(parsed) is type(value)
+    json_value = json.loads(text)
+    return json_value == value and type(json_value) is type(value)
 
 
 @settings(max_examples=40)
@@ -286,16 +286,16 @@ def test_any_values_can_be_logged(tmp_path_factory: pytest.TempPathFactory, valu
     with open_log(folder, counts) as log:
         log.append(make_batch(*map(str, range(len(values))), inputs={"x": array if as_array else values}))
     assert counts == {"logged": len(values)}
-    logged = [x for (x,) in query(folder, "inputs.x", "request_id::INT")]
+    values_in_log = [x for (x,) in query(folder, "inputs.x", "request_id::INT")]
     if have_one_type(values):
         numbers = any(isinstance(value, float) for value in values)
-        assert logged == [None if is_missing(value) else float(value) if numbers else value for value in values]
+        assert values_in_log == [None if is_missing(value) else float(value) if numbers else value for value in values]
     else:
-        assert all(map(is_same, values, logged))
+        assert all(map(is_same, values, values_in_log))
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+def killed_worker(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """Kill a worker after a few batches; return its folder and the number of rows that it has reported as logged."""
     folder = tmp_path_factory.mktemp("killed")
     worker = start_worker(folder, "w", "for n in range(10**6): log_batch(n, 'wind'); time.sleep(0.001)")
@@ -308,20 +308,20 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 
 
 @pytest.fixture
-def leftovers(killed: tuple[Path, int], tmp_path: Path) -> Path:
+def leftovers(killed_worker: tuple[Path, int], tmp_path: Path) -> Path:
     """Return a copy of the killed worker's folder."""
-    return shutil.copytree(killed[0], tmp_path / "left")
+    return shutil.copytree(killed_worker[0], tmp_path / "copy")
 
 
 class TestProcesses:
     def test_the_next_worker_moves_the_rows_of_a_killed_one_once(
-        self, killed: tuple[Path, int], leftovers: Path, counts: Counter[str]
+        self, killed_worker: tuple[Path, int], leftovers: Path, counts: Counter[str]
     ) -> None:
         assert [Path(name).suffix for name in list_files(leftovers)] == [journal.SUFFIX]
         with open_log(leftovers, counts):
             pass
         rows = query(leftovers, "split_part(request_id, '-', 2)::INT AS n, inputs.n, answers, inputs.text", "n")
-        assert len(rows) >= killed[1]
+        assert len(rows) >= killed_worker[1]
         assert rows == [(n, n, [n / 2] * 2, "wind") for n in range(len(rows) // 4) for _ in range(4)]
         assert [Path(name).suffix for name in list_files(leftovers)] == [".parquet"]
 
@@ -332,9 +332,9 @@ class TestProcesses:
             lambda content, size: content[: 5 - size],
             lambda content, size: content[:-size] + content[-size:].replace(b"\4\0\0\0\x08\0\0\0", b"~" * 8),
         ],
-        ids=["one byte missing", "only five bytes left", "damaged"],
+        ids=["one byte missing", "only five bytes", "damaged"],
     )
-    def test_only_an_incomplete_batch_is_left_out(
+    def test_only_an_incomplete_batch_is_dropped(
         self, leftovers: Path, counts: Counter[str], damage: Callable[[bytes, int], bytes]
     ) -> None:
         (path,) = leftovers.rglob(f"*{journal.SUFFIX}")
@@ -512,7 +512,7 @@ class TestShare:
     IDS = [f"request {n}" for n in range(500)]
 
     def test_a_request_is_logged_completely_and_by_every_worker_and_role_or_not_at_all(self, tmp_path: Path) -> None:
-        logged = []
+        logs = []
         for role, size in [("champion", 50), ("shadow", 7)]:
             folder = tmp_path / role
             counts: Counter[str] = Counter()
@@ -523,12 +523,12 @@ class TestShare:
                     inputs = {"x": values, "y": np.array(list(map(len, values)))}
                     predictions = np.array(list(map(len, values)))
                     log.append(make_batch(requests=requests, inputs=inputs, predictions=predictions, role=role))
-            logged.append(query(folder, "request_id, row, inputs.x, inputs.y, answers[1]"))
-            assert counts == {"logged": len(logged[-1])}
-        assert logged[0] == logged[1]
-        sample = {request for request, *_ in logged[0]}
+            logs.append(query(folder, "request_id, row, inputs.x, inputs.y, answers[1]"))
+            assert counts == {"logged": len(logs[-1])}
+        assert logs[0] == logs[1]
+        sample = {request for request, *_ in logs[0]}
         assert len(sample) == 145  # in every process, whatever the seed of its hashes
-        assert logged[0] == [
+        assert logs[0] == [
             (request, index, request, len(request), len(request))
             for request in sorted(sample)
             for index in range(len(request) - 8)

@@ -36,7 +36,7 @@ def bucket(now: float, per_second: float, burst: float) -> Iterator[tuple[RateLi
 
 
 def check_every_interval(times: list[float], per_second: float, burst: float) -> None:
-    """Check that between no two times there were more requests than the bucket holds and gains."""
+    """Check that no interval has more requests than the burst and the rate allow."""
     times = sorted(times)
     for first, start in enumerate(times):
         for count, end in enumerate(times[first:], start=1):
@@ -95,12 +95,12 @@ class TestRateLimit:
     def test_in_no_interval_more_requests_than_the_burst_and_the_rate_allow(
         self, now: float, per_second: float, burst: float, arrivals: list[tuple[float, int]]
     ) -> None:
-        allowed = []
+        times = []
         with bucket(now, per_second, burst) as (limit, clock):
             for pause, count in arrivals:
                 clock.now += pause / per_second
-                allowed += [clock.now for _ in range(count) if limit.take("alice") == 0]
-        check_every_interval(allowed, per_second, burst)
+                times += [clock.now for _ in range(count) if limit.take("alice") == 0]
+        check_every_interval(times, per_second, burst)
 
     @given(now=uptimes, per_second=rates, burst=bursts, pauses=st.lists(st.floats(1.001, 5), max_size=30))
     def test_a_client_below_the_rate_is_never_rejected(
@@ -114,12 +114,12 @@ class TestRateLimit:
     @given(now=uptimes, per_second=rates, burst=st.integers(1, 20))
     def test_a_request_after_the_reported_time_is_accepted(self, now: float, per_second: float, burst: int) -> None:
         with bucket(now, per_second, burst) as (limit, clock):
-            accepted = sum(limit.take("alice") == 0 for _ in range(burst + 2))
+            accepted_count = sum(limit.take("alice") == 0 for _ in range(burst + 2))
             seconds = limit.take("alice")
             clock.now += seconds * 0.99
             early = limit.take("alice")
             clock.now += seconds * 0.01 + 1e-6
-            assert (accepted, early > 0, limit.take("alice")) == (burst, True, 0)
+            assert (accepted_count, early > 0, limit.take("alice")) == (burst, True, 0)
 
     def test_each_client_has_its_own_bucket(self, path: Path) -> None:
         limit = RateLimit(path, ["alice", "bob"], SLOW, 2)
@@ -155,7 +155,7 @@ class TestRateLimit:
         with ThreadPoolExecutor(8) as threads:
             assert sum(seconds == 0 for seconds in threads.map(lambda _: limit.take("alice"), range(2000))) == 500
 
-    def test_a_worker_that_dies_with_the_lock_releases_it_and_leaves_the_bucket_valid(self, path: Path) -> None:
+    def test_a_worker_that_is_killed_with_the_lock_releases_it_and_the_bucket_stays_valid(self, path: Path) -> None:
         limit = RateLimit(path, ["alice"], SLOW, 2)
         assert limit.take("alice") == 0
         with worker(HANG, path, SLOW) as process:

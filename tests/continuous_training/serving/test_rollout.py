@@ -1,4 +1,4 @@
-"""How a version comes into service: as shadow and canary beside the champion, then observed as champion; all real."""
+"""The rollout of a version: as shadow and canary beside the champion, then under observation as champion."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ CANDIDATES = {"good": GOOD, "strict": STRICT, "constant": CONSTANT, "corrupt": G
 
 
 @pytest.fixture(scope="module")
-def registered(mlflow_workspace_patch: pytest.MonkeyPatch) -> tuple[dict[str, Pipeline], bytes]:
+def runs_and_database(mlflow_workspace_patch: pytest.MonkeyPatch) -> tuple[dict[str, Pipeline], bytes]:
     """Register a champion, version 1, and candidates that are not deployed; return them and the registry's database."""
     champion = Pipeline(mlflow_workspace_patch)
     champion.promote(compare=False)
@@ -78,9 +78,9 @@ def registered(mlflow_workspace_patch: pytest.MonkeyPatch) -> tuple[dict[str, Pi
 
 
 @pytest.fixture
-def runs(registered: tuple[dict[str, Pipeline], bytes], mlflow_workspace: Path) -> dict[str, Pipeline]:
+def runs(runs_and_database: tuple[dict[str, Pipeline], bytes], mlflow_workspace: Path) -> dict[str, Pipeline]:
     """Copy the registry to the test's own workspace, before a server opens it."""
-    runs, database = registered
+    runs, database = runs_and_database
     (mlflow_workspace / DATABASE).write_bytes(database)
     return runs
 
@@ -102,9 +102,9 @@ def candidate(runs: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Can
 
 @pytest.fixture
 def server(runs: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:  # noqa: ARG001
-    with Server() as running:
-        monkeypatch.setenv("SERVING_URLS", running.url)
-        yield running
+    with Server() as server:
+        monkeypatch.setenv("SERVING_URLS", server.url)
+        yield server
 
 
 def number_of(run: Pipeline) -> str:
@@ -179,7 +179,7 @@ class TestPhases:
         assert f"Version {number_of(run)} is canary for 50% of the requests, for 100 s" in caplog.messages
         assert any(line.startswith(f"Version {number_of(run)} as canary: ") for line in caplog.messages)
 
-    def test_a_canary_that_fails_for_some_rows_is_refused_and_clients_get_no_errors(
+    def test_a_canary_that_fails_for_some_rows_is_rejected_and_clients_get_no_errors(
         self, candidate: Candidate, server: Server
     ) -> None:
         run = candidate("strict", canary={"share": 0.5, "seconds": 600})
@@ -191,7 +191,7 @@ class TestPhases:
         wait_until(lambda: has_no_candidate(server), "the canary is removed")
         assert TAG not in model_versions.registered_model(run.client, "toy").tags
 
-    def test_a_shadow_that_disagrees_is_refused_and_clients_do_not_get_its_predictions(
+    def test_a_shadow_that_disagrees_is_rejected_and_clients_do_not_get_its_predictions(
         self, candidate: Candidate, server: Server
     ) -> None:
         run = candidate("constant", shadow={"share": 1.0, "seconds": 60})
@@ -205,13 +205,13 @@ class TestPhases:
             run.deploy_version()
         assert set(count_versions(responses)) == {(200, "1")}
 
-    def test_a_version_that_is_slower_than_its_limit_is_refused(self, candidate: Candidate, server: Server) -> None:
+    def test_a_version_that_is_slower_than_its_limit_is_rejected(self, candidate: Candidate, server: Server) -> None:
         run = candidate("good", canary=LONG_PHASE, max_milliseconds=0.001)
         message = "1% of .* requests took .* ms or longer; serving.max_milliseconds is 0.001"
         with client(server.url, ROW), pytest.raises(UserError, match=message):
             run.deploy_version()
 
-    def test_a_version_without_requests_is_promoted_and_the_log_says_so(
+    def test_a_version_without_requests_is_promoted_with_a_log_message(
         self, candidate: Candidate, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
@@ -244,7 +244,7 @@ class TestPhases:
         with pytest.raises(UserError, match="was rolled back .nonsense.: .*FORCE=true"):
             run.deploy_version()
 
-    def test_a_version_that_a_server_cannot_load_is_refused_with_the_reason(
+    def test_a_version_that_a_server_cannot_load_is_rejected_with_the_reason(
         self, candidate: Candidate, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(rollout, "FAILURE_SECONDS", 0)
@@ -269,7 +269,7 @@ class TestPhases:
         assert estimate(3, long) > estimate(2, long)
 
 
-class TestKilled:
+class TestKilledDeployment:
     """A deployment that is killed cannot end its exposure, which therefore expires."""
 
     def test_an_exposure_expires_by_itself(self, candidate: Candidate, server: Server) -> None:
@@ -389,48 +389,48 @@ def test_requests_of_the_deployment_have_ids_with_a_prefix() -> None:
 
 class TestToken:
     @pytest.fixture
-    def protected(self, runs: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:  # noqa: ARG002
-        with Server(tokens=Tokens.parse(f"pipeline:{TOKEN}")) as running:
-            monkeypatch.setenv("SERVING_URLS", running.url)
-            yield running
+    def server_with_tokens(self, runs: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:  # noqa: ARG002
+        with Server(tokens=Tokens.parse(f"pipeline:{TOKEN}")) as server:
+            monkeypatch.setenv("SERVING_URLS", server.url)
+            yield server
 
     def test_it_is_sent_with_every_request(
-        self, candidate: Candidate, protected: Server, monkeypatch: pytest.MonkeyPatch
+        self, candidate: Candidate, server_with_tokens: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SERVING_TOKEN", TOKEN)
         phase = {"share": 1.0, "seconds": 0.1}
         deployment = candidate("good", shadow=phase, canary=phase, watch_seconds=0.1).deploy_version()
-        assert deployment.servers == [protected.url]
+        assert deployment.servers == [server_with_tokens.url]
 
-    @pytest.mark.parametrize(("token", "required"), [(None, "a"), ("", "a"), ("an-unknown-token-12", "a different")])
+    @pytest.mark.parametrize(("token", "kind"), [(None, "a"), ("", "a"), ("an-unknown-token-12", "a different")])
     def test_a_missing_or_wrong_token_is_an_error(
-        self, protected: Server, monkeypatch: pytest.MonkeyPatch, token: str | None, required: str
+        self, server_with_tokens: Server, monkeypatch: pytest.MonkeyPatch, token: str | None, kind: str
     ) -> None:
         if token is not None:
             monkeypatch.setenv("SERVING_TOKEN", token)
-        with pytest.raises(UserError, match=f"^{protected.url} requires {required} token: set SERVING_TOKEN$"):
-            read_status(protected.url)
+        with pytest.raises(UserError, match=f"^{server_with_tokens.url} requires {kind} token: set SERVING_TOKEN$"):
+            read_status(server_with_tokens.url)
 
-    def test_a_newline_at_its_end_is_removed(self, protected: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_newline_at_its_end_is_removed(self, server_with_tokens: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SERVING_TOKEN", f"{TOKEN}\n")
-        assert read_status(protected.url)["model"] == "toy"
+        assert read_status(server_with_tokens.url)["model"] == "toy"
 
     @pytest.mark.parametrize("token", ["two words of a secret", "a\nsecret", "ein-schlüssel", "a\x00secret"])
     def test_an_invalid_token_is_an_error_that_does_not_show_it(
-        self, protected: Server, monkeypatch: pytest.MonkeyPatch, token: str
+        self, server_with_tokens: Server, monkeypatch: pytest.MonkeyPatch, token: str
     ) -> None:
         monkeypatch.setattr(os, "environ", {**os.environ, "SERVING_TOKEN": token})  # setenv does not accept \x00
         with pytest.raises(UserError, match="SERVING_TOKEN") as error:
-            read_status(protected.url)
+            read_status(server_with_tokens.url)
         assert token not in str(error.value)
 
     def test_it_is_not_replaced_by_a_netrc_file(
-        self, protected: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, server_with_tokens: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         monkeypatch.setenv("SERVING_TOKEN", TOKEN)
-        assert read_status(protected.url)["model"] == "toy"
+        assert read_status(server_with_tokens.url)["model"] == "toy"
 
 
 @pytest.mark.integration(seconds=30)

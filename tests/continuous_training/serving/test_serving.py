@@ -40,8 +40,8 @@ ROWS = {"columns": ["shade", "x", "y"], "data": [["red", 1.5, None], ["blue", -2
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
+    with Server() as server:
+        yield server
 
 
 def predict_offline(version: model_versions.Version, rows: dict[str, Any]) -> np.ndarray:
@@ -77,10 +77,8 @@ class TestServer:
         server.wait_for_version("1")
         run = Pipeline(monkeypatch, FORCE="true")
         run.register(compare=False)
-        newest = max(
-            (mlflow_workspace / ".ct/artifacts").rglob("model.skops"), key=lambda path: path.stat().st_mtime_ns
-        )
-        newest.write_bytes(b"corrupt")
+        path = max((mlflow_workspace / ".ct/artifacts").rglob("model.skops"), key=lambda path: path.stat().st_mtime_ns)
+        path.write_bytes(b"corrupt")
         run.promote_version()
         server.wait_for_failure()
         assert server.get("/health").json()["model_version"] == "1"
@@ -125,7 +123,7 @@ class TestServer:
         Pipeline(monkeypatch, FORCE="true").promote(compare=False)
         server.wait_for_version("2")
         for folder in (".ct/artifacts", ".ct/serving"):
-            (mlflow_workspace / folder).rename(mlflow_workspace / f"{folder}.gone")
+            (mlflow_workspace / folder).rename(mlflow_workspace / f"{folder}.moved")
         (mlflow_workspace / ".ct/serving").mkdir()
         run.client.set_registered_model_alias("toy", model_versions.CHAMPION, "1")
         server.wait_for_version("1")

@@ -126,39 +126,43 @@ def test_the_load_counts_each_wrong_and_missing_prediction() -> None:
 def test_promotions_and_a_rollback_lose_no_request_and_every_champion_predicts(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(server_faults.promotions(server, versions, 4 * REQUESTS, promoted=2, rolled_back=1))
+    check(server_faults.promote_and_roll_back(server, versions, 4 * REQUESTS, promotions=2, rollbacks=1))
 
 
 def test_a_version_that_cannot_be_loaded_is_never_served(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
     number = versions.register_corrupt()
-    check(server_faults.bad_version(server, versions, REQUESTS, number=number, fault="a version that cannot be loaded"))
+    check(
+        server_faults.promote_bad_version(
+            server, versions, REQUESTS, number=number, fault="a version that cannot be loaded"
+        )
+    )
 
 
 def test_a_version_with_other_predictions_than_offline_is_never_served(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
     number, fault = versions.register_deviating(), "a version with other predictions than offline"
-    check(server_faults.bad_version(server, versions, REQUESTS, number=number, fault=fault, kill=False))
+    check(server_faults.promote_bad_version(server, versions, REQUESTS, number=number, fault=fault, kill=False))
 
 
 def test_a_killed_worker_is_replaced_and_only_its_own_connections_break(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(server_faults.worker_killed(server, versions, REQUESTS, times=1))
+    check(server_faults.kill_workers(server, versions, REQUESTS, times=1))
 
 
 def test_a_full_disk_loses_rows_of_the_log_and_no_request(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(server_faults.log_disk_full(server, versions, REQUESTS))
+    check(server_faults.fill_log_disk(server, versions, REQUESTS))
 
 
 def test_after_a_full_disk_the_server_follows_again(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(server_faults.disk_full(server, versions, REQUESTS))
+    check(server_faults.fill_disk(server, versions, REQUESTS))
 
 
 @pytest.mark.integration(seconds=30)
@@ -166,13 +170,13 @@ def test_without_its_registry_the_server_continues_and_follows_afterwards(
     versions: ToyVersions, check: Check, forked_python: ForkedPython
 ) -> None:
     mlflow = forked_python.mlflow
-    check(server_faults.registry_unavailable(versions, REQUESTS, seconds=0, workers=1, mlflow=mlflow))
+    check(server_faults.kill_registry(versions, REQUESTS, seconds=0, workers=1, mlflow=mlflow))
 
 
 def test_the_workers_of_a_killed_supervisor_end_and_release_the_port(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
-    check(server_faults.supervisor_killed(server, versions, REQUESTS))
+    check(server_faults.kill_supervisor(server, versions, REQUESTS))
 
 
 def test_requests_beyond_the_queue_are_rejected_at_once(versions: ToyVersions, check: Check) -> None:
@@ -183,4 +187,4 @@ def test_requests_before_a_sigterm_get_predictions(
     server: MonitoredServer, versions: ToyVersions, check: Check
 ) -> None:
     number = versions.slow_version(SECONDS)
-    check(server_faults.terminated(server, versions, REQUESTS, number=number, fault=f"SIGTERM, {SECONDS:g} s a call"))
+    check(server_faults.terminate(server, versions, REQUESTS, number=number, fault=f"SIGTERM, {SECONDS:g} s a call"))

@@ -41,15 +41,15 @@ class TestLock:
         assert {pin: pipeline.get(pin) for pin in pins(LOCK)} == pins(LOCK)
 
     def test_it_has_every_dependency(self) -> None:
-        locked = dict(pins(LOCK).keys())
+        versions = dict(pins(LOCK).keys())
         for requirement in map(Requirement, PROJECT["dependencies"]):
-            assert locked[canonicalize_name(requirement.name)].removeprefix("==") in requirement.specifier
+            assert versions[canonicalize_name(requirement.name)].removeprefix("==") in requirement.specifier
 
     def test_it_has_no_dependencies_of_extras(self) -> None:
-        extras = [Requirement(each) for extra in PROJECT["optional-dependencies"].values() for each in extra]
-        core = {canonicalize_name(Requirement(each).name) for each in PROJECT["dependencies"]}
-        only = {canonicalize_name(each.name) for each in extras} - core
-        assert not only & {name for name, _ in pins(LOCK)}
+        extras = [Requirement(line) for extra in PROJECT["optional-dependencies"].values() for line in extra]
+        core = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+        only_in_extras = {canonicalize_name(extra.name) for extra in extras} - core
+        assert not only_in_extras & {name for name, _ in pins(LOCK)}
 
     def test_every_pin_has_a_hash(self) -> None:
         assert all(pins(LOCK).values())
@@ -64,8 +64,8 @@ class TestContent:
         assert {stage[0].rest.split()[0] for stage in (BUILD, FINAL)} == {"python:3.11-slim-bookworm"}
 
     def test_packages_are_installed_as_wheels_with_hashes(self) -> None:
-        (installing,) = [run for run in all_of(BUILD, "RUN") if "pip install" in run]
-        assert {"--require-hashes", "--only-binary=:all:", "/serving.lock"} <= set(installing.split())
+        (install,) = [run for run in all_of(BUILD, "RUN") if "pip install" in run]
+        assert {"--require-hashes", "--only-binary=:all:", "/serving.lock"} <= set(install.split())
         assert ("jenkins/serving.lock", "/serving.lock") in copied_files(BUILD)
 
     def test_the_final_stage_installs_nothing(self) -> None:
@@ -82,7 +82,7 @@ class TestContent:
         assert expected <= build_context(DOCKERFILE, ROOT)
 
     @pytest.mark.parametrize(
-        "stray",
+        "path",
         [
             *(".git/config", ".ct/mlflow.db", ".venv/bin/python", ".env", "build/run.json"),
             *("key.pem", "jenkins/key.pem", "jenkins/iam-policy.json"),
@@ -96,10 +96,10 @@ class TestContent:
             ),
         ],
     )
-    def test_other_files_are_not_in_the_build_context(self, tmp_path: Path, stray: str) -> None:
-        for path in (stray, "src/flight_delays/model.py", "scripts/serve.py", "jenkins/serving.lock"):
-            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / path).touch()
+    def test_other_files_are_not_in_the_build_context(self, tmp_path: Path, path: str) -> None:
+        for name in (path, "src/flight_delays/model.py", "scripts/serve.py", "jenkins/serving.lock"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
         assert build_context(DOCKERFILE, tmp_path) == {
             "src/flight_delays/model.py",
             "scripts/serve.py",
@@ -120,10 +120,10 @@ class TestRuntime:
 
     def test_its_state_is_on_a_writable_volume(self) -> None:
         assert get_instruction("VOLUME") == f"{get_instruction('WORKDIR')}/.ct"
-        (making,) = all_of(FINAL, "RUN")
+        (command,) = all_of(FINAL, "RUN")
         user, group = get_instruction("USER").split(":")
-        assert f"install --directory --owner={user} --group={group} {get_instruction('VOLUME')}" in making
-        assert FINAL.index(Instruction("RUN", making)) < FINAL.index(Instruction("VOLUME", get_instruction("VOLUME")))
+        assert f"install --directory --owner={user} --group={group} {get_instruction('VOLUME')}" in command
+        assert FINAL.index(Instruction("RUN", command)) < FINAL.index(Instruction("VOLUME", get_instruction("VOLUME")))
 
     @pytest.mark.parametrize("name", ["ENTRYPOINT", "CMD"])
     def test_it_gets_signals_without_a_shell(self, name: str) -> None:
@@ -146,12 +146,12 @@ class TestRuntime:
 def unpack(folder: Path) -> None:
     """Copy the image's files to a folder that is read-only except for the volume."""
     for source, target in copied_files(FINAL):
-        place = folder / target
+        path = folder / target
         if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / source, path, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            place.parent.mkdir(parents=True)
-            shutil.copy(ROOT / source, place)
+            path.parent.mkdir(parents=True)
+            shutil.copy(ROOT / source, path)
     for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir() and path.name != ".ct")]:
         inner.chmod(0o555)
 
@@ -168,15 +168,17 @@ def test_the_copied_files_run_without_the_rest_of_the_project_and_without_privil
         "PYTHONPATH": environment(FINAL)["PYTHONPATH"].replace(get_instruction("WORKDIR"), str(tmp_path)),
     }
     # Without its capabilities root cannot write against these modes.
-    unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    entry = [*unprivileged, *json.loads(get_instruction("ENTRYPOINT"))]
+    drop_capabilities = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    entry = [*drop_capabilities, *json.loads(get_instruction("ENTRYPOINT"))]
 
     def run(*command: str) -> str:
         return subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True, check=True).stdout
 
-    imported = run(*unprivileged, "python", "-c", "import continuous_training as it; print(it.__file__)")
-    assert imported.startswith(str(tmp_path))
-    assert run(*unprivileged, "sh", "-c", "touch src/written 2>&1 || echo refused").endswith("refused\n")
+    module_path = run(
+        *drop_capabilities, "python", "-c", "import continuous_training; print(continuous_training.__file__)"
+    )
+    assert module_path.startswith(str(tmp_path))
+    assert run(*drop_capabilities, "sh", "-c", "touch src/written 2>&1 || echo denied").endswith("denied\n")
     assert "--model MODEL" in run(*entry, "--help")
 
     with socket.create_server(("127.0.0.1", 0)) as free:

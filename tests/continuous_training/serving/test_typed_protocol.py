@@ -62,22 +62,24 @@ class WithoutChampion(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def running(mlflow_workspace_patch: pytest.MonkeyPatch) -> Iterator[tuple[Server, WithoutChampion]]:
-    with Server(max_body=MAX_BODY) as running:
-        before = WithoutChampion(running.get("/openapi.json").json(), running.predict(ROW))
+def server_and_first_responses(
+    mlflow_workspace_patch: pytest.MonkeyPatch,
+) -> Iterator[tuple[Server, WithoutChampion]]:
+    with Server(max_body=MAX_BODY) as server:
+        before = WithoutChampion(server.get("/openapi.json").json(), server.predict(ROW))
         Pipeline(mlflow_workspace_patch).promote()
-        running.wait_for_version("1")
-        yield running, before
+        server.wait_for_version("1")
+        yield server, before
 
 
 @pytest.fixture
-def server(running: tuple[Server, WithoutChampion]) -> Server:
-    return running[0]
+def server(server_and_first_responses: tuple[Server, WithoutChampion]) -> Server:
+    return server_and_first_responses[0]
 
 
 @pytest.fixture
-def without_champion(running: tuple[Server, WithoutChampion]) -> WithoutChampion:
-    return running[1]
+def without_champion(server_and_first_responses: tuple[Server, WithoutChampion]) -> WithoutChampion:
+    return server_and_first_responses[1]
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +158,8 @@ class TestPredictions:
         assert prediction == {"value": [pytest.approx(6.0), pytest.approx(4.0)]}
 
     def test_nan_is_written_as_null(self) -> None:
-        typed = protocol([column("x", "double")], classes=[False, True])
-        document = json.loads(typed.write_predictions("1", "one", np.array([[np.nan, np.nan]])))
+        typed_protocol = protocol([column("x", "double")], classes=[False, True])
+        document = json.loads(typed_protocol.write_predictions("1", "one", np.array([[np.nan, np.nan]])))
         assert document["predictions"][0]["probabilities"] == {"false": None, "true": None}
 
     def test_predictions_are_those_of_the_model_offline(self, server: Server) -> None:
@@ -170,7 +172,7 @@ class TestPredictions:
 
 
 class TestRows:
-    TYPED = protocol(
+    PROTOCOL = protocol(
         [column("s", "string"), column("x", "double"), column("y", "double", required=False)], ("id", "day")
     )
 
@@ -213,27 +215,29 @@ class TestRows:
 
     def test_an_additional_column_is_an_error(self) -> None:
         assert (
-            get_error(self.TYPED, {"rows": [{"s": "a", "x": 1, "xx": 2}]})
+            get_error(self.PROTOCOL, {"rows": [{"s": "a", "x": 1, "xx": 2}]})
             == "rows.0.xx: Extra inputs are not permitted"
         )
 
     def test_a_missing_column_is_reported_with_its_row(self) -> None:
-        assert get_error(self.TYPED, {"rows": [{"s": "a", "x": 1}, {"s": "a"}]}) == "rows.1.x: Field required"
+        assert get_error(self.PROTOCOL, {"rows": [{"s": "a", "x": 1}, {"s": "a"}]}) == "rows.1.x: Field required"
 
     def test_an_optional_column_may_be_missing_in_some_rows(self) -> None:
-        rows = self.TYPED.parse_rows(b'{"rows": [{"s": "a", "x": 1, "y": 2}, {"s": "b", "x": null}]}')
+        rows = self.PROTOCOL.parse_rows(b'{"rows": [{"s": "a", "x": 1, "y": 2}, {"s": "b", "x": null}]}')
         assert rows.columns == {"s": ["a", "b"], "x": [1, None], "y": [2, None]}
 
     def test_key_columns_may_be_missing_in_some_rows(self) -> None:
-        rows = self.TYPED.parse_rows(
+        rows = self.PROTOCOL.parse_rows(
             b'{"rows": [{"s": "a", "x": 1, "id": 7, "day": "mon"}, {"s": "b", "x": 2, "id": null}]}'
         )
         assert rows.keys == {"id": [7, None], "day": ["mon", None]}
 
     def test_columns_may_have_any_names(self) -> None:
         names = ["é x", "class", "a.b", "__class__", "_x", "model_x", "1st", "rows", "Row", "a\nb", ""]
-        typed = protocol([column(name, "double") for name in names])
-        assert list(typed.parse_rows(json.dumps({"rows": [dict.fromkeys(names, 1)]}).encode()).columns) == names
+        typed_protocol = protocol([column(name, "double") for name in names])
+        assert (
+            list(typed_protocol.parse_rows(json.dumps({"rows": [dict.fromkeys(names, 1)]}).encode()).columns) == names
+        )
 
     @pytest.mark.parametrize(
         ("body", "message"),
@@ -252,27 +256,27 @@ class TestRows:
         ],
     )
     def test_another_structure_is_rejected_with_422(self, body: object, message: str) -> None:
-        assert get_error(self.TYPED, body).startswith(message)
+        assert get_error(self.PROTOCOL, body).startswith(message)
 
     @pytest.mark.parametrize(
         "body", [b"", b"rows", b'{"rows": [NaN]}', b'{"rows": [{"x": 1e400}]}', b"\xff", b"[" * 2000]
     )
     def test_a_body_that_is_not_json_is_rejected_with_400(self, body: bytes) -> None:
         with pytest.raises(RequestError, match="the body is not JSON") as error:
-            self.TYPED.parse_rows(body)
+            self.PROTOCOL.parse_rows(body)
         assert error.value.status == 400
 
     @pytest.mark.parametrize("value", ["[" * 500 + "]" * 500, '{"x":' * 1000 + "1" + "}" * 1000])
     @pytest.mark.parametrize("name", ["x", "id", "more"])
     def test_a_deeply_nested_value_is_rejected_with_422(self, name: str, value: str) -> None:
         body = f'{{"rows": [{{"s": "a", "x": 1, "{name}": {value}}}]}}'
-        assert get_error(self.TYPED, body.encode()).startswith(f"rows.0.{name}")
+        assert get_error(self.PROTOCOL, body.encode()).startswith(f"rows.0.{name}")
 
     @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "\x1b[31m", "a" * 100_000, "\U000e0001" * 40])
     @pytest.mark.parametrize("more", [0, 50])
     def test_a_message_quotes_a_name_in_one_short_line(self, name: str, more: int) -> None:
         body = {"rows": [{"s": "a", "x": 1, name: 1, **{f"more {index}": 1 for index in range(more)}}]}
-        message = get_error(self.TYPED, body)
+        message = get_error(self.PROTOCOL, body)
         assert message.isprintable()
         assert len(message) < 200
 
@@ -286,9 +290,9 @@ class TestRows:
         ids=["rows", "columns", "members"],
     )
     def test_a_body_with_many_errors_needs_no_more_memory_than_valid_rows(self, body: dict[str, Any]) -> None:
-        encoded = json.dumps(body).encode()
+        content = json.dumps(body).encode()
         tracemalloc.start()
-        get_error(self.TYPED, encoded)
+        get_error(self.PROTOCOL, content)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 6_000_000  # bytes; 20,000 errors would be 15 million
@@ -393,9 +397,9 @@ class TestRequests:
     def test_an_invalid_id_is_replaced(self, server: Server, request_id: str) -> None:
         headers = {"X-Request-ID": request_id.encode("latin-1")}
         response = requests.post(f"{server.url}/predict", json={"rows": [ROW]}, headers=headers, timeout=10)
-        generated = response.json()["request_id"]
-        assert response.headers["X-Request-ID"] == generated != request_id
-        assert len(generated) == 32
+        new_id = response.json()["request_id"]
+        assert response.headers["X-Request-ID"] == new_id != request_id
+        assert len(new_id) == 32
 
     def test_requests_without_an_id_get_different_ones(self, server: Server) -> None:
         assert len({server.predict(ROW).headers["X-Request-ID"] for _ in range(2)}) == 2
@@ -408,13 +412,13 @@ class TestRequests:
 
     @pytest.mark.parametrize("path", ["/predict", "/invocations"])
     @pytest.mark.parametrize("size", [MAX_BODY + 1, 200 * MAX_BODY])
-    @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "in chunks"])
+    @pytest.mark.parametrize("in_chunks", [False, True], ids=["with its length", "in chunks"])
     def test_a_body_that_is_too_large_is_rejected_and_the_connection_stays_open(
-        self, server: Server, path: str, size: int, chunked: bool
+        self, server: Server, path: str, size: int, in_chunks: bool
     ) -> None:
         connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
         pieces = iter([b" " * MAX_BODY, b" " * (size - MAX_BODY)])
-        connection.request("POST", path, pieces if chunked else b" " * size, JSON, encode_chunked=chunked)
+        connection.request("POST", path, pieces if in_chunks else b" " * size, JSON, encode_chunked=in_chunks)
         response = connection.getresponse()
         assert response.status == 413
         message = f"the body is larger than {MAX_BODY:,} bytes: send fewer rows"
@@ -434,11 +438,11 @@ class TestRequests:
         assert json.loads(response.read())["message"].startswith("the body did not arrive in")
         connection.close()
 
-    @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "in chunks"])
-    def test_a_body_of_the_maximum_size_is_accepted(self, server: Server, chunked: bool) -> None:
+    @pytest.mark.parametrize("in_chunks", [False, True], ids=["with its length", "in chunks"])
+    def test_a_body_of_the_maximum_size_is_accepted(self, server: Server, in_chunks: bool) -> None:
         body = json.dumps({"rows": [ROW]}).encode().ljust(MAX_BODY)
         response = requests.post(
-            f"{server.url}/predict", data=iter([body[:9], body[9:]]) if chunked else body, headers=JSON, timeout=10
+            f"{server.url}/predict", data=iter([body[:9], body[9:]]) if in_chunks else body, headers=JSON, timeout=10
         )
         assert response.status_code == 200
 

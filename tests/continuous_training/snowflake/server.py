@@ -47,9 +47,9 @@ as_struct = arrow.timestamp_to_sf_struct
 
 def _with_nulls(times: pa.ChunkedArray) -> pa.StructArray:
     """Pack times as fakesnow does, with their nulls, which fakesnow drops: the connector would read 1970 instead."""
-    packed = as_struct(times)
+    struct = as_struct(times)
     nulls = times.combine_chunks().is_null()
-    return pa.StructArray.from_arrays(packed.flatten(), fields=list(packed.type), mask=nulls)
+    return pa.StructArray.from_arrays(struct.flatten(), fields=list(struct.type), mask=nulls)
 
 
 async def login(request: Request) -> JSONResponse:
@@ -68,29 +68,29 @@ async def query(request: Request) -> JSONResponse:
     if statement != "DESCRIBE RESULT LAST_QUERY_ID()":
         last_statements[session] = statement
         return _split(await query_request(request))
-    answer = await query_request(
+    response = await query_request(
         _replace_body(request, body | {"sqlText": last_statements[session], "describeOnly": True})
     )
-    message = json.loads(bytes(answer.body))
+    message = json.loads(bytes(response.body))
     rows = [_describe(column) for column in message["data"]["rowtype"]]
     headings = [TEXT | {"name": name} for name in HEADINGS]
     table = {"rowtype": headings, "queryResultFormat": "json", "rowset": rows, "total": len(rows)}
     return JSONResponse({"data": message["data"] | table, "success": True})
 
 
-def _split(answer: JSONResponse) -> JSONResponse:
+def _split(response: JSONResponse) -> JSONResponse:
     """Split a large result: the response has the first chunk and the URLs of the others."""
-    message = json.loads(bytes(answer.body))
+    message = json.loads(bytes(response.body))
     if not (message["data"] or {}).get("rowsetBase64") or message["data"]["total"] <= CHUNK_ROWS:
-        return answer
+        return response
     rows = pa.ipc.open_stream(base64.b64decode(message["data"]["rowsetBase64"])).read_all()
     first, *rest = (rows.slice(begin, CHUNK_ROWS) for begin in range(0, rows.num_rows, CHUNK_ROWS))
     message["data"] |= {"rowsetBase64": base64.b64encode(arrow.to_ipc(first)).decode(), "chunks": []}
     for chunk in rest:
         path = f"/chunks/{next(numbers)}"
-        chunks[path] = packed = bytes(arrow.to_ipc(chunk))
+        chunks[path] = content = bytes(arrow.to_ipc(chunk))
         reference = {"url": f"http://127.0.0.1:{PORT}{path}", "rowCount": chunk.num_rows}
-        message["data"]["chunks"].append(reference | {"uncompressedSize": len(packed), "compressedSize": len(packed)})
+        message["data"]["chunks"].append(reference | {"uncompressedSize": len(content), "compressedSize": len(content)})
     unavailable.add(path)
     return JSONResponse(message)
 
@@ -128,5 +128,5 @@ if __name__ == "__main__":
     arrow.timestamp_to_sf_struct = _with_nulls
     own_routes = [Route("/statements", lambda _: JSONResponse(statements)), Route("/chunks/{number}", fetch)]
     replacements = {"/session/v1/login-request": login, "/queries/v1/query-request": query}
-    replaced = [Route(path, handler, methods=["POST"]) for path, handler in replacements.items()]
-    uvicorn.run(Starlette(routes=[*own_routes, *replaced, *routes]), port=int(PORT), log_level="warning")
+    replacement_routes = [Route(path, handler, methods=["POST"]) for path, handler in replacements.items()]
+    uvicorn.run(Starlette(routes=[*own_routes, *replacement_routes, *routes]), port=int(PORT), log_level="warning")
