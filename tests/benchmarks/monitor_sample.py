@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 import wide_model
-from conftest import aligned
+from conftest import align
 from continuous_training.monitoring import decision, distances, drift, profile
 from continuous_training.monitoring.drift import ColumnDrift
 from continuous_training.monitoring.reference import Reference, ReferenceProfile
@@ -143,15 +143,15 @@ def _print(
         label = "none" if size.right == 0 else f"{max(size.left, 0):g} to {size.right:g}"
         rows.append([label, f"{len(group)}", *(f"{group[name].mean():.1%}" for name in ("all", "sample", "differ"))])
     rows.append(["all", f"{len(columns)}", *(f"{columns[name].mean():.1%}" for name in ("all", "sample", "differ"))])
-    print("\n".join([*aligned(rows), ""]))
+    print("\n".join([*align(rows), ""]))
     rows = [["column", "limit of all", "of a sample", "drifted by all", "by the sample", "differ"]]
     for name, group in columns.groupby("column", sort=False):
         counts = [f"{group[result].sum()}" for result in ("all", "sample", "differ")]
         rows.append([str(name), f"{by_all[str(name)]:.3f}", f"{by_sample[str(name)]:.3f}", *counts])
-    print("\n".join([*aligned(rows), ""]))
+    print("\n".join([*align(rows), ""]))
     rows = [["known", "by all", "by the sample", "windows"]]
     rows += [[*verdicts, str(count)] for verdicts, count in sorted(decisions.items())]
-    print("\n".join(aligned(rows)))
+    print("\n".join(align(rows)))
     windows = decisions.total()
     for first, second, text in ((1, 2, "the sample and all rows"), (0, 1, "all rows and the truth")):
         differ = sum(count for verdicts, count in decisions.items() if verdicts[first] != verdicts[second])

@@ -21,7 +21,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
 
 import server_faults
-from conftest import RUN_VARIABLES, aligned, enter_workspace
+from conftest import RUN_VARIABLES, align, enter_workspace
 from server_faults import FaultResult, MonitoredServer, ToyVersions
 
 SLOW = 0.05  # seconds of a call of a slow model
@@ -51,7 +51,7 @@ def main() -> int:
             server_faults.log.info("%s: %.0f s", result.fault, time.monotonic() - start)
             rows.append(tuple(map(str, result.row.values())))
             errors += [f"{result.fault}: {error}" for error in result.errors]
-    print("\n".join([*aligned(rows), *errors]))
+    print("\n".join([*align(rows), *errors]))
     return 1 if errors else 0
 
 
@@ -83,7 +83,7 @@ def list_faults(versions: ToyVersions, arguments: argparse.Namespace) -> Iterato
 
         return cause
 
-    changes = {"promoted": arguments.promotions, "rolled_back": arguments.rollbacks}
+    changes = {"promotions": arguments.promotions, "rollbacks": arguments.rollbacks}
     yield on_server(server_faults.promote_and_roll_back, arguments.requests, **changes)
     yield lambda: server_faults.kill_registry(versions, many, seconds=arguments.down)
     corrupt, deviating = "a version that cannot be loaded", "a version with other predictions than offline"
