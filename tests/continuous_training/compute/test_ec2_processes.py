@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -30,7 +31,7 @@ from cloud.machine import Machines
 from cloud.mlflow_server import MlflowServer
 from conftest import RECEIVES_SIGINT, ROOT, wait_until
 from continuous_training.compute.ec2 import aws as api
-from continuous_training.compute.ec2 import reap, termination
+from continuous_training.compute.ec2 import reap, termination, watcher
 from continuous_training.compute.ec2.tags import run_identifier
 from continuous_training.errors import UserError
 from continuous_training.registry import connection
@@ -52,8 +53,8 @@ compute:
   max_hours: 1
   max_cost_usd: 1
   prices: {c7i.large: 0.1, c6i.large: 0.09}
-  boot_minutes: 0.5
-  heartbeat_seconds: 1
+  boot_minutes: 5
+  heartbeat_seconds: 2
 """
 ENDLESS_MODEL = """
 import time
@@ -72,6 +73,7 @@ def build(categories, numbers, **parameters):
     return build_estimator(categories, numbers, **parameters)
 """
 TIMEOUT = 120  # seconds for one training
+MAX_MISSED_HEARTBEATS = watcher.MAX_MISSED_HEARTBEATS
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,7 @@ def project(
 ) -> Iterator[Project]:
     """Make the toy workspace a git repository like that of a real model, with an AWS account."""
     caplog.set_level("INFO", logger="continuous_training")
+    monkeypatch.setattr(watcher, "MAX_MISSED_HEARTBEATS", TIMEOUT)  # on a busy machine they are late
     change("compare:\n", f"{COMPUTE.lstrip()}compare:\n")
     for name in ("scripts", "src/continuous_training"):
         shutil.copytree(ROOT / name, workspace / name)  # with bytecode for a faster start; git ignores it
@@ -257,6 +260,7 @@ def test_without_capacity_in_any_type_and_zone_the_training_fails(
 
 
 def test_throttled_calls_are_retried(project: Project, record_outcome: RecordOutcome) -> None:
+    project.monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))  # between attempts
     project.aws.faults.throttle(times=2)
     with project.machines():
         assert "roc_auc" in metrics(project.train())
@@ -311,7 +315,7 @@ def test_a_process_that_is_killed_before_run_instances_launches_nothing(
 
 
 def test_an_instance_is_launched_encrypted_without_a_key_and_with_its_role(project: Project) -> None:
-    change("boot_minutes: 0.5", "boot_minutes: 0.02")
+    change("boot_minutes: 5", "boot_minutes: 0.02")
     with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since the launch"):
         project.train()
     (launched,) = project.aws.faults.calls_of("ec2", "RunInstances")
@@ -334,14 +338,16 @@ def test_a_security_group_with_inbound_rules_is_refused(project: Project) -> Non
 
 
 def test_an_instance_without_a_first_heartbeat_is_terminated(project: Project, record_outcome: RecordOutcome) -> None:
-    change("boot_minutes: 0.5", "boot_minutes: 0.05")
+    change("boot_minutes: 5", "boot_minutes: 0.05")
     with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since the launch") as error:
         project.train()
     record_outcome("no heartbeat at all", str(error.value))
 
 
 def test_an_instance_whose_heartbeats_stop_is_terminated(project: Project, record_outcome: RecordOutcome) -> None:
-    change("heartbeat_seconds: 1", "heartbeat_seconds: 0.5")
+    project.monkeypatch.setattr(watcher, "MAX_MISSED_HEARTBEATS", MAX_MISSED_HEARTBEATS)
+    change("heartbeat_seconds: 2", "heartbeat_seconds: 0.5")
+    write_model(ENDLESS_MODEL)
     with project.machines() as machines:
 
         def freeze() -> None:
@@ -445,6 +451,7 @@ def test_after_a_spot_interruption_the_training_resumes_on_demand(
     project: Project, record_outcome: RecordOutcome, caplog: pytest.LogCaptureFixture
 ) -> None:
     change("spot: false", "spot: true")
+    change("heartbeat_seconds: 2", "heartbeat_seconds: 1")  # the instance looks for a notice as often
     shutil.copy("src/toy/model.py", "src/toy/estimator.py")
     write_model(RESUMING_MODEL)
     with project.machines() as machines:
@@ -496,6 +503,7 @@ def test_an_instance_that_reaches_its_deadline_is_reported(project: Project, rec
 
 
 def test_a_failed_termination_is_retried(project: Project, record_outcome: RecordOutcome) -> None:
+    project.monkeypatch.setattr(termination, "RETRY_SECONDS", [0.01] * len(termination.RETRY_SECONDS))
     project.aws.faults.refuse("ec2", "TerminateInstances", "OperationNotPermitted", 400, times=3)
     Path("MLproject").write_text("name: a project without an entry point\n")
     with project.machines(minute=3600.0), pytest.raises(UserError, match="training failed on i-"):
@@ -533,6 +541,7 @@ def test_an_abort_of_the_build_terminates_the_instance(
 
 
 def test_two_concurrent_runs_have_separate_instances(project: Project, record_outcome: RecordOutcome) -> None:
+    change("heartbeat_seconds: 2", "heartbeat_seconds: 6")  # two machines start at once
     with project.machines():
         runs = [project.start("ct-1", AS_OF="2020-03-01"), project.start("ct-2", AS_OF="2020-03-08")]
         for run in runs:
