@@ -413,7 +413,7 @@ class TestLifeOfTheServer:
         assert not server.is_running()
 
 
-@pytest.mark.integration(60)
+@pytest.mark.integration(seconds=60)
 def test_a_model_is_fitted_in_forks_of_a_server_with_all_modules(tmp_path) -> None:
     """OpenMP and the thread pools of pyarrow and DuckDB start in the forks, without a deadlock."""
     script = """
