@@ -36,7 +36,7 @@ compute:
   max_hours: 1
   max_cost_usd: 1
   prices: {c7i.large: 0.1}
-  heartbeat_seconds: 1
+  heartbeat_seconds: 3
 compare:
 """
 TIMEOUT = 120  # seconds for one image
