@@ -67,11 +67,11 @@ class Profiler:
         """Measure every call of a function."""
         original = getattr(owner, function)
 
-        def measured(*arguments: Any, **options: Any) -> Any:
+        def measure_call(*arguments: Any, **options: Any) -> Any:
             with self.part(name):
                 return original(*arguments, **options)
 
-        setattr(owner, function, measured)
+        setattr(owner, function, measure_call)
 
     def _add(self) -> None:
         now, processor = time.perf_counter(), time.process_time()
@@ -91,9 +91,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.process:
         profiler = Profiler()
-        drifted = PROCESSES[options.process](profiler)
+        distances = PROCESSES[options.process](profiler)
         times = {"seconds": profiler.seconds, "processor": profiler.processor}
-        Path(RESULT).write_text(json.dumps(times | {"peak": _peak_memory(), "drifted": drifted}))
+        Path(RESULT).write_text(json.dumps(times | {"peak": _peak_memory(), "drifted": distances}))
         return
     with tempfile.TemporaryDirectory() as folder:
         results = _measure_all(Path(folder), options.rows, options.more)
@@ -268,8 +268,8 @@ def _print(results: dict[str, dict[str, Any]], few: int, many: int) -> None:
         print(f"  {many / few:g} times the rows: {time_of_many / time:.2f} times the seconds (goal: 2)")
     print(f"memory: {short['peak'] / baseline['peak']:.2f} of Evidently's (goal: 0.33)")
     for tool, result in zip(("Evidently", "monitor", "monitor"), columns, strict=True):
-        drifted = ", ".join(f"{name} {distance:.4f}" for name, distance in sorted(result["drifted"].items()))
-        print(f"{tool} reports drift: {drifted}")
+        columns_with_drift = ", ".join(f"{name} {distance:.4f}" for name, distance in sorted(result["drifted"].items()))
+        print(f"{tool} reports drift: {columns_with_drift}")
     verdicts = [{*result["drifted"]} - {PREDICTIONS} for result in columns]
     print("the same verdict" if verdicts == verdicts[:1] * 3 else "DIFFERENT VERDICTS")
     for count in (few, many):

@@ -34,7 +34,7 @@ from continuous_training.settings import load_settings
 if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
-MAX_DRIFTED = 6  # columns of a window
+MAX_COLUMNS_WITH_DRIFT = 6  # columns of a window
 SIZES = [0, 0.5, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2]  # of known drift, divided by the threshold
 THRESHOLD = 0.1  # of training.yaml
 EVIDENTLY_WINDOWS = 3  # windows whose sample Evidently measures too
@@ -57,7 +57,7 @@ def main() -> None:
     columns, decisions, max_difference = [], Counter[tuple[str, ...]](), 0.0
     limits: list[dict[str, float]] = []
     for window in range(options.windows):
-        names = random.choice(wide_model.FEATURES, random.integers(MAX_DRIFTED + 1), replace=False)
+        names = random.choice(wide_model.FEATURES, random.integers(MAX_COLUMNS_WITH_DRIFT + 1), replace=False)
         drift_sizes = {str(name): THRESHOLD * random.uniform(SIZES[1], SIZES[-1]) for name in names}
         window_rows = duckdb.sql(wide_model.rows_query(options.rows, window + 10, drift_sizes)).df()
         sample = window_rows.sample(settings.monitor.sample_rows, random_state=window)
@@ -78,8 +78,8 @@ def main() -> None:
         ]
         decisions[tuple(_decide(drifts, settings) for drifts in (truth, by_all, by_sample))] += 1
         columns += [
-            (column.name, drift_sizes.get(column.name, 0) / THRESHOLD, column.ratio >= 1, sampled.ratio >= 1)
-            for column, sampled in zip(by_all, by_sample, strict=True)
+            (column.name, drift_sizes.get(column.name, 0) / THRESHOLD, column.ratio >= 1, sample_column.ratio >= 1)
+            for column, sample_column in zip(by_all, by_sample, strict=True)
         ]
     print(f"{options.windows} windows of {options.rows:,} rows, and samples of {settings.monitor.sample_rows:,}")
     print(f"Evidently's distances of the samples differ by {max_difference:.1e} at most\n")
@@ -124,9 +124,9 @@ def _measure(
 
 
 def _decide(drifts: list[ColumnDrift], settings: Settings) -> str:
-    drifted = {column.name for column in drifts if column.ratio >= 1}
+    columns_with_drift = {column.name for column in drifts if column.ratio >= 1}
     return decision.decide(
-        drifts, None, None, None, drifted=drifted, invalid_columns=0, limits=settings.monitor
+        drifts, None, None, None, drifted=columns_with_drift, invalid_columns=0, limits=settings.monitor
     ).verdict
 
 

@@ -111,11 +111,9 @@ def weeks_after(since: datetime) -> Iterator[datetime]:
 
 def print_champion(as_of: datetime, training: WeeklyReports, later: WeeklyReports, nominal: float) -> None:
     """Print the results for one champion."""
-    requested = next((week.as_of for week in later.reports if week.decision.verdict == "retrain"), None)
+    first = next((week.as_of for week in later.reports if week.decision.verdict == "retrain"), None)
     schedule = next_month(as_of.replace(day=1))
-    first_request = (
-        f"{requested:%Y-%m-%d}, {(schedule - requested).days:+d} days before the schedule" if requested else "never"
-    )
+    first_request = f"{first:%Y-%m-%d}, {(schedule - first).days:+d} days before the schedule" if first else "never"
     print(f"champion as of {as_of:%Y-%m-%d}")
     shares = {
         "within training, any column above its limit": (training, training.count_columns(), f"; nominal {nominal:.0%}"),

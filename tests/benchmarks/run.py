@@ -1,4 +1,4 @@
-"""Where each second of `scripts/ct run` goes, beside the time of the work itself in one warm process.
+"""The seconds of each stage of `scripts/ct run`, beside the time of the work itself in one warm process.
 
 .venv/bin/python tests/benchmarks/run.py          # five minutes, on a machine without other work
 

@@ -41,9 +41,9 @@ def assert_more_probable(model, flights, late_flights, mean: float, share: float
     """Check the mean increase of the probability, and the share of the flights for which it increases."""
     change = predict_late(model, late_flights) - predict_late(model, flights)
     assert change.mean() > mean, f"the probability increases by {change.mean():.3f} on average, not by more than {mean}"
-    increased = (change > 0).mean()
-    assert increased > share, (
-        f"the probability increases for {increased:.0%} of the flights, not for more than {share:.0%}"
+    increase_share = (change > 0).mean()
+    assert increase_share > share, (
+        f"the probability increases for {increase_share:.0%} of the flights, not for more than {share:.0%}"
     )
 
 
@@ -53,7 +53,7 @@ class TestInvariance:
 
     def test_the_batch_size_does_not_change_predictions(self, model, flights) -> None:
         few = flights.head(30)
-        singly = [predict_late(model, few[at : at + 1])[0] for at in range(len(few))]
+        singly = [predict_late(model, few[index : index + 1])[0] for index in range(len(few))]
         assert_equal(singly, predict_late(model, flights)[: len(few)])
 
     def test_integers_and_floats_give_the_same_predictions(self, model, flights) -> None:
@@ -75,8 +75,8 @@ class TestInvariance:
 class TestDirection:
     @pytest.mark.parametrize("column", ["late_share_at_origin", "late_share_of_carrier"])
     def test_recent_delays_make_a_flight_more_probably_late(self, model, flights, column) -> None:
-        punctual, delayed = (flights.assign(**{column: share}) for share in (0.0, 0.7))
-        assert_more_probable(model, punctual, delayed, mean=0.04, share=0.8)
+        on_time, late = (flights.assign(**{column: share}) for share in (0.0, 0.7))
+        assert_more_probable(model, on_time, late, mean=0.04, share=0.8)
 
     def test_rain_and_poor_visibility_make_a_flight_more_probably_late(self, model, flights) -> None:
         clear, rainy = (flights.assign(**weather) for weather in (CLEAR_WEATHER, RAIN))

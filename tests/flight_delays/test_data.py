@@ -71,8 +71,8 @@ def temporary_changes(connection):
 def count_differences(connection, columns, table, other, where="true"):
     """Count the rows that only one of the tables has, in these columns; both must have rows."""
     assert connection.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0] > 30
-    selected = [f"SELECT {', '.join(columns)} FROM {name} WHERE {where}" for name in (table, other)]
-    both = f"({selected[0]} EXCEPT ALL {selected[1]}) UNION ALL ({selected[1]} EXCEPT ALL {selected[0]})"
+    selects = [f"SELECT {', '.join(columns)} FROM {name} WHERE {where}" for name in (table, other)]
+    both = f"({selects[0]} EXCEPT ALL {selects[1]}) UNION ALL ({selects[1]} EXCEPT ALL {selects[0]})"
     return connection.execute(f"SELECT count(*) FROM ({both})").fetchone()[0]
 
 
@@ -101,10 +101,10 @@ def test_the_query_returns_the_columns_of_training_yaml(warehouse):
 def test_columns_are_within_their_limits_in_every_season(warehouse, name, as_of):
     since, fresh, until = windows(as_of)
     column = COLUMNS[name]
-    allowed = column.get("values")
+    values = column.get("values")
     outside = [f"{name} < {column['min']}"] if "min" in column else []
     outside += [f"{name} > {column['max']}"] if "max" in column else []
-    outside += [f"{name} NOT IN ({', '.join(map(repr, allowed))})"] if allowed else []
+    outside += [f"{name} NOT IN ({', '.join(map(repr, values))})"] if values else []
     for start, end in ((since, fresh), (fresh, until)):
         nulls, failures = warehouse.execute(
             f"SELECT avg(({name} IS NULL)::INT), count(*) FILTER ({' OR '.join(outside) or 'false'}) FROM year "
@@ -143,7 +143,7 @@ def test_features_do_not_depend_on_data_after_the_departure(warehouse):
     """Change all data that becomes known after some hour: the features of that hour's flights stay the same."""
     hour = datetime(2013, 3, 15, 20)
     with temporary_changes(warehouse):
-        # Whether a flight of the two hours before left late may not be known yet either
+        # The delays of the two hours before may not be known yet either
         warehouse.execute(
             "UPDATE flights SET dep_time = 1, dep_delay = 999, arr_time = 2, air_time = 1, "
             "arr_delay = CASE WHEN arr_delay IS NOT NULL THEN 999 END WHERE time_hour > ?",
@@ -163,7 +163,7 @@ def test_the_query_returns_no_column_that_is_known_only_afterwards(warehouse):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_no_feature_alone_predicts_the_target(warehouse, name):
-    """A delay under another name would."""
+    """A feature that contains the delay would."""
     frame = warehouse.execute(f"SELECT late, {name} AS x FROM year WHERE {name} IS NOT NULL USING SAMPLE 20000").df()
     auc = roc_auc_score(frame["late"], frame["x"].astype(float))
     assert max(auc, 1 - auc) < SETTINGS["checks"]["max_single_feature_auc"]
@@ -177,10 +177,10 @@ def test_numeric_features_have_limits(name):
 @pytest.mark.parametrize("dialect", ["postgres", "redshift", "snowflake", "bigquery"])
 def test_the_query_returns_the_same_rows_after_translation_to_another_dialect_and_back(warehouse, dialect):
     query = bound_query(datetime(2013, 1, 2), datetime(2013, 1, 7))
-    [translated] = sqlglot.transpile(query, read="duckdb", write=dialect)
-    [back_translated] = sqlglot.transpile(translated, read=dialect, write="duckdb")
+    [translation] = sqlglot.transpile(query, read="duckdb", write=dialect)
+    [back_translation] = sqlglot.transpile(translation, read=dialect, write="duckdb")
     with temporary_changes(warehouse):
-        for table, statement in (("original", query), ("translated", back_translated)):
+        for table, statement in (("original", query), ("translated", back_translation)):
             warehouse.execute(f"CREATE TABLE {table} AS {statement}")
         assert count_differences(warehouse, COLUMNS, "original", "translated") == 0
 
