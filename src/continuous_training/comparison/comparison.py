@@ -35,23 +35,25 @@ class Comparison:
     def check_preconditions(self) -> list[Rule]:
         """Check the rules without which no metric can be computed."""
         sizes, groups = count_by_class(self.classes), count_groups(self.groups)
-        checked = [check_cases(len(self.labels), sizes, groups, self.limits)]
+        results = [check_cases(len(self.labels), sizes, groups, self.limits)]
         if self.champion:
-            checked.append(rules.check_champion_columns(self.champion.input_columns, self.fresh.columns))
-            checked.append(rules.check_classes(self.candidate.classes, self.champion.classes))
-        return checked
+            results.append(rules.check_champion_columns(self.champion.input_columns, self.fresh.columns))
+            results.append(rules.check_classes(self.candidate.classes, self.champion.classes))
+        return results
 
     def compute_metrics(self) -> list[Metric]:
         """Score both models, on the primary metric first; the deciding metrics have a confidence interval."""
         limits = self.limits
-        margins = {limits.metric: limits.margin} | {name: -allowed for name, allowed in limits.guardrails.items()}
+        margins = {limits.metric: limits.margin} | {
+            name: -max_decrease for name, max_decrease in limits.guardrails.items()
+        }
         return [self._compute_metric(name, margins.get(name)) for name in limits.metrics]
 
     def check_first_model(self, metrics: list[Metric]) -> Iterator[Rule]:
         """Check a candidate without a champion: the absolute limits."""
-        computed = {metric.name: metric for metric in metrics}
+        metrics_by_name = {metric.name: metric for metric in metrics}
         for name, limit in self.limits.first.items():
-            yield rules.check_first_metric(computed.get(name) or self._compute_metric(name, None), limit)
+            yield rules.check_first_metric(metrics_by_name.get(name) or self._compute_metric(name, None), limit)
         yield from self._check_operation()
 
     def check_candidate(self, champion: StoredModel, metrics: list[Metric]) -> Iterator[Rule]:
@@ -93,11 +95,11 @@ class Comparison:
     def _check_slices(self, champion: StoredModel) -> Iterator[Rule]:
         limits = self.limits
         all_slices = [
-            (part, allowed)
-            for column, allowed in limits.slices.items()
+            (part, max_decrease)
+            for column, max_decrease in limits.slices.items()
             for part in slices.slice_by_value(self.fresh[column], self.classes, self.groups, limits.min_cases)
         ]
-        for part, allowed in all_slices:
+        for part, max_decrease in all_slices:
             differences = bootstrap.differences(
                 limits.metric,
                 self.candidate.predictions.take(part.rows),
@@ -106,7 +108,7 @@ class Comparison:
                 resamples=limits.resamples,
                 groups=None if self.groups is None else self.groups[part.rows],
             )
-            yield rules.check_slice(part.name, len(part.rows), differences, allowed, limits.tail / len(all_slices))
+            yield rules.check_slice(part.name, len(part.rows), differences, max_decrease, limits.tail / len(all_slices))
 
     def _check_operation(self) -> Iterator[Rule]:
         """Check the candidate's calibration, latency and size."""

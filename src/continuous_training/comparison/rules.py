@@ -69,19 +69,23 @@ def check_input_types(candidate: Mapping[str, str], champion: Mapping[str, str],
         champion: the same of the champion.
         new_inputs: columns that clients send already although the champion does not need them.
     """
-    added = [name for name in candidate if name not in champion and name not in new_inputs]
-    changed = [
+    additional_columns = [name for name in candidate if name not in champion and name not in new_inputs]
+    type_changes = [
         f"{name} ({champion[name]} to {kind})"
         for name, kind in candidate.items()
         if name in champion and champion[name] != kind and (champion[name], kind) not in WIDENING_CASTS
     ]
     message = "clients of the champion can call the candidate"
-    if added:
-        message = f"clients do not send {', '.join(added)}: add it to compare.new_inputs once they do"
-    elif changed:
-        message = f"the candidate's input columns have other types than clients send: {', '.join(changed)}"
+    if additional_columns:
+        message = f"clients do not send {', '.join(additional_columns)}: add it to compare.new_inputs once they do"
+    elif type_changes:
+        message = f"the candidate's input columns have other types than clients send: {', '.join(type_changes)}"
     return Rule(
-        name="input columns", passed=not added + changed, value=len(added) + len(changed), limit=0, message=message
+        name="input columns",
+        passed=not additional_columns + type_changes,
+        value=len(additional_columns) + len(type_changes),
+        limit=0,
+        message=message,
     )
 
 
@@ -111,7 +115,7 @@ def accept_champion() -> Rule:
 def check_improvement(metric: Metric, limits: Compare) -> Rule:
     """Check that the lower end of the primary metric's interval is above the margin."""
     if metric.difference is None:
-        return _undefined(f"{metric.name} improves", metric.name, limits.margin)
+        return _reject_undefined_metric(f"{metric.name} improves", metric.name, limits.margin)
     low, high = metric.difference
     passed = low > limits.margin
     result = "is better" if low > 0 else ("is worse" if high < 0 else "is not significantly better")
@@ -120,48 +124,48 @@ def check_improvement(metric: Metric, limits: Compare) -> Rule:
     return Rule(name=f"{metric.name} improves", passed=passed, value=low, limit=limits.margin, message=message)
 
 
-def check_guardrail(metric: Metric, allowed: float, confidence: float) -> Rule:
-    """Check that another metric does not worsen by more than is allowed."""
+def check_guardrail(metric: Metric, max_decrease: float, confidence: float) -> Rule:
+    """Check that another metric does not worsen by more than `max_decrease`."""
     name = f"{metric.name} does not worsen"
     if metric.difference is None:
-        return _undefined(name, metric.name, -allowed)
+        return _reject_undefined_metric(name, metric.name, -max_decrease)
     low = metric.difference[0]
-    passed = low >= -allowed
+    passed = low >= -max_decrease
     result = "worsens by no more" if passed else "may worsen by more"
-    message = f"{metric.name} {result} than {allowed:g}: {_format_interval(metric.difference, confidence)}"
-    return Rule(name=name, passed=passed, value=low, limit=-allowed, message=message)
+    message = f"{metric.name} {result} than {max_decrease:g}: {_format_interval(metric.difference, confidence)}"
+    return Rule(name=name, passed=passed, value=low, limit=-max_decrease, message=message)
 
 
-def check_slice(name: str, rows: int, differences: NDArray[np.float64], allowed: float, tail: float) -> Rule:
-    """Check that the metric is not significantly worse in a slice by more than is allowed.
+def check_slice(name: str, rows: int, differences: NDArray[np.float64], max_decrease: float, tail: float) -> Rule:
+    """Check that the metric is not significantly worse in a slice by more than `max_decrease`.
 
     Args:
         name: the slice.
         rows: the number of its rows.
         differences: the differences on the resamples, of shape (resamples,).
-        allowed: by how much it may worsen.
+        max_decrease: by how much it may worsen.
         tail: the probability of a false alarm for a slice that is worse by exactly that: the interval's, divided by the
             number of slices (Bonferroni).
     """
-    defined = differences[~np.isnan(differences)]
-    if len(defined) < len(differences) / 2:
+    defined_differences = differences[~np.isnan(differences)]
+    if len(defined_differences) < len(differences) / 2:
         message = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
-        return Rule(name=name, passed=False, value=None, limit=-allowed, message=message)
-    change, spread = float(defined.mean()), float(defined.std())
+        return Rule(name=name, passed=False, value=None, limit=-max_decrease, message=message)
+    change, spread = float(defined_differences.mean()), float(defined_differences.std())
     best = change + NormalDist().inv_cdf(1 - tail) * spread  # so small a tail has too few resamples for a percentile
-    passed = best >= -allowed
+    passed = best >= -max_decrease
     message = f"{name} ({rows:,} rows): {change:+.4f} ± {spread:.4f}"
     if not passed:
-        message += f", significantly worse by more than {allowed:g}"
-    return Rule(name=name, passed=passed, value=best, limit=-allowed, message=message)
+        message += f", significantly worse by more than {max_decrease:g}"
+    return Rule(name=name, passed=passed, value=best, limit=-max_decrease, message=message)
 
 
 def check_calibration(candidate: float, champion: float | None, limit: float) -> Rule:
     """Check the candidate's calibration error against the limit, or the champion's error if that is larger."""
-    allowed = max(limit, champion or 0.0)
+    max_error = max(limit, champion or 0.0)
     beside = "" if champion is None else f" (the champion's is {champion:.4f})"
-    message = f"the calibration error is {candidate:.4f}{beside}; {allowed:.4g} is allowed"
-    return Rule(name="calibration", passed=candidate <= allowed, value=candidate, limit=allowed, message=message)
+    message = f"the calibration error is {candidate:.4f}{beside}; {max_error:.4g} is allowed"
+    return Rule(name="calibration", passed=candidate <= max_error, value=candidate, limit=max_error, message=message)
 
 
 def check_latency(candidate: float, limit: float) -> Rule:
@@ -189,6 +193,6 @@ def _format_interval(ends: tuple[float, float], confidence: float) -> str:
     return f"{ends[0]:+.4f} to {ends[1]:+.4f} with {100 * confidence:g}% confidence"
 
 
-def _undefined(name: str, metric: str, limit: float) -> Rule:
+def _reject_undefined_metric(name: str, metric: str, limit: float) -> Rule:
     message = f"{metric} is not defined on enough resamples of the fresh rows: a class has too few"
     return Rule(name=name, passed=False, value=None, limit=limit, message=message)

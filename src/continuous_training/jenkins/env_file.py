@@ -23,8 +23,8 @@ LINE = re.compile(
     re.VERBOSE,
 )
 PLAIN = re.compile(r"[A-Za-z0-9_./:@+,=-]*")
-ESCAPED = {"\\": r"\\", '"': r"\"", "$": r"\$", "\n": r"\n", "\r": r"\r"}
-UNESCAPED = {escape: letter for letter, escape in ESCAPED.items()}
+ESCAPES = {"\\": r"\\", '"': r"\"", "$": r"\$", "\n": r"\n", "\r": r"\r"}
+LETTERS = {escape: letter for letter, escape in ESCAPES.items()}
 
 
 def parse(text: str) -> dict[str, str]:
@@ -58,20 +58,20 @@ def assignment(name: str, value: str) -> str:
         return f"{name}={value}"
     if not set(value) & {"'", "\\", "\n", "\r"}:
         return f"{name}='{value}'"
-    return f'{name}="{"".join(ESCAPED.get(letter, letter) for letter in value)}"'
+    return f'{name}="{"".join(ESCAPES.get(letter, letter) for letter in value)}"'
 
 
 def _read(text: str) -> Iterator[tuple[int, str, str]]:
     """Yield each assignment: the index of its line, its name and its value."""
     for index, line in enumerate(text.split("\n")):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
+        content = line.strip()
+        if not content or content.startswith("#"):
             continue
-        match = LINE.fullmatch(stripped)
+        match = LINE.fullmatch(content)
         if not match:
             raise UserError(f"line {index + 1} is not NAME=value: put a value with quotes, $ or # into single quotes")
         if (quoted := match["quoted"]) is not None:
-            value = re.sub(r"\\.", lambda escape: UNESCAPED[escape[0]], quoted)
+            value = re.sub(r"\\.", lambda escape: LETTERS[escape[0]], quoted)
         else:
             value = match["literal"] or match["plain"] or ""
         yield index, match["name"], value

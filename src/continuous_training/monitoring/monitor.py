@@ -100,7 +100,7 @@ class ModelMonitor:
     def _add_finding(self, kind: Literal["error", "warning", "note"], message: str) -> None:
         self.findings.append(Finding(kind=kind, message=message))
 
-    def _undecided(self, message: str, version: Version | None = None) -> MonitorReport:
+    def _report_without_decision(self, message: str, version: Version | None = None) -> MonitorReport:
         """Return a report with the verdict 'not enough data'."""
         return MonitorReport(
             model=self.model,
@@ -115,13 +115,13 @@ class ModelMonitor:
         """Read the reference and the window, and compare them as far as possible."""
         if champion is None:
             self._add_finding("note", f"{self.model} has no champion: the first promotion sets one")
-            return self._undecided("there is no champion")
+            return self._report_without_decision("there is no champion")
         try:
             champion_reference = reference.load_reference(self.client, champion)
             if champion_reference is None:
                 message = f"version {champion.number} has no reference: Compare stores one with each promoted version"
                 self._add_finding("note", message)
-                return self._undecided("the champion has no reference", champion)
+                return self._report_without_decision("the champion has no reference", champion)
             if self.source == "warehouse":
                 return self._compare(
                     champion, champion_reference, warehouse_rows.read_window(self.settings, self.as_of), None
@@ -132,11 +132,11 @@ class ModelMonitor:
                 if window is None:
                     message = "the predictions log has no rows of these days: check that the servers receive requests"
                     self._add_finding("note", message)
-                    return self._undecided("the predictions log is empty", champion)
+                    return self._report_without_decision("the predictions log is empty", champion)
                 return self._compare(champion, champion_reference, window, log)
         except UserError as error:
             self._add_finding("error", str(error))
-            return self._undecided("the check failed", champion)
+            return self._report_without_decision("the check failed", champion)
 
     def _compare(
         self, champion: Version, champion_reference: Reference, window: Window, log: PredictionsLogReader | None
@@ -144,7 +144,9 @@ class ModelMonitor:
         """Compare a window with the reference, update the state and decide."""
         limits = self.settings.monitor
         self.findings += window.findings
-        report = self._undecided(f"the window has {window.rows:,} rows, {limits.min_rows:,} are needed", champion)
+        report = self._report_without_decision(
+            f"the window has {window.rows:,} rows, {limits.min_rows:,} are needed", champion
+        )
         report = report.model_copy(update={"since": window.since, "until": window.until, "rows": window.rows})
         if window.rows < limits.min_rows:
             return report

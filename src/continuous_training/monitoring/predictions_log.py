@@ -86,9 +86,9 @@ class PredictionsLogReader:
         columns = {
             name: settings.data.columns[name] for name in settings.data.features if name in self.fields["inputs"]
         }
-        redacted = [name for name in settings.data.features if name in settings.serving.redacted]
-        if redacted:
-            message = f"{', '.join(redacted)} is not monitored: serving.redacted excludes it from the log"
+        redacted_columns = [name for name in settings.data.features if name in settings.serving.redacted]
+        if redacted_columns:
+            message = f"{', '.join(redacted_columns)} is not monitored: serving.redacted excludes it from the log"
             findings.append(Finding(kind="note", message=message))
         values = {name: cast_sql(f"inputs.{quote(name)}", column) for name, column in columns.items()}
         selected = [f"{value} AS {quote(name)}" for name, value in values.items()]
@@ -110,7 +110,7 @@ class PredictionsLogReader:
             rows=rows,
             findings=findings,
             invalid=dict(zip(counts, invalid, strict=True)),
-            missing=[name for name in settings.data.features if name not in columns and name not in redacted],
+            missing=[name for name in settings.data.features if name not in columns and name not in redacted_columns],
         )
 
     def join_labels(
@@ -158,8 +158,8 @@ class PredictionsLogReader:
 
     def has_keys(self, settings: Settings) -> bool:
         """Return whether the requests contain the key columns that identify a row in the warehouse."""
-        logged = self.fields["keys"] | self.fields["inputs"]
-        return bool(self.files) and set(settings.data.key) <= logged
+        columns_in_log = self.fields["keys"] | self.fields["inputs"]
+        return bool(self.files) and set(settings.data.key) <= columns_in_log
 
     def _find_other_versions(self, parameters: dict[str, Any]) -> Iterator[Finding]:
         """Report the rows that are excluded because another version predicted them, or this one in another role."""
@@ -200,8 +200,8 @@ def open_log(model: str, since: datetime) -> Iterator[PredictionsLogReader]:
             files.append(path)
         journals = {str(path.relative_to(folder / "journals")) for path in files}
         day = f"date={since.astimezone(UTC):%Y-%m-%d}"
-        stored = _list_files(address, model, day, folder / "downloads")
-        files += [path for path in stored if f"{path.parent.name}/{path.name}" not in journals]
+        log_files = _list_files(address, model, day, folder / "downloads")
+        files += [path for path in log_files if f"{path.parent.name}/{path.name}" not in journals]
         backend = ibis.duckdb.connect()
         backend.raw_sql("SET TimeZone = 'UTC'")
         try:

@@ -38,8 +38,10 @@ def read_window(settings: Settings, as_of: datetime) -> Window:
     since = as_of - timedelta(days=settings.monitor.window_days)
     rows = sources.open_source(settings).table(since, as_of)
     columns = {name: settings.data.columns[name] for name in settings.data.features if name in rows.columns}
-    mistyped = {name: column for name, column in columns.items() if not has_declared_type(rows[name], column)}
-    features = {name: cast_column(rows[name], column) for name, column in columns.items() if name not in mistyped}
+    mistyped_columns = {name: column for name, column in columns.items() if not has_declared_type(rows[name], column)}
+    features = {
+        name: cast_column(rows[name], column) for name, column in columns.items() if name not in mistyped_columns
+    }
     return Window(
         since=since,
         until=as_of,
@@ -51,7 +53,7 @@ def read_window(settings: Settings, as_of: datetime) -> Window:
                 column=name,
                 message=f"column '{name}' has type {rows[name].type()} now, training.yaml declares {column.type}",
             )
-            for name, column in mistyped.items()
+            for name, column in mistyped_columns.items()
         ],
         missing=[name for name in settings.data.features if name not in rows.columns],
     )

@@ -109,7 +109,7 @@ def _sizes(paths: list[str]) -> list[tuple[int, int]]:
 @contextmanager
 def _open_warehouse(address: Address) -> Iterator[Origin]:
     url = _warehouse_url(address.warehouse)
-    shown = {} if WAREHOUSE_URL in os.environ else {"warehouse": url}
+    keys = {} if WAREHOUSE_URL in os.environ else {"warehouse": url}
     backend = warehouse.connect_to(url)
     try:
         if address.table is not None:
@@ -117,7 +117,7 @@ def _open_warehouse(address: Address) -> Iterator[Origin]:
             yield Origin(
                 backend.sql(f"SELECT * FROM {relation}", dialect="duckdb"),  # noqa: S608 - quoted
                 f"the table {address.table}",
-                shown,
+                keys,
                 relation,
             )
         else:
@@ -125,7 +125,7 @@ def _open_warehouse(address: Address) -> Iterator[Origin]:
             is_bound = "$since" in query or "$until" in query
             statement = bind_window(query, *EVER) if is_bound else query
             relation = query if is_bound else f"(\n{query}\n) AS source_rows"
-            yield Origin(backend.sql(statement, dialect="duckdb"), "the query", shown, relation, is_bound)
+            yield Origin(backend.sql(statement, dialect="duckdb"), "the query", keys, relation, is_bound)
     except UserError:
         raise
     except Exception as error:
@@ -157,9 +157,9 @@ def _identifier(name: str) -> str:
 
 def is_simple(name: str) -> bool:
     """Whether a name can be written in SQL without quotes."""
-    return name.isascii() and name.isidentifier() and name == name.lower() and name not in _reserved()
+    return name.isascii() and name.isidentifier() and name == name.lower() and name not in _reserved_words()
 
 
-def _reserved() -> set[str]:
+def _reserved_words() -> set[str]:
     rows = duckdb.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'").fetchall()
     return {name for (name,) in rows}

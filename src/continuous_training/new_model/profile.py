@@ -65,13 +65,13 @@ def profile(origin: Origin) -> dict[str, ColumnProfile]:
         )
     _check_names(list(table.columns), origin.title)
     kinds = {name: _kind(dtype) for name, dtype in table.schema().items()}
-    supported = [name for name, kind in kinds.items() if kind != "other"]
+    supported_columns = [name for name, kind in kinds.items() if kind != "other"]
     rows = _count(table)
     if not rows:
         raise UserError(f"{origin.title} has no rows")
     statistics: dict[str, Any] = {}
-    for first in range(0, len(supported), AT_ONCE):
-        statistics |= _aggregate(table, {name: kinds[name] for name in supported[first : first + AT_ONCE]})
+    for first in range(0, len(supported_columns), AT_ONCE):
+        statistics |= _aggregate(table, {name: kinds[name] for name in supported_columns[first : first + AT_ONCE]})
     return {name: ColumnProfile(name, kind, rows, *statistics.get(name, (rows, 0))) for name, kind in kinds.items()}
 
 
@@ -109,9 +109,9 @@ def _count(table: Table) -> int:
 
 
 def _check_names(names: list[str], title: str) -> None:
-    seen: dict[str, str] = {}
+    first_spellings: dict[str, str] = {}
     for name in names:
-        if (other := seen.setdefault(name.lower(), name)) != name or names.count(name) > 1:
+        if (other := first_spellings.setdefault(name.lower(), name)) != name or names.count(name) > 1:
             raise UserError(
                 f"{title} has two columns whose names differ in capitals only, '{other}' and '{name}': rename one"
             )

@@ -63,10 +63,10 @@ def none_if_missing(call: Callable[[], Entity], what: str) -> Entity | None:
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-    not_found = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+    codes_of_missing_entities = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
     try:
         return call()
     except MlflowException as error:
-        if error.error_code in not_found:
+        if error.error_code in codes_of_missing_entities:
             return None
         raise UserError(f"the registry cannot read {what}: {error.message.splitlines()[0]}") from error

@@ -71,8 +71,8 @@ def registered_model(client: MlflowClient, model: str) -> RegisteredModel | None
 
 def registry_identity(client: MlflowClient, model: str) -> str | None:
     """Return an identity that differs between registries with a model of the same name, whatever their addresses."""
-    registered = registered_model(client, model)
-    return identity_of(registered) if registered else None
+    entity = registered_model(client, model)
+    return identity_of(entity) if entity else None
 
 
 def identity_of(model: RegisteredModel) -> str:

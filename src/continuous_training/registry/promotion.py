@@ -143,8 +143,8 @@ class AliasLock:
         aliases = read_aliases(self._client, self._model)
         if aliases.champion not in {number, expected_champion}:
             change = f"version {aliases.champion} became champion" if aliases.champion else "the champion was removed"
-            compared = f"with version {expected_champion}" if expected_champion else "with no champion"
-            raise UserError(f"{change} meanwhile, but the verdict compared {compared}: run again")
+            champion_of_verdict = f"with version {expected_champion}" if expected_champion else "with no champion"
+            raise UserError(f"{change} meanwhile, but the verdict compared {champion_of_verdict}: run again")
         move = Promotion(version=number, run_id=version.run_id, champion=aliases.champion, previous=aliases.previous)
         self.write_move(move)
         move.apply(self._client, self._model)
@@ -186,22 +186,22 @@ def lock(client: MlflowClient, model: str, build_tag: str, activity: str, second
         pid=process.pid,
         process_started=process.create_time(),
     )
-    held_lock = AliasLock(client, model, claim)
+    alias_lock = AliasLock(client, model, claim)
     try:
-        held_lock.acquire()
-        yield held_lock
+        alias_lock.acquire()
+        yield alias_lock
     except BaseException as error:  # an abort too must not leave a champion that no server was checked for
-        reverted = held_lock.release()
-        if reverted and isinstance(error, Exception):
-            raise UserError(f"{error}; {reverted}") from error
-        if reverted:
-            log.warning("%s", reverted)
+        message = alias_lock.release()
+        if message and isinstance(error, Exception):
+            raise UserError(f"{error}; {message}") from error
+        if message:
+            log.warning("%s", message)
         raise
-    held_lock.release()
+    alias_lock.release()
 
 
 def recover(client: MlflowClient, model: str, build_tag: str) -> None:
-    """Resolve the move of a run that died. A running one is left alone."""
+    """Resolve the move of a run that was killed; the move of a running one stays."""
     claims = read_aliases(client, model).claims.values()
     if claims and all(claim.is_stale for claim in claims):
         with lock(client, model, build_tag, "recovering"):
@@ -264,11 +264,11 @@ def _host() -> str:
     return socket.gethostname() + (f" {table.readlink()}" if table.is_symlink() else "")
 
 
-def _is_running(pid: int, started: float) -> bool:
+def _is_running(pid: int, start_time: float) -> bool:
     """Whether the process of this number still runs and started at this time."""
     try:
         process = psutil.Process(pid)
-        is_same = abs(process.create_time() - started) < START_TIME_SECONDS
+        is_same = abs(process.create_time() - start_time) < START_TIME_SECONDS
         return process.status() != psutil.STATUS_ZOMBIE and is_same
     except psutil.NoSuchProcess:
         return False

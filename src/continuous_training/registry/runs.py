@@ -35,19 +35,21 @@ def experiment_id(client: MlflowClient, model: str) -> str:
     return str(client.create_experiment(model, artifact_location=artifacts))
 
 
-def find_trained(client: MlflowClient, model: str, fingerprint: str, outcome: str | None = None) -> TrackedRun | None:
+def find_training_run(
+    client: MlflowClient, model: str, fingerprint: str, outcome: str | None = None
+) -> TrackedRun | None:
     """Return the newest finished MLflow run that trained this fingerprint, or the newest with this outcome."""
-    finished = f"tags.`{FINGERPRINT}` = '{fingerprint}' and attributes.status = 'FINISHED'"
+    query = f"tags.`{FINGERPRINT}` = '{fingerprint}' and attributes.status = 'FINISHED'"
     runs = client.search_runs(
         [experiment_id(client, model)],
-        finished if outcome is None else f"{finished} and tags.`{OUTCOME}` = '{outcome}'",
+        query if outcome is None else f"{query} and tags.`{OUTCOME}` = '{outcome}'",
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
     return runs[0] if runs else None
 
 
-def find_repeated(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
+def find_run_with_same_trigger(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
     """Return the newest MLflow run since then with the same trigger and reason, if it has reached a verdict.
 
     Its AS_OF may differ by one day, because a ping may arrive just after midnight.
@@ -67,7 +69,7 @@ def find_repeated(client: MlflowClient, run: Run, since: datetime) -> TrackedRun
     return None
 
 
-def close_interrupted(client: MlflowClient, model: str, fingerprint: str) -> None:
+def close_open_runs(client: MlflowClient, model: str, fingerprint: str) -> None:
     """End the MLflow runs of this fingerprint, trials included, that a killed or failed run left open."""
     for tag in (FINGERPRINT, TRIAL_OF):
         open_runs = f"tags.`{tag}` = '{fingerprint}' and attributes.status = 'RUNNING'"
@@ -75,7 +77,7 @@ def close_interrupted(client: MlflowClient, model: str, fingerprint: str) -> Non
             client.set_terminated(tracked_run.info.run_id, status="KILLED")
 
 
-def close_as_failed(client: MlflowClient, run_id: str) -> None:
+def fail_open_run(client: MlflowClient, run_id: str) -> None:
     """End an MLflow run as failed if it is still open."""
     if client.get_run(run_id).info.status == "RUNNING":
         client.set_terminated(run_id, status="FAILED")

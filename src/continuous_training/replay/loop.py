@@ -51,9 +51,9 @@ def replay(
     replay_id = workspace.replay_id(model, first, url)
     moments = list(month_range(first, last))
     with workspace.enter_workspace(model, replay_id, url, fresh=fresh) as folder:
-        finished = workspace.read_months()
+        finished_months = workspace.read_months()
         names = [f"{moment:{MONTH_FORMAT}}" for moment in moments]
-        months = [finished[name] for name in names if name in finished]
+        months = [finished_months[name] for name in names if name in finished_months]
         if len(months) < len(moments):
             log.info("Replaying in %s, %d of %d months are finished", folder, len(months), len(moments))
             workspace.restore_database(months[-1].run.month if months else None)
@@ -78,13 +78,13 @@ def replay_drift_policy(settings: Settings, model: str, url: str, months: Sequen
         return results
     candidates = {month.run.candidate.run_id: month.run.candidate for month in remaining if month.run.candidate}
     first, start = candidates[str(remaining[0].run.champion)], remaining[0].run.start
-    finished = workspace.read_months(drift_policy.FOLDER)
+    finished_months = workspace.read_months(drift_policy.FOLDER)
     total = len([*drift_policy.check_times(start, remaining[-1].run.start)])
     database = workspace.MONTHS / f"{remaining[0].run.month}.db"
     for month in remaining:
         name = month.run.month
-        if name in finished:
-            results.append(finished[name])
+        if name in finished_months:
+            results.append(finished_months[name])
         else:
             earlier = [check for result in results for check in result.checks]
             times = enumerate(drift_policy.check_times(start, month.run.start), start=len(earlier))
@@ -104,15 +104,15 @@ def replay_drift_policy(settings: Settings, model: str, url: str, months: Sequen
 class _ProgressBar:
     """The progress of the whole replay, shown as one bar for each step."""
 
-    def __init__(self, name: str, finished: int, total: int, each: int = 1) -> None:
-        self._name, self._finished, self._total, self._each = name, finished, total, each
+    def __init__(self, name: str, position: int, total: int, each: int = 1) -> None:
+        self._name, self._position, self._total, self._each = name, position, total, each
 
     @contextmanager
     def step(self, description: str) -> Iterator[None]:
         with progress.bar(f"{self._name}: {description}", self._total) as advance:
-            advance(self._finished)
+            advance(self._position)
             yield
-        self._finished += self._each
+        self._position += self._each
 
 
 def _require_rows(settings: Settings, last: datetime) -> None:

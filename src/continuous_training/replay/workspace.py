@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 FOLDER = STATE / "replay"
-LINKED = ("src", "scripts", "tests", "MLproject", "pyproject.toml", "requirements.lock")
+LINKED_PATHS = ("src", "scripts", "tests", "MLproject", "pyproject.toml", "requirements.lock")
 CODE = ("src/continuous_training", "scripts", "MLproject", "requirements.lock")
 MARKER = "CT_REPLAY"
 MONTHS = Path("months")
@@ -141,7 +141,7 @@ def _copy_database(source: Path | str, target: Path) -> None:
 
 def _link(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for name in LINKED:
+    for name in LINKED_PATHS:
         if Path(name).exists() and not (folder / name).is_symlink():
             (folder / name).symlink_to(Path(name).resolve())
 
@@ -152,12 +152,12 @@ def _free_address() -> str:
 
 
 @contextmanager
-def _environment(changed: dict[str, str]) -> Iterator[None]:
+def _environment(variables: dict[str, str]) -> Iterator[None]:
     """Change the environment of this process and of those that it starts, and restore it afterwards."""
     before = dict(os.environ)
     for name in UNSET:
         os.environ.pop(name, None)
-    os.environ.update(changed)
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 UNCHANGED = "Production is unchanged."
 RESUMED = "The next run continues with it."
-STOPPED = {  # by the stage at which a run stopped; before Train nothing was trained
+STOP_MESSAGES = {  # by the stage at which a run stopped; before Train nothing was trained
     "Roll back": ("the champion may not have changed", "Run the rollback again to complete it."),
     "Check model": ("the candidate was not compared", f"It is kept in MLflow. {RESUMED}"),
     "Compare": ("the candidate was not compared", f"It is kept in MLflow. {RESUMED}"),
@@ -49,15 +49,15 @@ class Outcome:
 def outcome(documents: RunDocuments) -> Outcome:
     """Return the outcome of the run, from its last document."""
     if documents.rollback:
-        return _rolled_back(documents.rollback)
+        return _describe_rollback(documents.rollback)
     if documents.deployment:
-        return _promoted(documents.deployment)
+        return _describe_promotion(documents.deployment)
     if documents.verdict and documents.verdict.decision == "reject":
-        return _rejected(documents.verdict)
+        return _describe_rejection(documents.verdict)
     if documents.verdict or documents.registration:
-        return _held(documents) or _stopped(documents)
+        return _describe_unpromoted_candidate(documents) or _describe_stop(documents)
     if documents.candidate:
-        return _stopped(documents)
+        return _describe_stop(documents)
     if documents.plan and documents.plan.decision in IDLE:
         word, meaning = IDLE[documents.plan.decision]
         why = documents.plan.reason
@@ -65,10 +65,10 @@ def outcome(documents: RunDocuments) -> Outcome:
     if failures := _failures(documents):
         message = f"{join_names(failures)} failed, nothing was trained"
         return Outcome("bad", "Stopped", message, f"What to correct is below. {UNCHANGED}")
-    return _checked(documents) or _stopped(documents)
+    return _describe_checked_branch(documents) or _describe_stop(documents)
 
 
-def _rolled_back(rollback: Rollback) -> Outcome:
+def _describe_rollback(rollback: Rollback) -> Outcome:
     message = (
         f"version {rollback.model_version} is in production again, in place of version {rollback.rolled_back_version}"
     )
@@ -76,7 +76,7 @@ def _rolled_back(rollback: Rollback) -> Outcome:
     return Outcome("held", "Rolled back", message, meaning)
 
 
-def _promoted(deployment: Deployment) -> Outcome:
+def _describe_promotion(deployment: Deployment) -> Outcome:
     previous = deployment.previous_version
     instead = f"in place of version {previous}" if previous else "the first model"
     servers = pluralize(len(deployment.servers), "server")
@@ -86,12 +86,12 @@ def _promoted(deployment: Deployment) -> Outcome:
     return Outcome("good", "Promoted", f"version {deployment.model_version} is in production, {instead}", meaning)
 
 
-def _rejected(verdict: Verdict) -> Outcome:
+def _describe_rejection(verdict: Verdict) -> Outcome:
     stays = f"the champion, version {verdict.champion}, stays" if verdict.champion else "there is still no champion"
     return Outcome("held", "Rejected", stays, f"Reason: {verdict.message}.")
 
 
-def _held(documents: RunDocuments) -> Outcome | None:
+def _describe_unpromoted_candidate(documents: RunDocuments) -> Outcome | None:
     """Return the outcome of a better candidate that is held back by PROMOTE."""
     promote = documents.run.promote if documents.run else None
     if promote == "never" and documents.registration:
@@ -103,7 +103,7 @@ def _held(documents: RunDocuments) -> Outcome | None:
     return None
 
 
-def _checked(documents: RunDocuments) -> Outcome | None:
+def _describe_checked_branch(documents: RunDocuments) -> Outcome | None:
     """Return the outcome of a complete run on a branch that does not train."""
     is_complete = documents.lint and documents.tests and not documents.snapshot
     if not (is_complete and documents.run and documents.run.branch not in {"", BRANCH}):
@@ -112,7 +112,7 @@ def _checked(documents: RunDocuments) -> Outcome | None:
     return Outcome("good", "Checked", message, f"Only {BRANCH} trains, so the run ends here. {UNCHANGED}")
 
 
-def _stopped(documents: RunDocuments) -> Outcome:
+def _describe_stop(documents: RunDocuments) -> Outcome:
     """Name the stage after the last one that left a document."""
     titles_with_document = [*documents.documents]
     if not titles_with_document and not documents.errors:
@@ -125,7 +125,7 @@ def _stopped(documents: RunDocuments) -> Outcome:
         message = f"the document of {stage} in build/ is malformed or of another run"
         return Outcome("bad", "Unclear", message, "The errors are below. See the console for the cause.")
     both = stage == "Lint" and not documents.tests
-    message, meaning = STOPPED.get(stage, ("nothing was trained", UNCHANGED))
+    message, meaning = STOP_MESSAGES.get(stage, ("nothing was trained", UNCHANGED))
     return Outcome(
         "bad", f"Stopped at {'Lint and Test' if both else stage}", message, f"{meaning} See the console for the cause."
     )

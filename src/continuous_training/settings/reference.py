@@ -78,7 +78,7 @@ def chapters() -> list[Chapter]:
     return [
         Chapter(
             paths=tuple(path or TOP for path in where),
-            description=_joined(section.__doc__ or ""),
+            description=_join_lines(section.__doc__ or ""),
             keys=[
                 _key(name, field, definitions[section.__name__]["properties"][name], definitions)
                 for name, field in keys(section).items()
@@ -114,7 +114,7 @@ def _key(name: str, field: FieldInfo, schema: dict[str, Any], definitions: dict[
         name=name,
         type=_type(schema, definitions),
         default=default,
-        description=_joined(field.description or ""),
+        description=_join_lines(field.description or ""),
         example=" or ".join(f"`{name}: {_flow(example)}`" for example in field.examples or ()),
     )
 
@@ -153,12 +153,12 @@ def _flow(value: object) -> str:
 def _with_joined_lines(part: Any) -> Any:  # noqa: ANN401 - any part of a schema
     if isinstance(part, dict):
         return {
-            name: _joined(value) if name == "description" and isinstance(value, str) else _with_joined_lines(value)
+            name: _join_lines(value) if name == "description" and isinstance(value, str) else _with_joined_lines(value)
             for name, value in part.items()
         }
     return [_with_joined_lines(item) for item in part] if isinstance(part, list) else part
 
 
-def _joined(text: str) -> str:
+def _join_lines(text: str) -> str:
     """Put each paragraph on one line."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

@@ -47,14 +47,16 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, champion: dict[str, 
 
 def check_columns(rows: SnapshotRows, data: Data) -> list[Check]:
     """Check that the columns are the declared ones, that none is known only afterwards, and that none is empty."""
-    undeclared = [name for name in rows.types if name not in data.columns]
+    undeclared_columns = [name for name in rows.types if name not in data.columns]
     missing = [name for name in data.columns if name not in rows.types]
     afterwards = [name for name in data.known_afterwards if name in rows.types or name in data.features]
     counts = rows.aggregate({name: f"count({quote(name)})" for name in rows.types})
     empty = [name for name, count in counts.items() if not count]
     return [
         _check_names("columns missing", missing, "every declared column is there", "the data does not have {}"),
-        _check_names("columns undeclared", undeclared, "no column is undeclared", "training.yaml does not declare {}"),
+        _check_names(
+            "columns undeclared", undeclared_columns, "no column is undeclared", "training.yaml does not declare {}"
+        ),
         _check_names(
             "known afterwards",
             afterwards,
@@ -237,5 +239,5 @@ def check_leaks(rows: SnapshotRows, settings: Settings) -> list[Check]:
 
 
 def _check_names(name: str, names: list[str], success: str, failure: str) -> Check:
-    listed = ", ".join(f"'{column}'" for column in names)
-    return Check(name=name, passed=not names, message=failure.format(listed) if names else success)
+    text = ", ".join(f"'{column}'" for column in names)
+    return Check(name=name, passed=not names, message=failure.format(text) if names else success)

@@ -81,29 +81,29 @@ def checks(tests: Path) -> list[Check]:
         UserError: a test could not be run or asserts nothing, or all were skipped.
     """
     cases = test.cases(JUNIT)
-    completed = [case for case in cases if case.outcome != "skipped"]
-    for case in completed:
+    executed_cases = [case for case in cases if case.outcome != "skipped"]
+    for case in executed_cases:
         if case.outcome == "error":
             raise UserError(f"{tests} cannot run {case.name}: {_first_line(case.message)}")
-    skipped = [case.name for case in cases if case.outcome == "skipped"]
-    if skipped:
-        log.warning("Skipped behaviour tests: %s", ", ".join(map(_behaviour, skipped)))
-    if not completed:
+    skipped_tests = [case.name for case in cases if case.outcome == "skipped"]
+    if skipped_tests:
+        log.warning("Skipped behaviour tests: %s", ", ".join(map(_behaviour, skipped_tests)))
+    if not executed_cases:
         raise UserError(f"{tests} skips all its tests: nothing was checked on the candidate")
-    _refuse_tests_without_assertion(tests, completed)
+    _refuse_tests_without_assertion(tests, executed_cases)
     return [
         Check(
             name=_behaviour(case.name),
             passed=case.outcome == "passed",
             message="holds" if case.outcome == "passed" else _first_line(case.message),
         )
-        for case in completed
+        for case in executed_cases
     ]
 
 
-def _refuse_tests_without_assertion(tests: Path, completed: list[test.Case]) -> None:
+def _refuse_tests_without_assertion(tests: Path, executed_cases: list[test.Case]) -> None:
     """Raise a UserError if a test passed that would have passed with any model."""
-    passed = {f"{case.module}.{case.name.partition('[')[0]}" for case in completed if case.outcome == "passed"}
+    passed = {f"{case.module}.{case.name.partition('[')[0]}" for case in executed_cases if case.outcome == "passed"}
     for name in find_tests_without_assertion(tests):
         if any(f".{path}".endswith(f".{tests.stem}.{name}") for path in passed):
             raise UserError(f"{tests}: {name} asserts nothing, so it checks nothing: add an assert, or remove the test")

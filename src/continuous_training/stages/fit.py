@@ -130,8 +130,8 @@ def _log_model(
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
     except MlflowException as error:
-        _, untrusted, types = error.message.partition("Untrusted types found in the file: ")
-        if not untrusted:
+        _, separator, types = error.message.partition("Untrusted types found in the file: ")
+        if not separator:
             raise
         names = types.rstrip(".")
         raise UserError(

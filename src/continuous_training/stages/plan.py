@@ -39,7 +39,7 @@ def _training_parameters(settings: Settings) -> str:
 
 def _find_repeated_run(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:
     """Return the run that this one repeats, if a ping triggered both."""
-    return runs.find_repeated(client, run, since) if run.trigger in PINGS and not run.force else None
+    return runs.find_run_with_same_trigger(client, run, since) if run.trigger in PINGS and not run.force else None
 
 
 def _drift_evidence(client: MlflowClient, run: Run) -> DriftEvidence | None:
@@ -68,8 +68,8 @@ def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snap
         "lock": run.lock,
     }
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    before = runs.find_trained(client, run.model, fingerprint, runs.ROLLED_BACK)
-    before = before or runs.find_trained(
+    before = runs.find_training_run(client, run.model, fingerprint, runs.ROLLED_BACK)
+    before = before or runs.find_training_run(
         client, run.model, fingerprint
     )  # a run with the fingerprint of a rolled-back one counts as rolled back
     decision: Literal["train", "nothing", "duplicate"] = "train"

@@ -81,17 +81,17 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
 
 def _fetch(settings: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> None:
     """Write the source's rows to a folder; when the connection is lost, start again a few times."""
-    pauses, connected = iter(RETRY_SECONDS), False
+    pauses, has_connected = iter(RETRY_SECONDS), False
     while True:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
             with sources.open_source(settings) as source:  # closed before the hashes, which take time and memory
-                connected = True
+                has_connected = True
                 _write(source.read(since, until), settings.data, fresh_since, folder)
         except ConnectionLostError as error:
             pause = next(pauses, None)
-            if pause is None or not connected:
+            if pause is None or not has_connected:
                 raise
             log.warning("%s; all rows are fetched again in %s s", error, pause)
             time.sleep(pause)

@@ -100,7 +100,7 @@ def _create_runs(client: MlflowClient, run: Run, settings: Settings, snapshot: S
     # Importing Ibis takes a second, which a resumed candidate does not need
     from continuous_training.monitoring.new_data.watermark import compute_watermark, save_watermark
 
-    runs.close_interrupted(client, run.model, plan.fingerprint)
+    runs.close_open_runs(client, run.model, plan.fingerprint)
     experiment = runs.experiment_id(client, run.model)
     watermark = compute_watermark(snapshot, settings.data)
     trials = []
@@ -118,7 +118,7 @@ def _create_runs(client: MlflowClient, run: Run, settings: Settings, snapshot: S
 def _close_runs(client: MlflowClient, run: Run, plan: Plan) -> None:
     """Close the MLflow runs of trials that have not started."""
     try:
-        runs.close_interrupted(client, run.model, plan.fingerprint)
+        runs.close_open_runs(client, run.model, plan.fingerprint)
     except Exception as error:
         log.warning("MLflow runs of this training may still be open: %s", error)
 

@@ -283,7 +283,7 @@ class TestSimulations:
                 differences = bootstrap.differences(
                     limits.metric, candidate, champion, np.zeros(60), resamples=limits.resamples
                 )
-                rule = rules.check_slice("a slice", 60, differences, allowed=0, tail=limits.tail / slices)
+                rule = rules.check_slice("a slice", 60, differences, max_decrease=0, tail=limits.tail / slices)
                 passed.append(rule.passed)
             count += not all(passed)
         record_property("rejected", count)

@@ -92,7 +92,7 @@ class Fleet:
                 client.log_metric(run_id, "ec2_cost_usd", round(self._budget.usd[run_id], 6))
                 client.set_tag(run_id, "ct.instances", "; ".join(self._instance_descriptions[run_id]))
                 if run_id not in self._completed:
-                    runs.close_as_failed(client, run_id)
+                    runs.fail_open_run(client, run_id)
         except Exception as error:
             log.warning("Cannot log the cost of the instances to MLflow: %s", error)
 

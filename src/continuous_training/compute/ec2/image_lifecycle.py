@@ -63,8 +63,10 @@ def prune_images(aws: Aws, keep: int, protected_id: str | None) -> list[str]:
     Returns:
         The ids of deleted images and snapshots.
     """
-    failed = [image for image in images.list_project_images(aws) if image["State"] not in {"available", "pending"}]
-    obsolete = [image["ImageId"] for image in (*images.list_baked_images(aws)[keep:], *failed)]
+    failed_images = [
+        image for image in images.list_project_images(aws) if image["State"] not in {"available", "pending"}
+    ]
+    obsolete = [image["ImageId"] for image in (*images.list_baked_images(aws)[keep:], *failed_images)]
     return _delete_images(aws, [image_id for image_id in obsolete if image_id != protected_id])
 
 

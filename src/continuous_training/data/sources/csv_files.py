@@ -60,8 +60,8 @@ def read_header(file: str, open_file: Callable[[str], IO[bytes]]) -> tuple[str, 
         UserError: it has no header, or two columns of the same name.
         OSError: it cannot be read.
     """
-    with open_file(file) as compressed:
-        content = gzip.GzipFile(fileobj=compressed) if file.endswith(".gz") else compressed
+    with open_file(file) as raw:
+        content = gzip.GzipFile(fileobj=raw) if file.endswith(".gz") else raw
         text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
         try:
             first = text.readline()

@@ -68,7 +68,7 @@ def find_changes(watermark: Watermark, counts: RowCounts, query_hash: str, windo
     first_day = window_start.date() + timedelta(days=0 if starts_with_whole_day else 1)
     days = sorted({*watermark.days, *counts.before}) if query_hash == watermark.query_hash else []
     pairs = [(watermark.days.get(day, EMPTY), counts.before.get(day, EMPTY)) for day in days if day >= first_day]
-    corrected = [after.rows for before, after in pairs if after.rows == before.rows and after != before]
+    corrected_counts = [after.rows for before, after in pairs if after.rows == before.rows and after != before]
     state = (query_hash, *(_as_tuples(part) for part in (counts.before, counts.after)))
     return DataChanges(
         since=watermark.until,
@@ -76,8 +76,8 @@ def find_changes(watermark: Watermark, counts: RowCounts, query_hash: str, windo
         newest=counts.newest or watermark.newest,
         new_rows=sum(day.rows for day in counts.after.values()),
         late_rows=sum(max(0, after.rows - before.rows) for before, after in pairs),
-        corrected_rows=sum(corrected),
-        corrected_days=len(corrected),
+        corrected_rows=sum(corrected_counts),
+        corrected_days=len(corrected_counts),
         deleted_rows=sum(max(0, before.rows - after.rows) for before, after in pairs),
         digest=hashlib.sha256(repr(state).encode()).hexdigest()[:16],
     )

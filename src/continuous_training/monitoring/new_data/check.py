@@ -132,15 +132,19 @@ def decide(
     if not changes.rows:
         return "nothing new", changes.summary
     if last_ping.sent_at and last_ping.digest == changes.digest:
-        sent = f"a training on these rows was requested on {format_time(last_ping.sent_at)}"
-        return "already requested", f"{changes.summary}; {sent}"
-    added = max(0, changes.rows - last_ping.rows)
-    beyond = f"; {added:,} more than at the request of {format_time(last_ping.sent_at)}" if last_ping.sent_at else ""
-    needed = max(limits.min_new_rows, math.ceil(limits.min_new_share * watermark.rows))
-    if added >= needed:
-        return "enough", f"{changes.summary}{beyond}; {needed:,} are needed"
+        request = f"a training on these rows was requested on {format_time(last_ping.sent_at)}"
+        return "already requested", f"{changes.summary}; {request}"
+    additional_rows = max(0, changes.rows - last_ping.rows)
+    beyond = (
+        f"; {additional_rows:,} more than at the request of {format_time(last_ping.sent_at)}"
+        if last_ping.sent_at
+        else ""
+    )
+    min_rows = max(limits.min_new_rows, math.ceil(limits.min_new_share * watermark.rows))
+    if additional_rows >= min_rows:
+        return "enough", f"{changes.summary}{beyond}; {min_rows:,} are needed"
     age = (as_of - (last_ping.newest or watermark.newest)) / timedelta(days=1)
     has_newer = last_ping.newest is None or changes.newest > last_ping.newest  # late rows alone send no second ping
     if limits.max_age is not None and age > limits.max_age and has_newer:
         return "enough", f"{changes.summary}{beyond}; the newest row of the last training data is {age:.1f} days old"
-    return "not enough", f"{changes.summary}{beyond}; {needed:,} are needed"
+    return "not enough", f"{changes.summary}{beyond}; {min_rows:,} are needed"

@@ -83,12 +83,16 @@ def count_rows(table: Table, data: Data, moment: datetime) -> RowCounts:
             rows=rows.count(), newest=rows.seconds.max(), checksum=rows.checksum.sum()
         )
     )
-    timed = groups.dropna(subset=["day"])
+    groups_with_time = groups.dropna(subset=["day"])
     days: tuple[dict[date, DayCount], dict[date, DayCount]] = {}, {}
-    for day, later, count, checksum in timed[["day", "later", "rows", "checksum"]].itertuples(index=False):
+    for day, later, count, checksum in groups_with_time[["day", "later", "rows", "checksum"]].itertuples(index=False):
         days[int(later)][EPOCH + timedelta(days=int(day))] = DayCount(rows=int(count), checksum=int(checksum))
-    newest = datetime.fromtimestamp(int(timed["newest"].max()), UTC).replace(tzinfo=None) if len(timed) else None
-    without_time = int(groups["rows"].sum() - timed["rows"].sum())
+    newest = (
+        datetime.fromtimestamp(int(groups_with_time["newest"].max()), UTC).replace(tzinfo=None)
+        if len(groups_with_time)
+        else None
+    )
+    without_time = int(groups["rows"].sum() - groups_with_time["rows"].sum())
     return RowCounts(before=days[0], after=days[1], newest=newest, without_time=without_time)
 
 

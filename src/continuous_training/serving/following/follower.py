@@ -50,7 +50,7 @@ class Follower:
         self._cache = cache
         self._folder = folder
         self._client: MlflowClient | None = None
-        self._published: Assignment | None = None
+        self._last_assignment: Assignment | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
@@ -130,6 +130,6 @@ class Follower:
     def _publish(self, assignment: Assignment) -> None:
         with self._lock:
             self.assignment = assignment
-            if assignment != self._published:
+            if assignment != self._last_assignment:
                 assignment.write(self._folder)
-                self._published = assignment
+                self._last_assignment = assignment

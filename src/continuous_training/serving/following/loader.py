@@ -172,8 +172,10 @@ class VersionLoader:
         Raises:
             UserError: it has types that are not trusted, cannot be loaded, or predicts other values than offline.
         """
-        loaded = (self.champion, self._previous, self.candidate.version if self.candidate else None)
-        if match := next((one for one in loaded if one is not None and one.reference == reference), None):
+        versions = (self.champion, self._previous, self.candidate.version if self.candidate else None)
+        if match := next(
+            (version for version in versions if version is not None and version.reference == reference), None
+        ):
             return match
         with self._cache.lock():
             folder = self._cache.locate(reference)

@@ -29,10 +29,10 @@ class WorkerStatuses:
 
     def remove_dead_workers(self) -> list[int]:
         """Remove the files of dead workers, and return their process ids."""
-        dead = [pid for pid in self._list_pids() if not psutil.pid_exists(pid)]
-        for pid in dead:
+        dead_workers = [pid for pid in self._list_pids() if not psutil.pid_exists(pid)]
+        for pid in dead_workers:
             (self._folder / f"{pid}.json").unlink(missing_ok=True)
-        return dead
+        return dead_workers
 
     def read(self) -> list[dict[str, Any]]:
         """Return the statuses of all living workers, ordered by process id."""

@@ -138,8 +138,8 @@ def _parse_sample(sample: Sample) -> list[tuple[str, Counters]]:
         return [(labels["role"], Counters(durations={float(labels["le"]): int(sample.value)}))]
     if sample.name == "ct_compared_rows_total":
         count = int(sample.value)
-        compared = Counters(agreed=count) if labels["agreed"] == "true" else Counters(differed=count)
-        return [("canary", compared), ("shadow", compared)]
+        counters_of_rows = Counters(agreed=count) if labels["agreed"] == "true" else Counters(differed=count)
+        return [("canary", counters_of_rows), ("shadow", counters_of_rows)]
     return []
 
 
