@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import duckdb
 
-SETTINGS: dict[str, str | int] = {"memory_limit": "128MB", "threads": 4}  # DuckDB would cache all that it reads
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MEMORY = 128  # MB: DuckDB would cache all that it reads
+MEMORY_PER_COLUMN = 0.5  # MB: each thread has a vector of every column in several steps of a statement
+MANY_COLUMNS = 250  # from here on a single thread, which needs a fraction of the memory and is as fast
 
 
-def connect(path: str = ":memory:", options: dict[str, str] | None = None) -> duckdb.DuckDBPyConnection:
+def settings_for(columns: int = 0) -> dict[str, str | int]:
+    """Return DuckDB's settings for statements that read so many columns at once."""
+    memory = round(MEMORY + MEMORY_PER_COLUMN * columns)
+    return {"memory_limit": f"{memory}MB", "threads": 4 if columns < MANY_COLUMNS else 1}
+
+
+def connect(
+    path: str = ":memory:", options: dict[str, str] | None = None, columns: int = 0
+) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB file for reading only, or a database in memory, with sessions in UTC.
 
     Args:
         path: the file.
-        options: DuckDB's settings in addition to, or in place of, `SETTINGS`.
+        options: DuckDB's settings in addition to, or in place of, those of `settings_for`.
+        columns: the number of columns that statements read at once.
     """
     in_memory = path == ":memory:"
     connection = duckdb.connect(path, read_only=not in_memory)
-    settings = {**SETTINGS, "TimeZone": "UTC", "python_enable_replacements": "false", **(options or {})}
+    fixed = {"TimeZone": "UTC", "python_enable_replacements": "false"}
     try:
-        for name, value in settings.items():
-            connection.execute(f"SET {quote(name)} = {literal(str(value))}")
+        _apply(connection, {**settings_for(columns), **fixed, **(options or {})})
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def widen(connection: duckdb.DuckDBPyConnection, columns: int) -> None:
+    """Adapt a connection to statements of so many columns, unless its address has set a limit of the memory."""
+    statement = f"SELECT current_setting('memory_limit') = format_bytes({MEMORY * 1_000_000})"
+    if connection.execute(statement).fetchall() == [(True,)]:
+        _apply(connection, settings_for(columns))
+
+
+def _apply(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, str | int]) -> None:
+    for name, value in settings.items():
+        connection.execute(f"SET {quote(name)} = {literal(str(value))}")
 
 
 def quote(name: str) -> str:

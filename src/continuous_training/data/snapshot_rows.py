@@ -11,12 +11,13 @@ from continuous_training.data import duckdb_connection
 from continuous_training.data.duckdb_connection import literal, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from continuous_training.documents import Scalar, Snapshot
 
 FRESH = quote("ct.fresh")  # column that is true in the fresh rows
 AGGREGATES = 1000  # in one statement: its memory grows with the number of columns
+COPIED_VALUES = 5_000_000  # at once, in memory
 TEXT_LENGTH = 200  # characters of a text in an example row
 
 
@@ -33,7 +34,7 @@ class SnapshotRows:
         self.types = snapshot.columns
         self.train, self.fresh = snapshot.train.rows, snapshot.fresh.rows
         self.key = [name for name in key if name in self.types]
-        self._connection = duckdb_connection.connect()
+        self._connection = duckdb_connection.connect(columns=len(self.types))
         self._connection.execute("SET parquet_metadata_cache = true")
         train, fresh = (literal(str(part.path)) for part in (snapshot.train, snapshot.fresh))
         self._connection.execute(
@@ -93,17 +94,29 @@ class SnapshotRows:
         [[count]] = self._query(f"SELECT count(DISTINCT {period}) FROM rows WHERE {FRESH}")
         return int(count)
 
-    def auc(self, name: str, target: str) -> float | None:
-        """Return the area under the ROC curve of a column as a score for the larger of a target's two classes.
+    def aucs(self, names: Sequence[str], target: str) -> dict[str, float]:
+        """Return the area under the ROC curve of columns, each as a score for the larger of a target's two classes.
 
         It is the share of pairs of a positive and a negative row in which the positive one has the larger value; equal
-        values count half (Mann and Whitney). None if the rows that have a value are of one class.
+        values count half (Mann and Whitney). A column is left out if the rows that have a value are of one class.
         """
-        value, label = quote(name), quote(target)
-        labelled = f"SELECT {value} AS value, {label} = (SELECT max({label}) FROM rows) AS positive FROM rows"
+        label, aucs = quote(target), {}
+        at_once = max(1, COPIED_VALUES // (self.train + self.fresh))
+        for start in range(0, len(names), at_once):
+            # A copy of few columns: each statement on the files takes time for all columns that they have
+            part = dict(enumerate(names[start : start + at_once]))
+            values = ", ".join(f"{quote(name)} AS value_{place}" for place, name in part.items())
+            positive = f"{label} = (SELECT max({label}) FROM rows) AS positive"
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE copy AS SELECT {positive}, {values} FROM rows")
+            for place, name in part.items():
+                if (auc := self._auc(f"value_{place}")) is not None:
+                    aucs[name] = auc
+        return aucs
+
+    def _auc(self, value: str) -> float | None:
         counts = (
-            "SELECT value, count_if(positive) AS positives, count_if(NOT positive) AS negatives"
-            f" FROM ({labelled}) WHERE value IS NOT NULL GROUP BY value"
+            f"SELECT {value} AS value, count_if(positive) AS positives, count_if(NOT positive) AS negatives"
+            f" FROM copy WHERE {value} IS NOT NULL GROUP BY ALL"
         )
         smaller = "coalesce(sum(negatives) OVER (ORDER BY value ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)"
         wins = f"SELECT positives, negatives, positives * ({smaller} + negatives / 2) AS wins FROM ({counts})"

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from continuous_training.data.duckdb_connection import SETTINGS, quote
+from continuous_training.data.duckdb_connection import quote, settings_for
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def content_hash(path: Path) -> str:
     )
     row = f"concat_ws(chr(31), {texts})"
     # A shared connection would read from its cache of another file with the same name.
-    with duckdb.connect(config={**SETTINGS}) as connection:
+    with duckdb.connect(config={**settings_for(len(columns))}) as connection:
         rows = connection.read_parquet(str(path)).project(f"{row} AS row")
         sums = rows.aggregate(
             "count(*), bit_xor(md5_number(row)), sum(md5_number_upper(row)), sum(md5_number_lower(row))"

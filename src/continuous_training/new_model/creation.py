@@ -48,7 +48,7 @@ def create(name: str, address: Address, options: RoleOptions, framework: str | N
         [framework] = (
             FRAMEWORKS if len(FRAMEWORKS) == 1 else [dialogue.choose("framework", "The framework", [*FRAMEWORKS])]
         )
-    draft = _draft(name, address, options, framework, dialogue)
+    draft = make_draft(name, address, options, framework, dialogue)
     test = trial.start(package.settings_of(draft), name)
     if leaks := test.find_leaks():
         draft = draft._replace(roles=_without(draft.roles, leaks))
@@ -61,7 +61,7 @@ def create(name: str, address: Address, options: RoleOptions, framework: str | N
         return package.publish(folder, name)
 
 
-def _draft(name: str, address: Address, options: RoleOptions, framework: str, dialogue: Dialogue) -> Draft:
+def make_draft(name: str, address: Address, options: RoleOptions, framework: str, dialogue: Dialogue) -> Draft:
     """Look at the data and decide everything that does not need a fit."""
     with open_origin(address) as origin:
         columns = profile(origin)

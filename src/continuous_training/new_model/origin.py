@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import duckdb
 
 from continuous_training.data import duckdb_connection, warehouse
-from continuous_training.data.driver_errors import first_line, to_user_error
-from continuous_training.data.duckdb_connection import literal, quote
+from continuous_training.data.driver_errors import to_user_error
+from continuous_training.data.duckdb_connection import quote
 from continuous_training.data.sources import files
 from continuous_training.data.sources.duckdb_source import EVER
 from continuous_training.data.sources.query import bind_window
 from continuous_training.errors import UsageError, UserError
+from continuous_training.new_model import csv_rows
+from continuous_training.new_model.work_folder import work_folder
 from continuous_training.urls import without_password
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 DEFAULT_WAREHOUSE = "duckdb://.ct/warehouse.duckdb"
 WAREHOUSE_URL = "CT_WAREHOUSE_URL"
-MEMORY = {"memory_limit": "1GB"}  # of DuckDB, while it counts the distinct values of many columns
 
 
 class Address(NamedTuple):
@@ -65,39 +66,30 @@ def open_origin(address: Address) -> Iterator[Origin]:
 
 
 @contextmanager
-def _open_files(address: str) -> Iterator[Origin]:
+def _open_files(option: str) -> Iterator[Origin]:
     import ibis
 
-    paths = files.select_files(files.list_files(files.resolve(address)), address)
-    before = _sizes(paths)
-    names = f"[{', '.join(map(literal, paths))}]"
-    function = "read_parquet" if paths[0].endswith(files.FORMATS["parquet"]) else "read_csv"
-    options = "" if function == "read_parquet" else ", header = true, sample_size = -1"
-    connection = duckdb_connection.connect(options=MEMORY)
+    address = files.resolve(option)
+    connection = duckdb_connection.connect()
     try:
-        rows = ibis.duckdb.from_connection(connection).sql(
-            f"FROM {function}({names}, union_by_name = true{options})", dialect="duckdb"
-        )
-        yield Origin(rows, address, {"source": address}, None)
+        with work_folder() as folder:
+            paths, open_file = files.open_files(connection, address)
+            before = _sizes(paths)
+            relation = (
+                csv_rows.build_relation(connection, paths, open_file, folder)
+                if files.is_csv(paths)
+                else files.parquet_relation(paths)
+            )
+            duckdb_connection.widen(connection, len(connection.sql(f"FROM {relation}").columns))
+            # A view, so that Ibis does not parse the types of thousands of columns for each query
+            connection.execute(f"CREATE TEMP VIEW source_rows AS FROM {relation}")
+            yield Origin(ibis.duckdb.from_connection(connection).table("source_rows"), option, {"source": option}, None)
+            if _sizes(paths) != before:
+                raise UserError(f"{option} was changed while it was read: is it still being written?")
     except (duckdb.Error, OSError) as error:
-        raise UserError(f"{address} cannot be read: {first_line(error)}{_hint(error)}") from error
+        raise files.to_user_error(address, error) from error
     finally:
         connection.close()
-    if _sizes(paths) != before:
-        raise UserError(f"{address} was changed while it was read: is it still being written?")
-
-
-def _hint(error: Exception) -> str:
-    message = str(error)
-    incomplete = (
-        "magic bytes",
-        "footer",
-        "too small to be a Parquet file",
-        "Expected Number of Columns",
-        "unterminated",
-        "end of file",
-    )
-    return " (is the file still being written?)" if any(part in message for part in incomplete) else ""
 
 
 def _sizes(paths: list[str]) -> list[tuple[int, int]]:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +18,8 @@ from continuous_training.model_packages import SETTINGS_FILE, SOURCES
 from continuous_training.new_model.frameworks import FRAMEWORKS
 from continuous_training.new_model.origin import is_simple
 from continuous_training.new_model.periods import round_down
-from continuous_training.settings import STATE, TESTS, parse_settings
+from continuous_training.new_model.work_folder import work_folder
+from continuous_training.settings import TESTS, parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,13 +114,12 @@ def settings_of(draft: Draft) -> Settings:
 @contextmanager
 def staged(files: dict[Path, str]) -> Iterator[Path]:
     """Write files below a temporary folder of the repository, which is removed at the end."""
-    STATE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="new-", dir=STATE) as folder:
+    with work_folder() as folder:
         for path, text in files.items():
-            target = Path(folder, path)
+            target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
-        yield Path(folder)
+        yield folder
 
 
 def publish(folder: Path, name: str) -> list[Path]:

@@ -6,6 +6,7 @@ import importlib.util
 import platform
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from continuous_training.data.snapshot_rows import SnapshotRows
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Run, Stopwatch
 from continuous_training.errors import UserError
@@ -35,20 +36,10 @@ class Trial(NamedTuple):
 
     def find_leaks(self) -> dict[str, float]:
         """Return the features that alone rank a target of two classes too well, with their area under the ROC curve."""
-        import pandas as pd
-        from sklearn.metrics import roc_auc_score
-
-        rows = pd.concat([self.train, self.fresh], ignore_index=True)
-        target = rows[self.settings.data.target]
-        if self.settings.model.task != "classification" or target.nunique() != 2:
-            return {}
-        areas = {}
-        for name in self.settings.data.features_of("number"):
-            valid = rows[name].notna()
-            if target[valid].nunique() == 2:
-                area = float(roc_auc_score(target[valid] == target.max(), rows.loc[valid, name].astype(float)))
-                areas[name] = max(area, 1 - area)
-        return {name: area for name, area in areas.items() if area > self.settings.checks.max_single_feature_auc}
+        limit = self.settings.checks.max_single_feature_auc
+        with SnapshotRows(self.snapshot, self.settings.data.key) as rows:
+            aucs = check_data.single_feature_aucs(rows, self.settings)
+        return {name: auc for name, auc in aucs.items() if auc > limit}
 
     def check(self) -> None:
         """Run the checks of the stage Check data.

@@ -218,24 +218,28 @@ def check_volume(settings: Settings, snapshot: Snapshot, champion: dict[str, str
 
 def check_leaks(rows: SnapshotRows, settings: Settings) -> list[Check]:
     """Check that no single numeric feature ranks the target so well that it was probably made from it."""
-    data = settings.data
-    if settings.model.task != "classification" or data.target not in rows.types:
-        return []
-    if rows.count_classes(data.target) != 2:
-        return []
-    aucs = {}
-    for name in data.features:
-        column = data.columns[name]
-        if column.type in RANKED_TYPES and rows.types.get(name) == str(ARROW_TYPES[column.type]):
-            auc = rows.auc(name, data.target)
-            if auc is not None:
-                aucs[name] = max(auc, 1 - auc)
+    aucs = single_feature_aucs(rows, settings)
     if not aucs:
         return []
     limit = settings.checks.max_single_feature_auc
     best = max(aucs, key=lambda name: aucs[name])
     message = f"'{best}' alone ranks the target with AUC {aucs[best]:.2f}; above {limit:g} it probably contains it"
     return [Check(name="leaks", column=best, passed=aucs[best] <= limit, message=message)]
+
+
+def single_feature_aucs(rows: SnapshotRows, settings: Settings) -> dict[str, float]:
+    """Return how well each numeric feature alone ranks a target of two classes, in either direction: 0.5 to 1."""
+    data = settings.data
+    if settings.model.task != "classification" or data.target not in rows.types:
+        return {}
+    if rows.count_classes(data.target) != 2:
+        return {}
+    ranked = [
+        name
+        for name in data.features
+        if data.columns[name].type in RANKED_TYPES and rows.types.get(name) == str(ARROW_TYPES[data.columns[name].type])
+    ]
+    return {name: max(auc, 1 - auc) for name, auc in rows.aucs(ranked, data.target).items()}
 
 
 def _check_names(name: str, names: list[str], success: str, failure: str) -> Check:

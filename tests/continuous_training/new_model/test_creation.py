@@ -19,13 +19,16 @@ from continuous_training.new_model import creation, removal
 from continuous_training.new_model.dialogue import Dialogue
 from continuous_training.new_model.names import check_name
 from continuous_training.new_model.origin import Address
+from continuous_training.new_model.package import settings_of
 from continuous_training.new_model.periods import choose_periods
 from continuous_training.new_model.profile import Day
 from continuous_training.new_model.roles import RoleOptions
+from continuous_training.new_model.trial import start
 from continuous_training.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 CSV = Address(files="rides.csv")
+TABLE = Address(table="rides", warehouse="duckdb://shop.duckdb")
 
 
 def rides(rows: int = 1500) -> pd.DataFrame:
@@ -159,14 +162,26 @@ class TestWhatIsWritten:
             if function.name.startswith("test_"):
                 assert "assert" in ast.unparse(function), function.name
 
-    def test_many_columns_are_no_problem(self) -> None:
+    @pytest.mark.parametrize(("address", "target"), [(CSV, "late"), (TABLE, "rentals")], ids=["csv", "table"])
+    def test_the_rows_of_two_thousand_columns_are_read_and_pass_the_checks_of_a_run(
+        self, address: Address, target: str
+    ) -> None:
         random = np.random.default_rng(1)
-        wide = pd.DataFrame(
-            random.normal(size=(1500, 300)).round(3), columns=[f"Column {place}" for place in range(300)]
+        names = [f"Column {place}" for place in range(1992)]
+        wide = pd.concat([of(target), pd.DataFrame(random.integers(0, 99, (1500, 1992)), columns=names)], axis=1)
+        if address == CSV:
+            wide.to_csv("rides.csv", index=False)
+        else:
+            with duckdb.connect("shop.duckdb") as connection:
+                connection.register("rows", wide)
+                connection.execute("CREATE TABLE rides AS FROM rows")
+        draft = creation.make_draft(
+            "rides", address, RoleOptions(target=target), "scikit-learn", Dialogue(interactive=False)
         )
-        pd.concat([of("late"), wide], axis=1).to_parquet("rides.parquet")
-        create(address=Address(files="rides.parquet"), target="late")
-        assert len(load_settings("rides").data.features) == 304
+        trial = start(settings_of(draft), "rides")
+        assert len(trial.snapshot.columns) == 2000
+        assert trial.find_leaks() == {}
+        trial.check()
 
 
 class TestWhatIsRefused:
@@ -195,7 +210,7 @@ class TestWhatIsRefused:
         ("path", "message"),
         [
             ("nowhere.csv", "there is no file or folder"),
-            ("empty.csv", "columns|rows"),
+            ("empty.csv", "is empty: a CSV file begins with a header"),
             ("header.csv", "has no rows"),
             ("cut.parquet", "is the file still being written"),
             ("no_time.csv", "there is no time column"),

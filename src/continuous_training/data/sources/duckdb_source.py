@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
+from continuous_training.data import duckdb_connection
 from continuous_training.data.driver_errors import first_line
 from continuous_training.data.duckdb_connection import quote
 from continuous_training.data.sources.base import Source, batch_rows, describe_range
@@ -89,6 +90,7 @@ class DuckDBSource(Source):
         except duckdb.Error as error:
             raise UserError(f"{self.subject} rejects the query: {first_line(error)}") from error
         columns, casts = relation.columns, []
+        duckdb_connection.widen(self.connection, len(columns))
         for name, kind in zip(columns, relation.types, strict=True):
             if kind.id in TEXT_TYPES or str(kind) == "JSON":
                 casts.append(f"CAST({quote(name)} AS VARCHAR) AS {quote(name)}")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    import duckdb
+
     from continuous_training.settings import Data
 
 FORMATS = {  # how each kind of file is read, by the ends of its names
@@ -79,26 +81,47 @@ class FileSource(DuckDBSource):
 
     def _build_relation(self, data: Data) -> str:
         """List the files, and return the SQL for all of their rows."""
-        open_file: Callable[[str], IO[bytes]] = _open_local
-        if self.address.startswith(S3):
-            from continuous_training.data.sources import s3
-
-            filesystem = s3.connect()
-            self.connection.register_filesystem(filesystem)
-            paths, open_file = s3.list_files(filesystem, self.address), filesystem.open
-        else:
-            paths = list_files(self.address)
-        files = select_files(paths, self.address)
-        if files[0].endswith(FORMATS["csv"]):
-            return csv_files.build_relation(files, open_file, data)
-        return f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true)"
+        files, open_file = open_files(self.connection, self.address)
+        if is_csv(files):
+            return csv_files.build_relation(files, open_file, data.columns, data.time)
+        return parquet_relation(files)
 
     def _failure(self, error: Exception) -> UserError:
         """Return the error for files that cannot be read."""
-        message = csv_files.describe_error(str(error)) or first_line(error)
-        incomplete = any(hint in message for hint in INCOMPLETE)
-        question = " (is the file still being written?)" if incomplete else ""
-        return UserError(f"the files of data.source {self.address} cannot be read: {message}{question}")
+        return to_user_error(self.address, error)
+
+
+def open_files(connection: duckdb.DuckDBPyConnection, address: str) -> tuple[list[str], Callable[[str], IO[bytes]]]:
+    """Return the data files that an address names, and a function that opens one; `connection` can read them then.
+
+    Raises:
+        UserError: there are none, they are of several formats, or may not be listed.
+    """
+    if not address.startswith(S3):
+        return select_files(list_files(address), address), _open_local
+    from continuous_training.data.sources import s3
+
+    filesystem = s3.connect()
+    connection.register_filesystem(filesystem)
+    return select_files(s3.list_files(filesystem, address), address), filesystem.open
+
+
+def is_csv(paths: list[str]) -> bool:
+    """Whether files are CSV; otherwise they are Parquet."""
+    return paths[0].endswith(FORMATS["csv"])
+
+
+def parquet_relation(paths: list[str]) -> str:
+    """Return the SQL for all rows of Parquet files, whose columns are matched by name."""
+    return f"read_parquet([{', '.join(map(literal, paths))}], union_by_name = true)"
+
+
+def to_user_error(address: str, error: Exception) -> UserError:
+    """Return the error for files that cannot be read."""
+    message = csv_files.describe_error(str(error)) or first_line(error)
+    incomplete = any(hint in message for hint in INCOMPLETE)
+    question = " (is the file still being written?)" if incomplete else ""
+    return UserError(f"the files of data.source {address} cannot be read: {message}{question}")
 
 
 def resolve(address: str) -> str:
