@@ -99,12 +99,29 @@ def start(main: Callable[[argparse.Namespace], int | None], parser: argparse.Arg
     except Exception as error:
         if arguments.debug:
             raise
-        if isinstance(error, UserError):
-            message, code = str(error), error.exit_code
-        else:
-            message, code = " ".join(f"{type(error).__name__}: {error} (--debug shows where)".split()), FAILURE
-        print(f"{parser.prog}: error: {message}", file=sys.stderr)
+        code = _signal_exit_code(error) or _report(parser.prog, error)
     sys.exit(code)
+
+
+def _report(program: str, error: Exception) -> int:
+    """Print an error as one line, or one line per mistake; return its exit code."""
+    if isinstance(error, UserError):
+        message, code = str(error), error.exit_code
+    else:
+        message, code = " ".join(f"{type(error).__name__}: {error} (--debug shows where)".split()), FAILURE
+    print(f"{program}: error: {message}", file=sys.stderr)
+    return code
+
+
+def _signal_exit_code(error: BaseException | None) -> int | None:
+    """Return the exit code of a signal that a library has turned into its own error, as DuckDB does."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return INTERRUPTED
+        if isinstance(error, SystemExit) and error.code in SIGNAL_EXIT_CODES:
+            return int(error.code)
+        error = error.__cause__
+    return None
 
 
 def _configure_libraries(*, debug: bool) -> None:

@@ -89,3 +89,22 @@ class TestLauncher:
         process = ct("scripts/ct", "plan", cwd=clone, CT_PYTHON="/bin/false")
         assert process.returncode == 1
         assert "no Python 3.11 to 3.13" in process.stderr
+
+
+@pytest.mark.parametrize(("interruption", "code"), [("KeyboardInterrupt()", 130), ("SystemExit(143)", 143)])
+def test_a_signal_that_a_library_reports_as_an_error_of_its_own_is_no_error(interruption: str, code: int) -> None:
+    """DuckDB raises a RuntimeError from it, and a source a UserError from that."""
+    script = f"""
+from continuous_training import command
+from continuous_training.errors import UserError
+
+def main(_):
+    try:
+        raise RuntimeError("Query interrupted") from {interruption}
+    except RuntimeError as error:
+        raise UserError("the source failed") from error
+
+command.start(main, command.parser("count"))
+"""
+    process = ct(sys.executable, "-c", script)
+    assert (process.returncode, process.stderr) == (code, "")

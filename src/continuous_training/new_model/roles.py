@@ -73,14 +73,19 @@ def _time(columns: dict[str, ColumnProfile], option: str | None, dialogue: Dialo
         _check_name("time", name, columns)
         if name not in moments:
             kind = columns[name].kind if columns[name].values else "empty"
-            raise UsageError(f"--time {name} is {kind}: it must be a timestamp or a date")
+            raise UsageError(
+                f"--time {name} is {kind}: it must be a timestamp or a date, written as 2024-12-31T23:59 in a CSV file"
+            )
 
     if option:
         check(option)
         return option
     if not moments:
         kinds = shorten([f"{name} ({column.kind})" for name, column in columns.items()])
-        raise UserError(f"there is no time column: no column is a timestamp or a date; there are {kinds}")
+        raise UserError(
+            "there is no time column: no column is a timestamp or a date, written as 2024-12-31 or 2024-12-31T23:59 (a "
+            f"--query can convert another format); there are {kinds}"
+        )
     guess = moments[0] if len(moments) == 1 else None
     return dialogue.choose(
         "time", "The column with each row's time", moments, guess=guess, reason="the only one with times", check=check
@@ -117,7 +122,7 @@ def _task(
             raise UsageError(f"--task regression: the target {target.name} is of type {target.kind}, not a number")
         if task == "classification" and classes is None:
             size = (
-                f"about {target.distinct:,} values, {target.min} to {target.max},"
+                f"about {target.distinct:,} values, {target.min} to {target.max}"
                 if target.kind != "text"
                 else f"about {target.distinct:,} values"
             )

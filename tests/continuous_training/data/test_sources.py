@@ -219,6 +219,9 @@ class TestFiles:
             ("data/broken.pq", "data/broken.pq"),
             ("data/empty.csv", "data/empty.csv is empty: a CSV file begins with a header"),
             ("data/twice.csv", "data/twice.csv has two columns 'x': rename one"),
+            ("data/capitals.csv", "two columns whose names differ in capitals only, 'x' and 'X': rename one"),
+            ("data/nameless.csv", "data/nameless.csv: column 1 of 2 has no name"),
+            ("data/text.csv.gz", "data/text.csv.gz has no readable header: Not a gzipped file"),
         ],
     )
     def test_missing_and_unreadable_files_are_named(
@@ -229,6 +232,9 @@ class TestFiles:
         Path("data/broken.pq").touch()
         Path("data/empty.csv").touch()
         Path("data/twice.csv").write_text("x,x\n1,2\n")
+        Path("data/capitals.csv").write_text("x,X\n1,2\n")
+        Path("data/nameless.csv").write_text(",x\n1,2\n")
+        Path("data/text.csv.gz").write_text("x,y\n1,2\n")
         write_events("data/mixed/a.parquet")
         write_events("data/mixed/b.csv")
         use_source(source)
@@ -300,6 +306,18 @@ class TestFiles:
         use_source(f"events.{kind}")
         failed = {check.name: check.message for check in Pipeline(monkeypatch).check_data() if not check.passed}
         assert failed == {"columns missing": "the data does not have 'y'"}
+
+    @pytest.mark.parametrize("kind", ["parquet", "csv"])
+    def test_a_file_without_the_time_column_that_others_have_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        write_events(f"data/a.{kind}", condition="id % 2 = 0")
+        events().drop(columns="seen").to_csv("data/b.csv", index=False)
+        if kind == "parquet":
+            Path("data/b.csv").unlink()
+            pq.write_table(pa.Table.from_pandas(events().drop(columns="seen")), "data/b.parquet")
+        use_source("data/")
+        assert f"data/b.{kind} has no time column 'seen', which other files have" in error_of(monkeypatch)
 
     def test_undeclared_columns_of_files_are_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pq.write_table(pa.Table.from_pandas(events().assign(regret=1.0)), "events.parquet")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -381,3 +381,23 @@ def test_a_snapshot_and_the_warehouse_have_the_same_counts(champion: Pipeline) -
         ibis.duckdb.connect(WAREHOUSE, read_only=True).table("events"), settings.data, stored.until
     )
     assert counts.before == stored.days
+
+
+def test_the_rows_of_more_than_a_thousand_columns_are_counted_and_a_change_of_one_value_is_noticed() -> None:
+    numbers, texts = [f"number_{place}" for place in range(1000)], [f"text_{place}" for place in range(201)]
+    columns = {name: {"type": "number"} for name in numbers} | {name: {"type": "category"} for name in texts}
+    kinds = {"id": "integer", "seen": "timestamp", "late": "boolean"}
+    columns |= {name: {"type": kind, "feature": False} for name, kind in kinds.items()}
+    data = load_settings("toy").data.model_validate(
+        {"source": "events.csv", "time": "seen", "target": "late", "key": ["id"], "columns": columns}
+        | {"train_days": 30, "fresh_days": 7}
+    )
+    row = (
+        {"id": 1, "seen": datetime(2020, 1, 1), "late": True} | dict.fromkeys(numbers, 0.5) | dict.fromkeys(texts, "a")
+    )
+    before, after = (
+        count_rows(ibis.memtable(pd.DataFrame([each])), data, datetime(2020, 1, 2)).before[date(2020, 1, 1)]
+        for each in (row, row | {"text_200": "b"})
+    )
+    assert (before.rows, after.rows) == (1, 1)
+    assert before.checksum != after.checksum

@@ -118,6 +118,35 @@ class TestWhatIsWritten:
         check = [sys.executable, "-m", "ruff", "check", "--isolated", "src/rides", "tests/rides"]
         assert subprocess.run(check, capture_output=True, text=True, check=False).returncode == 0
 
+    @pytest.mark.parametrize(
+        ("labels", "kind", "classes"),
+        [(("no", "yes"), "category", ["no", "yes"]), ((1, 2), "integer", [1, 2]), ((False, True), "boolean", None)],
+    )
+    def test_the_two_classes_of_a_csv_file_stay_as_they_are_written(
+        self, labels: tuple[object, object], kind: str, classes: list[object] | None
+    ) -> None:
+        frame = of("late")
+        frame.assign(late=np.where(frame["late"], labels[1], labels[0])).to_csv("rides.csv", index=False)
+        create(target="late")
+        column = load_settings("rides").data.columns["late"]
+        assert (column.type, column.values) == (kind, classes)
+
+    def test_names_of_columns_stay_as_the_header_has_them(self) -> None:
+        names = ["it's", "x; DROP TABLE rides; --", "two\nlines", " lead", "Größe", "ORDER"]
+        random = np.random.default_rng(2)
+        odd = pd.DataFrame(random.random((1500, len(names))).round(3), columns=names)
+        pd.concat([of("late"), odd], axis=1).to_csv("rides.csv", index=False)
+        create(target="late")
+        assert set(load_settings("rides").data.features) >= {*names}
+
+    def test_files_of_a_folder_are_read_by_the_names_of_their_columns(self) -> None:
+        frame = of("rentals")
+        Path("rides").mkdir()
+        frame[:700].to_csv("rides/a.csv", index=False)
+        frame[700:][frame.columns[::-1]].to_csv("rides/b.csv", index=False, sep=";")
+        create(address=Address(files="rides"), target="rentals")
+        assert load_settings("rides").data.columns["temp"].max_null_share < 0.2
+
     def test_a_table_with_dates_and_names_that_need_quotes(self) -> None:
         frame = of("rentals").rename(columns={"started at": "day"})
         with duckdb.connect("shop.duckdb") as connection:
@@ -214,6 +243,12 @@ class TestWhatIsRefused:
             ("header.csv", "has no rows"),
             ("cut.parquet", "is the file still being written"),
             ("no_time.csv", "there is no time column"),
+            ("german.csv", r"written as 2024-12-31 or 2024-12-31T23:59 .*started at \(text\)"),
+            ("epoch.csv", r"there is no time column: .*started at \(integer\)"),
+            ("index.csv", "column 1 of 9 has no name: name it, or leave it out"),
+            ("latin.csv", "latin.csv is not in UTF-8"),
+            ("nulls.csv", "the target 'rentals' is null in rows of nulls.csv"),
+            ("part", r"part/b.csv has no time column 'started at', which other files have"),
             ("short.csv", "at least two full days are needed"),
             ("few.csv", "too few rows"),
         ],
@@ -225,6 +260,15 @@ class TestWhatIsRefused:
         frame.to_parquet("whole.parquet")
         Path("cut.parquet").write_bytes(Path("whole.parquet").read_bytes()[:5000])
         frame.drop(columns="started at").to_csv("no_time.csv", index=False)
+        times = frame["started at"]
+        frame.assign(**{"started at": times.dt.strftime("%d.%m.%Y %H:%M")}).to_csv("german.csv", index=False)
+        frame.assign(**{"started at": times.astype("int64") // 10**9}).to_csv("epoch.csv", index=False)
+        frame.to_csv("index.csv")
+        frame.rename(columns={"temp": "Größe"}).to_csv("latin.csv", index=False, encoding="latin-1")
+        frame.assign(rentals=frame["rentals"].where(frame.index % 9 > 0)).to_csv("nulls.csv", index=False)
+        Path("part").mkdir()
+        frame[:700].to_csv("part/a.csv", index=False)
+        frame[700:].drop(columns="started at").to_csv("part/b.csv", index=False)
         frame.head(20).to_csv("short.csv", index=False)
         frame.iloc[::40].to_csv("few.csv", index=False)
         with pytest.raises(UserError, match=message):
@@ -251,13 +295,17 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("json", "is a module of Python"),
+            ("json", "is a module of Python: choose another name, such as json_model"),
             ("numpy", "is an installed Python module"),
             ("continuous_training", "is an installed Python module"),
             ("MyModel", "such as my_model"),
             ("two words", "such as two_words"),
-            ("class", "cannot be the name"),
-            ("9", "cannot be the name"),
+            ("two-words", "such as two_words"),
+            ("a'; DROP--\n", "such as a_drop"),
+            ("class", "such as class_model"),
+            ("Élan", "such as elan"),
+            ("9", "such as my_model"),
+            ("tests", "is a folder of the repository"),
             ("plan", "is the name of scripts/plan.py"),
             ("other", "src/other exists already"),
         ],
@@ -267,14 +315,6 @@ class TestWhatIsRefused:
         Path("src/other").mkdir()
         with pytest.raises(UsageError, match=message):
             check_name(name)
-
-    def test_without_a_terminal_the_command_names_what_is_missing(self) -> None:
-        command = [sys.executable, ROOT / "scripts/new.py", "rides"]
-        ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert (ended.returncode, ended.stdout) == (2, "")
-        assert "ct new: error: --from is missing" in ended.stderr
 
 
 class TestPeriods:

@@ -81,7 +81,9 @@ def read_header(file: str, open_file: Callable[[str], IO[bytes]]) -> tuple[str, 
             first = text.readline()
             delimiter = max(DELIMITERS, key=first.count)
             names = next(csv.reader([first, *_rest_of_header(first, text)], delimiter=delimiter), [])
-        except (EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+        except UnicodeDecodeError as error:
+            raise UserError(f"data.source {file} is not in UTF-8: {error}") from error
+        except (EOFError, gzip.BadGzipFile, csv.Error, zlib.error) as error:
             raise UserError(f"data.source {file} has no readable header: {error}") from error
     if not any(names):
         raise UserError(f"data.source {file} is empty: a CSV file begins with a header")

@@ -84,7 +84,18 @@ class FileSource(DuckDBSource):
         files, open_file = open_files(self.connection, self.address)
         if is_csv(files):
             return csv_files.build_relation(files, open_file, data.columns, data.time)
+        self._check_time(files)
         return parquet_relation(files)
+
+    def _check_time(self, files: list[str]) -> None:
+        """Check that no Parquet file lacks the time column that others have: its rows would be left out silently."""
+        paths = f"[{', '.join(map(literal, files))}]"
+        has_time = f"bool_or(name = {literal(self.time)})"
+        statement = f"SELECT file_name, {has_time} FROM parquet_schema({paths}) GROUP BY file_name ORDER BY file_name"  # noqa: S608
+        by_file = dict(self.connection.execute(statement).fetchall())
+        without = [file for file, has_column in by_file.items() if not has_column]
+        if without and len(without) < len(by_file):
+            raise UserError(f"data.source {without[0]} has no time column '{self.time}', which other files have")
 
     def _failure(self, error: Exception) -> UserError:
         """Return the error for files that cannot be read."""

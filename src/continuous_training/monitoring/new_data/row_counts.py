@@ -9,7 +9,6 @@ from __future__ import annotations
 import calendar
 import hashlib
 from datetime import UTC, date, datetime, timedelta
-from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import ibis
 
 from continuous_training.documents import Value
 from continuous_training.errors import UserError
+from continuous_training.monitoring.balanced import fold
 from continuous_training.monitoring.columns import has_declared_type
 from continuous_training.monitoring.window import fetch
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from continuous_training.settings import Column, Data
 
+TEXTS_AT_ONCE = 200  # in one hash: databases limit how deep an expression is
 PRIME = 2**31 - 1  # the product of two smaller numbers fits into 64 bits
 PRECISION = 1024  # fractions are rounded to multiples of 1/1024
 MAX_NUMBER = 2.0**42  # larger numbers are clipped; multiplied by PRECISION, it is still an exact integer
@@ -109,11 +110,12 @@ def _row_checksum(table: Table, data: Data) -> Any:  # noqa: ANN401 - Ibis' expr
 
 def _combine(table: Table, data: Data, names: Sequence[str]) -> Any:  # noqa: ANN401
     """Return columns of a row as one number, in which each has a factor that is derived from its name."""
-    texts = [name for name in names if data.columns[name].type == "category"]
+    texts = sorted(name for name in names if data.columns[name].type == "category")
     numbers = {name: _to_integer(table[name], data.columns[name]) for name in names if name not in texts}
-    if texts:
-        numbers["|".join(sorted(texts))] = _hash_texts(table, sorted(texts))
-    return reduce(add, [number % PRIME * _factor(name) % PRIME for name, number in sorted(numbers.items())]) % PRIME
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        part = texts[first : first + TEXTS_AT_ONCE]
+        numbers["|".join(part)] = _hash_texts(table, part)
+    return fold(add, [number % PRIME * _factor(name) % PRIME for name, number in sorted(numbers.items())]) % PRIME
 
 
 def _to_integer(value: Any, column: Column) -> Any:  # noqa: ANN401
@@ -137,10 +139,10 @@ def _epoch_seconds(value: Any) -> Any:  # noqa: ANN401
 
 def _hash_texts(table: Table, names: Sequence[str]) -> Any:  # noqa: ANN401
     """Return all texts of a row as one number, from their MD5: the only hash function that every database has."""
-    text = reduce(lambda before, after: before + "|" + after, [table[name].fill_null("∅") for name in names])
+    text = fold(lambda before, after: before + "|" + after, [table[name].fill_null("∅") for name in names])
     digest = _to_hex(_md5(text)) if getattr(table.get_backend(), "md5_returns_bytes", False) else _md5(text)
-    digits = (ibis.literal(HEX_DIGITS).find(digest.substr(place, 1)) * 16**place for place in range(HASH_LENGTH))
-    return reduce(add, digits).cast("int32").cast("int64")  # Ibis assumes int64; in PostgreSQL it is an integer
+    digits = [ibis.literal(HEX_DIGITS).find(digest.substr(place, 1)) * 16**place for place in range(HASH_LENGTH)]
+    return fold(add, digits).cast("int32").cast("int64")  # Ibis assumes int64; in PostgreSQL it is an integer
 
 
 @ibis.udf.scalar.builtin(name="md5", signature=(("string",), "string"))
