@@ -28,6 +28,8 @@ BINS_PER_DEVIATION = 200  # numbers are counted in bins of this part of a standa
 MAX_DEVIATIONS = 100  # numbers further from the mean, in standard deviations, are counted there
 MIN_WINDOW_SHARE = 0.9  # of its length: a shorter rest at the beginning of the training rows is no window
 MAX_CATEGORIES = 1000  # of a column: with more of them a new category means nothing
+PERIOD = quote("ct.period")  # column with the number of a row's window
+COPIED_VALUES = 5_000_000  # at once, in memory
 MIN_WINDOW_ROWS = 30  # to compute a distance or a score of a window
 
 
@@ -53,7 +55,22 @@ def profile_columns(path: Path, settings: Settings) -> dict[str, ColumnProfile]:
     """Return the profile of each feature of a snapshot's file."""
     with duckdb.connect() as connection:
         rows = connection.read_parquet(str(path))
-        return {name: _profile_column(rows, name, settings) for name in settings.data.features if name in rows.columns}
+        names = [name for name in settings.data.features if name in rows.columns]
+        period, [count] = _window_number(rows, settings), _aggregate(rows, "count(*)")
+        at_once = max(1, COPIED_VALUES // max(1, count))
+        profiles: dict[str, ColumnProfile] = {}
+        for start in range(0, len(names), at_once):
+            part = names[start : start + at_once]
+            values = ", ".join(
+                f"{cast_sql(quote(name), settings.data.columns[name])} AS {quote(name)}" for name in part
+            )
+            columns = rows.project(f"{period} AS {PERIOD}, {values}")
+            if len(part) > 1:  # a copy: each statement on the file takes time for all columns that it has
+                columns.to_table(f"copy_{start}")
+                columns = connection.table(f"copy_{start}")
+            profiles |= {name: _profile_column(columns, name, settings) for name in part}
+            connection.execute(f"DROP TABLE IF EXISTS copy_{start}")
+        return profiles
 
 
 def sample_rows(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - a pyarrow.Table, which has no types
@@ -73,11 +90,10 @@ def sample_rows(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - a pyar
         return subset.project(features).to_arrow_table()
 
 
-def _profile_column(rows: duckdb.DuckDBPyRelation, name: str, settings: Settings) -> ColumnProfile:
+def _profile_column(columns: duckdb.DuckDBPyRelation, name: str, settings: Settings) -> ColumnProfile:
     column = settings.data.columns[name]
     test = settings.monitor.measure_of(name, column.type).test
-    value = cast_sql(quote(name), column)
-    values = rows.project(f"{value} AS value, {_window_number(rows, settings)} AS period")
+    values = columns.project(f"{quote(name)} AS value, {PERIOD} AS period")
     total, valid = _aggregate(values, "count(*), count(value)")
     return ColumnProfile(
         test=test,

@@ -19,6 +19,8 @@ from continuous_training.data.duckdb_connection import literal
 from continuous_training.errors import UserError
 from continuous_training.monitoring import warehouse_rows
 from continuous_training.monitoring.new_data.row_counts import count_rows
+from continuous_training.new_model.origin import Address, open_origin
+from continuous_training.new_model.profile import profile
 from continuous_training.replay import workspace as replay_workspace
 from continuous_training.settings import load_settings, source_hash
 from pipeline import Pipeline
@@ -27,6 +29,7 @@ from toy import change, events, store
 pytestmark = pytest.mark.usefixtures("workspace")
 
 QUERY = "query: SELECT id, seen, shade, x, y, late FROM events WHERE seen >= $since AND seen < $until"
+KINDS = {"id": "integer", "seen": "timestamp", "shade": "text", "x": "number", "late": "boolean"}
 BEGIN, END = datetime(2020, 1, 1), datetime(2020, 2, 1)
 FUNCTION = """
 import duckdb
@@ -442,6 +445,20 @@ class TestS3:
         monkeypatch.setenv("CT_DATA_URL", "s3://shop-events")
         use_source("events/")
         assert Pipeline(monkeypatch).take_snapshot().hash == expected
+
+    def test_a_new_model_has_the_columns_of_objects(self) -> None:
+        for name in ("tables/events.csv", "events/"):
+            with open_origin(Address(files=f"s3://shop-events/{name}")) as origin:
+                columns = profile(origin)
+            assert {name: column.kind for name, column in columns.items() if name in KINDS} == KINDS
+            assert columns["id"].rows == len(events())
+
+    def test_a_new_model_of_a_missing_object_is_refused(self) -> None:
+        with (
+            pytest.raises(UserError, match="there is no object s3://shop-events/none/"),
+            open_origin(Address(files="s3://shop-events/none/")),
+        ):
+            pass
 
     @pytest.mark.parametrize(
         ("source", "message"),

@@ -26,6 +26,8 @@ from continuous_training.data import sources
 from continuous_training.data.backends import postgresql
 from continuous_training.errors import UserError
 from continuous_training.monitoring import warehouse_rows
+from continuous_training.new_model.origin import Address, open_origin
+from continuous_training.new_model.profile import profile
 from continuous_training.stages import snapshot
 from pipeline import Pipeline
 from ports import free_port
@@ -109,6 +111,27 @@ def error_of(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
     assert "hunter2" not in message
     assert [*Path(".ct/snapshots").iterdir()] == []
     return message
+
+
+class TestNewModel:
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            ("scratch.secret", "permission denied for table secret"),
+            ("scratch.nothing", 'relation "scratch.nothing" does not exist'),
+            ("scratch.a\"b'; DROP TABLE events; --\n", 'relation "scratch.a'),
+        ],
+    )
+    def test_a_table_that_may_not_be_read_or_does_not_exist_is_refused_in_one_line(
+        self, monkeypatch: pytest.MonkeyPatch, scratch: Warehouse, table: str, message: str
+    ) -> None:
+        scratch.execute("CREATE TABLE scratch.secret AS TABLE public.events")
+        monkeypatch.setenv("CT_WAREHOUSE_URL", scratch.url())
+        with pytest.raises(UserError, match=message) as error, open_origin(Address(table=table)) as origin:
+            profile(origin)
+        assert "\n" not in str(error.value)
+        assert "hunter2" not in str(error.value)
+        assert scratch.execute("SELECT count(*) FROM scratch.events") == [(len(events()),)]
 
 
 @pytest.mark.usefixtures("workspace")
