@@ -24,8 +24,11 @@ import requests
 
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions
-from continuous_training.settings import STATE, load_settings
-from continuous_training.versions import golden_predictions, loading
+from continuous_training.settings import STATE
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as pytest does
+
+from stored_versions import load_estimator, read_golden_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +80,7 @@ def main() -> None:
     champion = model_versions.by_alias(client, options.model, model_versions.CHAMPION)
     if champion is None:
         raise UserError("there is no champion: run scripts/ct run first")
-    rows, _ = golden_predictions.read_golden_predictions(champion.run_id)
+    rows, _ = read_golden_predictions(champion.uri, options.model)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as resources:
         bodies = {count: _body(Path(folder), rows, count) for count in CONNECTIONS}
         starts, servers = {}, {}
@@ -169,7 +172,7 @@ def _measure_model(champion: model_versions.Version, model: str, rows: dict[str,
     """Return the calls per second of the model itself in one process, by the number of rows."""
     import pandas as pd
 
-    estimator = loading.load(champion.uri, load_settings(model).model.trusted_types)
+    estimator = load_estimator(champion.uri, model)
     model_rates = {}
     for count in CONNECTIONS:
         frame = pd.DataFrame((rows["data"] * count)[:count], columns=rows["columns"])

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from continuous_training import environments
+from continuous_training.fork_server import client
+from continuous_training.versions import signing
 
 # Not pytest's pythonpath, which would put the modules beside this one before a model's package in the model's tests
 sys.path.insert(0, str(Path(__file__).parents[1] / "jenkinsfile"))
@@ -36,11 +38,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes start in half the t
 
 RUN_VARIABLES = """
     AS_OF AWS_ENDPOINT_URL AWS_PROFILE BRANCH_NAME BUILD_TAG BUILD_URL COMPUTE CT_AMI CT_BUCKET CT_INSTANCE_PROFILE
-    CT_JENKINS_URL CT_MLFLOW_SECRET_PARAMETER CT_PREDICTIONS CT_PROGRESS CT_SECURITY_GROUP CT_SUBNETS
+    CT_JENKINS_URL CT_MLFLOW_SECRET_PARAMETER CT_PREDICTIONS CT_PROGRESS CT_SECURITY_GROUP CT_SIGNING_KEY
+    CT_SIGNING_PUBLIC_KEYS CT_SUBNETS
     CT_WAREHOUSE_URL FORCE GIT_COMMIT JENKINS_URL MLFLOW_RUN_ID MLFLOW_TRACKING_URI MLFLOW_TRACKING_USERNAME MODEL
     PROMOTE REASON ROLLBACK SERVING_TOKEN SERVING_TOKENS SERVING_URLS SLACK_WEBHOOK_URL TRIGGER WEBHOOK_TOKEN
     WEB_CONCURRENCY
 """
+
+SIGNING_KEY = "0" * 42 + "A"
 
 TABLES = {  # of the effects of faults; a row is a test's properties with these names
     "faults on EC2: the remaining resources, and the outcome of the training": (
@@ -77,6 +82,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if marker := item.get_closest_marker("integration"):
             seconds[item.path] = seconds.get(item.path, 0) + marker.kwargs.get("seconds", 10)
+        elif marker := item.get_closest_marker("file_seconds"):
+            seconds[item.path] = max(seconds.get(item.path, 0), marker.args[0])
     items.sort(key=lambda item: seconds.get(item.path, 0), reverse=True)
 
 
@@ -150,12 +157,19 @@ def empty_mlflow(shared_folder: Path) -> Path:
     return path
 
 
+def write_signing_key(folder: Path) -> None:
+    """Give a workspace the key of all tests: some copy registries from one workspace to another."""
+    (folder / signing.KEY_FILE).write_text(SIGNING_KEY)
+    (folder / signing.PUBLIC_KEY_FILE).write_text(signing.public_key(SIGNING_KEY))
+
+
 def enter_workspace(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """Enter a workspace with the model package `toy` and its warehouse of 90 days from 2020-01-01."""
     patch.chdir(folder)
     shutil.copytree(MODELS / "src/toy", folder / "src/toy", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.lock", folder)
     store(events())
+    write_signing_key(folder)
     patch.syspath_prepend(folder / "src")
     for name in [name for name in sys.modules if name.partition(".")[0] == "toy"]:
         patch.delitem(sys.modules, name)
@@ -171,20 +185,24 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def mlflow_workspace(workspace: Path, empty_mlflow: Path) -> Path:
-    """Enter a workspace with an empty MLflow."""
+def mlflow_workspace(
+    workspace: Path, empty_mlflow: Path, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Enter a workspace with an empty MLflow, in which versions are opened in forks, as in a run."""
     shutil.copy(empty_mlflow, workspace / ".ct" / "mlflow.db")
+    monkeypatch.setattr(client, "command", forked_python.command)
     return workspace
 
 
 @pytest.fixture(scope="module")
 def mlflow_workspace_patch(
-    tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path
+    tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path, forked_python: ForkedPython
 ) -> Iterator[pytest.MonkeyPatch]:
-    """Enter a workspace with an empty MLflow for all tests of a module; yield its monkeypatch."""
+    """Enter such a workspace for all tests of a module; yield its monkeypatch."""
     with pytest.MonkeyPatch.context() as patch:
         for name in RUN_VARIABLES.split():
             patch.delenv(name, raising=False)
         folder = enter_workspace(tmp_path_factory.mktemp("workspace"), patch)
         shutil.copy(empty_mlflow, folder / ".ct" / "mlflow.db")
+        patch.setattr(client, "command", forked_python.command)
         yield patch

@@ -28,6 +28,8 @@ from continuous_training.serving.http.app import Endpoints, create_app
 from continuous_training.serving.http.tokens import Tokens
 from continuous_training.serving.metrics import Metrics
 from continuous_training.serving.prediction.batching import Batcher
+from continuous_training.settings import load_settings
+from continuous_training.versions.examination import Policy
 from ports import free_port
 
 POLL_SECONDS = 0.05
@@ -67,7 +69,7 @@ class Server(ServerClient):
         self._shared = shared = Path(self._resources.enter_context(tempfile.TemporaryDirectory()))
         cache, metrics, statuses = VersionCache("toy"), Metrics(), WorkerStatuses(shared / "workers", 1)
         self.follower = Follower(connection.open_client, "toy", cache, shared)
-        loader = VersionLoader(shared, cache, ("numpy.dtype",), ("id",), statuses.write)
+        loader = VersionLoader(shared, cache, Policy("toy", load_settings("toy").model), ("id",), statuses.write)
         batcher = Batcher(metrics, None, max_queue)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"

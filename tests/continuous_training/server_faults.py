@@ -32,10 +32,10 @@ from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
 from continuous_training.serving import local_server
 from continuous_training.serving.supervisor import bind_socket
-from continuous_training.versions import golden_predictions, loading
 from load_generator import Counts, Load
 from pipeline import Pipeline
 from server import ServerProcess
+from stored_versions import change_golden_prediction, load_estimator
 from toy import change, events
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,6 @@ class ToyVersions:
         with Path("src/toy/model.py").open("a") as model:
             model.write(SLOW_MODEL)
         change("LogisticRegression(**parameters))", "Slow(**parameters))", Path("src/toy/model.py"))
-        change("trusted_types: [numpy.dtype]", "trusted_types: [numpy.dtype, toy.model.Slow]")
         self._parameters = "{C: 1.0}"
 
     def good_versions(self, count: int) -> list[str]:
@@ -146,11 +145,7 @@ class ToyVersions:
     def register_deviating(self) -> str:
         """Register a version whose predictions differ from its golden predictions."""
         number = self._register()
-        run_id = self._client.get_model_version("toy", number).run_id
-        (path,) = Path(".ct/artifacts").rglob(f"{run_id}/artifacts/{golden_predictions.FILE}")
-        document = json.loads(path.read_text())
-        document["predictions"][0][0] += 0.001
-        path.write_text(json.dumps(document))
+        change_golden_prediction(self._model_uri)
         return number
 
     def promote(self, number: str) -> None:
@@ -167,9 +162,9 @@ class ToyVersions:
         self._parameters = line
         run = Pipeline(self._patch, MODEL="toy", AS_OF="2020-03-01")
         run.register(compare=False)
-        self._client = run.client
+        self._client, self._model_uri = run.client, run.candidate.model_uri
         number = run.registration.model_version
-        estimator = loading.load(f"models:/toy/{number}", run.settings.model.trusted_types)
+        estimator = load_estimator(f"models:/toy/{number}")
         self.expected[number] = estimator.predict_proba(self._frame).tolist()
         return number
 

@@ -118,7 +118,7 @@ class Comparison:
             errors = [evaluation.calibration_error(model.predictions, self.labels) for model in models]
             yield rules.check_calibration(errors[0], errors[1] if self.champion else None, limits.max_calibration_error)
         if limits.max_milliseconds is not None or limits.max_slowdown is not None:
-            medians = latency.milliseconds([model.predict_first_row for model in models])
+            medians = latency.milliseconds([model.time_first_row for model in models])
             if limits.max_milliseconds is not None:
                 yield rules.check_latency(medians[0], limits.max_milliseconds)
             if limits.max_slowdown is not None and self.champion:

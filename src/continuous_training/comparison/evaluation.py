@@ -73,6 +73,11 @@ def predict(estimator: Any, rows: pd.DataFrame, task: Literal["classification", 
     return RegressorPredictions(estimator.predict(rows))
 
 
+def as_predictions(values: NDArray[Any], classes: NDArray[Any] | None) -> Predictions:
+    """Return the predictions of a classifier with these classes, or of a regressor."""
+    return RegressorPredictions(values) if classes is None else ClassifierPredictions(values, classes)
+
+
 def score(name: str, predictions: Predictions, labels: ArrayLike) -> float:
     """Score predictions with a scikit-learn scorer; higher is better (losses are negative).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +12,18 @@ if TYPE_CHECKING:
 REPETITIONS = 30
 
 
-def milliseconds(predictions: Sequence[Callable[[], object]]) -> list[float]:
-    """Return the median time of each prediction in milliseconds.
+def milliseconds(measurements: Sequence[Callable[[], float]]) -> list[float]:
+    """Return the median time of each model's prediction in milliseconds.
 
     They take turns, so that other load on the machine slows all of them alike.
+
+    Args:
+        measurements: for each model a function that predicts and returns the seconds.
     """
-    seconds = np.empty((REPETITIONS, len(predictions)))
-    for predict in predictions:  # warm up
-        predict()
+    seconds = np.empty((REPETITIONS, len(measurements)))
+    for measure in measurements:  # warm up
+        measure()
     for repetition in seconds:
-        for number, predict in enumerate(predictions):
-            start = time.perf_counter()
-            predict()
-            repetition[number] = time.perf_counter() - start
+        repetition[:] = [measure() for measure in measurements]
     medians: list[float] = (np.median(seconds, axis=0) * 1000).tolist()
     return medians

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from continuous_training.comparison import evaluation
 from continuous_training.errors import UserError
-from continuous_training.versions import loading
+from continuous_training.versions.examination import Policy
+from continuous_training.versions.opening import open_version
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
     from continuous_training.comparison.evaluation import Predictions
     from continuous_training.settings import Settings
+    from continuous_training.versions.opening import OpenVersion
 
 
 class StoredModel:
-    """A model of the registry and the rows that it predicts."""
+    """A model of the registry and the rows that it predicts, with its own code and in its own process."""
 
-    def __init__(self, uri: str, settings: Settings, rows: pd.DataFrame) -> None:
-        """Load the model.
-
-        Raises:
-            UserError: it cannot be loaded, or was stored without a signature.
-        """
-        from mlflow.models import Model
-
-        self.estimator = loading.load(uri, settings.model.trusted_types)
-        metadata = Model.load(uri)
-        if metadata.signature is None:
-            raise UserError(f"the model {uri} was stored without a signature: its input columns are unknown")
+    def __init__(self, uri: str, version: OpenVersion, settings: Settings, rows: pd.DataFrame) -> None:
         self.uri = uri
-        self.input_types = {column.name: column.type.name for column in metadata.signature.inputs.inputs}
-        self.megabytes = None if metadata.model_size_bytes is None else metadata.model_size_bytes / 1e6
-        self.input_columns: list[str] = list(getattr(self.estimator, "feature_names_in_", settings.data.features))
-        self.classes = [str(name) for name in getattr(self.estimator, "classes_", ())]
+        self.input_types = {str(column["name"]): str(column["type"]) for column in version.manifest.inputs}
+        self.megabytes = version.manifest.megabytes
+        self.input_columns: list[str] = version.process.columns or list(settings.data.features)
+        classes = version.process.classes
+        self.classes = [] if classes is None else [str(name) for name in classes]
+        self._process = version.process
         self._rows = rows
-        self._task = settings.model.task
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -46,15 +41,43 @@ class StoredModel:
         Raises:
             UserError: the prediction fails.
         """
-        try:
-            return evaluation.predict(self.estimator, self._rows[self.input_columns], self._task)
-        except Exception as error:  # whatever the estimator of the team's package raises
-            raise UserError(f"the model {self.uri} cannot predict the rows: {error}") from error
+        if missing := [name for name in self.input_columns if name not in self._rows]:
+            raise UserError(f"the model {self.uri} cannot predict the rows: they have no column {', '.join(missing)}")
+        return self._predict(self._rows[self.input_columns])
 
     @cached_property
     def _first_row(self) -> pd.DataFrame:
         return self._rows.loc[self._rows.index[:1], self.input_columns]
 
-    def predict_first_row(self) -> object:
-        """Predict a single row, to measure the latency."""
-        return evaluation.predict(self.estimator, self._first_row, self._task)
+    def time_first_row(self) -> float:
+        """Predict a single row, and return the seconds that the model takes."""
+        self._predict(self._first_row)
+        return self._process.seconds
+
+    def _predict(self, rows: pd.DataFrame) -> Predictions:
+        try:
+            return evaluation.as_predictions(self._process.predict(rows), self._process.classes)
+        except UserError as error:
+            raise UserError(f"the model {self.uri} cannot predict the rows: {error}") from error
+
+
+@contextmanager
+def open_model(uri: str, run_id: str, model: str, settings: Settings, rows: pd.DataFrame) -> Iterator[StoredModel]:
+    """Open a stored model, and check that it predicts what it did when it was made.
+
+    Args:
+        uri: its address in the registry.
+        run_id: the MLflow run that made it.
+        model: the registered model.
+        settings: the settings of the model.
+        rows: the rows that it will predict.
+
+    Raises:
+        UserError: it cannot be opened, or predicts something else.
+    """
+    with open_version(uri, Policy(model, settings.model), run_id) as version:
+        try:
+            version.check_golden_predictions()
+        except UserError as error:
+            raise UserError(f"the model {uri} is not as it was made: {error}") from error
+        yield StoredModel(uri, version, settings, rows)

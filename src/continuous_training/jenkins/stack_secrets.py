@@ -1,6 +1,8 @@
 """The secrets of the stack in jenkins/compose.yaml: random values in jenkins/.env, which Compose reads.
 
-jenkins/environment.txt lists those of the Jenkins controller; those of the other services are listed here.
+jenkins/environment.txt lists those of the Jenkins controller; those of the other services are listed here. The key that
+signs versions has a public key, which is derived from it. Public keys of earlier keys stay in the file, so that their
+versions are served until the operator removes them.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from continuous_training.errors import UsageError, UserError
 from continuous_training.jenkins import env_file
+from continuous_training.versions import signing
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -64,11 +67,31 @@ def fill(rotate: Collection[str] = ()) -> Change:
     _check_git_ignores()
     open_mode = _restrict_mode()
     text = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
-    present = {name for name, value in _parse(text).items() if value}
-    change = Change([name for name in all_names if name not in present], sorted(present & set(rotate)), open_mode)
-    if new := {name: secrets.token_urlsafe() for name in (*change.added, *change.rotated)}:
+    values = {name: value for name, value in _parse(text).items() if value}
+    added = [name for name in all_names if name not in values]
+    rotated = sorted(values.keys() & set(rotate))
+    new = {name: secrets.token_urlsafe() for name in (*added, *rotated)}
+    public_keys = values.get(signing.PUBLIC_KEYS, "")
+    if (keys := _add_public_key(public_keys, (values | new)[signing.KEY])) != public_keys:
+        new[signing.PUBLIC_KEYS] = keys
+        (rotated if public_keys else added).append(signing.PUBLIC_KEYS)
+    if new:
         _write(env_file.update(text, new))
-    return change
+    return Change(added, rotated, open_mode)
+
+
+def _add_public_key(public_keys: str, private_key: str) -> str:
+    """Return public keys, separated by commas, with that of a private key first.
+
+    Raises:
+        UserError: it is not a private key.
+    """
+    try:
+        key = signing.public_key(private_key)
+    except ValueError as error:
+        raise UserError(f"{FILE}: {signing.KEY} is not a signing key (32 bytes in base64url): {error}") from None
+    others = [other.strip() for other in public_keys.split(",") if other.strip()]
+    return public_keys if key in others else ",".join([key, *others])
 
 
 def value(name: str) -> str:

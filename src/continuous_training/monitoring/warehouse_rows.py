@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from continuous_training.comparison import evaluation
+from continuous_training.comparison.stored_model import open_model
 from continuous_training.data import sources
 from continuous_training.errors import UserError
 from continuous_training.monitoring.columns import ORDER, cast_column, has_declared_type
 from continuous_training.monitoring.findings import Finding
 from continuous_training.monitoring.window import Window, fetch
-from continuous_training.versions import loading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +80,6 @@ def predict(champion: Version, rows: pd.DataFrame, settings: Settings) -> Predic
     Raises:
         UserError: the champion cannot be loaded, or its prediction fails.
     """
-    estimator = loading.load(champion.uri, settings.model.trusted_types)
     inputs = rows.copy()
     for name in settings.data.features:
         column = settings.data.columns[name]
@@ -90,9 +88,9 @@ def predict(champion: Version, rows: pd.DataFrame, settings: Settings) -> Predic
         elif name in inputs and column.type == "timestamp":
             inputs[name] = pd.to_datetime(inputs[name], unit="s")
     try:
-        features = list(getattr(estimator, "feature_names_in_", settings.data.features))
-        return evaluation.predict(estimator, inputs[features], settings.model.task)
-    except Exception as error:  # whatever the estimator of the team's package raises
+        with open_model(champion.uri, champion.run_id, champion.name, settings, inputs) as model:
+            return model.predictions
+    except UserError as error:
         raise UserError(f"version {champion.number} cannot predict the newest rows: {error}") from error
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from continuous_training.comparison import bootstrap, evaluation
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
-from continuous_training.comparison.stored_model import StoredModel
+from continuous_training.comparison.stored_model import open_model
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Run, Stopwatch
 from continuous_training.replay.month_results import Evaluation
@@ -39,11 +39,7 @@ def evaluate_models(settings: Settings, runs: Sequence[RunResult]) -> Evaluation
         return None
     rows = _read_month(settings, runs[-1].start)
     labels = rows[settings.data.target]
-    predictions = {
-        run.candidate.run_id: StoredModel(run.candidate.uri, settings, rows).predictions
-        for run in runs
-        if run.candidate
-    }
+    predictions = {run.candidate.run_id: _predict(run.candidate, settings, rows) for run in runs if run.candidate}
     others = {champions.never, champions.always, champions.alternative} - {champions.gate, None}
     differences = {
         str(other): _resample_differences(predictions[champions.gate], predictions[str(other)], rows, settings)
@@ -75,13 +71,15 @@ def evaluate_deployments(
     rows = _read_month(settings, month)
     starts = np.array([since for since, _ in deployments], dtype="datetime64[us]")
     indexes = np.searchsorted(starts, rows[settings.data.time].to_numpy(), side="right") - 1
-    predictions = [
-        (StoredModel(deployments[index][1].uri, settings, rows).predictions, indexes == index)
-        for index in np.unique(indexes)
-    ]
+    predictions = [(_predict(deployments[index][1], settings, rows), indexes == index) for index in np.unique(indexes)]
     combined = _combine(predictions)
     score = evaluation.score(settings.compare.metric, combined, rows[settings.data.target])
-    return score, _resample_differences(StoredModel(gate.uri, settings, rows).predictions, combined, rows, settings)
+    return score, _resample_differences(_predict(gate, settings, rows), combined, rows, settings)
+
+
+def _predict(trained: TrainedModel, settings: Settings, rows: pd.DataFrame) -> Predictions:
+    with open_model(trained.uri, trained.run_id, Run.read().model, settings, rows) as model:
+        return model.predictions
 
 
 def _combine(predictions: Sequence[tuple[Predictions, NDArray[np.bool_]]]) -> Predictions:

@@ -26,6 +26,7 @@ from continuous_training.fork_server.client import COOKIE
 from continuous_training.replay.month_results import MonthResult
 from continuous_training.replay.months import MONTH_FORMAT
 from continuous_training.settings import STATE
+from continuous_training.versions import signing
 from jenkinsfile.builds.processes import terminate_matching
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def enter_workspace(
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         _link(folder)
+        signing.share_key(folder)
         variables = {
             "MODEL": model,
             "CT_WAREHOUSE_URL": warehouse_url,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from continuous_training.settings.comparison import Compare
 from continuous_training.settings.data import Checks, Column, Data
-from continuous_training.settings.hashes import TESTS, lock_hash, source_hash, terms_hash
+from continuous_training.settings.hashes import TESTS, lock_hash, package_hash, source_hash, terms_hash
 from continuous_training.settings.moments import future_warning, parse_as_of, time_windows
 from continuous_training.settings.production import Measure, Monitor, RolloutPhase, Serving, Triggers
 from continuous_training.settings.training import Compute, Model
@@ -36,6 +36,7 @@ __all__ = [
     "future_warning",
     "load_settings",
     "lock_hash",
+    "package_hash",
     "parse_as_of",
     "parse_settings",
     "source_hash",

@@ -16,12 +16,12 @@ TESTS = Path("tests")
 
 def source_hash(model: str) -> str:
     """Hash the model package's code: every Python file below src/<model>, by name and content."""
-    return _code_hash(SOURCES, model)
+    return package_hash(SOURCES, model)
 
 
 def terms_hash(model: str, limits: Compare, champion: str | None) -> str:
     """Hash what a candidate is compared by: the limits, the behaviour tests, and the champion's version."""
-    terms = (limits.model_dump_json(), _code_hash(TESTS, model), champion)
+    terms = (limits.model_dump_json(), package_hash(TESTS, model), champion)
     return hashlib.sha256(repr(terms).encode()).hexdigest()
 
 
@@ -30,7 +30,8 @@ def lock_hash() -> str:
     return hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
 
 
-def _code_hash(folder: Path, model: str) -> str:
+def package_hash(folder: Path, model: str) -> str:
+    """Hash the Python files of a package in a folder, by name and content."""
     digest = hashlib.sha256()
     for path in sorted((folder / model).rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())

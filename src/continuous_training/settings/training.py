@@ -25,9 +25,12 @@ class Model(Section):
     """Lists of values that are tried instead of those in `parameters`, one trial for each combination. The newest
     `fresh_days` of the training rows decide which trial becomes the candidate."""
 
-    trusted_types: tuple[str, ...] = Field(default=(), examples=[["numpy.dtype"]])
-    """Types that a stored model may contain in addition to those that skops trusts by default. An error at Train names
-    those that are missing here."""
+    trusted_types: tuple[str, ...] = Field(default=(), examples=[["category_encoders.target_encoder.TargetEncoder"]])
+    """Classes of other libraries that a stored model may contain. Those of scikit-learn and of the model's own package
+    need not be listed. An error at Train names those that are missing here."""
+
+    allow_unsigned: bool = False
+    """Whether versions may be compared and served that were stored before versions were signed."""
 
     @property
     def trials(self) -> list[dict[str, JsonValue]]:

@@ -24,7 +24,8 @@ from continuous_training.registry import connection
 from continuous_training.settings import TESTS
 from continuous_training.stages import test
 from continuous_training.stages.assertions import find_tests_without_assertion
-from continuous_training.versions import loading
+from continuous_training.versions.examination import Policy
+from continuous_training.versions.opening import open_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,14 +53,14 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate
         log.warning("The candidate has no behaviour tests: write %s", tests)
         return ModelCheck(checks=[], **timer.stop())
     connection.open_client()
-    loading.examine(candidate.model_uri, settings.model.trusted_types)
-    with tempfile.TemporaryDirectory() as folder:
-        code = _run_tests(
-            tests,
-            candidate,
-            sample_rows(read_snapshot(snapshot.fresh.path, settings.data), settings.data),
-            Path(folder),
-        )
+    with (
+        open_version(candidate.model_uri, Policy(run.model, settings.model), candidate.run_id) as version,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        version.check_golden_predictions()
+        fresh = Path(folder, "fresh.parquet")
+        sample_rows(read_snapshot(snapshot.fresh.path, settings.data), settings.data).to_parquet(fresh)
+        code = _run_tests(tests, version.folder, fresh)
     if code == NO_TEST:
         raise UserError(f"{tests} contains no test: write one, or remove the file")
     if code not in COMPLETED:
@@ -109,14 +110,9 @@ def _refuse_tests_without_assertion(tests: Path, executed_cases: list[test.Case]
             raise UserError(f"{tests}: {name} asserts nothing, so it checks nothing: add an assert, or remove the test")
 
 
-def _run_tests(tests: Path, candidate: Candidate, rows: pd.DataFrame, folder: Path) -> int:
-    """Run pytest on the stored model and these rows; return its exit code. Its output goes to standard error."""
-    import mlflow.artifacts
-
-    fresh = folder / "fresh.parquet"
-    rows.to_parquet(fresh)
-    model_folder = mlflow.artifacts.download_artifacts(candidate.model_uri, dst_path=str(folder / "model"))
-    environment = os.environ | {"CT_CANDIDATE": model_folder, "CT_FRESH_ROWS": str(fresh)}
+def _run_tests(tests: Path, model: Path, fresh: Path) -> int:
+    """Run pytest on a stored model and these rows; return its exit code. Its output goes to standard error."""
+    environment = os.environ | {"CT_CANDIDATE": str(model), "CT_FRESH_ROWS": str(fresh)}
     environment.pop("PYTEST_ADDOPTS", None)  # a user's options must not deselect a test
     JUNIT.unlink(missing_ok=True)
     command = client.command(*test.pytest_arguments(JUNIT, "-q", "--tb=short", *IN_A_FORK, str(tests)))

@@ -6,11 +6,12 @@ training.yaml.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from continuous_training.comparison import rules
 from continuous_training.comparison.comparison import Comparison
-from continuous_training.comparison.stored_model import StoredModel
+from continuous_training.comparison.stored_model import open_model
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
 from continuous_training.errors import UserError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
 
+    from continuous_training.comparison.stored_model import StoredModel
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
@@ -44,22 +46,26 @@ def compare(
     """
     fresh = read_snapshot(snapshot.fresh.path, settings.data)
     champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
-    candidate_model = StoredModel(candidate.model_uri, settings, fresh)
-    champion_model = _load_champion(champion, settings, fresh) if champion else None
-    comparison = Comparison(settings, fresh, candidate_model, champion_model)
-    preconditions = comparison.check_preconditions()
-    is_computable = all(rule.passed for rule in preconditions)
-    metrics = comparison.compute_metrics() if is_computable else []
-    metric_rules: list[Rule] = []
-    if champion and champion_model:
-        trained_until = model_versions.trained_until(client, champion)
-        preconditions.append(rules.check_trained_until(trained_until, snapshot.fresh_since))
-        if champion.run_id == candidate.run_id:
-            metric_rules = [rules.accept_champion()]
+    with ExitStack() as stack:
+        candidate_model = stack.enter_context(
+            open_model(candidate.model_uri, candidate.run_id, run.model, settings, fresh)
+        )
+        champion_model = _open_champion(stack, champion, settings, fresh) if champion else None
+        comparison = Comparison(settings, fresh, candidate_model, champion_model)
+        preconditions = comparison.check_preconditions()
+        is_computable = all(rule.passed for rule in preconditions)
+        metrics = comparison.compute_metrics() if is_computable else []
+        metric_rules: list[Rule] = []
+        if champion and champion_model:
+            trained_until = model_versions.trained_until(client, champion)
+            preconditions.append(rules.check_trained_until(trained_until, snapshot.fresh_since))
+            if champion.run_id == candidate.run_id:
+                metric_rules = [rules.accept_champion()]
+            elif is_computable:
+                metric_rules = [*comparison.check_candidate(champion_model, metrics)]
         elif is_computable:
-            metric_rules = [*comparison.check_candidate(champion_model, metrics)]
-    elif is_computable:
-        metric_rules = [*comparison.check_first_model(metrics)]
+            metric_rules = [*comparison.check_first_model(metrics)]
+        curves = comparison.curves() if is_computable else []
     all_rules = [*metric_rules, *preconditions, *rules.check_behaviour(model_check.checks)]
     failed = [rule for rule in all_rules if not rule.passed]
     verdict = Verdict(
@@ -70,7 +76,7 @@ def compare(
         confidence=settings.compare.confidence,
         metrics=metrics,
         rules=all_rules,
-        curves=comparison.curves() if is_computable else [],
+        curves=curves,
         **timer.stop(),
     )
     client.log_text(candidate.run_id, verdict.model_dump_json(indent=2), "verdict.json")
@@ -88,9 +94,9 @@ def compare(
     return verdict
 
 
-def _load_champion(champion: Version, settings: Settings, fresh: pd.DataFrame) -> StoredModel:
+def _open_champion(stack: ExitStack, champion: Version, settings: Settings, fresh: pd.DataFrame) -> StoredModel:
     try:
-        return StoredModel(champion.uri, settings, fresh)
+        return stack.enter_context(open_model(champion.uri, champion.run_id, champion.name, settings, fresh))
     except UserError as error:
         raise UserError(
             f"{error}; it is the champion: restore its files, or go back to the version before it with "

@@ -19,7 +19,8 @@ from continuous_training.serving import local_server
 from continuous_training.serving.exposure import end_exposure
 from continuous_training.serving.rollout import rollout
 from continuous_training.serving.rollout.client import read_server_urls, read_status
-from continuous_training.versions import golden_predictions
+from continuous_training.versions.examination import Policy
+from continuous_training.versions.opening import read_golden_predictions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +58,9 @@ def deploy(
     servers = read_server_urls()
     for url in servers:
         _ensure(url, run.model, expected)
-    rows, predictions = golden_predictions.read_golden_predictions(candidate.run_id)
+    rows, predictions = read_golden_predictions(
+        candidate.model_uri, Policy(run.model, settings.model), candidate.run_id
+    )
     activity, longest = f"promoting version {number}", rollout.estimate_max_seconds(len(servers), settings.serving)
     with promotion.lock(client, run.model, run.build_tag, activity, longest) as lock:
         end_exposure(client, run.model)  # of a run that was killed: it would serve requests in place of the champion

@@ -9,32 +9,24 @@ import importlib
 import logging
 import time
 from datetime import timedelta
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-import mlflow.sklearn
-from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
 
 from continuous_training import compute
 from continuous_training.comparison import evaluation
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
-from continuous_training.settings import Model, Settings, load_settings
-from continuous_training.versions import golden_predictions
+from continuous_training.settings import Settings, load_settings
+from continuous_training.versions import packing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     import pandas as pd
-    from mlflow.models.model import ModelInfo
 
 log = logging.getLogger(__name__)
-
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 
 
 def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
@@ -72,9 +64,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in settings.compare.metrics})
         primary = evaluation.score(settings.compare.metric, on_train, train[target])
         mlflow.log_metric(f"train_{settings.compare.metric}", primary)
-        predictions = on_fresh.values
-        model_info = _log_model(estimator, settings.model, fresh[features], predictions)
-        golden_predictions.log_golden_predictions(model_info.model_uri, fresh[features], predictions)
+        packing.log_files(estimator, model, settings, (train, fresh), on_fresh.values)
     return str(run.info.run_id)
 
 
@@ -109,32 +99,3 @@ def _validate(estimator: Any, train: pd.DataFrame, settings: Settings) -> float:
     estimator.fit(before[data.features], before[data.target])
     predictions = evaluation.predict(estimator, last[data.features], settings.model.task)
     return evaluation.score(settings.compare.metric, predictions, last[data.target])
-
-
-def _log_model(
-    estimator: Any,  # noqa: ANN401
-    model_settings: Model,
-    rows: pd.DataFrame,
-    predictions: np.ndarray[Any, Any],
-) -> ModelInfo:
-    """Store the model with skops, which refuses every type that is not trusted."""
-    try:
-        model_info: ModelInfo = mlflow.sklearn.log_model(
-            estimator,
-            name="model",
-            serialization_format="skops",
-            skops_trusted_types=list(model_settings.trusted_types),
-            signature=infer_signature(rows, predictions),
-            input_example=rows.head(3),
-            pyfunc_predict_fn="predict_proba" if model_settings.task == "classification" else "predict",
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-        )
-    except MlflowException as error:
-        _, separator, types = error.message.partition("Untrusted types found in the file: ")
-        if not separator:
-            raise
-        names = types.rstrip(".")
-        raise UserError(
-            f"the model needs types that skops does not trust: add {names} to model.trusted_types"
-        ) from error
-    return model_info

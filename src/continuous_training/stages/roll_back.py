@@ -14,7 +14,9 @@ from continuous_training.registry.alias_moves import Withdrawal
 from continuous_training.serving.exposure import end_exposure
 from continuous_training.serving.rollout import rollout
 from continuous_training.serving.rollout.client import read_server_urls, read_status
-from continuous_training.versions import golden_predictions
+from continuous_training.settings import load_settings
+from continuous_training.versions.examination import Policy
+from continuous_training.versions.opening import read_golden_predictions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -113,4 +115,5 @@ def _check(url: str, version: Version, expected: str | None) -> None:
         raise UserError(f"no server answers at {url}") from error
     if (status["model"], status["registry"]) != (version.name, expected):
         raise UserError(f"{url} is a server of another model or registry")
-    rollout.wait_and_verify(url, version.number, *golden_predictions.read_golden_predictions(version.run_id))
+    policy = Policy(version.name, load_settings(version.name).model)
+    rollout.wait_and_verify(url, version.number, *read_golden_predictions(version.uri, policy, version.run_id))

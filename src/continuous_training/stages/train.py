@@ -14,6 +14,7 @@ from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwa
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
 from continuous_training.settings import source_hash
+from continuous_training.versions import packing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
 log = logging.getLogger(__name__)
+
+LINEAGE = "ct."  # the prefix of the tags of an MLflow run that are signed with its model
 
 
 def _on_ec2(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
@@ -64,6 +67,8 @@ def train(
     models = client.search_logged_models([tracked_run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     if not models:
         raise UserError(f"MLflow run {run_id} holds no model: run again with FORCE=true to train again")
+    lineage = {name: value for name, value in tracked_run.data.tags.items() if name.startswith(LINEAGE)}
+    packing.sign_files(client, models[0].model_uri, run.model, settings, run_id, lineage)
     return Candidate(
         run_id=run_id,
         model_uri=models[0].model_uri,

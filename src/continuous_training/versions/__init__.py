@@ -1,1 +1,1 @@
-"""Versions of a model: how one is loaded, and the golden predictions that verify it."""
+"""Versions of a model: how one is packed and signed, downloaded, examined and loaded. README.md has the format."""

@@ -26,7 +26,7 @@ from continuous_training.settings import load_settings, source_hash
 from pipeline import Pipeline
 from toy import change, events, store
 
-pytestmark = pytest.mark.usefixtures("workspace")
+pytestmark = [pytest.mark.usefixtures("workspace"), pytest.mark.file_seconds(50)]
 
 QUERY = "query: SELECT id, seen, shade, x, y, late FROM events WHERE seen >= $since AND seen < $until"
 KINDS = {"id": "integer", "seen": "timestamp", "shade": "text", "x": "number", "late": "boolean"}

@@ -11,6 +11,7 @@ import pytest
 
 from conftest import ROOT
 from continuous_training.jenkins import env_file, stack_secrets
+from continuous_training.versions import signing
 
 ENV = Path("jenkins/.env")
 
@@ -116,6 +117,21 @@ class TestRotate:
         before = secrets()
         assert ct("--rotate", "WEBHOOK_TOKEN").stdout.startswith(f"{ENV}: rotated WEBHOOK_TOKEN\n")
         assert {name for name, value in secrets().items() if value != before[name]} == {"WEBHOOK_TOKEN"}
+
+    def test_the_public_key_of_an_earlier_signing_key_stays(self) -> None:
+        stack_secrets.fill()
+        before = secrets()
+        assert before["CT_SIGNING_PUBLIC_KEYS"] == signing.public_key(before["CT_SIGNING_KEY"])
+        assert ct("--rotate", "CT_SIGNING_KEY").stdout.startswith(
+            f"{ENV}: rotated CT_SIGNING_KEY, CT_SIGNING_PUBLIC_KEYS\n"
+        )
+        after = secrets()
+        new = signing.public_key(after["CT_SIGNING_KEY"])
+        assert after["CT_SIGNING_PUBLIC_KEYS"] == f"{new},{before['CT_SIGNING_PUBLIC_KEYS']}"
+
+    def test_a_signing_key_that_is_none_is_an_error_in_one_line(self) -> None:
+        ENV.write_text("CT_SIGNING_KEY=secret\n")
+        assert "CT_SIGNING_KEY is not a signing key (32 bytes in base64url)" in error_of()
 
     def test_rotating_the_password_of_postgresql_prints_how_to_change_it_there(self) -> None:
         stack_secrets.fill()

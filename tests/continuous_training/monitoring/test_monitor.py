@@ -30,6 +30,8 @@ from pipeline import Pipeline
 from ports import free_port
 from toy import change, events, store
 
+pytestmark = pytest.mark.file_seconds(70)
+
 AS_OF = datetime(2020, 3, 16)  # two weeks of labels after the fresh rows of version 1 are known
 
 

@@ -26,6 +26,8 @@ from continuous_training.new_model.roles import RoleOptions
 from continuous_training.new_model.trial import start
 from continuous_training.settings import load_settings
 
+pytestmark = pytest.mark.file_seconds(160)
+
 ROOT = Path(__file__).resolve().parents[3]
 CSV = Address(files="rides.csv")
 TABLE = Address(table="rides", warehouse="duckdb://shop.duckdb")

@@ -21,11 +21,11 @@ from moto.core.base_backend import BackendDict
 from cloud.server import Moto, Server
 from conftest import ROOT
 from continuous_training.registry import connection, model_versions
-from continuous_training.versions import loading
 from dockerfile import environment, stages
 from pipeline import Pipeline
 from ports import free_port
 from postgresql import Postgresql, needs_postgresql
+from stored_versions import load_estimator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,7 +202,7 @@ def test_a_reader_can_load_the_champion_and_change_nothing(
     mlflow.log_in(monkeypatch, "serving")
     client = connection.open_client()
     assert model_versions.by_alias(client, "toy", model_versions.CHAMPION) == champion
-    assert hasattr(loading.load(champion.uri, ("numpy.dtype",)), "predict")
+    assert hasattr(load_estimator(champion.uri), "predict")
     for change in (
         lambda: client.set_registered_model_alias("toy", model_versions.CHAMPION, "1"),
         lambda: client.create_model_version("toy", "models:/toy/1", champion.run_id),
@@ -247,7 +247,7 @@ def test_it_stops_on_sigterm_and_continues_with_a_changed_password(
     assert [mlflow.request("admin", old), mlflow.request("admin"), mlflow.request("training")] == [401, 200, 200]
     mlflow.log_in(monkeypatch, "serving")
     assert model_versions.by_alias(connection.open_client(), "toy", model_versions.CHAMPION) == champion
-    assert hasattr(loading.load(champion.uri, ("numpy.dtype",)), "predict")
+    assert hasattr(load_estimator(champion.uri), "predict")
 
 
 def test_a_database_that_rejects_the_password_is_reported_in_one_line(mlflow: Mlflow, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions, promotion
 from continuous_training.serving.rollout import rollout
 from continuous_training.stages import roll_back
-from continuous_training.versions import golden_predictions
 from pipeline import Pipeline
 from ports import free_port
 from server import Server
+from stored_versions import read_golden_predictions
 from toy import change
 
 if TYPE_CHECKING:
@@ -210,9 +210,9 @@ class TestServers:
             rollback, errors = roll_back_champion(run.client)
             assert (rollback.servers, errors) == ([server.url, other.url], [])
             assert (
-                server.invoke(
-                    dataframe_split=golden_predictions.read_golden_predictions(run.candidate.run_id)[0]
-                ).headers["X-Model-Version"]
+                server.invoke(dataframe_split=read_golden_predictions(run.candidate.model_uri)[0]).headers[
+                    "X-Model-Version"
+                ]
                 == "1"
             )
 

@@ -31,8 +31,8 @@ from continuous_training.replay.month_results import (
 from continuous_training.replay.months import next_month
 from continuous_training.replay.policies import compare_policies
 from continuous_training.settings import Compare, load_settings
-from continuous_training.versions import loading
 from pipeline import Pipeline
+from stored_versions import load_estimator
 from toy import change, events, store
 
 if TYPE_CHECKING:
@@ -234,10 +234,7 @@ def test_a_model_is_scored_on_the_rows_of_its_deployment(
 
     frame = events()
     rows = frame[(frame["seen"] >= MARCH) & (frame["seen"] < APRIL)]
-    predictions = [
-        loading.load(model.uri, run.settings.model.trusted_types).predict_proba(rows[["shade", "x", "y"]])[:, 1]
-        for model in models
-    ]
+    predictions = [load_estimator(model.uri).predict_proba(rows[["shade", "x", "y"]])[:, 1] for model in models]
     expected = roc_auc_score(rows["late"], np.where(rows["seen"] < promotion_time, *predictions))
     assert (mlflow_workspace / ".ct/warehouse.duckdb").exists()
     assert score == pytest.approx(expected)

@@ -24,8 +24,8 @@ from continuous_training.replay.months import month_range, next_month, parse_mon
 from continuous_training.replay.policies import ReplayResult, compare_policies, follow_policies, score_months
 from continuous_training.replay.table import format_table
 from continuous_training.settings import Compare, load_settings
-from continuous_training.versions import loading
 from pipeline import Pipeline
+from stored_versions import load_estimator
 from toy import change
 
 ROOT = Path(__file__).parents[3]
@@ -221,7 +221,7 @@ class TestEvaluation:
         assert evaluation.rows == len(march)
         for month in months:
             assert month.candidate is not None
-            estimator = loading.load(month.candidate.uri, run.settings.model.trusted_types)
+            estimator = load_estimator(month.candidate.uri)
             expected = roc_auc_score(march["late"], estimator.predict_proba(march[["shade", "x", "y"]])[:, 1])
             assert evaluation.scores[month.candidate.run_id] == pytest.approx(expected)
         old, new = (str(month.champion) for month in months)

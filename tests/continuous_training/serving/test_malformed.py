@@ -34,9 +34,9 @@ from continuous_training.serving.following import loaded_version, loader
 from continuous_training.serving.http import app
 from continuous_training.serving.prediction import batching, routing
 from continuous_training.serving.protocols import errors, mlflow_protocol, signature, typed_protocol
-from continuous_training.versions import loading
 from pipeline import Pipeline
 from server import Server
+from stored_versions import load_estimator
 
 pytestmark = [
     pytest.mark.integration(seconds=40),
@@ -201,7 +201,7 @@ def server(mlflow_workspace_patch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[CheckingClient]:
-    client = CheckingClient(server.url, loading.load("models:/toy/1", ("numpy.dtype",)).predict_proba)
+    client = CheckingClient(server.url, load_estimator("models:/toy/1").predict_proba)
     yield client
     client.close()
 

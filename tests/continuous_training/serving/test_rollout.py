@@ -28,10 +28,11 @@ from continuous_training.serving.rollout import rollout
 from continuous_training.serving.rollout.client import OWN_REQUEST_PREFIX, call_server, read_status
 from continuous_training.settings import RolloutPhase, Serving
 from continuous_training.stages import roll_back
-from continuous_training.versions import golden_predictions
+from hostile import sign_again
 from http_stub import Request, http_stub
 from pipeline import Pipeline
 from server import Server, ServerProcess
+from stored_versions import read_golden_predictions
 from toy import MODEL
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def runs_and_database(mlflow_workspace_patch: pytest.MonkeyPatch) -> tuple[dict[
     model_id = runs["corrupt"].candidate.model_uri.removeprefix("models:/")
     (model,) = Path(".ct/artifacts").rglob(f"{model_id}/artifacts/model.skops")
     model.write_bytes(b"corrupt")
+    sign_again(model.parent)
     return runs, DATABASE.read_bytes()
 
 
@@ -332,7 +334,7 @@ class TestObserveChampion:
     def test_one_wrong_golden_prediction_is_an_error(self, candidate: Candidate, server: Server) -> None:
         run = candidate("champion")
         server.wait_for_version("1")
-        rows, predictions = golden_predictions.read_golden_predictions(run.candidate.run_id)
+        rows, predictions = read_golden_predictions(run.candidate.model_uri)
         serving = Serving(watch_seconds=600)
         with pytest.raises(UserError, match="differ from those made offline, by up to 0.001"):
             rollout.observe_champion([server.url], "1", serving, rows, (np.asarray(predictions) + 0.001).tolist())
@@ -346,7 +348,7 @@ class TestObserveChampion:
     ) -> None:
         run = candidate("champion")
         server.wait_for_version("1")
-        golden = golden_predictions.read_golden_predictions(run.candidate.run_id)
+        golden = read_golden_predictions(run.candidate.model_uri)
         check = rollout.check_golden_predictions
         with ExitStack() as resources:
             other = resources.enter_context(Server())
@@ -366,7 +368,7 @@ class TestObserveChampion:
     ) -> None:
         monkeypatch.setattr(rollout, "OBSERVATION_SECONDS", 0.05)
         run = candidate("champion")
-        golden = golden_predictions.read_golden_predictions(run.candidate.run_id)
+        golden = read_golden_predictions(run.candidate.model_uri)
         with Server() as other:
             server.wait_for_version("1")
             other.wait_for_version("1")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import http.server
-import json
 import shutil
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +21,11 @@ from continuous_training.serving.following.assignment import VersionReference
 from continuous_training.serving.following.cache import VersionCache
 from continuous_training.serving.rollout import rollout
 from continuous_training.stages import deploy
-from continuous_training.versions import golden_predictions, loading
+from continuous_training.versions import golden_predictions
 from forked_python import ForkedPython
 from pipeline import Pipeline
 from server import Server
+from stored_versions import change_golden_prediction, load_estimator, read_golden_predictions
 from toy import change
 
 if TYPE_CHECKING:
@@ -47,9 +46,7 @@ def server() -> Iterator[Server]:
 def predict_offline(version: model_versions.Version, rows: dict[str, Any]) -> np.ndarray:
     import pandas as pd
 
-    return loading.load(version.uri, ("numpy.dtype",)).predict_proba(
-        pd.DataFrame(rows["data"], columns=rows["columns"])
-    )
+    return load_estimator(version.uri).predict_proba(pd.DataFrame(rows["data"], columns=rows["columns"]))
 
 
 class TestServer:
@@ -85,18 +82,13 @@ class TestServer:
         assert server.invoke(dataframe_split=ROWS).status_code == 200
 
     def test_if_golden_predictions_differ_the_old_version_is_served(
-        self, monkeypatch: pytest.MonkeyPatch, server: Server, mlflow_workspace: Path
+        self, monkeypatch: pytest.MonkeyPatch, server: Server
     ) -> None:
         Pipeline(monkeypatch).promote()
         server.wait_for_version("1")
         run = Pipeline(monkeypatch, FORCE="true")
         run.register(compare=False)
-        (path,) = (mlflow_workspace / ".ct/artifacts").rglob(
-            f"{run.candidate.run_id}/artifacts/{golden_predictions.FILE}"
-        )
-        document = json.loads(path.read_text())
-        document["predictions"][0][0] += 0.001
-        path.write_text(json.dumps(document))
+        change_golden_prediction(run.candidate.model_uri)
         run.promote_version()
         assert "differ from those made offline" in server.wait_for_failure()
         assert server.invoke(dataframe_split=ROWS).headers["X-Model-Version"] == "1"
@@ -109,9 +101,9 @@ class TestServer:
         caches = [VersionCache("toy") for _ in range(6)]
         with ThreadPoolExecutor(len(caches)) as servers:
             list(servers.map(lambda cache: cache.download(reference), caches))
-        assert all(cache.read_golden_predictions(reference)[1] for cache in caches)
         folder = caches[0].locate(reference)
-        assert (folder / "model" / "MLmodel").exists()
+        assert golden_predictions.read_golden_predictions(folder)[1]
+        assert (folder / "MLmodel").exists()
         assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
     def test_a_rollback_loads_nothing(
@@ -172,9 +164,9 @@ class TestDeploy:
         change("C: 1.0", "C: 0.5")
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         run.register(compare=False)
-        rows, predictions = golden_predictions.read_golden_predictions(run.candidate.run_id)
-        other = SimpleNamespace(read_golden_predictions=lambda _: (rows, (np.asarray(predictions) + 0.001).tolist()))
-        monkeypatch.setattr(deploy, "golden_predictions", other)  # not in the server's copy
+        rows, predictions = read_golden_predictions(run.candidate.model_uri)
+        other = (rows, (np.asarray(predictions) + 0.001).tolist())
+        monkeypatch.setattr(deploy, "read_golden_predictions", lambda *_: other)  # not in the server's copy
         with pytest.raises(UserError, match="by up to 0.001; version 1 is champion again"):
             run.deploy_version()
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)

@@ -27,9 +27,11 @@ from continuous_training.serving.http import app
 from continuous_training.serving.protocols.errors import RequestError
 from continuous_training.serving.protocols.signature import Signature
 from continuous_training.serving.protocols.typed_protocol import TypedProtocol
-from continuous_training.versions import loading
+from continuous_training.settings import Model
+from continuous_training.versions.examination import Policy
 from pipeline import Pipeline
 from server import Server
+from stored_versions import load_estimator
 
 MAX_BODY = 2000  # bytes of a body
 JSON = {"Content-Type": "application/json"}
@@ -104,7 +106,10 @@ def load_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any],
             pip_requirements=[],
         )
         return LoadedVersion(
-            folder, VersionReference(identity="toy", name="toy", number="7", run_id=""), ["numpy.dtype"], ["id"]
+            folder,
+            VersionReference(identity="toy", name="toy", number="7", run_id=""),
+            Policy("toy", Model(task="regression" if function == "predict" else "classification", allow_unsigned=True)),
+            ["id"],
         )
 
     return store
@@ -165,7 +170,7 @@ class TestPredictions:
     def test_predictions_are_those_of_the_model_offline(self, server: Server) -> None:
         document = server.predict(ROW, ROW | {"x": -2, "y": 0.25, "shade": None}).json()
         rows = pd.DataFrame({"shade": ["red", None], "x": [1.5, -2.0], "y": [np.nan, 0.25]})
-        expected = loading.load("models:/toy/1", ("numpy.dtype",)).predict_proba(rows)
+        expected = load_estimator("models:/toy/1").predict_proba(rows)
         predictions = [[item["probabilities"][name] for name in ("false", "true")] for item in document["predictions"]]
         assert np.allclose(predictions, expected, rtol=0, atol=1e-12)
         assert [item["label"] for item in document["predictions"]] == [bool(row.argmax()) for row in expected]

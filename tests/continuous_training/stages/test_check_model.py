@@ -12,10 +12,8 @@ import pytest
 
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.errors import UserError
-from continuous_training.fork_server import client
 from continuous_training.settings import load_settings
 from continuous_training.stages import check_model
-from forked_python import ForkedPython
 from pipeline import Pipeline
 from toy import change
 
@@ -65,9 +63,8 @@ def test_in_summer():
 
 
 @pytest.fixture(scope="module")
-def pipeline(mlflow_workspace_patch: pytest.MonkeyPatch, forked_python: ForkedPython) -> Pipeline:
-    """Train a candidate in the workspace of all tests; pytest is a fork, as in a run."""
-    mlflow_workspace_patch.setattr(client, "command", forked_python.command)
+def pipeline(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
+    """Train a candidate in the workspace of all tests."""
     run = Pipeline(mlflow_workspace_patch)
     run.train()
     return run
@@ -138,7 +135,7 @@ def test_no_test_runs_on_an_untrusted_candidate(pipeline: Pipeline, write: Write
     check_model.JUNIT.unlink(missing_ok=True)
     (metadata,) = Path(".ct/artifacts").rglob("MLmodel")
     change("serialization_format: skops", "serialization_format: pickle", metadata)
-    with pytest.raises(UserError, match="was not stored with skops"):
+    with pytest.raises(UserError, match="its file MLmodel is not as signed"):
         run_checks(pipeline)
     assert not check_model.JUNIT.exists()
     change("serialization_format: pickle", "serialization_format: skops", metadata)

@@ -6,14 +6,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlflow.sklearn
+import mlflow
 import pytest
 
 from continuous_training.data.snapshots import read_snapshot
-from continuous_training.fork_server import client
 from continuous_training.registry import runs
 from continuous_training.stages import check_model
-from forked_python import ForkedPython
+from continuous_training.versions import packing
 from pipeline import Pipeline
 from toy import MODELS
 
@@ -28,9 +27,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def run(mlflow_workspace_patch: pytest.MonkeyPatch, forked_python: ForkedPython) -> Pipeline:
-    """Train in a workspace with the model's tests; pytest is a fork, as in a run."""
-    mlflow_workspace_patch.setattr(client, "command", forked_python.command)
+def run(mlflow_workspace_patch: pytest.MonkeyPatch) -> Pipeline:
+    """Train in a workspace with the model's tests."""
     shutil.copytree(MODELS / "tests/toy", "tests/toy", ignore=shutil.ignore_patterns("__pycache__"))
     mlflow_workspace_patch.setenv("PYTHONPATH", str(Path("src").resolve()))
     run = Pipeline(mlflow_workspace_patch)
@@ -38,13 +36,13 @@ def run(mlflow_workspace_patch: pytest.MonkeyPatch, forked_python: ForkedPython)
     return run
 
 
-def check(run: Pipeline, model_uri: str) -> list[Check]:
-    candidate = run.candidate.model_copy(update={"model_uri": model_uri})
+def check(run: Pipeline, model_uri: str, run_id: str) -> list[Check]:
+    candidate = run.candidate.model_copy(update={"model_uri": model_uri, "run_id": run_id})
     return check_model.check(run.run, run.settings, run.snapshot, candidate, run.timer).checks
 
 
 def test_a_good_candidate_passes_all_behaviour_tests(run: Pipeline) -> None:
-    checks = check(run, run.candidate.model_uri)
+    checks = check(run, run.candidate.model_uri, run.candidate.run_id)
     assert len(checks) == 6
     assert [check for check in checks if not check.passed] == []
 
@@ -79,14 +77,12 @@ def test_a_broken_candidate_fails_the_tests_of_its_defect(
     from toy.model import build
 
     data, rows = run.settings.data, read_snapshot(run.snapshot.train.path, run.settings.data)
-    with mlflow.start_run(experiment_id=runs.experiment_id(run.client, run.run.model)):
-        logged_model = mlflow.sklearn.log_model(
-            fit(build, rows[data.features], rows[data.target].astype(bool)),
-            name="model",
-            serialization_format="skops",
-            skops_trusted_types=list(run.settings.model.trusted_types),
-            pip_requirements=[],
-        )
-    checks = check(run, logged_model.model_uri)
+    estimator = fit(build, rows[data.features], rows[data.target].astype(bool))
+    with mlflow.start_run(experiment_id=runs.experiment_id(run.client, run.run.model)) as tracked_run:
+        predictions = estimator.predict_proba(rows[data.features])
+        model_uri = packing.log_files(estimator, run.run.model, run.settings, [rows], predictions)
+    run_id = tracked_run.info.run_id
+    packing.sign_files(run.client, model_uri, run.run.model, run.settings, run_id, {})
+    checks = check(run, model_uri, run_id)
     assert failures <= {check.name for check in checks if not check.passed}
     assert any(check.passed for check in checks)

@@ -12,12 +12,22 @@ from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions, runs
 from continuous_training.versions import golden_predictions
 from pipeline import Pipeline
+from stored_versions import load_estimator, read_golden_predictions
 from toy import change
 
 pytestmark = pytest.mark.usefixtures("mlflow_workspace")
 
 DATABASE = Path(".ct/mlflow.db")
 PING = {"TRIGGER": "drift", "REASON": "x has drifted"}
+
+
+def use_estimator(source: Path, definition: str, name: str) -> None:
+    """Let the function `build` return another estimator."""
+    source.write_text(
+        f"{source.read_text()}\n\n{definition}\n\n\n"
+        "def build(categories, numbers, **parameters):\n"
+        f"    return make_pipeline(make_column_transformer((SimpleImputer(), numbers)), {name}(**parameters))\n"
+    )
 
 
 class TestPlan:
@@ -174,22 +184,31 @@ class TestTrain:
         assert info.signature.inputs.input_names() == ["shade", "x", "y"]
         assert info.saved_input_example_info is not None
 
-    def test_a_model_with_untrusted_types_is_rejected(
+    def test_a_model_may_consist_of_classes_of_its_package(
         self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
-        model = mlflow_workspace / "src/toy/model.py"
-        model.write_text(
-            model.read_text()
-            + "\n\nclass Untrusted(LogisticRegression):\n    pass\n\n\n"
-            + "def build(categories, numbers, **parameters):\n"
-            + "    return make_pipeline(make_column_transformer((SimpleImputer(), numbers)), Untrusted(**parameters))\n"
+        use_estimator(mlflow_workspace / "src/toy/model.py", "class Own(LogisticRegression):\n    pass", "Own")
+        run = Pipeline(monkeypatch)
+        assert run.compare().decision == "promote"
+        assert type(load_estimator(run.candidate.model_uri)[-1]).__name__ == "Own"
+
+    def test_a_class_of_another_library_must_be_trusted_by_training_yaml(
+        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
+    ) -> None:
+        (mlflow_workspace / "src/library.py").write_text(
+            "from sklearn.linear_model import LogisticRegression\n\n\nclass Foreign(LogisticRegression):\n    pass\n"
         )
-        with pytest.raises(UserError, match=r"add \['toy\.model\.Untrusted'\] to model\.trusted_types"):
+        use_estimator(mlflow_workspace / "src/toy/model.py", "from library import Foreign", "Foreign")
+        with pytest.raises(
+            UserError, match=r"its estimator contains library\.Foreign, not trusted: .* model\.trusted_types"
+        ):
             Pipeline(monkeypatch).train()
+        change("parameters: {C: 1.0}", "parameters: {C: 1.0}\n  trusted_types: [library.Foreign]")
+        assert Pipeline(monkeypatch).train().model_uri
 
     def test_golden_rows_are_stored_with_their_predictions(self, monkeypatch: pytest.MonkeyPatch) -> None:
         candidate = Pipeline(monkeypatch).train()
-        rows, predictions = golden_predictions.read_golden_predictions(candidate.run_id)
+        rows, predictions = read_golden_predictions(candidate.model_uri)
         assert len(rows["data"]) == len(predictions) == golden_predictions.ROWS
         assert np.allclose(np.sum(predictions, axis=1), 1)
 

@@ -24,9 +24,9 @@ from continuous_training.errors import UserError
 from continuous_training.registry import runs
 from continuous_training.settings import Model, load_settings
 from continuous_training.stages import fit, train
-from continuous_training.versions import loading
 from forked_python import ForkedPython
 from pipeline import Pipeline
+from stored_versions import load_estimator
 from toy import change, events, store
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class TestValidation:
     def test_the_candidate_is_trained_on_all_training_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_grid("{C: [0.01]}")
         candidate = Pipeline(monkeypatch).train()
-        model = loading.load(candidate.model_uri, ("numpy.dtype",))
+        model = load_estimator(candidate.model_uri)
         rows = events()
         expected = self.fit_model(rows[rows["seen"] < FRESH_SINCE])
         features = rows[["shade", "x", "y"]]

@@ -20,9 +20,9 @@ import pytest
 import killed_process
 from continuous_training.registry import model_versions, promotion
 from continuous_training.serving.following import follower
-from continuous_training.versions import golden_predictions, loading
 from pipeline import Pipeline
 from server import Server
+from stored_versions import load_estimator, read_golden_predictions
 from toy import change, events, store
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def compare_better_candidate(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 def check_server(server: Server, version: model_versions.Version) -> None:
     """Check that the version can be loaded, and that the server serves it with the same predictions."""
-    rows, predictions = golden_predictions.read_golden_predictions(version.run_id)
-    loading.load(version.uri, ("numpy.dtype",))
+    rows, predictions = read_golden_predictions(version.uri)
+    load_estimator(version.uri)
     server.wait_for_version(version.number)
     response = server.invoke(dataframe_split=rows)
     assert response.headers["X-Model-Version"] == version.number

@@ -9,8 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import numpy as np
 import psutil
 import pytest
@@ -22,14 +24,12 @@ from cloud.mlflow_server import MlflowServer
 from conftest import ROOT, wait_until
 from continuous_training.model_packages import list_models
 from continuous_training.registry import connection
-from continuous_training.versions import golden_predictions
 from forked_python import ForkedPython
 from project_venv import link_venv
 from toy import MODELS, change, events, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration(seconds=240)
 
@@ -198,10 +198,7 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert clone.document("deployment")["model_version"] == "1"
     assert clone.production_version() == "1"
 
-    candidate = clone.document("candidate")
-    offline = json.loads(
-        next((clone.folder / ".ct/artifacts").rglob(f"{candidate['run_id']}/artifacts/golden.json")).read_text()
-    )
+    offline = json.loads(golden_file(clone, str(clone.document("candidate")["run_id"])).read_text())
     response = requests.post(
         f"{clone.url}/invocations", json={"dataframe_split": offline["dataframe_split"]}, timeout=30
     )
@@ -223,6 +220,16 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert clone.production_version() == champion
     page = (clone.folder / "build/report.html").read_text()
     assert "othing new to train" in page
+
+
+def golden_file(clone: Clone, run_id: str) -> Path:
+    """Return the file with the golden predictions of the model that an MLflow run in this clone has stored."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{clone.folder / '.ct/mlflow.db'}"
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_run(run_id).info.experiment_id
+    (model,) = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+    address = f"{model.artifact_location}/golden.json"
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, tracking_uri=uri))
 
 
 COMPUTE = """
@@ -247,11 +254,10 @@ def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(
     assert aws.authorizer.denied == []
 
     connection.open_client()
-    ec2_predictions = golden_predictions.read_golden_predictions(str(clone_on_ec2.document("candidate")["run_id"]))
     snapshot = str(clone_on_ec2.document("snapshot")["train"]["path"]).rpartition("/")[0]
-    assert (
-        golden_predictions.read_golden_predictions(clone_on_ec2.fit(forked_python.python, snapshot)) == ec2_predictions
-    )
+    run_ids = str(clone_on_ec2.document("candidate")["run_id"]), clone_on_ec2.fit(forked_python.python, snapshot)
+    ec2_predictions, local_predictions = (golden_file(clone_on_ec2, run_id).read_bytes() for run_id in run_ids)
+    assert ec2_predictions == local_predictions
 
 
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:

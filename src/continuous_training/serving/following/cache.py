@@ -1,20 +1,18 @@
 """Versions on the server's disk: each is complete or absent. One file records which version was served last.
 
-.ct/serving/<registered model>/<number>/model/        what MLflow stored
-.ct/serving/<registered model>/<number>/golden.json   its golden rows and predictions
-.ct/serving/<model>-<tracking server>.json            the version that was served last, for a start without registry
+.ct/serving/<registered model>/<number>/     the version's files
+.ct/serving/<model>-<tracking server>.json   the version that was served last, for a start without registry
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -22,7 +20,7 @@ from continuous_training.documents import write_atomically
 from continuous_training.registry import connection
 from continuous_training.serving.following.assignment import VersionReference
 from continuous_training.settings import STATE
-from continuous_training.versions import golden_predictions
+from continuous_training.versions.download import download
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,25 +49,16 @@ class VersionCache:
         return self._folder / version.identity / version.number
 
     def download(self, version: VersionReference) -> None:
-        """Download a version and its golden predictions, unless it is here already."""
+        """Download a version, unless it is here already."""
         folder = self.locate(version)
         if folder.exists():
             return
-        import mlflow.artifacts
-
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
-            download = Path(temporary, "download")
-            download.mkdir()
-            mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=str(download / "model"))
-            rows, predictions = golden_predictions.read_golden_predictions(version.run_id)
-            (download / golden_predictions.FILE).write_text(json.dumps([rows, predictions]), encoding="utf-8")
-            _move(download, folder)
-
-    def read_golden_predictions(self, version: VersionReference) -> tuple[dict[str, Any], list[Any]]:
-        """Return the golden rows of a version, in MLflow's `dataframe_split`, and their predictions."""
-        rows, predictions = json.loads((self.locate(version) / golden_predictions.FILE).read_text(encoding="utf-8"))
-        return rows, predictions
+            files = Path(temporary, "files")
+            files.mkdir()
+            download(version.uri, files, version.run_id)
+            _move(files, folder)
 
     def remove(self, version: VersionReference) -> None:
         """Remove a version that cannot be used, so that it is downloaded again."""

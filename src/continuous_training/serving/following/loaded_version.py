@@ -1,67 +1,60 @@
 """A version in memory: its input signature, its typed protocol and its predictions.
 
-A worker loads it with skops alone: MLflow, whose import takes seconds, is needed in the follower only.
+A worker loads it without MLflow, whose import takes seconds: only the follower needs that.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import sklearn
-import skops.io
-import yaml
 
 from continuous_training.errors import UserError
 from continuous_training.serving.protocols.errors import RequestError
 from continuous_training.serving.protocols.signature import Signature
 from continuous_training.serving.protocols.typed_protocol import TypedProtocol
-from continuous_training.versions import golden_predictions, loading
+from continuous_training.versions import examination, golden_predictions
+from continuous_training.versions.estimator import open_estimator
+from continuous_training.versions.manifest import ESTIMATOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from continuous_training.serving.following.assignment import VersionReference
+    from continuous_training.versions.examination import Policy
 
 
 class LoadedVersion:
     """A version that can predict."""
 
-    def __init__(
-        self, folder: Path, reference: VersionReference, trusted_types: Sequence[str], keys: Sequence[str]
-    ) -> None:
-        """Load a version.
+    def __init__(self, folder: Path, reference: VersionReference, policy: Policy, keys: Sequence[str]) -> None:
+        """Examine and load a version.
 
         Args:
-            folder: what MLflow stored.
+            folder: its files.
             reference: the version.
-            trusted_types: the types that skops may load in addition to its own.
+            policy: which versions may be served.
             keys: the key columns that requests may have beside the model's columns.
 
         Raises:
-            UserError: it has types that are not trusted, cannot be loaded, or has columns that no request can have.
+            UserError: it is not as it was signed, contains something that is not trusted, cannot be loaded, or has
+                columns that no request can have.
         """
         self.reference = reference
+        self._folder = folder
         name = f"version {reference.number} of {reference.name}"
         try:
-            stored = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
-            flavor, function = stored["flavors"]["sklearn"], stored["flavors"]["python_function"]
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-            raise UserError(f"{name} is not a scikit-learn model of MLflow's: {error}") from error
-        loading.examine_flavor(flavor, trusted_types, name)
-        try:
-            self._estimator = skops.io.load(folder / flavor["pickled_model"], flavor.get("skops_trusted_types"))
-        except Exception as error:
+            manifest = examination.examine(folder, policy, reference.run_id)
+            self._estimator = open_estimator(folder / ESTIMATOR, examination.trust(manifest))
+            self._function = getattr(self._estimator, manifest.method)
+            classes = self._estimator.classes_.tolist() if manifest.task == "classification" else None
+        except (UserError, AttributeError) as error:
             raise UserError(f"{name} cannot be loaded: {error}") from error
-        signature = stored.get("signature") or {}
-        self.signature = Signature.from_mlflow(json.loads(signature.get("inputs") or "[]"), keys, name)
-        self._function = getattr(self._estimator, function.get("predict_fn", "predict"))
-        classes = self._estimator.classes_.tolist() if function.get("predict_fn") == "predict_proba" else None
-        outputs = _count_outputs(json.loads(signature.get("outputs") or "[]"))
-        self.typed_protocol = TypedProtocol(self.signature, classes, outputs)
+        self.signature = Signature.from_mlflow(manifest.inputs, keys, name)
+        self.typed_protocol = TypedProtocol(self.signature, classes, _count_outputs(manifest.outputs))
 
     @property
     def number(self) -> str:
@@ -87,16 +80,13 @@ class LoadedVersion:
             raise UserError(f"version {self.number} returns {len(predictions)} predictions for {len(frame)} rows")
         return predictions
 
-    def check_golden_predictions(self, rows: dict[str, Any], expected: list[Any]) -> None:
+    def check_golden_predictions(self) -> None:
         """Predict the golden rows as a request would, and compare; this also warms up the model.
 
-        Args:
-            rows: in MLflow's `dataframe_split`.
-            expected: the predictions that the stored model made offline.
-
         Raises:
-            UserError: the predictions differ.
+            UserError: the predictions differ from those that were made offline.
         """
+        rows, expected = golden_predictions.read_golden_predictions(self._folder)
         columns = {name: [row[index] for row in rows["data"]] for index, name in enumerate(rows["columns"])}
         name = f"version {self.number} of {self.reference.name}"
         try:
@@ -104,9 +94,7 @@ class LoadedVersion:
         except RequestError as error:
             raise UserError(f"{name} does not accept its golden rows: {error}") from error
         predictions = self.predict(self.signature.to_arrays([golden_rows]))
-        if predictions.shape != np.shape(expected) or not np.allclose(
-            predictions, expected, rtol=0, atol=golden_predictions.TOLERANCE
-        ):
+        if golden_predictions.largest_difference(predictions, expected) > golden_predictions.TOLERANCE:
             raise UserError(f"the predictions of {name} for its golden rows differ from those made offline")
 
 

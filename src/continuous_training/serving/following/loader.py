@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from continuous_training.serving.exposure import Exposure
     from continuous_training.serving.following.assignment import VersionReference
     from continuous_training.serving.following.cache import VersionCache
+    from continuous_training.versions.examination import Policy
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class VersionLoader:
         self,
         folder: Path,
         cache: VersionCache,
-        trusted_types: Sequence[str],
+        policy: Policy,
         keys: Sequence[str],
         on_change: Callable[[dict[str, Any]], None],
     ) -> None:
@@ -54,7 +55,7 @@ class VersionLoader:
         Args:
             folder: where the follower writes the assignment.
             cache: the downloads.
-            trusted_types: the types that skops may load in addition to its own.
+            policy: which versions may be served.
             keys: the key columns that requests may have beside the model's columns.
             on_change: is called with this worker's status when it changes, from the loader's thread.
         """
@@ -63,7 +64,7 @@ class VersionLoader:
         self.initialized = threading.Event()  # the first assignment is loaded, or cannot be
         self._folder = folder
         self._cache = cache
-        self._trusted_types, self._keys = trusted_types, keys
+        self._policy, self._keys = policy, keys
         self._on_change = on_change
         self._last_status: dict[str, Any] | None = None
         self._assignment = Assignment()
@@ -170,7 +171,8 @@ class VersionLoader:
         Only one worker of a machine loads at a time; the others continue at full speed.
 
         Raises:
-            UserError: it has types that are not trusted, cannot be loaded, or predicts other values than offline.
+            UserError: it is not as it was signed, contains something that is not trusted, cannot be loaded, or predicts
+                other values than offline.
         """
         versions = (self.champion, self._previous, self.candidate.version if self.candidate else None)
         if match := next(
@@ -182,8 +184,8 @@ class VersionLoader:
             if not folder.exists():
                 return None
             try:
-                version = LoadedVersion(folder / "model", reference, self._trusted_types, self._keys)
-                version.check_golden_predictions(*self._cache.read_golden_predictions(reference))
+                version = LoadedVersion(folder, reference, self._policy, self._keys)
+                version.check_golden_predictions()
             except Exception:
                 self._cache.remove(reference)  # the download itself may be damaged
                 raise

@@ -1,0 +1,156 @@
+"""A version in a process of its own: whatever it does, it cannot end the process that compares or monitors it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from continuous_training.errors import UserError
+from continuous_training.fork_server import client
+from continuous_training.versions import answering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from continuous_training.versions.manifest import Manifest
+
+SECONDS = 600  # for opening it, and for each answer
+PROGRAM = answering.__name__
+
+
+class VersionProcess:
+    """A version that predicts in a process with its own code. Use it as a context manager.
+
+    Attributes:
+        columns: the columns that its estimator was fitted on; None if it does not know them.
+        classes: a classifier's classes, in the order of its probabilities; None for a regressor.
+        seconds: how long the last prediction took in its process.
+    """
+
+    columns: list[str] | None
+    classes: NDArray[Any] | None
+    seconds: float
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Open a version whose files have been examined.
+
+        Raises:
+            UserError: it contains something that is not trusted, or cannot be opened.
+        """
+        self._is_expired = False
+        self._process = subprocess.Popen(
+            client.command("-m", PROGRAM, str(folder), manifest.model, manifest.task, *manifest.trusted_types),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+        )
+        try:
+            with self._deadline():
+                description, _ = self._receive("was opened")
+            self.columns = description["columns"]
+            self.classes = _to_array(description["classes"], description["dtype"]) if "classes" in description else None
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def predict(self, rows: pd.DataFrame) -> NDArray[Any]:
+        """Predict rows with the method of the version's task.
+
+        Args:
+            rows: the features, of shape (rows, features).
+
+        Returns:
+            Of shape (rows,), or (rows, classes) for a classifier.
+
+        Raises:
+            UserError: the version raises an error, dies, or takes longer than `SECONDS`.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        with self._deadline():
+            with contextlib.suppress(BrokenPipeError):  # the reason follows
+                answering.send(self._process.stdin, {}, sink.getbuffer())  # type: ignore[arg-type]
+            header, content = self._receive("answered")
+        self.seconds = header["seconds"]
+        predictions: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+        return predictions
+
+    def close(self) -> None:
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        """Kill the process if what is done meanwhile takes longer than `SECONDS`."""
+        timer = threading.Timer(SECONDS, self._expire)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _expire(self) -> None:
+        self._is_expired = True
+        self._process.kill()
+
+    def _receive(self, activity: str) -> tuple[dict[str, Any], bytes]:
+        try:
+            message = answering.receive(self._process.stdout)  # type: ignore[arg-type]
+        except (ValueError, KeyError, TypeError, MemoryError) as error:
+            raise UserError(f"it sent something else than predictions: {error}") from None
+        if message is None:
+            raise UserError(f"it died while it {activity}: {self._cause()}")
+        header, content = message
+        if "error" in header:
+            raise UserError(str(header["error"]))
+        return header, content
+
+    def _cause(self) -> str:
+        code = self._process.wait()
+        if self._is_expired:
+            return f"it took more than {SECONDS} s"
+        if code < 0:
+            return f"killed by signal {-code} ({signal.Signals(-code).name})"
+        return f"its process exited with {code}"
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables that imports and the fork server need; no secret is among them."""
+    names = (*client.IMPORT_VARIABLES, *client.OWNER_VARIABLES, client.SWITCH, "PATH")
+    return {name: value for name, value in os.environ.items() if name.startswith(names)}
+
+
+def _to_array(values: list[Any], dtype: str) -> NDArray[Any]:
+    import numpy as np
+
+    return np.array(values, dtype=dtype)
