@@ -1,6 +1,6 @@
 """The program that opens a version and predicts, in a process of its own: `process.py` starts it and has its other end.
 
-    python answering.py FOLDER MODEL TASK [TRUSTED_TYPE ...]
+    python answering.py FOLDER MODEL METHOD [TRUSTED_TYPE ...]
 
 It imports the model's package from the version's folder and has no secret in its environment. Messages are a line of
 JSON, followed by as many bytes as its `size` says: rows as an Arrow stream, predictions in numpy's format.
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 CODE, ESTIMATOR = "code", "model.skops"
 MEMORY = 8 * 2**30  # bytes that it may allocate
-METHODS = {"classification": "predict_proba", "regression": "predict"}
 
 
-def main(folder: str, model: str, task: str, *trusted_types: str) -> None:
+def main(folder: str, model: str, method: str, *trusted_types: str) -> None:
     """Open a version, describe it, and answer requests until standard input ends."""
     responses = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the version prints must not get between the messages
@@ -40,7 +39,7 @@ def main(folder: str, model: str, task: str, *trusted_types: str) -> None:
 
     try:
         estimator = open_estimator(Path(folder, ESTIMATOR), Trust(model, trusted_types))
-        description = _describe(estimator, task)
+        description, predict = _describe(estimator, method), getattr(estimator, method)
     except UserError as error:
         send(responses, {"error": str(error)})
         return
@@ -48,10 +47,9 @@ def main(folder: str, model: str, task: str, *trusted_types: str) -> None:
         send(responses, {"error": f"it cannot be opened: {_one_line(error)}"})
         return
     send(responses, description)
-    method = getattr(estimator, METHODS[task])
     while request := receive(sys.stdin.buffer):
         try:
-            header, content = _predict(method, request[1])
+            header, content = _predict(predict, request[1])
         except Exception as error:
             header, content = {"error": _one_line(error)}, b""
         send(responses, header, content)
@@ -74,11 +72,11 @@ def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     return (header, content) if len(content) == header["size"] else None
 
 
-def _describe(estimator: Any, task: str) -> dict[str, Any]:  # noqa: ANN401 - any estimator
+def _describe(estimator: Any, method: str) -> dict[str, Any]:  # noqa: ANN401 - any estimator
     """Return the columns that an estimator was fitted on, if it knows them, and a classifier's classes."""
     columns = getattr(estimator, "feature_names_in_", None)
     description: dict[str, Any] = {"columns": None if columns is None else [str(name) for name in columns]}
-    if task == "classification":
+    if method == "predict_proba":
         description |= {"classes": estimator.classes_.tolist(), "dtype": str(estimator.classes_.dtype)}
     return description
 

@@ -49,7 +49,7 @@ class VersionProcess:
         """
         self._is_expired = False
         self._process = subprocess.Popen(
-            client.command("-m", PROGRAM, str(folder), manifest.model, manifest.task, *manifest.trusted_types),
+            client.command("-m", PROGRAM, str(folder), manifest.model, manifest.method, *manifest.trusted_types),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(),

@@ -87,7 +87,7 @@ def test_it_answers_again_after_an_error(open_process: Open) -> None:
         ("os._exit(3)", "it died while it answered: its process exited with 3"),
         ("time.sleep(600)", "it died while it answered: it took more than 1 s"),
         ("os.kill(os.getpid(), signal.SIGSTOP)", "it died while it answered: it took more than 1 s"),
-        ("X = X.assign(n=bytearray(1 << 40))", "cannot|memory|Memory"),
+        ("X = X.assign(n=bytearray(9 << 30))", "cannot|memory|Memory"),
         ("return X['n'].astype(str)", "it returns predictions of type .*, not numbers"),
         ("return [1.0]", "it returns 1 predictions for 2 rows"),
         ("raise ValueError('one\\ntwo')", "^one$"),
