@@ -69,8 +69,8 @@ Predictions = RegressorPredictions | ClassifierPredictions
 def predict(estimator: Any, rows: pd.DataFrame, task: Literal["classification", "regression"]) -> Predictions:  # noqa: ANN401
     """Return an estimator's predictions for rows."""
     if task == "classification":
-        return ClassifierPredictions(estimator.predict_proba(rows), estimator.classes_)
-    return RegressorPredictions(estimator.predict(rows))
+        return as_predictions(estimator.predict_proba(rows), estimator.classes_)
+    return as_predictions(estimator.predict(rows), None)
 
 
 def as_predictions(values: NDArray[Any], classes: NDArray[Any] | None) -> Predictions:
