@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lark
 from lark.grammar import Rule
@@ -26,10 +26,10 @@ def load_grammar(path: Path) -> lark.Lark:
     text = path.read_text(encoding="utf-8")
     key = hashlib.sha256(f"{lark.__version__}\n{text}".encode()).hexdigest()[:16]
     cache = _cache_folder() / f"{path.stem}-{key}.json"
-    # Whatever the file holds: a cache that cannot be used is written anew
+    # Loaded as by the standalone parsers that lark generates. A file that cannot be used is written anew.
     with contextlib.suppress(Exception):
         data, memo = json.loads(cache.read_bytes(), object_hook=_restore_integers)
-        return lark.Lark._load_from_dict(data, memo)
+        return cast("lark.Lark", lark.Lark._load_from_dict(data, memo))  # type: ignore[no-untyped-call]
     parser = lark.Lark(text, parser="lalr", propagate_positions=True, maybe_placeholders=False)
     with contextlib.suppress(OSError):
         _write(json.dumps(parser.memo_serialize([TerminalDef, Rule])), cache)
