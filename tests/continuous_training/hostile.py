@@ -25,14 +25,16 @@ from sklearn.pipeline import make_pipeline
 
 from continuous_training.errors import UserError
 from continuous_training.serving.following.assignment import VersionReference
-from continuous_training.serving.following.loaded_version import LoadedVersion
-from continuous_training.versions.manifest import ESTIMATOR, MANIFEST, SIGNATURE, Manifest, hash_files
+from continuous_training.serving.following.hosts import start_host
+from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, SIGNATURE
+from continuous_training.versions.manifest import Manifest, hash_files
 from continuous_training.versions.signing import sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from continuous_training.versions.examination import Policy
+    from continuous_training.versions.host import HostStarter
 
 MARKER = "hostile-code-has-run"  # the file that hostile code would create in the current folder
 PROGRAM = f"open({MARKER!r}, 'w').close()"
@@ -358,11 +360,11 @@ def make(version: HostileVersion, good: Path, folder: Path) -> None:
         sign_again(folder)
 
 
-def open_as_server(folder: Path, policy: Policy, run_id: str) -> str | None:
+def open_as_server(folder: Path, policy: Policy, run_id: str, starter: HostStarter) -> str | None:
     """Open a version as the server does; return what is said of it, or None if it predicts."""
     reference = VersionReference(identity="toy@1", name="toy", number="1", run_id=run_id)
     try:
-        LoadedVersion(folder, reference, policy, ()).check_golden_predictions()
+        start_host(starter, folder, reference, policy, (), folder.with_suffix(".sock")).close()
     except UserError as error:
         return str(error)
     return None

@@ -16,11 +16,12 @@ from typing import Any, Self
 import requests
 
 from application import Application
-from conftest import ROOT
+from conftest import ROOT, wait_until
 from continuous_training.registry import connection
 from continuous_training.serving.following.assignment import Assignment
 from continuous_training.serving.following.cache import VersionCache
 from continuous_training.serving.following.follower import Follower
+from continuous_training.serving.following.hosts import VersionHosts
 from continuous_training.serving.following.loader import VersionLoader
 from continuous_training.serving.following.worker_status import WorkerStatuses
 from continuous_training.serving.http.access_control import AccessControl
@@ -49,16 +50,21 @@ class ServerClient:
     def predict(self, *rows: dict[str, Any]) -> requests.Response:
         return requests.post(f"{self.url}/predict", json={"rows": rows}, timeout=10)
 
-    def wait_for_failure(self) -> str:
-        """Wait until the server reports that it cannot follow the registry; return the reason."""
-        while (failure := self.get("/health").json()["failure"]) is None:
-            time.sleep(POLL_SECONDS)
-        return str(failure)
+    def wait_for_failure(self, part: str = "") -> str:
+        """Wait until the server reports that it cannot follow the registry, for a reason with this part; return it."""
+        failure = ""
+
+        def fails() -> bool:
+            nonlocal failure
+            failure = self.get("/health").json()["failure"] or ""
+            return bool(failure) and part in failure
+
+        wait_until(fails, f"the server reports a failure with '{part}'")
+        return failure
 
     def wait_for_version(self, version: str) -> None:
         """Wait until every worker serves a version."""
-        while self.get("/version").json()["model_version"] != version:
-            time.sleep(POLL_SECONDS)
+        wait_until(lambda: self.get("/version").json()["model_version"] == version, f"version {version} is served")
 
 
 class Server(ServerClient):
@@ -68,8 +74,11 @@ class Server(ServerClient):
         self._resources = ExitStack()
         self._shared = shared = Path(self._resources.enter_context(tempfile.TemporaryDirectory()))
         cache, metrics, statuses = VersionCache("toy"), Metrics(), WorkerStatuses(shared / "workers", 1)
-        self.follower = Follower(connection.open_client, "toy", cache, shared)
-        loader = VersionLoader(shared, cache, Policy("toy", load_settings("toy").model), ("id",), statuses.write)
+        self._hosts = VersionHosts(
+            shared, cache, Policy("toy", load_settings("toy").model), ("id",), metrics.count_death
+        )
+        self.follower = Follower(connection.open_client, "toy", cache, self._hosts, shared)
+        loader = VersionLoader(shared, cache, ("id",), statuses.write)
         batcher = Batcher(metrics, None, max_queue)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -84,6 +93,8 @@ class Server(ServerClient):
             time.sleep(POLL_SECONDS)
 
     def __enter__(self) -> Self:
+        self._hosts.start()
+        self._resources.callback(self._hosts.stop)
         self.follower.start()
         self._resources.callback(self.follower.stop)
         self._resources.enter_context(self._application)

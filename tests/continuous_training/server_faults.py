@@ -31,6 +31,8 @@ from conftest import wait_until
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
 from continuous_training.serving import local_server
+from continuous_training.serving.following.assignment import VersionReference
+from continuous_training.serving.following.cache import VersionCache
 from continuous_training.serving.supervisor import bind_socket
 from load_generator import Counts, Load
 from pipeline import Pipeline
@@ -151,6 +153,18 @@ class ToyVersions:
     def promote(self, number: str) -> None:
         """Make a version the champion."""
         self._client.set_registered_model_alias("toy", model_versions.CHAMPION, number)
+
+    def download(self, *numbers: str) -> None:
+        """Download versions for the servers of this workspace: a server of another address has no other way to them."""
+        model, cache = model_versions.registered_model(self._client, "toy"), VersionCache("toy")
+        assert model is not None
+        for number in numbers:
+            version = model_versions.by_number(self._client, "toy", number)
+            assert version is not None
+            identity = model_versions.identity_of(model)
+            reference = VersionReference(identity=identity, name="toy", number=number, run_id=version.run_id)
+            cache.download(reference)
+            cache.locate(reference).touch()  # the oldest ones are removed
 
     def load(self, url: str) -> Load:
         """Return a load on a server, which compares each prediction with the version's offline prediction."""
@@ -393,6 +407,7 @@ def kill_registry(
     """Kill the registry for at least `seconds` and a third of the requests, restart it, and promote a version."""
     first, second = versions.good_versions(2)
     versions.promote(first)
+    versions.download(first, second)
     tracking = MlflowServer(Path(".ct").resolve(), mlflow)
     with ExitStack() as resources:
         resources.enter_context(tracking)

@@ -10,8 +10,8 @@ from continuous_training.settings import load_settings
 from continuous_training.versions import examination, opening
 from continuous_training.versions.estimator import open_estimator
 from continuous_training.versions.examination import Policy
+from continuous_training.versions.file_names import ESTIMATOR
 from continuous_training.versions.golden_predictions import FILE
-from continuous_training.versions.manifest import ESTIMATOR
 from hostile import sign_again
 
 

@@ -71,6 +71,7 @@ class Metrics:
         self._serving = Gauge(
             "ct_serving", "Workers that serve a version", ["version"], multiprocess_mode="livesum", registry=registry
         )
+        self._deaths = Counter("ct_version_deaths", "Processes of versions that died", ["version"], registry=registry)
         self._version: str | None = None
         self._log.labels("dropped")  # an alert on an increase needs an initial zero
 
@@ -105,6 +106,10 @@ class Metrics:
         self._following.set(following)
         if not following:
             self._failures.inc()
+
+    def count_death(self, version: str) -> None:
+        """Count a version's process that has died."""
+        self._deaths.labels(version).inc()
 
     def count_log_rows(self, outcome: str, rows: int) -> None:
         """Count rows of the predictions log: `logged` or `dropped`."""

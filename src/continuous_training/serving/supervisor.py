@@ -25,8 +25,11 @@ from continuous_training.errors import UserError
 from continuous_training.registry import connection
 from continuous_training.serving.following.cache import VersionCache
 from continuous_training.serving.following.follower import Follower
+from continuous_training.serving.following.hosts import VersionHosts
 from continuous_training.serving.http.tokens import Tokens
 from continuous_training.serving.logs import configure_logging
+from continuous_training.settings import load_settings
+from continuous_training.versions.examination import Policy
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -91,6 +94,7 @@ def serve(options: Options) -> None:
     Raises:
         UserError: the address is in use, or a worker cannot start with these settings.
     """
+    settings = load_settings(options.model)
     Tokens.from_environment()  # report an error once, not in each worker
     bind_socket(options.host, options.port, shared=False).close()  # a shared socket would join another server's port
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
@@ -98,10 +102,14 @@ def serve(options: Options) -> None:
     cache = VersionCache(options.model)
     parent = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="ct-serve-", dir=parent) as shared:
-        follower = Follower(connection.open_client, options.model, cache, Path(shared))
         metrics = Path(shared, "metrics")
         metrics.mkdir()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+        from continuous_training.serving.metrics import Metrics  # reads the variable when it is imported
+
+        policy = Policy(options.model, settings.model)
+        hosts = VersionHosts(Path(shared), cache, policy, settings.data.key, Metrics().count_death)
+        follower = Follower(connection.open_client, options.model, cache, hosts, Path(shared))
         config = uvicorn.Config(
             partial(create_worker_app, options, Path(shared), os.getpid()),
             factory=True,
@@ -114,10 +122,12 @@ def serve(options: Options) -> None:
             timeout_worker_healthcheck=HEALTH_CHECK_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
+        hosts.start()
         follower.start()
         supervisor = Supervisor(config, SharedListener(options.host, options.port), options.workers)
         supervisor.run()
         follower.stop()
+        hosts.stop()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise UserError("a worker could not start: see the messages above")
 
@@ -128,7 +138,7 @@ def create_worker_app(options: Options, shared: Path, supervisor_pid: int) -> AS
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=_end_with_supervisor, args=(supervisor_pid,), daemon=True).start()
     from continuous_training.serving.worker import (
-        create_worker,  # imports scikit-learn, which the supervisor does not need
+        create_worker,  # imports FastAPI, which the supervisor does not need
     )
 
     try:

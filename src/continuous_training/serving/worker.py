@@ -16,7 +16,6 @@ from continuous_training.serving.metrics import Metrics, remove_dead_workers
 from continuous_training.serving.prediction.batching import Batcher
 from continuous_training.serving.predictions_log.writer import PredictionsLog
 from continuous_training.settings import STATE, Serving, load_settings
-from continuous_training.versions.examination import Policy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,8 +51,7 @@ def create_worker(options: Options, shared: Path) -> ASGIApp:
         statuses.write(status)
         metrics.set_version(status["model_version"], following=status["failure"] is None)
 
-    cache = VersionCache(options.model)
-    loader = VersionLoader(shared, cache, Policy(options.model, settings.model), settings.data.key, publish_status)
+    loader = VersionLoader(shared, VersionCache(options.model), settings.data.key, publish_status)
     log = _create_log(options.model, settings.serving, metrics)
     batcher = Batcher(metrics, log.append if log else None, options.max_queue)
 

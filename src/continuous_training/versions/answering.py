@@ -2,8 +2,8 @@
 
     python answering.py FOLDER MODEL METHOD [TRUSTED_TYPE ...]
 
-It imports the model's package from the version's folder and has no secret in its environment. Messages are a line of
-JSON, followed by as many bytes as its `size` says: rows as an Arrow stream, predictions in numpy's format.
+It imports the model's package from the version's folder and has no secret in its environment. Rows arrive as an Arrow
+stream, predictions leave in numpy's format.
 """
 
 from __future__ import annotations
@@ -11,18 +11,29 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
-import json
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+
+from continuous_training.errors import UserError
+from continuous_training.versions.estimator import open_estimator
+from continuous_training.versions.file_names import CODE, ESTIMATOR
+from continuous_training.versions.messages import receive, send
+from continuous_training.versions.skops_archive import Trust
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
     from numpy.typing import NDArray
 
-CODE, ESTIMATOR = "code", "model.skops"
 MEMORY = 8 * 2**30  # bytes that it may allocate
 
 
@@ -30,46 +41,70 @@ def main(folder: str, model: str, method: str, *trusted_types: str) -> None:
     """Open a version, describe it, and answer requests until standard input ends."""
     responses = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the version prints must not get between the messages
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.path.insert(0, str(Path(folder, CODE)))
-    from continuous_training.errors import UserError
-    from continuous_training.versions.estimator import open_estimator
-    from continuous_training.versions.skops_archive import Trust
-
     try:
-        estimator = open_estimator(Path(folder, ESTIMATOR), Trust(model, trusted_types))
-        description, predict = _describe(estimator, method), getattr(estimator, method)
+        description, predict = open_version(folder, model, method, trusted_types)
     except UserError as error:
         send(responses, {"error": str(error)})
         return
-    except Exception as error:
-        send(responses, {"error": f"it cannot be opened: {_one_line(error)}"})
-        return
     send(responses, description)
-    while request := receive(sys.stdin.buffer):
+    answer(predict, read_frame, sys.stdin.buffer, responses)
+
+
+def open_version(
+    folder: str, model: str, method: str, trusted_types: Sequence[str], memory: int = MEMORY
+) -> tuple[dict[str, Any], Callable[[pd.DataFrame], Any]]:
+    """Open a version in this process, for good: with its own code, and with bounded memory.
+
+    Args:
+        folder: its files, which have been examined.
+        model: its package.
+        method: which method of its estimator predicts.
+        trusted_types: classes outside its package that its estimator may contain.
+        memory: how many bytes this process may have, from now on.
+
+    Returns:
+        The columns that the estimator was fitted on, if it knows them, and a classifier's classes; and the method.
+
+    Raises:
+        UserError: it contains something that is not trusted, or cannot be opened.
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.dont_write_bytecode = True  # the version's folder may have no other files than its manifest lists
+    sys.path.insert(0, str(Path(folder, CODE)))
+    try:
+        estimator = open_estimator(Path(folder, ESTIMATOR), Trust(model, tuple(trusted_types)))
+        return _describe(estimator, method), getattr(estimator, method)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"it cannot be opened: {_one_line(error)}") from error
+
+
+def answer(
+    predict: Callable[[pd.DataFrame], Any],
+    read: Callable[[bytes], pd.DataFrame],
+    requests: IO[bytes],
+    responses: IO[bytes],
+    seconds: int = 0,
+) -> None:
+    """Answer requests until there are no more.
+
+    Args:
+        predict: predicts rows.
+        read: reads the rows of a request.
+        requests: messages whose content is rows.
+        responses: messages whose content is predictions, or whose header has an error.
+        seconds: an answer that takes longer ends this process by SIGALRM; 0 sets no limit.
+    """
+    while request := receive(requests):
+        signal.alarm(seconds)
         try:
-            header, content = _predict(predict, request[1])
+            header, content = _predict(predict, read(request[1]))
         except Exception as error:
             header, content = {"error": _one_line(error)}, b""
+        signal.alarm(0)
         send(responses, header, content)
-
-
-def send(stream: IO[bytes], header: dict[str, Any], content: bytes = b"") -> None:
-    """Write a message."""
-    stream.write(json.dumps(header | {"size": len(content)}).encode() + b"\n")
-    stream.write(content)
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """Read a message; None at the end."""
-    line = stream.readline()
-    if not line.endswith(b"\n"):
-        return None
-    header = json.loads(line)
-    content = stream.read(header["size"])
-    return (header, content) if len(content) == header["size"] else None
 
 
 def _describe(estimator: Any, method: str) -> dict[str, Any]:  # noqa: ANN401 - any estimator
@@ -81,13 +116,15 @@ def _describe(estimator: Any, method: str) -> dict[str, Any]:  # noqa: ANN401 - 
     return description
 
 
-def _predict(method: Any, content: bytes) -> tuple[dict[str, Any], bytes]:  # noqa: ANN401 - a bound method
-    import numpy as np
-    import pyarrow as pa
+def read_frame(content: bytes) -> pd.DataFrame:
+    """Read rows from an Arrow stream, with the types that their sender's frame had."""
+    frame: pd.DataFrame = pa.ipc.open_stream(content).read_all().to_pandas()
+    return frame
 
-    frame = pa.ipc.open_stream(content).read_all().to_pandas()
+
+def _predict(predict: Callable[[pd.DataFrame], Any], frame: pd.DataFrame) -> tuple[dict[str, Any], bytes]:
     start = time.perf_counter()
-    predictions: NDArray[Any] = np.asarray(method(frame))
+    predictions: NDArray[Any] = np.asarray(predict(frame))
     seconds = time.perf_counter() - start
     if len(predictions) != len(frame):
         raise ValueError(f"it returns {len(predictions)} predictions for {len(frame)} rows")

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 
 from continuous_training.errors import UserError
 from continuous_training.versions import signing, unsigned
-from continuous_training.versions.manifest import (
-    CODE,
-    ESTIMATOR,
-    MANIFEST,
-    MAX_BYTES,
-    SIGNATURE,
-    hash_file,
-    list_files,
-    parse_manifest,
-)
+from continuous_training.versions.file_names import CODE, ESTIMATOR, MANIFEST, SIGNATURE
+from continuous_training.versions.manifest import MAX_BYTES, hash_file, list_files, parse_manifest
 from continuous_training.versions.skops_archive import Trust
 
 if TYPE_CHECKING:

@@ -22,12 +22,11 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
+from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-ESTIMATOR, CODE = "model.skops", "code"
 MAX_BYTES = 32 * 2**20  # of the manifest
 MAX_FILES = 10_000
 

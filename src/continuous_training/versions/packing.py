@@ -21,7 +21,7 @@ from continuous_training.settings import package_hash
 from continuous_training.versions import examination, golden_predictions, skops_archive, unsigned
 from continuous_training.versions.download import MODELS, download
 from continuous_training.versions.estimator import describe_untrusted
-from continuous_training.versions.manifest import CODE, MANIFEST, SIGNATURE
+from continuous_training.versions.file_names import CODE, MANIFEST, SIGNATURE
 from continuous_training.versions.signing import sign
 from continuous_training.versions.skops_archive import Trust
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from continuous_training.errors import UserError
 from continuous_training.fork_server import client
-from continuous_training.versions import answering
+from continuous_training.versions import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from continuous_training.versions.manifest import Manifest
 
 SECONDS = 600  # for opening it, and for each answer
-PROGRAM = answering.__name__
+PROGRAM = "continuous_training.versions.answering"
 
 
 class VersionProcess:
@@ -52,7 +52,7 @@ class VersionProcess:
             client.command("-m", PROGRAM, str(folder), manifest.model, manifest.method, *manifest.trusted_types),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env=process_environment(),
         )
         try:
             with self._deadline():
@@ -90,7 +90,7 @@ class VersionProcess:
             writer.write_table(table)
         with self._deadline():
             with contextlib.suppress(BrokenPipeError):  # the reason follows
-                answering.send(self._process.stdin, {}, sink.getbuffer())  # type: ignore[arg-type]
+                messages.send(self._process.stdin, {}, sink.getvalue())  # type: ignore[arg-type]
             header, content = self._receive("answered")
         self.seconds = header["seconds"]
         predictions: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
@@ -125,7 +125,7 @@ class VersionProcess:
 
     def _receive(self, activity: str) -> tuple[dict[str, Any], bytes]:
         try:
-            message = answering.receive(self._process.stdout)  # type: ignore[arg-type]
+            message = messages.receive(self._process.stdout)  # type: ignore[arg-type]
         except (ValueError, KeyError, TypeError, MemoryError) as error:
             raise UserError(f"it sent something else than predictions: {error}") from None
         if message is None:
@@ -144,7 +144,7 @@ class VersionProcess:
         return f"its process exited with {code}"
 
 
-def _environment() -> dict[str, str]:
+def process_environment() -> dict[str, str]:
     """Return the variables that imports and the fork server need; no secret is among them."""
     names = (*client.IMPORT_VARIABLES, *client.OWNER_VARIABLES, client.SWITCH, "PATH")
     return {name: value for name, value in os.environ.items() if name.startswith(names)}

@@ -90,7 +90,7 @@ class TestServer:
         run.register(compare=False)
         change_golden_prediction(run.candidate.model_uri)
         run.promote_version()
-        assert "differ from those made offline" in server.wait_for_failure()
+        server.wait_for_failure("differ from those made offline")
         assert server.invoke(dataframe_split=ROWS).headers["X-Model-Version"] == "1"
 
     def test_servers_of_one_machine_may_download_a_version_at_the_same_time(
@@ -145,7 +145,7 @@ def test_without_its_registry_a_server_continues_and_restarts_with_its_last_vers
     with Server() as second:
         second.wait_for_version("1")
         assert second.invoke(dataframe_split=ROWS).json() == expected
-        assert "cannot be used" in second.wait_for_failure()
+        second.wait_for_failure("cannot be used")
 
 
 class TestDeploy:

@@ -6,6 +6,7 @@ import http.client
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import jsonschema_rs
@@ -22,13 +23,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from continuous_training.serving.following.assignment import VersionReference
-from continuous_training.serving.following.loaded_version import LoadedVersion
+from continuous_training.serving.following.hosted_version import HostedVersion
 from continuous_training.serving.http import app
 from continuous_training.serving.protocols.errors import RequestError
 from continuous_training.serving.protocols.signature import Signature
 from continuous_training.serving.protocols.typed_protocol import TypedProtocol
 from continuous_training.settings import Model
+from continuous_training.versions import examination
 from continuous_training.versions.examination import Policy
+from continuous_training.versions.host import HostStarter
 from pipeline import Pipeline
 from server import Server
 from stored_versions import load_estimator
@@ -36,6 +39,7 @@ from stored_versions import load_estimator
 MAX_BODY = 2000  # bytes of a body
 JSON = {"Content-Type": "application/json"}
 ROW: dict[str, Any] = {"shade": "red", "x": 1.5, "y": None}
+REFERENCE = VersionReference(identity="toy", name="toy", number="7", run_id="")
 ROWS = pd.DataFrame({"shade": ["red", "blue", None] * 4, "x": np.arange(12.0) % 5, "y": [np.nan, 1.0, 2.0] * 4})
 
 
@@ -85,10 +89,13 @@ def without_champion(server_and_first_responses: tuple[Server, WithoutChampion])
 
 
 @pytest.fixture(scope="module")
-def load_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any], LoadedVersion]:
+def load_model(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str, Any], HostedVersion]]:
     """Fit a model to another target, store it as the pipeline does, and load it as a server does."""
+    starter = HostStarter()
 
-    def store(name: str, target: Any) -> LoadedVersion:
+    def store(name: str, target: Any) -> HostedVersion:
         estimator = LinearRegression() if np.asarray(target).dtype.kind == "f" else LogisticRegression()
         columns = make_column_transformer(
             (OneHotEncoder(handle_unknown="ignore"), ["shade"]), (SimpleImputer(), ["x", "y"])
@@ -105,17 +112,16 @@ def load_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any],
             pyfunc_predict_fn=function,
             pip_requirements=[],
         )
-        return LoadedVersion(
-            folder,
-            VersionReference(identity="toy", name="toy", number="7", run_id=""),
-            Policy("toy", Model(task="regression" if function == "predict" else "classification", allow_unsigned=True)),
-            ["id"],
-        )
+        task = "regression" if function == "predict" else "classification"
+        manifest = examination.examine(folder, Policy("toy", Model(task=task, allow_unsigned=True)), "")
+        host = starter.start(folder, manifest, folder.with_suffix(".sock"))
+        return HostedVersion(REFERENCE, manifest, ["id"], host.path)
 
-    return store
+    with closing(starter):
+        yield store
 
 
-def predict(version: LoadedVersion, **row: Any) -> dict[str, Any]:
+def predict(version: HostedVersion, **row: Any) -> dict[str, Any]:
     """Predict a row as /predict does, and validate the response by its own description."""
     rows = version.typed_protocol.parse_rows(json.dumps({"rows": [row]}).encode())
     text = version.typed_protocol.write_predictions(
@@ -141,7 +147,7 @@ class TestPredictions:
         ids=["booleans", "texts", "integers"],
     )
     def test_a_classifier_predicts_a_label_and_the_probability_of_each_class(
-        self, load_model: Callable[[str, Any], LoadedVersion], target: list[Any], classes: dict[str, Any]
+        self, load_model: Callable[[str, Any], HostedVersion], target: list[Any], classes: dict[str, Any]
     ) -> None:
         version = load_model("classes", target)
         prediction = predict(version, shade="red", x=1.0, y=None)
@@ -151,12 +157,12 @@ class TestPredictions:
         assert prediction["label"] == classes[most_probable]
         assert type(prediction["label"]) is type(target[0])
 
-    def test_a_regression_predicts_a_value(self, load_model: Callable[[str, Any], LoadedVersion]) -> None:
+    def test_a_regression_predicts_a_value(self, load_model: Callable[[str, Any], HostedVersion]) -> None:
         prediction = predict(load_model("value", ROWS["x"].to_numpy() * 2), shade="blue", x=3.0, y=1.0)
         assert prediction == {"value": pytest.approx(6.0)}
 
     def test_a_regression_with_several_outputs_predicts_a_list(
-        self, load_model: Callable[[str, Any], LoadedVersion]
+        self, load_model: Callable[[str, Any], HostedVersion]
     ) -> None:
         target = np.stack([ROWS["x"] * 2, ROWS["x"] + 1], axis=1)
         prediction = predict(load_model("list", target), shade="blue", x=3.0, y=1.0)

@@ -8,7 +8,7 @@ import re
 import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,15 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from continuous_training.errors import UserError
-from continuous_training.versions import examination, signing, skops_archive
+from continuous_training.versions import examination, host, signing, skops_archive
 from continuous_training.versions.download import download
 from continuous_training.versions.examination import Policy
-from continuous_training.versions.manifest import ESTIMATOR, MANIFEST, SIGNATURE, parse_manifest
+from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, SIGNATURE
+from continuous_training.versions.host import HostStarter
+from continuous_training.versions.manifest import parse_manifest
 from continuous_training.versions.skops_archive import Trust
 from hostile import MARKER, SIGNED, TAMPERED, HostileVersion, append, make, open_as_server, sign_again
 from pipeline import Pipeline
 
-MEMORY = 2**30  # bytes that examining a version may take at most
+MEMORY = 2**30  # bytes that examining or opening a version may take at most
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,13 @@ def policy(good: tuple[Path, Pipeline]) -> Policy:
     return Policy("toy", good[1].settings.model)
 
 
+@pytest.fixture(scope="module")
+def starter(mlflow_workspace_patch: pytest.MonkeyPatch) -> Iterator[HostStarter]:
+    mlflow_workspace_patch.setattr(host, "MEMORY", MEMORY)
+    with closing(HostStarter()) as process:
+        yield process
+
+
 @contextmanager
 def bounded_memory() -> Iterator[None]:
     """Let this process allocate no more than `MEMORY` in addition."""
@@ -56,11 +65,11 @@ def bounded_memory() -> Iterator[None]:
 
 @pytest.mark.parametrize("version", [*TAMPERED, *SIGNED], ids=lambda version: version.name)
 def test_a_hostile_version_is_refused_or_harmless(
-    version: HostileVersion, good: tuple[Path, Pipeline], policy: Policy, tmp_path: Path
+    version: HostileVersion, good: tuple[Path, Pipeline], policy: Policy, starter: HostStarter, tmp_path: Path
 ) -> None:
     make(version, good[0], tmp_path / "version")
     with bounded_memory():
-        message = open_as_server(tmp_path / "version", policy, good[1].candidate.run_id)
+        message = open_as_server(tmp_path / "version", policy, good[1].candidate.run_id, starter)
     print(f"{version.name:45} {message or 'predicts as the good version'}")
     assert not Path(MARKER).exists()
     if version.message is None:
@@ -71,8 +80,8 @@ def test_a_hostile_version_is_refused_or_harmless(
         assert "\n" not in message
 
 
-def test_the_good_version_predicts(good: tuple[Path, Pipeline], policy: Policy) -> None:
-    assert open_as_server(good[0], policy, good[1].candidate.run_id) is None
+def test_the_good_version_predicts(good: tuple[Path, Pipeline], policy: Policy, starter: HostStarter) -> None:
+    assert open_as_server(good[0], policy, good[1].candidate.run_id, starter) is None
 
 
 def test_the_pipeline_may_replace_its_key(
@@ -91,17 +100,17 @@ def test_the_pipeline_may_replace_its_key(
 
 
 def test_a_version_of_before_signatures_needs_a_setting(
-    good: tuple[Path, Pipeline], policy: Policy, tmp_path: Path
+    good: tuple[Path, Pipeline], policy: Policy, starter: HostStarter, tmp_path: Path
 ) -> None:
     folder, run_id = tmp_path / "version", good[1].candidate.run_id
     shutil.copytree(good[0], folder)
     for name in (MANIFEST, SIGNATURE):
         (folder / name).unlink()
-    message = open_as_server(folder, policy, run_id)
+    message = open_as_server(folder, policy, run_id, starter)
     assert message is not None
     assert "train a new one with scripts/ct run -P FORCE=true" in message
     allowed = Policy("toy", policy.settings.model_copy(update={"allow_unsigned": True}))
-    assert open_as_server(folder, allowed, run_id) is None
+    assert open_as_server(folder, allowed, run_id, starter) is None
 
 
 def test_metadata_that_would_expand_is_not_read(good: tuple[Path, Pipeline], policy: Policy, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 import skops.io
 
 from continuous_training.errors import UserError
-from continuous_training.versions import answering, process
+from continuous_training.versions import process
+from continuous_training.versions.file_names import CODE, ESTIMATOR
 from continuous_training.versions.manifest import Manifest
 from continuous_training.versions.process import VersionProcess
 
@@ -41,7 +42,7 @@ def open_process(mlflow_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Ope
 
     def open_process(body: str) -> VersionProcess:
         folder = mlflow_workspace / "version"
-        package = folder / answering.CODE / "toy"
+        package = folder / CODE / "toy"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
         (package / "model.py").write_text(SOURCE.format(body=body))
@@ -50,7 +51,7 @@ def open_process(mlflow_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Ope
             monkeypatch.delitem(sys.modules, name)
         from toy.model import Own
 
-        skops.io.dump(Own(), folder / answering.ESTIMATOR)
+        skops.io.dump(Own(), folder / ESTIMATOR)
         return VersionProcess(folder, MANIFEST)
 
     return open_process

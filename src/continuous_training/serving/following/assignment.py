@@ -33,7 +33,7 @@ class VersionReference(Value):
 class Assignment(Value):
     """The champion, an exposed candidate if there is one, and the follower's current failure.
 
-    A version is assigned before its download is complete: a worker that has it in memory needs no download.
+    A version is assigned before it is downloaded and open: a worker that has it already switches at once.
     """
 
     registry: str | None = None

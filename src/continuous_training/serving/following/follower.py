@@ -1,4 +1,4 @@
-"""The follower: a thread that polls the registry, downloads versions and writes the assignment for the workers.
+"""The follower: a thread that polls the registry, has versions opened, and writes the assignment for the workers.
 
 There is one for all workers of a server, in the supervisor's process: a worker waits neither for the registry nor for
 MLflow's import.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
     from continuous_training.serving.following.cache import VersionCache
+    from continuous_training.serving.following.hosts import VersionHosts
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +36,25 @@ FIRST_RESPONSE_SECONDS = 10.0  # without a response of the registry for so long,
 class Follower:
     """Keeps the assignment equal to the registry's champion; while the registry is unavailable, it stays as it is."""
 
-    def __init__(self, connect: Callable[[], MlflowClient], model: str, cache: VersionCache, folder: Path) -> None:
+    def __init__(
+        self, connect: Callable[[], MlflowClient], model: str, cache: VersionCache, hosts: VersionHosts, folder: Path
+    ) -> None:
         """Prepare to follow.
 
         Args:
             connect: opens the registry.
             model: the registered model.
             cache: stores the downloads.
+            hosts: opens the versions.
             folder: where the workers read the assignment.
         """
         self.assignment = Assignment()
         self._connect = connect
         self._model = model
         self._cache = cache
+        self._hosts = hosts
+        self._champion: VersionReference | None = None
+        self._previous: VersionReference | None = None  # the champion before
         self._folder = folder
         self._client: MlflowClient | None = None
         self._last_assignment: Assignment | None = None
@@ -81,24 +88,40 @@ class Follower:
         if model is None or model_versions.CHAMPION not in model.aliases:
             self._publish(Assignment(registry=identity))  # certain: a registry that does not respond is a UserError
             return
-        current = self.assignment
-        champion = self._resolve(model, str(model.aliases[model_versions.CHAMPION]), current.champion)
-        if champion != current.champion:  # first of all: whatever else is wrong must not delay the champion
-            self._publish(Assignment(registry=identity, champion=champion))
-        self._cache.download(champion)  # at every poll: a worker removes a copy that it cannot load
+        champion = self._resolve(model, str(model.aliases[model_versions.CHAMPION]), self._champion)
+        if champion != self._champion:
+            if self._hosts.has(self._champion):
+                self._previous = self._champion
+            self._champion = champion
+            # First of all: whatever else is wrong must not delay the champion
+            self._publish(self._assign(identity, champion))
+        self._open(champion)
         exposure, candidate = read_exposure(model.tags), None
         if exposure is not None and exposure.version != champion.number:
-            candidate = self._resolve(model, exposure.version, current.candidate)
-        self._publish(
-            Assignment(
-                registry=identity,
-                champion=champion,
-                candidate=candidate,
-                exposure=exposure if candidate else None,
-            )
-        )
+            candidate = self._resolve(model, exposure.version, self.assignment.candidate)
+        assignment = self._assign(identity, champion)
         if candidate is not None:
-            self._cache.download(candidate)
+            assignment = assignment.model_copy(update={"candidate": candidate, "exposure": exposure})
+        self._publish(assignment)
+        if candidate is not None:
+            self._open(candidate)
+        self._hosts.keep({version for version in (champion, candidate, self._previous) if version})
+
+    def _open(self, version: VersionReference) -> None:
+        """Download and open a version, unless it is open."""
+        if not self._hosts.has(version):
+            self._cache.download(version)
+            self._hosts.open(version)
+
+    def _assign(self, identity: str | None, champion: VersionReference) -> Assignment:
+        """Assign the champion, or the version before it if the champion dies again and again."""
+        failure, previous = self._hosts.why_unreliable(champion), self._previous
+        if failure is None or previous is None or not self._hosts.has(previous):
+            return Assignment(registry=identity, champion=champion)
+        if self._hosts.why_unreliable(previous):
+            return Assignment(registry=identity, champion=champion, failure=failure)
+        failure = f"{failure}: version {previous.number} is served in its place"
+        return Assignment(registry=identity, champion=previous, failure=failure)
 
     def _resolve(self, model: RegisteredModel, number: str, current: VersionReference | None) -> VersionReference:
         identity = model_versions.identity_of(model)

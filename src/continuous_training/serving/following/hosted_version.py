@@ -1,59 +1,51 @@
-"""A version in memory: its input signature, its typed protocol and its predictions.
-
-A worker loads it without MLflow, whose import takes seconds: only the follower needs that.
-"""
+"""A version as a worker sees it: its signature, its typed protocol, and a connection to the process that predicts."""
 
 from __future__ import annotations
 
+import hashlib
+import time
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pandas as pd
-import sklearn
 
 from continuous_training.errors import UserError
 from continuous_training.serving.protocols.errors import RequestError
 from continuous_training.serving.protocols.signature import Signature
 from continuous_training.serving.protocols.typed_protocol import TypedProtocol
-from continuous_training.versions import examination, golden_predictions
-from continuous_training.versions.estimator import open_estimator
-from continuous_training.versions.manifest import ESTIMATOR
+from continuous_training.versions import golden_predictions
+from continuous_training.versions.host import DeadVersionError, HostConnection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from continuous_training.serving.following.assignment import VersionReference
-    from continuous_training.versions.examination import Policy
+    from continuous_training.versions.manifest import Manifest
+
+RECONNECT_SECONDS, PAUSE_SECONDS = 5.0, 0.05  # a host that has died is started again by the supervisor
 
 
-class LoadedVersion:
+class HostedVersion:
     """A version that can predict."""
 
-    def __init__(self, folder: Path, reference: VersionReference, policy: Policy, keys: Sequence[str]) -> None:
-        """Examine and load a version.
+    def __init__(self, reference: VersionReference, manifest: Manifest, keys: Sequence[str], path: Path) -> None:
+        """Connect to a version's host.
 
         Args:
-            folder: its files.
             reference: the version.
-            policy: which versions may be served.
+            manifest: its manifest, which was examined.
             keys: the key columns that requests may have beside the model's columns.
+            path: of its host's socket.
 
         Raises:
-            UserError: it is not as it was signed, contains something that is not trusted, cannot be loaded, or has
-                columns that no request can have.
+            UserError: its host has died, or it has columns that no request can have.
         """
         self.reference = reference
-        self._folder = folder
+        self._path = path
+        self._connection = HostConnection(path)
         name = f"version {reference.number} of {reference.name}"
-        try:
-            manifest = examination.examine(folder, policy, reference.run_id)
-            self._estimator = open_estimator(folder / ESTIMATOR, examination.trust(manifest))
-            self._function = getattr(self._estimator, manifest.method)
-            classes = self._estimator.classes_.tolist() if manifest.task == "classification" else None
-        except (UserError, AttributeError) as error:
-            raise UserError(f"{name} cannot be loaded: {error}") from error
         self.signature = Signature.from_mlflow(manifest.inputs, keys, name)
+        classes = self._connection.description.get("classes")
         self.typed_protocol = TypedProtocol(self.signature, classes, _count_outputs(manifest.outputs))
 
     @property
@@ -62,7 +54,7 @@ class LoadedVersion:
         return self.reference.number
 
     def predict(self, columns: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """Call the model.
+        """Call the model in its process; one call at a time. If the process dies, another one is asked once.
 
         Args:
             columns: an array of shape (rows,) for each column of the signature, as `Signature.to_arrays` returns them.
@@ -71,22 +63,40 @@ class LoadedVersion:
             Of shape (rows,) or (rows, outputs).
 
         Raises:
-            Exception: whatever the model raises.
+            DeadVersionError: it has died twice.
+            UserError: the model raises an error for these rows.
         """
-        frame = pd.DataFrame(columns, copy=False)
-        with sklearn.config_context(skip_parameter_validation=True):  # the parameters were validated in fit
-            predictions = np.asarray(self._function(frame))
-        if len(predictions) != len(frame):
-            raise UserError(f"version {self.number} returns {len(predictions)} predictions for {len(frame)} rows")
-        return predictions
+        try:
+            return self._connect().predict(columns)
+        except DeadVersionError:
+            return self._connect().predict(columns)
 
-    def check_golden_predictions(self) -> None:
+    def _connect(self) -> HostConnection:
+        """Return the connection, or a new one if its process has died."""
+        if self._connection.is_closed:
+            self._connection = self._reconnect()
+        return self._connection
+
+    def _reconnect(self) -> HostConnection:
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                return HostConnection(self._path)
+            except DeadVersionError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(PAUSE_SECONDS)
+
+    def check_golden_predictions(self, folder: Path) -> None:
         """Predict the golden rows as a request would, and compare; this also warms up the model.
+
+        Args:
+            folder: the version's files.
 
         Raises:
             UserError: the predictions differ from those that were made offline.
         """
-        rows, expected = golden_predictions.read_golden_predictions(self._folder)
+        rows, expected = golden_predictions.read_golden_predictions(folder)
         columns = {name: [row[index] for row in rows["data"]] for index, name in enumerate(rows["columns"])}
         name = f"version {self.number} of {self.reference.name}"
         try:
@@ -96,6 +106,12 @@ class LoadedVersion:
         predictions = self.predict(self.signature.to_arrays([golden_rows]))
         if golden_predictions.largest_difference(predictions, expected) > golden_predictions.TOLERANCE:
             raise UserError(f"the predictions of {name} for its golden rows differ from those made offline")
+
+
+def socket_path(folder: Path, reference: VersionReference) -> Path:
+    """Return where the host of a version is; a socket's path may have 107 characters only."""
+    digest = hashlib.sha256(f"{reference.identity}/{reference.number}".encode()).hexdigest()[:16]
+    return folder / f"{digest}.sock"
 
 
 def _count_outputs(outputs: list[dict[str, Any]]) -> int | None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.serving.following.assignment import Assignment, read_assignment
-from continuous_training.serving.following.loaded_version import LoadedVersion
+from continuous_training.serving.following.hosted_version import HostedVersion, socket_path
+from continuous_training.versions.manifest import parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from continuous_training.serving.exposure import Exposure
     from continuous_training.serving.following.assignment import VersionReference
     from continuous_training.serving.following.cache import VersionCache
-    from continuous_training.versions.examination import Policy
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ MAX_RETRY_SECONDS = 10.0  # the longest pause between two attempts to load a ver
 class ExposedVersion:
     """A candidate in memory, and its exposure."""
 
-    version: LoadedVersion
+    version: HostedVersion
     exposure: Exposure
 
 
@@ -46,31 +46,29 @@ class VersionLoader:
         self,
         folder: Path,
         cache: VersionCache,
-        policy: Policy,
         keys: Sequence[str],
         on_change: Callable[[dict[str, Any]], None],
     ) -> None:
         """Create a loader without any version.
 
         Args:
-            folder: where the follower writes the assignment.
+            folder: where the follower writes the assignment, and where the hosts of versions are.
             cache: the downloads.
-            policy: which versions may be served.
             keys: the key columns that requests may have beside the model's columns.
             on_change: is called with this worker's status when it changes, from the loader's thread.
         """
-        self.champion: LoadedVersion | None = None
+        self.champion: HostedVersion | None = None
         self.candidate: ExposedVersion | None = None
         self.initialized = threading.Event()  # the first assignment is loaded, or cannot be
         self._folder = folder
         self._cache = cache
-        self._policy, self._keys = policy, keys
+        self._keys = keys
         self._on_change = on_change
         self._last_status: dict[str, Any] | None = None
         self._assignment = Assignment()
         self._failure: str | None = None
         self._pause, self._next_attempt = POLL_SECONDS, 0.0
-        self._previous: LoadedVersion | None = None
+        self._previous: HostedVersion | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
 
@@ -79,9 +77,10 @@ class VersionLoader:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, after a version that is being loaded."""
+        """Stop, after a version that is being loaded, and release the versions' processes."""
         self._stop.set()
         self._thread.join(timeout=MAX_RETRY_SECONDS)
+        self.champion = self.candidate = self._previous = None
 
     def status(self) -> dict[str, Any]:
         """Return the champion in memory, the exposed candidate, and what keeps this worker from its assignment."""
@@ -165,30 +164,23 @@ class VersionLoader:
         if self.champion is not None:
             log.info("Serving version %s, which was served last", last.number)
 
-    def _load(self, reference: VersionReference) -> LoadedVersion | None:
-        """Return a version from memory, or load it and check its golden predictions; None if it is not downloaded yet.
-
-        Only one worker of a machine loads at a time; the others continue at full speed.
+    def _load(self, reference: VersionReference) -> HostedVersion | None:
+        """Return a version that this worker has, or connect to its host; None if it has no host yet.
 
         Raises:
-            UserError: it is not as it was signed, contains something that is not trusted, cannot be loaded, or predicts
-                other values than offline.
+            UserError: its host has died, or it predicts other values than offline.
         """
         versions = (self.champion, self._previous, self.candidate.version if self.candidate else None)
         if match := next(
             (version for version in versions if version is not None and version.reference == reference), None
         ):
             return match
-        with self._cache.lock():
-            folder = self._cache.locate(reference)
-            if not folder.exists():
-                return None
-            try:
-                version = LoadedVersion(folder, reference, self._policy, self._keys)
-                version.check_golden_predictions()
-            except Exception:
-                self._cache.remove(reference)  # the download itself may be damaged
-                raise
+        path = socket_path(self._folder, reference)
+        if not path.exists():
+            return None
+        manifest = parse_manifest(path.with_suffix(".json").read_bytes())
+        version = HostedVersion(reference, manifest, self._keys, path)
+        version.check_golden_predictions(self._cache.locate(reference))
         return version
 
     def _publish_status(self) -> None:

@@ -26,7 +26,7 @@ from continuous_training.serving.protocols.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from continuous_training.serving.following.loaded_version import LoadedVersion
+    from continuous_training.serving.following.hosted_version import HostedVersion
     from continuous_training.serving.following.loader import VersionLoader
     from continuous_training.serving.following.worker_status import WorkerStatuses
     from continuous_training.serving.metrics import Metrics
@@ -74,10 +74,10 @@ class Endpoints:
         """Predict in MLflow's formats; the header X-Model-Version has the version."""
         content_type = request.headers.get("content-type", mlflow_protocol.JSON)
 
-        def parse(body: bytes, version: LoadedVersion) -> Rows:
+        def parse(body: bytes, version: HostedVersion) -> Rows:
             return mlflow_protocol.parse_rows(body, content_type, version.signature)
 
-        def write(_version: LoadedVersion, _request_id: str, predictions: Predictions) -> bytes:
+        def write(_version: HostedVersion, _request_id: str, predictions: Predictions) -> bytes:
             return mlflow_protocol.write_predictions(predictions)
 
         return await self._respond(request, parse, write)
@@ -85,7 +85,7 @@ class Endpoints:
     async def predict(self, request: Request) -> Response:
         """Predict typed rows, with the probability of each class if the champion predicts them."""
 
-        def write(version: LoadedVersion, request_id: str, predictions: Predictions) -> bytes:
+        def write(version: HostedVersion, request_id: str, predictions: Predictions) -> bytes:
             return version.typed_protocol.write_predictions(version.number, request_id, predictions)
 
         return await self._respond(request, lambda body, version: version.typed_protocol.parse_rows(body), write)
@@ -93,8 +93,8 @@ class Endpoints:
     async def _respond(
         self,
         request: Request,
-        parse: Callable[[bytes, LoadedVersion], Rows],
-        write: Callable[[LoadedVersion, str, Predictions], bytes],
+        parse: Callable[[bytes, HostedVersion], Rows],
+        write: Callable[[HostedVersion, str, Predictions], bytes],
     ) -> Response:
         start = time.perf_counter()
         path = request.scope["path"]
@@ -103,7 +103,7 @@ class Endpoints:
         try:
             body = await self._read_body(request)
 
-            async def parse_body(version: LoadedVersion) -> Rows:
+            async def parse_body(version: HostedVersion) -> Rows:
                 return await asyncio.to_thread(parse, body, version) if len(body) > LARGE_BODY else parse(body, version)
 
             version, predictions = await self._router.predict(request_id, parse_body)

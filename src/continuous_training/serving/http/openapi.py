@@ -12,7 +12,7 @@ from continuous_training.serving.protocols.typed_protocol import ErrorResponse
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from continuous_training.serving.following.loaded_version import LoadedVersion
+    from continuous_training.serving.following.hosted_version import HostedVersion
 
 ERROR_DESCRIPTIONS = {
     400: "the request is malformed",
@@ -36,7 +36,7 @@ SPLIT_SCHEMA = {
 }
 
 
-def describe(app: FastAPI, version: LoadedVersion | None) -> dict[str, Any]:
+def describe(app: FastAPI, version: HostedVersion | None) -> dict[str, Any]:
     """Describe the server in OpenAPI; without a champion, /predict has no types and is left out."""
     number = version.number if version else "none"
     description = get_openapi(title=app.title, version=number, routes=app.routes)

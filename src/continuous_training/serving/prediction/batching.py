@@ -20,11 +20,12 @@ import numpy as np
 
 from continuous_training.serving.predictions_log.columns import PredictionBatch
 from continuous_training.serving.protocols.errors import RequestError
+from continuous_training.versions.host import DeadVersionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from continuous_training.serving.following.loaded_version import LoadedVersion
+    from continuous_training.serving.following.hosted_version import HostedVersion
     from continuous_training.serving.metrics import Metrics
     from continuous_training.serving.protocols.signature import Rows
 
@@ -42,7 +43,7 @@ Predictions = np.ndarray[Any, Any]
 class PendingRequest:
     """A request in the queue; `position` is the first row that has not been in a call yet."""
 
-    version: LoadedVersion
+    version: HostedVersion
     role: str
     request_id: str
     rows: Rows
@@ -79,7 +80,7 @@ class Batcher:
         self._running = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    async def predict(self, version: LoadedVersion, role: str, request_id: str, rows: Rows) -> Predictions:
+    async def predict(self, version: HostedVersion, role: str, request_id: str, rows: Rows) -> Predictions:
         """Return a version's predictions for the rows of a request.
 
         Raises:
@@ -182,6 +183,8 @@ def _to_request_error(error: Exception) -> RequestError:
     """Blame the rows: the version has predicted its golden rows without an error."""
     if isinstance(error, RequestError):
         return error
+    if isinstance(error, DeadVersionError):
+        return RequestError(500, "INTERNAL_ERROR", f"the model's process ends with these rows: {error}")
     message = str(error).strip().partition("\n")[0]
     return RequestError(400, "BAD_REQUEST", f"the model fails for these rows: {message[:200]}")
 

@@ -13,13 +13,13 @@ import numpy as np
 from continuous_training.serving.protocols.errors import RequestError
 
 if TYPE_CHECKING:
-    from continuous_training.serving.following.loaded_version import LoadedVersion
+    from continuous_training.serving.following.hosted_version import HostedVersion
     from continuous_training.serving.following.loader import ExposedVersion, VersionLoader
     from continuous_training.serving.metrics import Metrics
     from continuous_training.serving.prediction.batching import Batcher, Predictions
     from continuous_training.serving.protocols.signature import Rows
 
-Parse = Callable[["LoadedVersion"], Awaitable["Rows"]]  # parses a request's body by a version's signature
+Parse = Callable[["HostedVersion"], Awaitable["Rows"]]  # parses a request's body by a version's signature
 
 CHAMPION = "champion"
 RELATIVE_TOLERANCE = 0.1  # two numbers agree if their difference is at most this share of the larger one
@@ -35,7 +35,7 @@ class Router:
         self._metrics = metrics
         self._comparisons: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references to tasks
 
-    async def predict(self, request_id: str, parse: Parse) -> tuple[LoadedVersion, Predictions]:
+    async def predict(self, request_id: str, parse: Parse) -> tuple[HostedVersion, Predictions]:
         """Return the predictions for a request and the version that made them.
 
         If a canary fails, the champion predicts in its place.
@@ -60,8 +60,8 @@ class Router:
         return champion, predictions
 
     async def _predict_with_canary(
-        self, candidate: ExposedVersion, champion: LoadedVersion, request_id: str, parse: Parse, rows: Rows
-    ) -> tuple[LoadedVersion, Predictions]:
+        self, candidate: ExposedVersion, champion: HostedVersion, request_id: str, parse: Parse, rows: Rows
+    ) -> tuple[HostedVersion, Predictions]:
         try:
             predictions = await self._predict_with_candidate(candidate, request_id, parse)
         except RequestError:
@@ -70,7 +70,7 @@ class Router:
         return candidate.version, predictions
 
     async def _compare_canary(
-        self, canary: LoadedVersion, champion: LoadedVersion, request_id: str, rows: Rows, predictions: Predictions
+        self, canary: HostedVersion, champion: HostedVersion, request_id: str, rows: Rows, predictions: Predictions
     ) -> None:
         """Compare a canary's predictions with the champion's."""
         reference = await self._batcher.predict(champion, "shadow", request_id, rows)
@@ -93,7 +93,7 @@ class Router:
             raise
         return await self._predict(candidate.version, role, request_id, rows)
 
-    async def _predict(self, version: LoadedVersion, role: str, request_id: str, rows: Rows) -> Predictions:
+    async def _predict(self, version: HostedVersion, role: str, request_id: str, rows: Rows) -> Predictions:
         start = time.perf_counter()
         outcome = "error"
         try:
@@ -118,7 +118,7 @@ class Router:
         self._comparisons.add(task)
         task.add_done_callback(self._comparisons.discard)
 
-    def _count_agreement(self, version: LoadedVersion, predictions: Predictions, reference: Predictions) -> None:
+    def _count_agreement(self, version: HostedVersion, predictions: Predictions, reference: Predictions) -> None:
         agreement = rows_agree(predictions, reference)
         self._metrics.count_comparison(version.number, int(agreement.sum()), int((~agreement).sum()))
 

@@ -1,0 +1,195 @@
+"""The processes in which a server's versions predict. The supervisor starts, checks and watches them.
+
+A version is tried in its process first; workers find it once it is open and predicts its golden rows as it did offline.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING
+
+from continuous_training.errors import UserError
+from continuous_training.serving.following.hosted_version import HostedVersion, socket_path
+from continuous_training.versions import examination
+from continuous_training.versions.host import DeadVersionError, HostStarter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
+
+    from continuous_training.serving.following.assignment import VersionReference
+    from continuous_training.serving.following.cache import VersionCache
+    from continuous_training.versions.examination import Policy
+    from continuous_training.versions.host import Host
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.2
+MAX_DEATHS, DEATHS_SECONDS = 20, 60.0  # a version that dies so often in so many seconds is unreliable
+
+
+class VersionHosts:
+    """The hosts of a server's versions: the champion's, a candidate's, and that of the champion before."""
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: VersionCache,
+        policy: Policy,
+        keys: Sequence[str],
+        count_death: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Prepare to host versions.
+
+        Args:
+            folder: where the workers find the hosts.
+            cache: the downloads.
+            policy: which versions may be served.
+            keys: the key columns that requests may have beside the model's columns.
+            count_death: is called with a version's number when one of its processes has died.
+        """
+        self._folder = folder
+        self._cache = cache
+        self._policy, self._keys = policy, keys
+        self._count_death = count_death
+        self._hosts: dict[VersionReference, Host] = {}
+        self._deaths: dict[VersionReference, deque[float]] = defaultdict(lambda: deque(maxlen=MAX_DEATHS))
+        self._unreliable: dict[VersionReference, str] = {}
+        self._starter: HostStarter | None = None
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hosts", daemon=True)
+
+    def start(self) -> None:
+        """Open the version that was served last, as it is most likely the champion, and begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all processes."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.keep(())
+        if self._starter:
+            self._starter.close()
+
+    def open(self, reference: VersionReference) -> None:
+        """Start a host for a downloaded version, unless there is one.
+
+        Raises:
+            UserError: it is not as it was signed, contains something that is not trusted, cannot be opened, dies, or
+                predicts other values than offline. Its download, which may be damaged, is removed.
+        """
+        with self._lock:
+            if reference in self._hosts:
+                return
+            try:
+                self._hosts[reference] = self._start_host(reference)
+            except Exception:
+                self._cache.remove(reference)
+                raise
+
+    def has(self, reference: VersionReference | None) -> bool:
+        """Return whether a version has a host."""
+        return reference in self._hosts
+
+    def keep(self, references: Collection[VersionReference]) -> None:
+        """Close all other hosts. Requests that their connections have in hand are finished."""
+        with self._lock:
+            for reference in self._hosts.keys() - set(references):
+                self._hosts.pop(reference).close()
+                socket_path(self._folder, reference).unlink(missing_ok=True)
+            for reference in self._unreliable.keys() - set(references):
+                del self._unreliable[reference]
+
+    def why_unreliable(self, reference: VersionReference) -> str | None:
+        """Return why a version should not be served if there is another one: it dies again and again."""
+        return self._unreliable.get(reference)
+
+    def _start_host(self, reference: VersionReference) -> Host:
+        if self._starter is None or not self._starter.is_alive():
+            self._starter = HostStarter()
+        folder, path = self._cache.locate(reference), socket_path(self._folder, reference)
+        return start_host(self._starter, folder, reference, self._policy, self._keys, path)
+
+    def _run(self) -> None:
+        self._starter = HostStarter()  # it imports while the registry is asked
+        if last := self._cache.read_last_version():
+            self._open_again(last)
+        while not self._stop.wait(WATCH_SECONDS):
+            try:
+                self._watch()
+            except Exception:
+                log.exception("Cannot watch the versions' processes")
+
+    def _watch(self) -> None:
+        """Count the processes that have died, and start hosts that have died again."""
+        with self._lock:
+            for reference, host in [*self._hosts.items()]:
+                try:
+                    causes = host.deaths()
+                except DeadVersionError as error:
+                    causes = [str(error)]
+                    host.close()
+                    del self._hosts[reference]
+                for cause in causes:
+                    self._record_death(reference, cause)
+                if reference not in self._hosts:
+                    self._open_again(reference)
+
+    def _open_again(self, reference: VersionReference) -> None:
+        try:
+            self.open(reference)
+        except Exception as error:  # the follower will try too, if it is still assigned
+            log.warning("Cannot open version %s again: %s", reference.number, error)
+
+    def _record_death(self, reference: VersionReference, cause: str) -> None:
+        self._count_death(reference.number)
+        deaths, now = self._deaths[reference], time.monotonic()
+        deaths.append(now)
+        log.warning("A process of version %s died: %s", reference.number, cause)
+        if len(deaths) == MAX_DEATHS and now - deaths[0] <= DEATHS_SECONDS and reference not in self._unreliable:
+            self._unreliable[reference] = (
+                f"version {reference.number} of {reference.name} died {MAX_DEATHS} times within {DEATHS_SECONDS:.0f} s "
+                f"({cause})"
+            )
+
+
+def start_host(
+    starter: HostStarter,
+    folder: Path,
+    reference: VersionReference,
+    policy: Policy,
+    keys: Sequence[str],
+    path: Path,
+) -> Host:
+    """Examine a version, start its host, and compare its golden predictions.
+
+    Args:
+        starter: starts the host.
+        folder: the version's files.
+        reference: the version.
+        policy: which versions may be served.
+        keys: the key columns that requests may have beside the model's columns.
+        path: of the host's socket, which exists only if all this has succeeded; the manifest is beside it.
+
+    Raises:
+        UserError: it is not as it was signed, contains something that is not trusted, cannot be opened, dies, or
+            predicts other values than offline.
+    """
+    try:
+        manifest = examination.examine(folder, policy, reference.run_id)
+        host = starter.start(folder, manifest, path.with_suffix(".new"))
+    except UserError as error:
+        raise UserError(f"version {reference.number} of {reference.name} cannot be loaded: {error}") from error
+    try:
+        HostedVersion(reference, manifest, keys, host.path).check_golden_predictions(folder)
+        path.with_suffix(".json").write_text(manifest.model_dump_json(), encoding="utf-8")
+        host.move(path)
+    except Exception:
+        host.close()
+        raise
+    return host

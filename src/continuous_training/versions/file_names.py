@@ -1,0 +1,4 @@
+"""The names of a version's files."""
+
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+ESTIMATOR, CODE, REQUIREMENTS = "model.skops", "code", "requirements.txt"
