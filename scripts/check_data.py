@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 
 def main(_: argparse.Namespace) -> None:
     """Check the snapshot in build/snapshot.json; raises a UserError if a check fails, after writing them all down."""
+    from continuous_training.comparison.lineage import read_lineage
     from continuous_training.documents import DataCheck, Run, Snapshot
     from continuous_training.registry import connection, model_versions
     from continuous_training.settings import load_settings
@@ -18,10 +19,10 @@ def main(_: argparse.Namespace) -> None:
 
     run, snapshot = Run.read(), Snapshot.read()
     timer = DataCheck.begin(run)
-    client = connection.open_client()
+    client, settings = connection.open_client(), load_settings(run.model)
     champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
-    tags = client.get_run(champion.run_id).data.tags if champion else None
-    document = DataCheck(checks=check_data.check(run, load_settings(run.model), snapshot, tags), **timer.stop())
+    lineage = read_lineage(client, champion, settings) if champion else None
+    document = DataCheck(checks=check_data.check(run, settings, snapshot, lineage), **timer.stop())
     document.write()
     for check in document.failures:
         log.error("✗ %s%s: %s", check.name, f" of {check.column}" if check.column else "", check.message)

@@ -4,12 +4,13 @@ import argparse
 import logging
 
 from continuous_training import command
+from continuous_training.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write the verdict as JSON and as text. A rejected candidate is a result, not an error."""
+    """Write the verdict as JSON and as text. A rejected candidate is a result, but a champion that is lost an error."""
     from continuous_training.documents import (
         VERDICT_TEXT,
         Candidate,
@@ -31,6 +32,8 @@ def main(_: argparse.Namespace) -> None:
     write_atomically(VERDICT_TEXT, verdict.summary + "\n")
     verdict.write()
     log.info("%s", verdict.summary)
+    if verdict.lost_champion:
+        raise UserError(verdict.lost_champion)
 
 
 if __name__ == "__main__":

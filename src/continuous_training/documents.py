@@ -361,6 +361,9 @@ class Curve(Value):
     y: list[float]
 
 
+CHAMPION_OPENS = "the champion can be opened"  # the rule that fails if it cannot; it is listed only then
+
+
 class Verdict(Document):
     """Compare: `promote` or `reject`, with every number behind the decision."""
 
@@ -376,6 +379,11 @@ class Verdict(Document):
     metrics: list[Metric]
     rules: list[Rule]
     curves: list[Curve]
+
+    @property
+    def lost_champion(self) -> str | None:
+        """Why the champion cannot be compared with, and the command that ends this; None if it can."""
+        return next((rule.message for rule in self.rules if rule.name == CHAMPION_OPENS and not rule.passed), None)
 
     @property
     def summary(self) -> str:

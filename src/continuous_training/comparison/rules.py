@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from continuous_training.documents import Rule
+from continuous_training.documents import CHAMPION_OPENS, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -42,11 +42,20 @@ def check_behaviour(checks: Iterable[Check]) -> list[Rule]:
 def check_trained_until(trained_until: datetime | None, fresh_since: datetime) -> Rule:
     """Check that the champion was not trained on the fresh rows."""
     passed = trained_until is not None and trained_until <= fresh_since
-    until = f"{trained_until:%Y-%m-%d}" if trained_until else "an unknown day (its MLflow run has no such tag)"
+    until = (
+        f"{trained_until:%Y-%m-%d}"
+        if trained_until
+        else "an unknown day (neither its MLflow run nor its manifest has it)"
+    )
     message = f"the champion was trained on rows before {until}, the fresh rows start on {fresh_since:%Y-%m-%d}"
     if not passed:
         message += ", so it may have been trained on some of them: choose a later AS_OF"
     return Rule(name="champion not trained on fresh rows", passed=passed, value=None, limit=None, message=message)
+
+
+def reject_lost_champion(message: str) -> Rule:
+    """Return the rule that a champion which cannot be opened breaks."""
+    return Rule(name=CHAMPION_OPENS, passed=False, value=None, limit=None, message=message)
 
 
 def check_champion_columns(input_columns: Iterable[str], query_columns: Collection[str]) -> Rule:

@@ -26,6 +26,7 @@ class StoredModel:
 
     def __init__(self, uri: str, version: OpenVersion, settings: Settings, rows: pd.DataFrame) -> None:
         self.uri = uri
+        self.manifest = version.manifest
         self.input_types = {str(column["name"]): str(column["type"]) for column in version.manifest.inputs}
         self.megabytes = version.manifest.megabytes
         self.input_columns: list[str] = version.process.columns or list(settings.data.features)

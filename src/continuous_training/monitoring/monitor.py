@@ -119,9 +119,7 @@ class ModelMonitor:
         try:
             champion_reference = reference.load_reference(self.client, champion)
             if champion_reference is None:
-                message = f"version {champion.number} has no reference: Compare stores one with each promoted version"
-                self._add_finding("note", message)
-                return self._report_without_decision("the champion has no reference", champion)
+                return self._report_without_reference(champion)
             if self.source == "warehouse":
                 return self._compare(
                     champion, champion_reference, warehouse_rows.read_window(self.settings, self.as_of), None
@@ -137,6 +135,16 @@ class ModelMonitor:
         except UserError as error:
             self._add_finding("error", str(error))
             return self._report_without_decision("the check failed", champion)
+
+    def _report_without_reference(self, champion: Version) -> MonitorReport:
+        """Tell a reference that is lost from one that never existed."""
+        if model_versions.run_tags(self.client, champion) is None:
+            lost = f"MLflow run {champion.run_id} of version {champion.number} no longer exists, nor does its reference"
+            self._add_finding("warning", f"{lost}: neither drift nor a drop is measured until the next promotion")
+            return self._report_without_decision("the champion's reference is lost", champion)
+        message = f"version {champion.number} has no reference: Compare stores one with each promoted version"
+        self._add_finding("note", message)
+        return self._report_without_decision("the champion has no reference", champion)
 
     def _compare(
         self, champion: Version, champion_reference: Reference, window: Window, log: PredictionsLogReader | None

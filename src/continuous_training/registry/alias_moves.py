@@ -93,6 +93,15 @@ class Withdrawal(Value):
         return f"version {self.version} is rolled back"
 
 
+def set_champion(client: MlflowClient, model: str, number: str | None) -> None:
+    """Make a version champion, or leave the model without one; a person does this where no rollback can.
+
+    `previous` is removed, so that no rollback goes back to a version that is lost.
+    """
+    _set_alias(client, model, model_versions.PREVIOUS, None)
+    _set_alias(client, model, model_versions.CHAMPION, number)
+
+
 def _set_alias(client: MlflowClient, model: str, alias: str, number: str | None) -> None:
     """Point an alias at a version; delete the alias if that version no longer exists."""
     if number is None or model_versions.by_number(client, model, number) is None:

@@ -6,12 +6,10 @@ MLflow's deprecated stages are not used, and there is no second database.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.errors import UserError
 from continuous_training.registry.connection import clip, none_if_missing
-from continuous_training.registry.runs import TRAINED_UNTIL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,11 +109,10 @@ def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags
     return version
 
 
-def trained_until(client: MlflowClient, version: Version) -> datetime | None:
-    """Return the time before which all training rows of a version lie; None if it is not recorded."""
+def run_tags(client: MlflowClient, version: Version) -> dict[str, str] | None:
+    """Return the tags of the MLflow run that made a version; None if it no longer exists."""
     run = none_if_missing(lambda: client.get_run(version.run_id), f"MLflow run {version.run_id}")
-    text = run.data.tags.get(TRAINED_UNTIL) if run else None
-    return datetime.fromisoformat(text) if text else None
+    return dict(run.data.tags) if run else None
 
 
 def _version_or_none(client: MlflowClient, model: str, call: Callable[[], Any], what: str) -> Version | None:

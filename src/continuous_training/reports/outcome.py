@@ -87,6 +87,9 @@ def _describe_promotion(deployment: Deployment) -> Outcome:
 
 
 def _describe_rejection(verdict: Verdict) -> Outcome:
+    if loss := verdict.lost_champion:
+        message = "the candidate was not compared, because the champion is lost"
+        return Outcome("bad", "Stopped at Compare", message, f"{loss[:1].upper()}{loss[1:]}")
     stays = f"the champion, version {verdict.champion}, stays" if verdict.champion else "there is still no champion"
     return Outcome("held", "Rejected", stays, f"Reason: {verdict.message}.")
 

@@ -27,7 +27,7 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, champion: dict[str, 
         run: its AS_OF is the moment that the age of the newest row is measured from.
         settings: the columns and their limits.
         snapshot: the snapshot.
-        champion: the tags of the champion's MLflow run, or None if there is no champion.
+        champion: the lineage of the champion, empty if it is lost, or None if there is no champion.
 
     Returns:
         Every check, passed or failed.
@@ -208,7 +208,8 @@ def check_volume(settings: Settings, snapshot: Snapshot, champion: dict[str, str
     before = float((champion or {}).get("ct.fresh_rows_per_day", 0))
     now = snapshot.fresh_rows_per_day
     if not before:
-        return Check(name="volume", passed=True, message=f"{now:,.0f} rows a day; there is no champion to compare with")
+        why = "there is no champion to compare with" if champion is None else "those of the champion are not known"
+        return Check(name="volume", passed=True, message=f"{now:,.0f} rows a day; {why}")
     low, high = settings.checks.volume
     message = (
         f"{now:,.0f} rows a day, {now / before:.2f} times the champion's {before:,.0f}; {low:g} to {high:g} are allowed"

@@ -7,10 +7,13 @@ training.yaml.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from continuous_training.comparison import rules
 from continuous_training.comparison.comparison import Comparison
+from continuous_training.comparison.lineage import read_lineage
+from continuous_training.comparison.lost_champion import describe_loss
 from continuous_training.comparison.stored_model import open_model
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
+NO_TERMS = "none"  # equal to no hash: Plan uses the candidate again, even if the same champion is restored
+
 
 def compare(
     client: MlflowClient,
@@ -39,10 +44,12 @@ def compare(
 ) -> Verdict:
     """Compare the candidate with the champion and log the verdict to the candidate's MLflow run.
 
-    A candidate that is promoted also gets the reference that the monitor compares live data with.
+    A candidate that is promoted also gets the reference that the monitor compares live data with. A champion that
+    cannot be opened rejects the candidate, which the next run uses again: it was not compared.
 
     Raises:
-        UserError: a model cannot be loaded or cannot predict the fresh rows, or a metric cannot be computed.
+        UserError: the candidate cannot be loaded, a model cannot predict the fresh rows, or a metric cannot be
+            computed.
     """
     fresh = read_snapshot(snapshot.fresh.path, settings.data)
     champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
@@ -50,20 +57,20 @@ def compare(
         candidate_model = stack.enter_context(
             open_model(candidate.model_uri, candidate.run_id, run.model, settings, fresh)
         )
-        champion_model = _open_champion(stack, champion, settings, fresh) if champion else None
+        champion_model, preconditions = _open_champion(stack, client, champion, settings, fresh)
         comparison = Comparison(settings, fresh, candidate_model, champion_model)
-        preconditions = comparison.check_preconditions()
+        preconditions += comparison.check_preconditions()
         is_computable = all(rule.passed for rule in preconditions)
         metrics = comparison.compute_metrics() if is_computable else []
         metric_rules: list[Rule] = []
         if champion and champion_model:
-            trained_until = model_versions.trained_until(client, champion)
-            preconditions.append(rules.check_trained_until(trained_until, snapshot.fresh_since))
+            lineage = read_lineage(client, champion, settings, champion_model.manifest)
+            preconditions.append(rules.check_trained_until(_trained_until(lineage), snapshot.fresh_since))
             if champion.run_id == candidate.run_id:
                 metric_rules = [rules.accept_champion()]
             elif is_computable:
                 metric_rules = [*comparison.check_candidate(champion_model, metrics)]
-        elif is_computable:
+        elif is_computable:  # never with a champion that is lost: its rule has failed
             metric_rules = [*comparison.check_first_model(metrics)]
         curves = comparison.curves() if is_computable else []
     all_rules = [*metric_rules, *preconditions, *rules.check_behaviour(model_check.checks)]
@@ -89,16 +96,24 @@ def compare(
         runs.set_outcome(client, candidate.run_id, runs.UNAPPROVED)
     else:
         runs.clear_outcome(client, candidate.run_id)
-    terms = terms_hash(run.model, settings.compare, verdict.champion)
+    terms = NO_TERMS if verdict.lost_champion else terms_hash(run.model, settings.compare, verdict.champion)
     client.set_tag(candidate.run_id, runs.TERMS, terms)
     return verdict
 
 
-def _open_champion(stack: ExitStack, champion: Version, settings: Settings, fresh: pd.DataFrame) -> StoredModel:
+def _open_champion(
+    stack: ExitStack, client: MlflowClient, champion: Version | None, settings: Settings, fresh: pd.DataFrame
+) -> tuple[StoredModel | None, list[Rule]]:
+    """Open the champion, if there is one; if it cannot be opened, return a rule that rejects the candidate."""
+    if champion is None:
+        return None, []
     try:
-        return stack.enter_context(open_model(champion.uri, champion.run_id, champion.name, settings, fresh))
+        return stack.enter_context(open_model(champion.uri, champion.run_id, champion.name, settings, fresh)), []
     except UserError as error:
-        raise UserError(
-            f"{error}; it is the champion: restore its files, or go back to the version before it with "
-            "scripts/ct rollback"
-        ) from error
+        return None, [rules.reject_lost_champion(describe_loss(client, champion, settings, error))]
+
+
+def _trained_until(lineage: dict[str, str]) -> datetime | None:
+    """Return the time before which all training rows of a version lie; None if it is not known."""
+    text = lineage.get(runs.TRAINED_UNTIL)
+    return datetime.fromisoformat(text) if text else None

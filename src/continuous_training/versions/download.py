@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from continuous_training.errors import UserError
 from continuous_training.urls import without_password
 from continuous_training.versions import golden_predictions
+from continuous_training.versions.file_names import MANIFEST
 from continuous_training.versions.manifest import MAX_FILES
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def download(uri: str, folder: Path, run_id: str | None = None) -> None:
         repository = get_artifact_repository(location)
         _check_listing(repository)
         repository.download_artifacts("", str(folder))  # type: ignore[no-untyped-call]
-        if run_id and not (folder / golden_predictions.FILE).exists():
+        if not any(folder.iterdir()):  # a store lists nothing where there is nothing
+            raise UserError(f"{uri} cannot be downloaded: its files are gone")
+        if run_id and not (folder / MANIFEST).exists() and not (folder / golden_predictions.FILE).exists():
             download_artifacts(run_id=run_id, artifact_path=golden_predictions.FILE, dst_path=str(folder))
     except (MlflowException, OSError, ValueError) as error:
         message = str(error).strip().partition("\n")[0]

@@ -115,14 +115,15 @@ class TestCompare:
         assert verdict.decision == "reject"
         assert "it may have been trained on some of them: choose a later AS_OF" in verdict.message
 
-    def test_a_champion_that_cannot_be_loaded_is_an_error(
+    def test_a_champion_that_cannot_be_loaded_rejects_the_candidate(
         self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
     ) -> None:
         Pipeline(monkeypatch).promote(compare=False)
         for path in (mlflow_workspace / ".ct/artifacts").rglob("model.skops"):
             path.write_bytes(b"corrupt")
-        with pytest.raises(UserError, match="model.skops is not as signed; it is the champion: restore its files"):
-            Pipeline(monkeypatch, AS_OF=LATER).compare()
+        verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
+        assert verdict.decision == "reject"
+        assert "cannot be compared with: the model models:/toy/1 is not opened: its file model.skops" in verdict.message
 
     def test_a_champion_that_was_changed_is_not_opened(
         self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path
@@ -130,8 +131,9 @@ class TestCompare:
         Pipeline(monkeypatch).promote(compare=False)
         for metadata in (mlflow_workspace / ".ct/artifacts").rglob("MLmodel"):
             change("serialization_format: skops", "serialization_format: pickle", metadata)
-        with pytest.raises(UserError, match="is not opened: its file MLmodel is not as signed; it is the champion"):
-            Pipeline(monkeypatch, AS_OF=LATER).compare()
+        verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
+        assert verdict.decision == "reject"
+        assert "is not opened: its file MLmodel is not as signed" in verdict.message
 
     def test_the_verdict_is_stored_with_the_mlflow_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = Pipeline(monkeypatch)
@@ -275,16 +277,15 @@ class TestRules:
         ):
             _ = model.predictions
 
-    def test_a_champion_that_predicts_otherwise_than_when_it_was_made_is_an_error(
+    def test_a_champion_that_predicts_otherwise_than_when_it_was_made_rejects_the_candidate(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         champion = Pipeline(monkeypatch)
         champion.promote(compare=False)
         change_golden_prediction(champion.candidate.model_uri)
-        with pytest.raises(
-            UserError, match=r"golden rows differ by up to 0\.001 from those when it was made; it is the"
-        ):
-            Pipeline(monkeypatch, AS_OF=LATER).compare()
+        verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
+        assert verdict.decision == "reject"
+        assert "golden rows differ by up to 0.001 from those when it was made; restore it, or" in verdict.message
 
     def test_a_champion_without_the_time_of_its_training_data_rejects_the_candidate(
         self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.monitoring.new_data.watermark import Watermark
+    from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Triggers
 
 MAX_NAME_LENGTH = 100  # characters of an Airbyte connection's name in a reason
@@ -77,7 +78,7 @@ def check_new_data(client: MlflowClient, model: str, jenkins: str, as_of: str = 
     unknown = unknown.model_copy(update={"model_version": champion.number})
     watermark = load_watermark(client, champion)
     if watermark is None:
-        message = f"version {champion.number} has no watermark: versions trained from now on have one"
+        message = _explain_missing_watermark(client, champion)
         return unknown.model_copy(update={"message": message})
     if until < watermark.until:
         message = f"AS_OF={end:%Y-%m-%d} is before the end of the champion's snapshot, {format_day(watermark.until)}"
@@ -115,6 +116,13 @@ def check_new_data(client: MlflowClient, model: str, jenkins: str, as_of: str = 
         changes=changes,
         ping_result=outcome,
     )
+
+
+def _explain_missing_watermark(client: MlflowClient, champion: Version) -> str:
+    if model_versions.run_tags(client, champion) is None:
+        lost = f"MLflow run {champion.run_id} of version {champion.number} no longer exists, nor do its row counts"
+        return f"{lost}: new data are not counted until the next promotion"
+    return f"version {champion.number} has no watermark: versions trained from now on have one"
 
 
 def describe_sync(connection: str, rows: int | None) -> str:
