@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from continuous_training.comparison import rules
 from continuous_training.documents import (
     Candidate,
     Check,
@@ -228,6 +229,10 @@ OUTCOMES = {
         make_deployment(None),
     ),
     "Rejected: the champion, version 2, stays": (*UP_TO_TRAIN, make_verdict("reject")),
+    "Stopped at Compare: the candidate was not compared, because the champion is lost": (
+        *UP_TO_TRAIN,
+        make_verdict("reject", metrics=[], rules=[rules.reject_lost_champion("its files are gone")]),
+    ),
     "Rejected: there is still no champion": (*UP_TO_TRAIN, make_verdict("reject", None)),
     "Held: version 3 is registered, but not deployed": (
         *UP_TO_TRAIN,
