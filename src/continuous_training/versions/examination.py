@@ -10,7 +10,6 @@ from continuous_training.errors import UserError
 from continuous_training.versions import signing, unsigned
 from continuous_training.versions.file_names import CODE, ESTIMATOR, MANIFEST, SIGNATURE
 from continuous_training.versions.manifest import MAX_BYTES, hash_file, list_files, parse_manifest
-from continuous_training.versions.skops_archive import Trust
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,11 +54,6 @@ def examine(folder: Path, policy: Policy, run_id: str | None = None) -> Manifest
         raise UserError(f"it was signed as the model of MLflow run {manifest.run_id}, not of {run_id}")
     check_files(folder, manifest)
     return manifest
-
-
-def trust(manifest: Manifest) -> Trust:
-    """Return what the estimator of a version may contain."""
-    return Trust(manifest.model, manifest.trusted_types)
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
