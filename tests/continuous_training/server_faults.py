@@ -38,7 +38,7 @@ from load_generator import Counts, Load
 from pipeline import Pipeline
 from server import ServerProcess
 from stored_versions import change_golden_prediction, load_estimator
-from toy import change, events
+from toy import change, events, import_again
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,12 @@ MAX_QUEUE = 5  # requests, for the fault of an overload
 HEALTH_CHECKS = 30
 DROPPED_ROWS, LOGGED_ROWS = ('ct_logged_rows_total{outcome="dropped"}', 'ct_logged_rows_total{outcome="logged"}')
 
+MODEL = Path("src/toy/model.py")
 SLOW_MODEL = """
 
 import time
+
+POWER = 0
 
 
 class Slow(LogisticRegression):
@@ -61,7 +64,8 @@ class Slow(LogisticRegression):
 
     def predict_proba(self, X):
         time.sleep(self.seconds)
-        return super().predict_proba(X)
+        powers = super().predict_proba(X) ** POWER
+        return powers / powers.sum(axis=1, keepdims=True)
 """
 
 
@@ -100,7 +104,10 @@ class FaultResult:
 
 
 class ToyVersions:
-    """Versions of the toy model in the current workspace, and their offline predictions for the rows of the load."""
+    """Versions of the toy model in the current workspace, and their offline predictions for the rows of the load.
+
+    Each has code of its own, which its predictions depend on.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch, *, pause: float = 0.0) -> None:
         """Replace the workspace's toy model with one that can be slow.
@@ -120,9 +127,9 @@ class ToyVersions:
         self.expected: dict[str, list[list[float]]] = {}
         self._good: list[str] = []
         self._slow: dict[float, str] = {}
-        with Path("src/toy/model.py").open("a") as model:
+        with MODEL.open("a") as model:
             model.write(SLOW_MODEL)
-        change("LogisticRegression(**parameters))", "Slow(**parameters))", Path("src/toy/model.py"))
+        change("LogisticRegression(**parameters))", "Slow(**parameters))", MODEL)
         self._parameters = "{C: 1.0}"
 
     def good_versions(self, count: int) -> list[str]:
@@ -173,6 +180,9 @@ class ToyVersions:
     def _register(self, **parameters: float) -> str:
         line = json.dumps({"C": 2.0 ** -len(self.expected), **parameters})
         change(f"parameters: {self._parameters}", f"parameters: {line}")
+        power = len(self.expected)
+        change(f"POWER = {power}\n", f"POWER = {power + 1}\n", MODEL)
+        import_again(self._patch)
         self._parameters = line
         run = Pipeline(self._patch, MODEL="toy", AS_OF="2020-03-01")
         run.register(compare=False)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
 import pandas as pd
 
 from continuous_training.documents import Run, Stopwatch
+
+if TYPE_CHECKING:
+    import pytest
 
 MODELS = Path(__file__).parent / "models"  # src/ and tests/ of a repository with the models of these tests
 TRAINING, MODEL = ((MODELS / "src/toy" / name).read_text() for name in ("training.yaml", "model.py"))
@@ -46,6 +51,12 @@ def change(old: str, new: str, path: Path = Path("src/toy/training.yaml")) -> No
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def import_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process import the model's package again, as the next run does."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "toy"]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def make_run(build_tag: str = "ct-1") -> Run:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,7 @@ from hostile import sign_again
 from pipeline import Pipeline
 from server import Server
 from stored_versions import read_golden_predictions
-from toy import change
+from toy import change, import_again
 
 pytestmark = pytest.mark.file_seconds(40)
 
@@ -64,8 +63,7 @@ def versions(mlflow_workspace_patch: pytest.MonkeyPatch) -> Versions:
     for number in ("1", "2", "3"):
         change(f"POWER = {power}\n", f"POWER = {number}\n", SOURCE)
         power = number
-        for name in [name for name in sys.modules if name.partition(".")[0] == "toy"]:
-            mlflow_workspace_patch.delitem(sys.modules, name)
+        import_again(mlflow_workspace_patch)
         run = Pipeline(mlflow_workspace_patch, FORCE="true")
         run.register(compare=False)
         golden[number] = read_golden_predictions(f"models:/toy/{number}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline import Pipeline
-from toy import change, events, store
+from toy import change, events, import_again, store
 
 pytestmark = pytest.mark.usefixtures("mlflow_workspace")
 
@@ -41,10 +40,9 @@ def champion(mlflow_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Pipelin
 
 
 def change_function(monkeypatch: pytest.MonkeyPatch, new: str) -> None:
-    """Change the function, and let this process import the package again, as the next run does."""
+    """Change the function, as a commit before the next run does."""
     change("    return frame\n", f"    return {new}\n", SOURCE)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "toy"]:
-        monkeypatch.delitem(sys.modules, name)
+    import_again(monkeypatch)
 
 
 @pytest.mark.usefixtures("champion")
