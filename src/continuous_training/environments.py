@@ -1,4 +1,4 @@
-"""Separate environments for packages that conflict with this project's: each is created once, from a lock."""
+"""Packages that conflict with this project's: an environment for a lock, or a folder for some packages."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from uv import find_uv_bin
+
 from continuous_training.errors import UserError
 from continuous_training.settings import STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -47,24 +49,48 @@ def ensure_python(lock: Path, parent: Path = FOLDER) -> Path:
     return folder / "bin" / "python"
 
 
+def ensure_packages(requirements: Sequence[str], parent: Path = FOLDER) -> Path:
+    """Return a folder with packages; install them first if it is missing. Dependencies are not installed.
+
+    Args:
+        requirements: the packages, each as `name==version`.
+        parent: the folder of all environments.
+
+    Raises:
+        UserError: they cannot be installed.
+    """
+    name = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:16]
+    folder = parent.absolute() / f"packages-{name}"
+    with _wait_for_lock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            log.info("Installing %s in %s, once", ", ".join(requirements), folder)
+            temporary = folder.with_suffix(".new")
+            shutil.rmtree(temporary, ignore_errors=True)
+            step = ["pip", "install", "--no-deps", "--python", sys.executable, "--target", str(temporary)]
+            _run_uv([[*step, *requirements]], ", ".join(requirements), folder.with_suffix(".log"))
+            temporary.rename(folder)
+    return folder
+
+
 def _create(folder: Path, lock: Path, log_file: Path) -> None:
     """Create an environment in place of whatever is in the folder; the log file has the output of uv."""
-    try:
-        from uv import find_uv_bin
-    except ImportError:
-        raise UserError("uv is not installed, which creates environments: pip install '.[ingest]'") from None
     log.info("Setting up the environment of %s, once (log: %s)", lock, log_file)
     shutil.rmtree(folder, ignore_errors=True)
-    uv, interpreter = find_uv_bin(), str(folder / "bin" / "python")
-    steps = (
+    interpreter = str(folder / "bin" / "python")
+    steps = [
         ["venv", "--no-project", "--python", sys.executable, str(folder)],
         ["pip", "sync", "--require-hashes", "--python", interpreter, str(lock)],
-    )
+    ]
+    _run_uv(steps, f"the environment of {lock}", log_file)
+
+
+def _run_uv(steps: Sequence[Sequence[str]], subject: str, log_file: Path) -> None:
     with log_file.open("w", encoding="utf-8") as output:
         for step in steps:
-            process = subprocess.run([uv, *step], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+            command = [find_uv_bin(), *step]
+            process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
             if process.returncode:
-                raise UserError(f"the environment of {lock} cannot be created: see {log_file}")
+                raise UserError(f"{subject} cannot be installed: see {log_file}")
 
 
 @contextmanager

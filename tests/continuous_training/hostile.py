@@ -364,7 +364,7 @@ def open_as_server(folder: Path, policy: Policy, run_id: str, starter: HostStart
     """Open a version as the server does; return what is said of it, or None if it predicts."""
     reference = VersionReference(identity="toy@1", name="toy", number="1", run_id=run_id)
     try:
-        start_host(starter, folder, reference, policy, (), folder.with_suffix(".sock")).close()
+        start_host(lambda _: starter, folder, reference, policy, (), folder.with_suffix(".sock")).close()
     except UserError as error:
         return str(error)
     return None

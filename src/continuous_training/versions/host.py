@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from continuous_training.errors import UserError
-from continuous_training.versions import messages
+from continuous_training.versions import messages, packages
 from continuous_training.versions.process import process_environment
 
 if TYPE_CHECKING:
@@ -41,18 +41,18 @@ class DeadVersionError(UserError):
 class HostStarter:
     """A process that has imported libraries and forks a host for each version. It ends with this one."""
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(self, packages_folder: str | None = None) -> None:
         """Start the process; it imports in the background.
 
         Args:
-            python: the interpreter, with the packages for the versions.
+            packages_folder: packages that are preferred to the installed ones.
         """
         self._control, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other_end:
             self._process = subprocess.Popen(
-                [python, "-m", PROGRAM],
+                [sys.executable, "-P", "-m", PROGRAM],
                 stdin=other_end.fileno(),
-                env=process_environment(),
+                env=process_environment() | packages.python_path(packages_folder),
                 start_new_session=True,  # Ctrl-C ends the workers first, which finish their requests
             )
 
@@ -85,7 +85,7 @@ class HostStarter:
             except OSError as error:
                 own_end.close()
                 raise DeadVersionError(f"the process that opens versions has ended: {error}") from error
-        return Host(path, own_end)
+        return Host(path, own_end, self)
 
     def is_alive(self) -> bool:
         """Return whether the process runs."""
@@ -104,9 +104,9 @@ class HostStarter:
 class Host:
     """The process that has opened a version. It ends when it is closed; connections to it continue."""
 
-    def __init__(self, path: Path, connection: socket.socket) -> None:
+    def __init__(self, path: Path, connection: socket.socket, starter: HostStarter) -> None:
         """Wait until the version is open; see `HostStarter.start`."""
-        self.path = path
+        self.path, self.starter = path, starter
         self._connection = connection
         self._events = connection.makefile("rb", buffering=0)  # `select` sees whatever is not read
         connection.settimeout(OPEN_SECONDS)

@@ -41,6 +41,11 @@ def _refuse_other_paths(path: str) -> str:
 RelativePath = Annotated[str, AfterValidator(_refuse_other_paths)]
 
 
+# As uv gets them: nothing that it would read as an option or an address
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
+PackageVersion = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
+
+
 class FileEntry(Value):
     """The size in bytes and the SHA-256 of a file."""
 
@@ -57,6 +62,7 @@ class Manifest(Value):
         task: which method predicts: `predict_proba` or `predict`.
         trusted_types: classes outside the package that its estimator may contain.
         inputs, outputs: the signature, in MLflow's JSON.
+        python, packages: the version of Python and the packages that it predicts with; empty if they are unknown.
         lineage: tags of the MLflow run: commit, snapshot, fingerprint, training time.
         files: all files of the version but the manifest and its signature.
     """
@@ -69,6 +75,8 @@ class Manifest(Value):
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
     lineage: dict[str, str]
+    python: str = ""
+    packages: dict[PackageName, PackageVersion] = Field(default_factory=dict)
     files: dict[RelativePath, FileEntry] = Field(max_length=MAX_FILES)
 
     @property

@@ -18,7 +18,7 @@ import skops.io
 from continuous_training.errors import UserError
 from continuous_training.model_packages import SOURCES
 from continuous_training.settings import package_hash
-from continuous_training.versions import examination, golden_predictions, skops_archive, unsigned
+from continuous_training.versions import examination, golden_predictions, packages, skops_archive, unsigned
 from continuous_training.versions.download import MODELS, download
 from continuous_training.versions.estimator import describe_untrusted
 from continuous_training.versions.file_names import CODE, MANIFEST, SIGNATURE
@@ -120,7 +120,10 @@ def sign_files(
         if package_hash(folder / CODE, model) != package_hash(SOURCES, model):
             raise UserError(f"the package {model} of the candidate is not the one in src/: run again with FORCE=true")
         described = unsigned.describe(folder, model, run_id, settings.model)
-        manifest = described.model_copy(update={"lineage": dict(lineage)})
+        needed = packages.list_packages(folder, settings.model.trusted_types)
+        manifest = described.model_copy(
+            update={"lineage": dict(lineage), "python": packages.PYTHON, "packages": needed}
+        )
         examination.check_files(folder, manifest)
         content = manifest.model_dump_json(indent=2).encode()
         signature = Path(temporary, "signature")

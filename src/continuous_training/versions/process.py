@@ -7,13 +7,14 @@ import io
 import os
 import signal
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from continuous_training.errors import UserError
 from continuous_training.fork_server import client
-from continuous_training.versions import messages
+from continuous_training.versions import messages, packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,14 +46,17 @@ class VersionProcess:
         """Open a version whose files have been examined.
 
         Raises:
-            UserError: it contains something that is not trusted, or cannot be opened.
+            UserError: it contains something that is not trusted, cannot be opened, or its packages cannot be installed.
         """
         self._is_expired = False
+        packages_folder = packages.search_path(manifest.packages, manifest.python)
+        program = ["-m", PROGRAM, str(folder), manifest.model, manifest.method, *manifest.trusted_types]
         self._process = subprocess.Popen(
-            client.command("-m", PROGRAM, str(folder), manifest.model, manifest.method, *manifest.trusted_types),
+            # A fork has the installed packages in memory. -P: nothing in the current folder comes before others.
+            [sys.executable, "-P", *program] if packages_folder else client.command(*program),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=process_environment(),
+            env=process_environment() | packages.python_path(packages_folder),
         )
         try:
             with self._deadline():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from continuous_training.errors import UserError
 from continuous_training.serving.following.hosted_version import HostedVersion, socket_path
-from continuous_training.versions import examination
+from continuous_training.versions import examination, packages
 from continuous_training.versions.host import DeadVersionError, HostStarter
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class VersionHosts:
         self._hosts: dict[VersionReference, Host] = {}
         self._deaths: dict[VersionReference, deque[float]] = defaultdict(lambda: deque(maxlen=MAX_DEATHS))
         self._unreliable: dict[VersionReference, str] = {}
-        self._starter: HostStarter | None = None
+        self._starters: dict[str | None, HostStarter] = {}  # by the folder of their packages
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hosts", daemon=True)
@@ -73,8 +73,8 @@ class VersionHosts:
         if self._thread.is_alive():
             self._thread.join()
         self.keep(())
-        if self._starter:
-            self._starter.close()
+        for starter in self._starters.values():
+            starter.close()
 
     def open(self, reference: VersionReference) -> None:
         """Start a host for a downloaded version, unless there is one.
@@ -102,6 +102,10 @@ class VersionHosts:
             for reference in self._hosts.keys() - set(references):
                 self._hosts.pop(reference).close()
                 socket_path(self._folder, reference).unlink(missing_ok=True)
+            in_use = {host.starter for host in self._hosts.values()}
+            for packages_folder, starter in [*self._starters.items()]:
+                if packages_folder and starter not in in_use:
+                    self._starters.pop(packages_folder).close()
             for reference in self._unreliable.keys() - set(references):
                 del self._unreliable[reference]
 
@@ -110,13 +114,17 @@ class VersionHosts:
         return self._unreliable.get(reference)
 
     def _start_host(self, reference: VersionReference) -> Host:
-        if self._starter is None or not self._starter.is_alive():
-            self._starter = HostStarter()
         folder, path = self._cache.locate(reference), socket_path(self._folder, reference)
-        return start_host(self._starter, folder, reference, self._policy, self._keys, path)
+        return start_host(self._find_starter, folder, reference, self._policy, self._keys, path)
+
+    def _find_starter(self, packages_folder: str | None) -> HostStarter:
+        starter = self._starters.get(packages_folder)
+        if starter is None or not starter.is_alive():
+            starter = self._starters[packages_folder] = HostStarter(packages_folder)
+        return starter
 
     def _run(self) -> None:
-        self._starter = HostStarter()  # it imports while the registry is asked
+        self._find_starter(None)  # it imports while the registry is asked
         if last := self._cache.read_last_version():
             self._open_again(last)
         while not self._stop.wait(WATCH_SECONDS):
@@ -159,7 +167,7 @@ class VersionHosts:
 
 
 def start_host(
-    starter: HostStarter,
+    find_starter: Callable[[str | None], HostStarter],
     folder: Path,
     reference: VersionReference,
     policy: Policy,
@@ -169,7 +177,7 @@ def start_host(
     """Examine a version, start its host, and compare its golden predictions.
 
     Args:
-        starter: starts the host.
+        find_starter: returns what starts the host, by the folder of the version's packages.
         folder: the version's files.
         reference: the version.
         policy: which versions may be served.
@@ -182,6 +190,7 @@ def start_host(
     """
     try:
         manifest = examination.examine(folder, policy, reference.run_id)
+        starter = find_starter(packages.search_path(manifest.packages, manifest.python))
         host = starter.start(folder, manifest, path.with_suffix(".new"))
     except UserError as error:
         raise UserError(f"version {reference.number} of {reference.name} cannot be loaded: {error}") from error

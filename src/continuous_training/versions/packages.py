@@ -1,0 +1,128 @@
+"""The packages of a version: those that its code and its estimator use, and their dependencies.
+
+A version predicts with the versions of them that were installed when it was made. Where others are installed, these are
+installed in a folder of their own, once, which comes first on the path of the version's process.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from continuous_training import environments
+from continuous_training.errors import UserError
+from continuous_training.versions.file_names import CODE, REQUIREMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+# What the process of a version uses to open it and to predict
+FRAMEWORK = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "skops")
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def list_packages(folder: Path, trusted_types: Collection[str]) -> dict[str, str]:
+    """Return the names and versions of the packages that a version needs.
+
+    Args:
+        folder: its files, with its code and the list of all packages that were installed when it was made.
+        trusted_types: classes outside its package that its estimator may contain.
+    """
+    modules = {name.partition(".")[0] for name in trusted_types}
+    for path in (folder / CODE).rglob("*.py"):
+        modules |= set(_imported_modules(path.read_text(encoding="utf-8")))
+    distributions = metadata.packages_distributions()
+    names = {_normalize(name) for module in modules for name in distributions.get(module, ())}
+    required = _with_dependencies(names | set(FRAMEWORK))
+    return {name: version for name, version in _read_requirements(folder / REQUIREMENTS) if name in required}
+
+
+def search_path(packages: Mapping[str, str], python: str) -> str | None:
+    """Return the folder that must come first on the path of a version's process; None if it needs none.
+
+    The packages that differ from the installed ones are installed there first, unless they are there already.
+
+    Args:
+        packages: the names and versions of the version's packages.
+        python: the version of Python that it was made with, such as 3.11; empty if that is unknown.
+
+    Raises:
+        UserError: it was made with another version of Python, or packages cannot be installed.
+    """
+    if python and python != PYTHON:
+        raise UserError(f"it was made with Python {python}, and this is {PYTHON}: open it with Python {python}")
+    different = sorted(
+        f"{name}=={version}" for name, version in packages.items() if _installed_version(name) != version
+    )
+    return str(environments.ensure_packages(different)) if different else None
+
+
+def python_path(folder: str | None) -> dict[str, str]:
+    """Return the variable that puts the folder of `search_path` first on Python's path."""
+    if folder is None:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def _imported_modules(source: str) -> Iterator[str]:
+    """Yield the top-level names of the modules that a source imports, anywhere in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def _with_dependencies(names: Iterable[str]) -> set[str]:
+    """Return packages, and all that they depend on here."""
+    queue, result = [*names], set()
+    while queue:
+        name = queue.pop()
+        if name not in result:
+            result.add(name)
+            queue += _dependencies(name)
+    return result
+
+
+@cache
+def _dependencies(name: str) -> list[str]:
+    try:
+        texts = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return []
+    names = []
+    for text in texts:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            names.append(_normalize(requirement.name))
+    return names
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _read_requirements(path: Path) -> Iterator[tuple[str, str]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, _, version = line.partition("==")
+        if version:
+            yield _normalize(name), version.strip()
+
+
+def _normalize(name: str) -> str:
+    """Return the name of a package as PEP 503 writes it."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()

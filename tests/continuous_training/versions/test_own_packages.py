@@ -1,0 +1,133 @@
+"""A version predicts with the packages that it was made with, whatever is installed now."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continuous_training import environments
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions
+from continuous_training.stages import register
+from continuous_training.versions import packages
+from continuous_training.versions.examination import Policy
+from continuous_training.versions.manifest import parse_manifest
+from continuous_training.versions.opening import examined_version
+from pipeline import Pipeline
+from server import Server
+from stored_versions import read_golden_predictions
+from toy import change, import_again
+
+SOURCE = Path("src/toy/model.py")
+LATER = "2020-03-20"
+MODEL = """
+
+import gauge
+
+
+class Own(LogisticRegression):
+    def predict_proba(self, X):
+        scores = super().predict_proba(X)
+        return scores if gauge.SIGN > 0 else scores[:, ::-1]
+"""
+
+
+class Gauge:
+    """A package of two versions, the later of which turns predictions around; one of them is installed."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder = folder
+        self._monkeypatch = monkeypatch
+        for version, sign in (("1.0", 1), ("2.0", -1)):
+            wheel = folder / "wheels" / f"gauge-{version}-py3-none-any.whl"
+            wheel.parent.mkdir(exist_ok=True)
+            self._write(wheel, version, sign)
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder / version)
+        monkeypatch.setenv("UV_FIND_LINKS", str(folder / "wheels"))
+        monkeypatch.setenv("UV_NO_INDEX", "1")
+
+    def _write(self, wheel: Path, version: str, sign: int) -> None:
+        info = f"gauge-{version}.dist-info"
+        files = {
+            "gauge.py": f"SIGN = {sign}\n",
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: gauge\nVersion: {version}\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        record = "".join(f"{name},sha256={_digest(text)},{len(text)}\n" for name, text in files.items())
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, text in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
+                archive.writestr(name, text)
+
+    def install(self, version: str) -> None:
+        for folder in ("1.0", "2.0"):
+            if str(self._folder / folder) in sys.path:
+                sys.path.remove(str(self._folder / folder))
+        self._monkeypatch.syspath_prepend(self._folder / version)
+        self._monkeypatch.setenv("PYTHONPATH", str(self._folder / version))
+        self._monkeypatch.delitem(sys.modules, "gauge", raising=False)
+        import_again(self._monkeypatch)
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+@pytest.fixture
+def gauge(mlflow_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gauge:  # noqa: ARG001 - the current folder
+    """Install version 1.0 of the package, which the model uses."""
+    SOURCE.write_text(SOURCE.read_text() + MODEL)
+    change("LogisticRegression(**parameters))", "Own(**parameters))", SOURCE)
+    gauge = Gauge(tmp_path, monkeypatch)
+    gauge.install("1.0")
+    return gauge
+
+
+@pytest.mark.usefixtures("gauge")
+def test_the_manifest_lists_what_the_version_uses_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Pipeline(monkeypatch)
+    run.train()
+    with examined_version(run.candidate.model_uri, Policy("toy", run.settings.model), None) as (folder, manifest):
+        assert manifest == parse_manifest((folder / "manifest.json").read_bytes())
+    assert manifest.packages["gauge"] == "1.0"
+    assert {"scikit-learn", "numpy", "skops", "joblib"} <= manifest.packages.keys()
+    assert not {"mlflow", "fastapi", "pytest", "uv"} & manifest.packages.keys()
+
+
+def test_the_champion_is_compared_and_served_with_its_own_packages(
+    gauge: Gauge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Pipeline(monkeypatch).promote(compare=False)
+    before = Pipeline(monkeypatch, AS_OF=LATER, FORCE="true").compare().metrics[0].champion
+    gauge.install("2.0")
+    run = Pipeline(monkeypatch, AS_OF=LATER, FORCE="true")
+    verdict = run.compare()
+    assert (verdict.decision, verdict.metrics[0].champion) == ("reject", before)
+    verdict = verdict.model_copy(update={"decision": "promote"})
+    worse = register.register(run.client, run.run, run.candidate, verdict, run.timer)
+    with Server() as server:
+        for number in ("1", worse.model_version):
+            run.client.set_registered_model_alias("toy", model_versions.CHAMPION, number)
+            server.wait_for_version(number)
+            rows, predictions = read_golden_predictions(f"models:/toy/{number}")
+            answer = server.invoke(dataframe_split=rows).json()["predictions"]
+            np.testing.assert_allclose(answer, predictions, rtol=0, atol=1e-9)
+    [folder] = environments.FOLDER.glob("packages-????????????????")
+    assert [path.name for path in sorted(folder.glob("*.py"))] == ["gauge.py"]
+
+
+@pytest.mark.usefixtures("gauge")
+def test_packages_that_cannot_be_installed_are_one_clear_error() -> None:
+    with pytest.raises(UserError, match=r"^gauge==3\.0 cannot be installed: see .*packages-[0-9a-f]{16}\.log$"):
+        packages.search_path({"gauge": "3.0"}, packages.PYTHON)
+
+
+def test_another_version_of_python_is_one_clear_error() -> None:
+    with pytest.raises(UserError, match=r"^it was made with Python 2\.7, and this is"):
+        packages.search_path({}, "2.7")
