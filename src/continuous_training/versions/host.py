@@ -8,7 +8,6 @@ import json
 import select
 import socket
 import subprocess
-import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from continuous_training.errors import UserError
-from continuous_training.versions import messages, packages
-from continuous_training.versions.process import process_environment
+from continuous_training.versions import messages, process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,9 +48,9 @@ class HostStarter:
         self._control, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", PROGRAM],
+                process.command(packages_folder, PROGRAM),
                 stdin=other_end.fileno(),
-                env=process_environment() | packages.python_path(packages_folder),
+                env=process.environment(packages_folder),
                 start_new_session=True,  # Ctrl-C ends the workers first, which finish their requests
             )
 

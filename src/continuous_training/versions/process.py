@@ -50,13 +50,12 @@ class VersionProcess:
         """
         self._is_expired = False
         packages_folder = packages.search_path(manifest.packages, manifest.python)
-        program = ["-m", PROGRAM, str(folder), manifest.model, manifest.method, *manifest.trusted_types]
+        program = [PROGRAM, str(folder), manifest.model, manifest.method, *manifest.trusted_types]
         self._process = subprocess.Popen(
-            # A fork has the installed packages in memory. -P: nothing in the current folder comes before others.
-            [sys.executable, "-P", *program] if packages_folder else client.command(*program),
+            command(packages_folder, *program),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=process_environment() | packages.python_path(packages_folder),
+            env=environment(packages_folder),
         )
         try:
             with self._deadline():
@@ -148,10 +147,25 @@ class VersionProcess:
         return f"its process exited with {code}"
 
 
-def process_environment() -> dict[str, str]:
+def command(packages_folder: str | None, program: str, *arguments: str) -> list[str]:
+    """Return the command that runs a program of versions.
+
+    Args:
+        packages_folder: the folder of `packages.search_path`.
+        program: the name of its module.
+        *arguments: its arguments.
+    """
+    if packages_folder is None:
+        return client.command("-m", program, *arguments)
+    # Not as a fork, which has imported the installed packages. -P: nothing in the current folder comes before others.
+    return [sys.executable, "-P", "-m", program, *arguments]
+
+
+def environment(packages_folder: str | None) -> dict[str, str]:
     """Return the variables that imports and the fork server need; no secret is among them."""
     names = (*client.IMPORT_VARIABLES, *client.OWNER_VARIABLES, client.SWITCH, "PATH")
-    return {name: value for name, value in os.environ.items() if name.startswith(names)}
+    variables = {name: value for name, value in os.environ.items() if name.startswith(names)}
+    return variables | packages.python_path(packages_folder)
 
 
 def _to_array(values: list[Any], dtype: str) -> NDArray[Any]:

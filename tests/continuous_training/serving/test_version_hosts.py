@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from conftest import wait_until
+from continuous_training.fork_server import client
 from continuous_training.registry import model_versions
 from continuous_training.serving.exposure import Exposure, end_exposure
 from continuous_training.serving.following import hosts
@@ -59,6 +61,7 @@ def versions(mlflow_workspace_patch: pytest.MonkeyPatch) -> Versions:
     SOURCE.write_text(SOURCE.read_text() + OWN_CLASS)
     change("LogisticRegression(**parameters))", "Own(**parameters))", SOURCE)
     mlflow_workspace_patch.setattr(host, "CALL_SECONDS", 3)
+    mlflow_workspace_patch.setattr(client, "command", lambda *program: [sys.executable, *program])  # no forks
     golden, power = {}, 1
     for number in ("1", "2", "3"):
         change(f"POWER = {power}\n", f"POWER = {number}\n", SOURCE)
