@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import skops.io
+from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.tree import DecisionTreeClassifier
 
 from continuous_training.errors import UserError
 from continuous_training.serving.following.assignment import VersionReference
@@ -100,6 +103,16 @@ def replace_by_link(folder: Path) -> None:
 def store(estimator: object) -> Callable[[Path], object]:
     """Return a function that replaces the estimator by another one."""
     return lambda folder: skops.io.dump(estimator, folder / ESTIMATOR)
+
+
+def broken_tree() -> object:
+    """Return a tree whose first node refers to nodes that do not exist."""
+    rows, labels = pd.DataFrame({"shade": "red", "x": np.arange(40.0), "y": 0.0}), np.arange(40) > 20
+    model = make_pipeline(make_column_transformer(("passthrough", ["x"])), DecisionTreeClassifier()).fit(rows, labels)
+    state = model[-1].tree_.__getstate__()
+    state["nodes"]["left_child"][0] = state["nodes"]["right_child"][0] = 2**31 - 2
+    model[-1].tree_.__setstate__(state)
+    return model
 
 
 def edit_schema(edit: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
@@ -335,6 +348,7 @@ SIGNED = (
     ),
     HostileVersion("a small file of many zeros", expand, "uncompressed, which is too much"),
     HostileVersion("a small sparse matrix of many zeros", expand_nested, "uncompressed, which is too much"),
+    HostileVersion("a tree with nodes that do not exist", store(broken_tree()), "killed by signal 11 (SIGSEGV)"),
     HostileVersion("two trees", write_twice, "two entries of the same name"),
     HostileVersion("a tree without end", nest_deeply, "its estimator is not a file of skops"),
     HostileVersion("half an archive", cut, "its estimator is not a file of skops"),

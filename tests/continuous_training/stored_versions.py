@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from continuous_training.settings import load_settings
 from continuous_training.versions import opening
 from continuous_training.versions.estimator import open_estimator
@@ -22,7 +24,7 @@ def load_estimator(uri: str, model: str = "toy") -> Any:
         return open_estimator(folder / ESTIMATOR, Trust(manifest.model, manifest.trusted_types))
 
 
-def read_golden_predictions(uri: str, model: str = "toy") -> tuple[dict[str, Any], list[Any]]:
+def read_golden_predictions(uri: str, model: str = "toy") -> tuple[dict[str, Any], np.ndarray]:
     """Return the golden rows of a version, and their predictions."""
     return opening.read_golden_predictions(uri, Policy(model, load_settings(model).model), None)
 

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 FILE = "golden.json"
 ROWS = 50
-TOLERANCE = 1e-9  # golden predictions travel as JSON, which keeps 15 digits
+TOLERANCE = 1e-9  # of numbers up to 1, and relative to larger ones
+ROUNDING = (
+    64  # a difference of so many steps of the predictions' type is rounding: another processor adds in another order
+)
 
 
 def write_golden_predictions(folder: Path, rows: pd.DataFrame, predictions: NDArray[Any]) -> None:
@@ -39,26 +42,45 @@ def write_golden_predictions(folder: Path, rows: pd.DataFrame, predictions: NDAr
     (folder / FILE).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
-def read_golden_predictions(folder: Path) -> tuple[dict[str, Any], list[Any]]:
-    """Return the golden rows of a version in MLflow's format `dataframe_split`, and their predictions.
+def read_golden_predictions(folder: Path) -> tuple[dict[str, Any], NDArray[Any]]:
+    """Return the golden rows of a version as MLflow's `dataframe_split`, and their predictions in their own type.
 
     Raises:
         UserError: the file is missing or malformed.
     """
     try:
         content = json.loads((folder / FILE).read_bytes())
-        return content["dataframe_split"], content["predictions"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        rows, predictions = content["dataframe_split"], content["predictions"]
+        dtype = np.dtype(content["dtype"])
+        golden = np.array(predictions, dtype)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{FILE} cannot be read: {error}") from None
+    if dtype.kind not in "fiub":
+        raise UserError(f"{FILE} cannot be read: its predictions are of type {dtype}, and not numbers")
+    return rows, golden
 
 
-def largest_difference(predictions: NDArray[Any], expected: list[Any]) -> float:
-    """Return the largest absolute difference of predictions from the golden ones; infinite if the shapes differ."""
-    golden = np.asarray(expected, dtype=float)
-    if predictions.shape != golden.shape or golden.size == 0:
+def difference(predictions: ArrayLike, golden: NDArray[Any]) -> float:
+    """Return the largest absolute difference of predictions from the golden ones.
+
+    Args:
+        predictions: of any type of number: a server's have become JSON.
+        golden: in the type in which the version predicts, which decides what is rounding.
+
+    Returns:
+        0 if all differences are rounding; infinite if the shapes differ, or a number is missing.
+    """
+    values = np.asarray(predictions, dtype=golden.dtype)
+    if values.shape != golden.shape or golden.size == 0:
         return float("inf")
-    difference = float(np.max(np.abs(np.asarray(predictions, dtype=float) - golden)))
-    return float("inf") if np.isnan(difference) else difference
+    if golden.dtype.kind != "f":  # exactly: as a float, 2**60 + 1 is 2**60
+        return float(np.abs(values.astype(object) - golden.astype(object)).max())
+    differences = np.abs(values.astype(float) - golden.astype(float))
+    if np.isnan(differences).any():
+        return float("inf")
+    tolerance = max(TOLERANCE, ROUNDING * float(np.finfo(golden.dtype).eps))
+    is_rounding = differences <= tolerance * np.maximum(1.0, np.abs(golden.astype(float)))
+    return 0.0 if is_rounding.all() else float(differences.max())
 
 
 def _json_cell(cell: Any) -> Any:  # noqa: ANN401 - a value of any column

@@ -117,14 +117,17 @@ class Host:
             self.close()
             raise UserError(event["error"] if event else "its process died while it was opened")
 
-    def deaths(self) -> list[str]:
+    def deaths(self, seconds: float = 0) -> list[str]:
         """Return how processes of its connections have died since the last call.
+
+        Args:
+            seconds: how long to wait for the first one.
 
         Raises:
             DeadVersionError: the host itself has died.
         """
-        causes = []
-        while select.select([self._connection], [], [], 0)[0]:
+        causes: list[str] = []
+        while select.select([self._connection], [], [], 0 if causes else seconds)[0]:
             event = self._receive()
             if event is None:
                 raise DeadVersionError("its process was killed")

@@ -17,6 +17,8 @@ from continuous_training.versions.process import VersionProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from continuous_training.versions.examination import Policy
     from continuous_training.versions.manifest import Manifest
 
@@ -36,9 +38,8 @@ class OpenVersion(NamedTuple):
         Raises:
             UserError: it does not: its code, its packages or the processor have changed.
         """
-        rows, expected = golden_predictions.read_golden_predictions(self.folder)
-        difference = golden_predictions.largest_difference(self.process.predict(self._to_frame(rows)), expected)
-        if difference > golden_predictions.TOLERANCE:
+        rows, golden = golden_predictions.read_golden_predictions(self.folder)
+        if difference := golden_predictions.difference(self.process.predict(self._to_frame(rows)), golden):
             raise UserError(
                 f"its predictions for its golden rows differ by up to {difference:.3g} from those when it was made"
             )
@@ -93,7 +94,7 @@ def open_version(uri: str, policy: Policy, run_id: str | None) -> Iterator[OpenV
             yield OpenVersion(folder, manifest, process)
 
 
-def read_golden_predictions(uri: str, policy: Policy, run_id: str | None) -> tuple[dict[str, Any], list[Any]]:
+def read_golden_predictions(uri: str, policy: Policy, run_id: str | None) -> tuple[dict[str, Any], NDArray[Any]]:
     """Return the golden rows of a version, in MLflow's format `dataframe_split`, and their predictions.
 
     Raises:

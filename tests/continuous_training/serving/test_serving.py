@@ -165,7 +165,7 @@ class TestDeploy:
         run = Pipeline(monkeypatch, SERVING_URLS=server.url)
         run.register(compare=False)
         rows, predictions = read_golden_predictions(run.candidate.model_uri)
-        other = (rows, (np.asarray(predictions) + 0.001).tolist())
+        other = (rows, predictions + 0.001)
         monkeypatch.setattr(deploy, "read_golden_predictions", lambda *_: other)  # not in the server's copy
         with pytest.raises(UserError, match="by up to 0.001; version 1 is champion again"):
             run.deploy_version()

@@ -96,7 +96,7 @@ class HostedVersion:
         Raises:
             UserError: the predictions differ from those that were made offline.
         """
-        rows, expected = golden_predictions.read_golden_predictions(folder)
+        rows, golden = golden_predictions.read_golden_predictions(folder)
         columns = {name: [row[index] for row in rows["data"]] for index, name in enumerate(rows["columns"])}
         name = f"version {self.number} of {self.reference.name}"
         try:
@@ -104,7 +104,7 @@ class HostedVersion:
         except RequestError as error:
             raise UserError(f"{name} does not accept its golden rows: {error}") from error
         predictions = self.predict(self.signature.to_arrays([golden_rows]))
-        if golden_predictions.largest_difference(predictions, expected) > golden_predictions.TOLERANCE:
+        if golden_predictions.difference(predictions, golden):
             raise UserError(f"the predictions of {name} for its golden rows differ from those made offline")
 
 

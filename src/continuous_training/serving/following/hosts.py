@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.2
+CAUSE_SECONDS = 5  # to learn how a process has died
 MAX_DEATHS, DEATHS_SECONDS = 20, 60.0  # a version that dies so often in so many seconds is unreliable
 
 
@@ -195,7 +196,12 @@ def start_host(
     except UserError as error:
         raise UserError(f"version {reference.number} of {reference.name} cannot be loaded: {error}") from error
     try:
-        HostedVersion(reference, manifest, keys, host.path).check_golden_predictions(folder)
+        try:
+            HostedVersion(reference, manifest, keys, host.path).check_golden_predictions(folder)
+        except DeadVersionError as error:
+            cause = next(iter(host.deaths(CAUSE_SECONDS)), error)
+            name = f"version {reference.number} of {reference.name}"
+            raise UserError(f"{name} died while it predicted its golden rows: {cause}") from error
         path.with_suffix(".json").write_text(manifest.model_dump_json(), encoding="utf-8")
         host.move(path)
     except Exception:

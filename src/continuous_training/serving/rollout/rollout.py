@@ -17,12 +17,13 @@ from continuous_training.serving.exposure import Exposure, end_exposure
 from continuous_training.serving.rollout.client import TIMEOUT_SECONDS, call_server, read_status
 from continuous_training.serving.rollout.counters import Counters, read_counters, subtract
 from continuous_training.serving.rollout.limits import find_violation, summarize
-from continuous_training.versions.golden_predictions import TOLERANCE
+from continuous_training.versions import golden_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow import MlflowClient
+    from numpy.typing import NDArray
 
     from continuous_training.documents import Deployment
     from continuous_training.settings import RolloutPhase, Serving
@@ -98,7 +99,7 @@ def run_phase(
         end_exposure(client, model)
 
 
-def wait_and_verify(url: str, number: str, rows: dict[str, Any], expected: list[Any]) -> None:
+def wait_and_verify(url: str, number: str, rows: dict[str, Any], golden: NDArray[Any]) -> None:
     """Wait until a server serves a version, and compare its golden predictions with those made offline.
 
     Raises:
@@ -106,11 +107,11 @@ def wait_and_verify(url: str, number: str, rows: dict[str, Any], expected: list[
     """
     wait_for_version(url, number)
     for _ in range(GOLDEN_REQUESTS):
-        check_golden_predictions(url, number, rows, expected)
+        check_golden_predictions(url, number, rows, golden)
 
 
 def observe_champion(
-    servers: list[str], number: str, serving: Serving, rows: dict[str, Any], expected: list[Any]
+    servers: list[str], number: str, serving: Serving, rows: dict[str, Any], golden: NDArray[Any]
 ) -> Deployment.Observation:
     """Observe the new champion on all servers for `serving.watch_seconds`, and check its counters against the limits.
 
@@ -122,7 +123,7 @@ def observe_champion(
 
     def check_servers() -> int:
         for url in servers:
-            check_golden_predictions(url, number, rows, expected)
+            check_golden_predictions(url, number, rows, golden)
         return len(servers)
 
     log.info("Observing version %s as champion for %g s", number, serving.watch_seconds)
@@ -143,7 +144,7 @@ def wait_for_version(url: str, number: str) -> None:
     )
 
 
-def check_golden_predictions(url: str, number: str, rows: dict[str, Any], expected: list[Any]) -> None:
+def check_golden_predictions(url: str, number: str, rows: dict[str, Any], golden: NDArray[Any]) -> None:
     """Compare a server's predictions for the golden rows with those that the stored model made offline.
 
     Raises:
@@ -157,15 +158,14 @@ def check_golden_predictions(url: str, number: str, rows: dict[str, Any], expect
         raise UserError(f"{url} rejects the golden rows of version {number}: {response.text[:200]}")
     version = response.headers.get("X-Model-Version")
     try:
-        predictions = np.asarray(response.json()["predictions"], dtype=float)
+        predictions = np.asarray(response.json()["predictions"], dtype=golden.dtype)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{url} returns no predictions for the golden rows: {response.text[:200]}") from error
-    if version != number or predictions.shape != np.shape(expected):
+    if version != number or predictions.shape != golden.shape:
         raise UserError(
             f"{url} predicts the golden rows of version {number} with version {version}, shape {predictions.shape}"
         )
-    difference = float(np.abs(predictions - np.asarray(expected)).max())
-    if not difference <= TOLERANCE:
+    if difference := golden_predictions.difference(predictions, golden):
         raise UserError(
             f"the predictions of {url} for the golden rows of version {number} differ from those made offline, "
             f"by up to {difference:.2g}"
