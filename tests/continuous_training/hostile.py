@@ -28,7 +28,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from continuous_training.errors import UserError
 from continuous_training.serving.following.assignment import VersionReference
-from continuous_training.serving.following.hosts import start_host
+from continuous_training.serving.following.hosts import examine_version, start_host
 from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, SIGNATURE
 from continuous_training.versions.manifest import Manifest, hash_files
 from continuous_training.versions.signing import sign
@@ -378,7 +378,8 @@ def open_as_server(folder: Path, policy: Policy, run_id: str, starter: HostStart
     """Open a version as the server does; return what is said of it, or None if it predicts."""
     reference = VersionReference(identity="toy@1", name="toy", number="1", run_id=run_id)
     try:
-        start_host(lambda _: starter, folder, reference, policy, (), folder.with_suffix(".sock")).close()
+        manifest, _ = examine_version(folder, reference, policy)
+        start_host(starter, folder, manifest, reference, folder.with_suffix(".host"), ()).close()
     except UserError as error:
         return str(error)
     return None

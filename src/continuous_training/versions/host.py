@@ -30,6 +30,7 @@ OPEN_SECONDS = 120  # for opening a version
 MEMORY = 8 * 2**30  # bytes that each process of a version may have
 CALL_SECONDS = 30  # for one call of the model; a process that takes longer ends itself
 GRACE_SECONDS = 5  # for that end
+MALFORMED = (ValueError, KeyError, TypeError, MemoryError)  # what a message that is none raises; ValueError: closed
 
 
 class DeadVersionError(UserError):
@@ -73,7 +74,7 @@ class HostStarter:
             "trusted_types": manifest.trusted_types,
             "memory": MEMORY,
         }
-        request = json.dumps({"version": version, "call_seconds": CALL_SECONDS})
+        request = json.dumps({"version": version, "open_seconds": OPEN_SECONDS, "call_seconds": CALL_SECONDS})
         own_end, other_end = socket.socketpair()
         with socket.socket(socket.AF_UNIX) as listener, other_end:
             listener.bind(str(path))
@@ -107,15 +108,11 @@ class Host:
         self.path, self.starter = path, starter
         self._connection = connection
         self._events = connection.makefile("rb", buffering=0)  # `select` sees whatever is not read
-        connection.settimeout(OPEN_SECONDS)
-        try:
-            event = self._receive()
-        except TimeoutError:
-            event = {"error": f"it could not be opened within {OPEN_SECONDS} s"}
-        connection.settimeout(None)
+        event = self._receive()
         if event is None or "error" in event:
             self.close()
-            raise UserError(event["error"] if event else "its process died while it was opened")
+            died = f"its process died while it was opened, or took longer than {OPEN_SECONDS} s"
+            raise UserError(str(event["error"]) if event else died)
 
     def deaths(self, seconds: float = 0) -> list[str]:
         """Return how processes of its connections have died since the last call.
@@ -147,7 +144,7 @@ class Host:
     def _receive(self) -> dict[str, Any] | None:
         try:
             message = messages.receive(self._events)
-        except ConnectionResetError:
+        except (ConnectionResetError, *MALFORMED):
             return None
         return message[0] if message else None
 
@@ -201,12 +198,14 @@ class HostConnection:
         try:
             messages.send(self._requests, {}, sink.getvalue())
             header, content = self._receive()
-        except (OSError, ValueError) as error:  # a ValueError: it is closed, or sends something else
+            if "error" in header:
+                raise UserError(str(header["error"]))
+            predictions: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+            if predictions.shape[:1] != (batch.num_rows,) or predictions.dtype.kind not in "fiu":
+                raise ValueError(f"it sends {predictions.shape} predictions of type {predictions.dtype}")
+        except (OSError, *MALFORMED) as error:
             self._close()
             raise DeadVersionError(f"it died while it predicted: {error}") from error
-        if "error" in header:
-            raise UserError(str(header["error"]))
-        predictions: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
         return predictions
 
     def _receive(self) -> tuple[dict[str, Any], bytes]:

@@ -55,21 +55,26 @@ def main() -> None:
                 _fork(children, lambda: _host(listener, server, **json.loads(request)), control)  # noqa: B023
 
 
-def _host(listener: socket.socket, server: socket.socket, version: dict[str, Any], call_seconds: int) -> None:
+def _host(
+    listener: socket.socket, server: socket.socket, version: dict[str, Any], open_seconds: int, call_seconds: int
+) -> None:
     """Open a version, and fork a process for each connection, until the server closes its end.
 
     Args:
         listener: gets the connections.
         server: gets the version's description or the error, and later how processes of connections have died.
         version: the arguments of `open_version`.
-        call_seconds: the time limit of a call of the model.
+        open_seconds: the time limit for opening it.
+        call_seconds: the time limit for a call of the model.
     """
     events = server.makefile("wb")
+    signal.alarm(open_seconds)
     try:
         description, predict = open_version(**version)
     except UserError as error:
         send(events, {"error": str(error)})
         return
+    signal.alarm(0)
     sklearn.set_config(skip_parameter_validation=True)  # the parameters were validated in fit
     gc.collect()
     gc.freeze()
@@ -123,7 +128,7 @@ def _run(run: Callable[[], None], descriptors: list[int], inherited: tuple[socke
         for descriptor in descriptors:
             os.close(descriptor)
         for connection in inherited:
-            connection.close()
+            os.close(connection.detach())  # close() would wait for its files
         run()
         code = 0
     except BaseException as error:  # as at the end of a program, but without its cleaning up

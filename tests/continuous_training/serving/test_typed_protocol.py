@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from continuous_training.serving.following.assignment import VersionReference
-from continuous_training.serving.following.hosted_version import HostedVersion
+from continuous_training.serving.following.hosted_version import SOCKET, HostedVersion
 from continuous_training.serving.http import app
 from continuous_training.serving.protocols.errors import RequestError
 from continuous_training.serving.protocols.signature import Signature
@@ -31,6 +31,7 @@ from continuous_training.serving.protocols.typed_protocol import TypedProtocol
 from continuous_training.settings import Model
 from continuous_training.versions import examination
 from continuous_training.versions.examination import Policy
+from continuous_training.versions.file_names import MANIFEST
 from continuous_training.versions.host import HostStarter
 from pipeline import Pipeline
 from server import Server
@@ -93,7 +94,7 @@ def load_model(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[str, Any], HostedVersion]]:
     """Fit a model to another target, store it as the pipeline does, and load it as a server does."""
-    starter = HostStarter()
+    starter, hosts = HostStarter(), []
 
     def store(name: str, target: Any) -> HostedVersion:
         estimator = LinearRegression() if np.asarray(target).dtype.kind == "f" else LogisticRegression()
@@ -114,8 +115,9 @@ def load_model(
         )
         task = "regression" if function == "predict" else "classification"
         manifest = examination.examine(folder, Policy("toy", Model(task=task, allow_unsigned=True)), "")
-        host = starter.start(folder, manifest, folder.with_suffix(".sock"))
-        return HostedVersion(REFERENCE, manifest, ["id"], host.path)
+        (folder / MANIFEST).write_text(manifest.model_dump_json())
+        hosts.append(starter.start(folder, manifest, folder / SOCKET))
+        return HostedVersion(REFERENCE, folder, ["id"])
 
     with closing(starter):
         yield store

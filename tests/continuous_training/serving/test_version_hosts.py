@@ -152,6 +152,15 @@ def test_a_killed_process_loses_no_request(server: Server) -> None:
     assert invoke(server, GOOD) == (200, "1")
 
 
+def test_a_killed_host_is_replaced_while_its_version_goes_on(server: Server) -> None:
+    before = processes().keys()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    assert invoke(server, GOOD) == (200, "1")
+    wait_until(lambda: len(processes().keys() - before) == len(before), "the hosts are replaced")
+    assert invoke(server, GOOD) == (200, "1")
+
+
 def test_a_version_whose_process_dies_while_it_is_opened_is_not_served(server: Server, versions: Versions) -> None:
     promote(versions, "3")
     assert "version 3 of toy cannot be loaded: its process died while it was opened" in server.wait_for_failure()

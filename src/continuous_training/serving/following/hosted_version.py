@@ -11,7 +11,9 @@ from continuous_training.serving.protocols.errors import RequestError
 from continuous_training.serving.protocols.signature import Signature
 from continuous_training.serving.protocols.typed_protocol import TypedProtocol
 from continuous_training.versions import golden_predictions
+from continuous_training.versions.file_names import MANIFEST
 from continuous_training.versions.host import DeadVersionError, HostConnection
+from continuous_training.versions.manifest import parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,29 +22,31 @@ if TYPE_CHECKING:
     import numpy as np
 
     from continuous_training.serving.following.assignment import VersionReference
-    from continuous_training.versions.manifest import Manifest
 
+SOCKET = "socket"  # in the folder of a host, once its version may be used
 RECONNECT_SECONDS, PAUSE_SECONDS = 5.0, 0.05  # a host that has died is started again by the supervisor
 
 
 class HostedVersion:
     """A version that can predict."""
 
-    def __init__(self, reference: VersionReference, manifest: Manifest, keys: Sequence[str], path: Path) -> None:
+    def __init__(self, reference: VersionReference, folder: Path, keys: Sequence[str], socket: str = SOCKET) -> None:
         """Connect to a version's host.
 
         Args:
             reference: the version.
-            manifest: its manifest, which was examined.
+            folder: of its host, with its manifest, its golden predictions and the host's socket.
             keys: the key columns that requests may have beside the model's columns.
-            path: of its host's socket.
+            socket: the name of the socket.
 
         Raises:
             UserError: its host has died, or it has columns that no request can have.
         """
         self.reference = reference
-        self._path = path
-        self._connection = HostConnection(path)
+        self._folder = folder
+        self._path = folder / socket
+        manifest = parse_manifest((folder / MANIFEST).read_bytes())
+        self._connection = HostConnection(self._path)
         name = f"version {reference.number} of {reference.name}"
         self.signature = Signature.from_mlflow(manifest.inputs, keys, name)
         classes = self._connection.description.get("classes")
@@ -87,16 +91,13 @@ class HostedVersion:
                     raise
             time.sleep(PAUSE_SECONDS)
 
-    def check_golden_predictions(self, folder: Path) -> None:
+    def check_golden_predictions(self) -> None:
         """Predict the golden rows as a request would, and compare; this also warms up the model.
-
-        Args:
-            folder: the version's files.
 
         Raises:
             UserError: the predictions differ from those that were made offline.
         """
-        rows, golden = golden_predictions.read_golden_predictions(folder)
+        rows, golden = golden_predictions.read_golden_predictions(self._folder)
         columns = {name: [row[index] for row in rows["data"]] for index, name in enumerate(rows["columns"])}
         name = f"version {self.number} of {self.reference.name}"
         try:
@@ -108,10 +109,9 @@ class HostedVersion:
             raise UserError(f"the predictions of {name} for its golden rows differ from those made offline")
 
 
-def socket_path(folder: Path, reference: VersionReference) -> Path:
-    """Return where the host of a version is; a socket's path may have 107 characters only."""
-    digest = hashlib.sha256(f"{reference.identity}/{reference.number}".encode()).hexdigest()[:16]
-    return folder / f"{digest}.sock"
+def host_folder(shared: Path, reference: VersionReference) -> Path:
+    """Return the folder of a version's host; it is short, as a socket's path may have 107 characters only."""
+    return shared / hashlib.sha256(f"{reference.identity}/{reference.number}".encode()).hexdigest()[:16]
 
 
 def _count_outputs(outputs: list[dict[str, Any]]) -> int | None:

@@ -6,14 +6,16 @@ A version is tried in its process first; workers find it once it is open and pre
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from continuous_training.errors import UserError
-from continuous_training.serving.following.hosted_version import HostedVersion, socket_path
-from continuous_training.versions import examination, packages
+from continuous_training.serving.following.hosted_version import SOCKET, HostedVersion, host_folder
+from continuous_training.versions import examination, golden_predictions, packages
+from continuous_training.versions.file_names import MANIFEST
 from continuous_training.versions.host import DeadVersionError, HostStarter
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from continuous_training.serving.following.cache import VersionCache
     from continuous_training.versions.examination import Policy
     from continuous_training.versions.host import Host
+    from continuous_training.versions.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +87,19 @@ class VersionHosts:
             UserError: it is not as it was signed, contains something that is not trusted, cannot be opened, dies, or
                 predicts other values than offline. Its download, which may be damaged, is removed.
         """
-        with self._lock:
-            if reference in self._hosts:
-                return
-            try:
-                self._hosts[reference] = self._start_host(reference)
-            except Exception:
-                self._cache.remove(reference)
-                raise
+        if reference in self._hosts:
+            return
+        version = self._cache.locate(reference)
+        try:
+            manifest, packages_folder = examine_version(version, reference, self._policy)
+            with self._lock:  # not before: the installation of packages may take minutes
+                if reference not in self._hosts:
+                    starter = self._find_starter(packages_folder)
+                    folder = host_folder(self._folder, reference)
+                    self._hosts[reference] = start_host(starter, version, manifest, reference, folder, self._keys)
+        except Exception:
+            self._cache.remove(reference)
+            raise
 
     def has(self, reference: VersionReference | None) -> bool:
         """Return whether a version has a host."""
@@ -102,7 +110,7 @@ class VersionHosts:
         with self._lock:
             for reference in self._hosts.keys() - set(references):
                 self._hosts.pop(reference).close()
-                socket_path(self._folder, reference).unlink(missing_ok=True)
+                shutil.rmtree(host_folder(self._folder, reference), ignore_errors=True)
             in_use = {host.starter for host in self._hosts.values()}
             for packages_folder, starter in [*self._starters.items()]:
                 if packages_folder and starter not in in_use:
@@ -113,10 +121,6 @@ class VersionHosts:
     def why_unreliable(self, reference: VersionReference) -> str | None:
         """Return why a version should not be served if there is another one: it dies again and again."""
         return self._unreliable.get(reference)
-
-    def _start_host(self, reference: VersionReference) -> Host:
-        folder, path = self._cache.locate(reference), socket_path(self._folder, reference)
-        return start_host(self._find_starter, folder, reference, self._policy, self._keys, path)
 
     def _find_starter(self, packages_folder: str | None) -> HostStarter:
         starter = self._starters.get(packages_folder)
@@ -136,18 +140,19 @@ class VersionHosts:
 
     def _watch(self) -> None:
         """Count the processes that have died, and start hosts that have died again."""
+        ended = []
         with self._lock:
             for reference, host in [*self._hosts.items()]:
                 try:
                     causes = host.deaths()
                 except DeadVersionError as error:
                     causes = [str(error)]
-                    host.close()
-                    del self._hosts[reference]
+                    self._hosts.pop(reference).close()
+                    ended.append(reference)
                 for cause in causes:
                     self._record_death(reference, cause)
-                if reference not in self._hosts:
-                    self._open_again(reference)
+        for reference in ended:
+            self._open_again(reference)
 
     def _open_again(self, reference: VersionReference) -> None:
         try:
@@ -167,43 +172,64 @@ class VersionHosts:
             )
 
 
-def start_host(
-    find_starter: Callable[[str | None], HostStarter],
-    folder: Path,
-    reference: VersionReference,
-    policy: Policy,
-    keys: Sequence[str],
-    path: Path,
-) -> Host:
-    """Examine a version, start its host, and compare its golden predictions.
+def examine_version(folder: Path, reference: VersionReference, policy: Policy) -> tuple[Manifest, str | None]:
+    """Examine a version, and install its packages where others are installed.
 
     Args:
-        find_starter: returns what starts the host, by the folder of the version's packages.
-        folder: the version's files.
+        folder: its files.
         reference: the version.
         policy: which versions may be served.
-        keys: the key columns that requests may have beside the model's columns.
-        path: of the host's socket, which exists only if all this has succeeded; the manifest is beside it.
+
+    Returns:
+        Its manifest, and the folder of its packages if it needs one.
 
     Raises:
-        UserError: it is not as it was signed, contains something that is not trusted, cannot be opened, dies, or
-            predicts other values than offline.
+        UserError: it is not as it was signed, or its packages cannot be installed.
     """
     try:
         manifest = examination.examine(folder, policy, reference.run_id)
-        starter = find_starter(packages.search_path(manifest.packages, manifest.python))
-        host = starter.start(folder, manifest, path.with_suffix(".new"))
+        return manifest, packages.search_path(manifest.packages, manifest.python)
     except UserError as error:
         raise UserError(f"version {reference.number} of {reference.name} cannot be loaded: {error}") from error
+
+
+def start_host(
+    starter: HostStarter,
+    version: Path,
+    manifest: Manifest,
+    reference: VersionReference,
+    folder: Path,
+    keys: Sequence[str],
+) -> Host:
+    """Start the host of a version, and compare its golden predictions.
+
+    Args:
+        starter: starts it.
+        version: the version's files, which have been examined.
+        manifest: its manifest.
+        reference: the version.
+        folder: of the host. Its socket has its final name only if all this has succeeded.
+        keys: the key columns that requests may have beside the model's columns.
+
+    Raises:
+        UserError: it contains something that is not trusted, cannot be opened, dies, or predicts other values than
+            offline.
+    """
+    name, socket = f"version {reference.number} of {reference.name}", f"{SOCKET}.new"
     try:
-        try:
-            HostedVersion(reference, manifest, keys, host.path).check_golden_predictions(folder)
-        except DeadVersionError as error:
-            cause = next(iter(host.deaths(CAUSE_SECONDS)), error)
-            name = f"version {reference.number} of {reference.name}"
-            raise UserError(f"{name} died while it predicted its golden rows: {cause}") from error
-        path.with_suffix(".json").write_text(manifest.model_dump_json(), encoding="utf-8")
-        host.move(path)
+        folder.mkdir(exist_ok=True)
+        (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
+        shutil.copyfile(version / golden_predictions.FILE, folder / golden_predictions.FILE)
+        host = starter.start(version, manifest, folder / socket)
+    except (UserError, OSError) as error:
+        raise UserError(f"{name} cannot be loaded: {error}") from error
+    try:
+        HostedVersion(reference, folder, keys, socket).check_golden_predictions()
+        host.move(folder / SOCKET)
+    except DeadVersionError as error:
+        cause = next(iter(host.deaths(CAUSE_SECONDS)), error)
+        host.close()
+        raise UserError(f"{name} died while it predicted its golden rows: {cause}") from error
     except Exception:
         host.close()
         raise

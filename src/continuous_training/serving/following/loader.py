@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.serving.following.assignment import Assignment, read_assignment
-from continuous_training.serving.following.hosted_version import HostedVersion, socket_path
-from continuous_training.versions.manifest import parse_manifest
+from continuous_training.serving.following.hosted_version import SOCKET, HostedVersion, host_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,12 +174,11 @@ class VersionLoader:
             (version for version in versions if version is not None and version.reference == reference), None
         ):
             return match
-        path = socket_path(self._folder, reference)
-        if not path.exists():
+        folder = host_folder(self._folder, reference)
+        if not (folder / SOCKET).exists():
             return None
-        manifest = parse_manifest(path.with_suffix(".json").read_bytes())
-        version = HostedVersion(reference, manifest, self._keys, path)
-        version.check_golden_predictions(self._cache.locate(reference))
+        version = HostedVersion(reference, folder, self._keys)
+        version.check_golden_predictions()
         return version
 
     def _publish_status(self) -> None:
