@@ -29,8 +29,11 @@ from sklearn.tree import DecisionTreeClassifier
 from continuous_training.errors import UserError
 from continuous_training.serving.following.assignment import VersionReference
 from continuous_training.serving.following.hosts import examine_version, start_host
+from continuous_training.versions import examination
 from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, SIGNATURE
 from continuous_training.versions.manifest import Manifest, hash_files
+from continuous_training.versions.opening import OpenVersion
+from continuous_training.versions.process import VersionProcess
 from continuous_training.versions.signing import sign
 
 if TYPE_CHECKING:
@@ -372,6 +375,17 @@ def make(version: HostileVersion, good: Path, folder: Path) -> None:
     version.make(folder)
     if version in SIGNED:
         sign_again(folder)
+
+
+def open_as_judge(folder: Path, policy: Policy, run_id: str) -> str | None:
+    """Open a version as Check model, Compare, the monitor and the replay do; return what is said of it, or None."""
+    try:
+        manifest = examination.examine(folder, policy, run_id)
+        with VersionProcess(folder, manifest) as process:
+            OpenVersion(folder, manifest, process).check_golden_predictions()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def open_as_server(folder: Path, policy: Policy, run_id: str, starter: HostStarter) -> str | None:

@@ -23,7 +23,7 @@ from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, SIGNATU
 from continuous_training.versions.host import HostStarter
 from continuous_training.versions.manifest import parse_manifest
 from continuous_training.versions.skops_archive import Trust
-from hostile import MARKER, SIGNED, TAMPERED, HostileVersion, append, make, open_as_server, sign_again
+from hostile import MARKER, SIGNED, TAMPERED, HostileVersion, append, make, open_as_judge, open_as_server, sign_again
 from pipeline import Pipeline
 
 MEMORY = 2**30  # bytes that examining or opening a version may take at most
@@ -68,16 +68,22 @@ def test_a_hostile_version_is_refused_or_harmless(
     version: HostileVersion, good: tuple[Path, Pipeline], policy: Policy, starter: HostStarter, tmp_path: Path
 ) -> None:
     make(version, good[0], tmp_path / "version")
+    run_id = good[1].candidate.run_id
     with bounded_memory():
-        message = open_as_server(tmp_path / "version", policy, good[1].candidate.run_id, starter)
-    print(f"{version.name:45} {message or 'predicts as the good version'}")
+        messages = {
+            "server": open_as_server(tmp_path / "version", policy, run_id, starter),
+            "Compare": open_as_judge(tmp_path / "version", policy, run_id),
+        }
+    for place, message in messages.items():
+        print(f"{version.name:45} {place:8} {message or 'predicts as the good version'}")
     assert not Path(MARKER).exists()
-    if version.message is None:
-        assert message is None
-    else:
-        assert message is not None
-        assert version.message in message
-        assert "\n" not in message
+    for message in messages.values():
+        if version.message is None:
+            assert message is None
+        else:
+            assert message is not None
+            assert version.message in message
+            assert "\n" not in message
 
 
 def test_the_good_version_predicts(good: tuple[Path, Pipeline], policy: Policy, starter: HostStarter) -> None:
