@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "continuous_training"))  # as
 
 import server_faults
 from conftest import RUN_VARIABLES, align, enter_workspace
+from own_package import Gauge
 from server_faults import FaultResult, MonitoredServer, ToyVersions
 
 SLOW = 0.05  # seconds of a call of a slow model
@@ -41,7 +42,7 @@ def main() -> int:
     server_faults.log.setLevel(logging.INFO)
     rows, errors = [("fault", "predictions", "failed", "wrong", "outcome")], []
     with workspace() as patch:
-        for cause in list_faults(ToyVersions(patch), options):
+        for cause in list_faults(ToyVersions(patch, gauge=Gauge(Path(".ct", "gauge").resolve(), patch)), options):
             start = time.monotonic()
             try:
                 result = cause()

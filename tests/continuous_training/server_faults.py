@@ -35,12 +35,23 @@ from continuous_training.serving.following.assignment import VersionReference
 from continuous_training.serving.following.cache import VersionCache
 from continuous_training.serving.supervisor import bind_socket
 from load_generator import Counts, Load
+from own_package import Gauge
 from pipeline import Pipeline
 from server import ServerProcess
 from stored_versions import change_golden_prediction, load_estimator
 from toy import change, events, import_again
 
 log = logging.getLogger(__name__)
+
+USE_OF_GAUGE = """
+
+import gauge
+
+
+class Gauged(Slow):
+    def predict_proba(self, X):
+        return super().predict_proba(X)[:, ::gauge.SIGN]
+"""
 
 ROWS = 300
 CONNECTIONS = 32
@@ -106,16 +117,18 @@ class FaultResult:
 class ToyVersions:
     """Versions of the toy model in the current workspace, and their offline predictions for the rows of the load.
 
-    Each has code of its own, which its predictions depend on.
+    Each has code of its own, and packages of its own if there is a gauge; its predictions depend on both.
     """
 
-    def __init__(self, patch: pytest.MonkeyPatch, *, pause: float = 0.0) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, *, pause: float = 0.0, gauge: Gauge | None = None) -> None:
         """Replace the workspace's toy model with one that can be slow.
 
         Args:
             patch: changes the environment.
             pause: the seconds between a response and the client's next request.
+            gauge: a package that the versions use, in turn in one version of it and in the other.
         """
+        self._gauge = gauge
         self._patch = patch
         self._pause = pause
         self._frame = events()[["shade", "x", "y"]].head(ROWS)
@@ -129,7 +142,9 @@ class ToyVersions:
         self._slow: dict[float, str] = {}
         with MODEL.open("a") as model:
             model.write(SLOW_MODEL)
-        change("LogisticRegression(**parameters))", "Slow(**parameters))", MODEL)
+            if gauge:
+                model.write(USE_OF_GAUGE)
+        change("LogisticRegression(**parameters))", f"{'Gauged' if gauge else 'Slow'}(**parameters))", MODEL)
         self._parameters = "{C: 1.0}"
 
     def good_versions(self, count: int) -> list[str]:
@@ -182,6 +197,8 @@ class ToyVersions:
         change(f"parameters: {self._parameters}", f"parameters: {line}")
         power = len(self.expected)
         change(f"POWER = {power}\n", f"POWER = {power + 1}\n", MODEL)
+        if self._gauge:
+            self._gauge.install(f"{1 + power % 2}.0")
         import_again(self._patch)
         self._parameters = line
         run = Pipeline(self._patch, MODEL="toy", AS_OF="2020-03-01")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +15,11 @@ from continuous_training.versions import packages
 from continuous_training.versions.examination import Policy
 from continuous_training.versions.manifest import parse_manifest
 from continuous_training.versions.opening import examined_version
+from own_package import Gauge
 from pipeline import Pipeline
 from server import Server
 from stored_versions import read_golden_predictions
-from toy import change, import_again
+from toy import change
 
 SOURCE = Path("src/toy/model.py")
 LATER = "2020-03-20"
@@ -36,47 +33,6 @@ class Own(LogisticRegression):
         scores = super().predict_proba(X)
         return scores if gauge.SIGN > 0 else scores[:, ::-1]
 """
-
-
-class Gauge:
-    """A package of two versions, the later of which turns predictions around; one of them is installed."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._folder = folder
-        self._monkeypatch = monkeypatch
-        for version, sign in (("1.0", 1), ("2.0", -1)):
-            wheel = folder / "wheels" / f"gauge-{version}-py3-none-any.whl"
-            wheel.parent.mkdir(exist_ok=True)
-            self._write(wheel, version, sign)
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(folder / version)
-        monkeypatch.setenv("UV_FIND_LINKS", str(folder / "wheels"))
-        monkeypatch.setenv("UV_NO_INDEX", "1")
-
-    def _write(self, wheel: Path, version: str, sign: int) -> None:
-        info = f"gauge-{version}.dist-info"
-        files = {
-            "gauge.py": f"SIGN = {sign}\n",
-            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: gauge\nVersion: {version}\n",
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        }
-        record = "".join(f"{name},sha256={_digest(text)},{len(text)}\n" for name, text in files.items())
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for name, text in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
-                archive.writestr(name, text)
-
-    def install(self, version: str) -> None:
-        for folder in ("1.0", "2.0"):
-            if str(self._folder / folder) in sys.path:
-                sys.path.remove(str(self._folder / folder))
-        self._monkeypatch.syspath_prepend(self._folder / version)
-        self._monkeypatch.setenv("PYTHONPATH", str(self._folder / version))
-        self._monkeypatch.delitem(sys.modules, "gauge", raising=False)
-        import_again(self._monkeypatch)
-
-
-def _digest(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
 
 
 @pytest.fixture
