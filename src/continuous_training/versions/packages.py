@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # What the process of a version uses to open it and to predict
 FRAMEWORK = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "skops")
+PYTHON_ENVIRONMENT = "python_env.yaml"  # a file of MLflow's
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
@@ -43,6 +44,16 @@ def list_packages(folder: Path, trusted_types: Collection[str]) -> dict[str, str
     names = {_normalize(name) for module in modules for name in distributions.get(module, ())}
     required = _with_dependencies(names | set(FRAMEWORK))
     return {name: version for name, version in _read_requirements(folder / REQUIREMENTS) if name in required}
+
+
+def read_python_version(folder: Path) -> str:
+    """Return the version of Python with which a version was made, such as 3.11, as MLflow recorded it; empty if not."""
+    try:
+        text = (folder / PYTHON_ENVIRONMENT).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    match = re.search(r"^python: *['\"]?([0-9]+\.[0-9]+)", text, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def search_path(packages: Mapping[str, str], python: str) -> str | None:

@@ -22,6 +22,7 @@ from continuous_training.versions import examination, golden_predictions, packag
 from continuous_training.versions.download import MODELS, download
 from continuous_training.versions.estimator import describe_untrusted
 from continuous_training.versions.file_names import CODE, MANIFEST, SIGNATURE
+from continuous_training.versions.manifest import parse_manifest
 from continuous_training.versions.signing import sign
 from continuous_training.versions.skops_archive import Trust
 
@@ -122,10 +123,15 @@ def sign_files(
         described = unsigned.describe(folder, model, run_id, settings.model)
         needed = packages.list_packages(folder, settings.model.trusted_types)
         manifest = described.model_copy(
-            update={"lineage": dict(lineage), "python": packages.PYTHON, "packages": needed}
+            update={
+                "lineage": dict(lineage),
+                "python": packages.read_python_version(folder),
+                "packages": needed,
+            }
         )
         examination.check_files(folder, manifest)
         content = manifest.model_dump_json(indent=2).encode()
+        parse_manifest(content)  # what cannot be read again is not signed
         signature = Path(temporary, "signature")
         signature.mkdir()
         (signature / MANIFEST).write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ def test_the_manifest_lists_what_the_version_uses_and_nothing_else(monkeypatch: 
     run.train()
     with examined_version(run.candidate.model_uri, Policy("toy", run.settings.model), None) as (folder, manifest):
         assert manifest == parse_manifest((folder / "manifest.json").read_bytes())
+    assert manifest.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert manifest.packages["gauge"] == "1.0"
     assert {"scikit-learn", "numpy", "skops", "joblib"} <= manifest.packages.keys()
     assert not {"mlflow", "fastapi", "pytest", "uv"} & manifest.packages.keys()
