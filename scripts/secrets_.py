@@ -20,15 +20,15 @@ def main(arguments: argparse.Namespace) -> None:
     change = stack_secrets.fill(arguments.rotate)
     if change.open_mode is not None:
         print(f"{stack_secrets.FILE} was readable for others (mode {change.open_mode:o}); it no longer is")
-    for what, names in (("added", change.added), ("rotated", change.rotated)):
+    for what, names in (("added", change.additions), ("rotated", change.rotations)):
         if names:
             print(f"{stack_secrets.FILE}: {what} {', '.join(names)}")
-    if not change.added and not change.rotated:
+    if not change.additions and not change.rotations:
         print(f"{stack_secrets.FILE} already has all secrets")
-    if stack_secrets.DATABASE_PASSWORD in change.rotated:
+    if stack_secrets.DATABASE_PASSWORD in change.rotations:
         print(f"PostgreSQL still has its old password: set the new one with {UP} exec postgres psql mlflow mlflow")
         print("and \\password, before you restart any service")
-    print(f"next: {UP} up{' --force-recreate' if change.rotated else ''}")
+    print(f"next: {UP} up{' --force-recreate' if change.rotations else ''}")
 
 
 if __name__ == "__main__":

@@ -15,4 +15,4 @@ def count_durations(seconds: list[float]) -> Counters:
     durations = dict.fromkeys(BOUNDS, 0)
     for duration in seconds:
         durations[next(bound for bound in BOUNDS if duration <= bound)] += 1
-    return Counters(succeeded=len(seconds), durations=durations)
+    return Counters(successes=len(seconds), durations=durations)

@@ -39,8 +39,8 @@ OTHERS = 0o077  # the mode bits of everybody but the owner
 class Change(NamedTuple):
     """The changes to the file."""
 
-    added: list[str]
-    rotated: list[str]
+    additions: list[str]
+    rotations: list[str]
     open_mode: int | None  # the mode before, if others could read the file
 
 
@@ -68,16 +68,16 @@ def fill(rotate: Collection[str] = ()) -> Change:
     open_mode = _restrict_mode()
     text = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
     values = {name: value for name, value in _parse(text).items() if value}
-    added = [name for name in all_names if name not in values]
-    rotated = sorted(values.keys() & set(rotate))
-    new = {name: secrets.token_urlsafe() for name in (*added, *rotated)}
+    additions = [name for name in all_names if name not in values]
+    rotations = sorted(values.keys() & set(rotate))
+    new = {name: secrets.token_urlsafe() for name in (*additions, *rotations)}
     public_keys = values.get(signing.PUBLIC_KEYS, "")
     if (keys := _add_public_key(public_keys, (values | new)[signing.KEY])) != public_keys:
         new[signing.PUBLIC_KEYS] = keys
-        (rotated if public_keys else added).append(signing.PUBLIC_KEYS)
+        (rotations if public_keys else additions).append(signing.PUBLIC_KEYS)
     if new:
         _write(env_file.update(text, new))
-    return Change(added, rotated, open_mode)
+    return Change(additions, rotations, open_mode)
 
 
 def _add_public_key(public_keys: str, private_key: str) -> str:

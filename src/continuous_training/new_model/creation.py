@@ -54,10 +54,10 @@ def create(name: str, address: Address, options: RoleOptions, framework: str | N
         draft = draft._replace(roles=_without(draft.roles, leaks))
         test = test._replace(settings=package.settings_of(draft))
     test.check()
-    with package.staged(package.render(draft)) as folder:
+    with package.write_temporarily(package.render(draft)) as folder:
         score, constant = test.fit(folder / SOURCES / name / "model.py")
     draft = _with_first_score(draft, score, constant)
-    with package.staged(package.render(draft)) as folder:
+    with package.write_temporarily(package.render(draft)) as folder:
         return package.publish(folder, name)
 
 

@@ -112,7 +112,7 @@ def settings_of(draft: Draft) -> Settings:
 
 
 @contextmanager
-def staged(files: dict[Path, str]) -> Iterator[Path]:
+def write_temporarily(files: dict[Path, str]) -> Iterator[Path]:
     """Write files below a temporary folder of the repository, which is removed at the end."""
     with work_folder() as folder:
         for path, text in files.items():
@@ -124,16 +124,16 @@ def staged(files: dict[Path, str]) -> Iterator[Path]:
 
 def publish(folder: Path, name: str) -> list[Path]:
     """Move a model's folders from a temporary folder to their places; if one cannot be moved, none is."""
-    moved: list[Path] = []
+    places: list[Path] = []
     try:
         for place in (TESTS / name, SOURCES / name):  # the package last: a model is what has a training.yaml there
             (folder / place).rename(place)
-            moved.append(place)
+            places.append(place)
     except OSError:
-        for place in moved:
+        for place in places:
             shutil.rmtree(place)
         raise
-    return moved
+    return places
 
 
 def _context(draft: Draft) -> dict[str, Any]:

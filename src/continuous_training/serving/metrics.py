@@ -91,10 +91,10 @@ class Metrics:
         self._call_seconds.labels(version).observe(seconds)
         self._call_rows.observe(rows)
 
-    def count_comparison(self, version: str, agreed: int, differed: int) -> None:
+    def count_comparison(self, version: str, agreements: int, differences: int) -> None:
         """Count the rows on which a canary or shadow agreed with the champion, and those on which it did not."""
-        self._comparisons.labels(version, "true").inc(agreed)
-        self._comparisons.labels(version, "false").inc(differed)
+        self._comparisons.labels(version, "true").inc(agreements)
+        self._comparisons.labels(version, "false").inc(differences)
 
     def set_version(self, version: str | None, *, following: bool) -> None:
         """Set the version that this worker serves, and whether it follows the registry."""

@@ -20,11 +20,11 @@ shares = st.floats(min_value=0.01, max_value=1)
 counts = st.integers(min_value=0, max_value=1000)
 counters = st.builds(
     Counters,
-    succeeded=counts,
-    failed=counts,
+    successes=counts,
+    failures=counts,
     durations=st.fixed_dictionaries(dict.fromkeys(BOUNDS[:4], counts)),
-    agreed=counts,
-    differed=counts,
+    agreements=counts,
+    differences=counts,
 )
 servers = st.fixed_dictionaries({("1", "champion"): counters, ("2", "canary"): counters})
 
@@ -40,13 +40,13 @@ class TestRead:
         for _ in range(3):
             metrics.count_prediction("2", "canary", "ok", 0.012)
         metrics.count_prediction("2", "canary", "error", 20)
-        metrics.count_comparison("2", agreed=7, differed=2)
+        metrics.count_comparison("2", agreements=7, differences=2)
         with http_stub(lambda _: (200, metrics.render().decode())) as url:
             by_role = read_counters(url)
         assert by_role["1", "champion"] == count_durations([0.0021])
         canary = by_role["2", "canary"]
         assert canary.durations == count_durations([0.012, 0.012, 0.012, 20]).durations
-        assert (canary.succeeded, canary.failed, canary.agreed, canary.differed) == (3, 1, 7, 2)
+        assert (canary.successes, canary.failures, canary.agreements, canary.differences) == (3, 1, 7, 2)
         assert (canary.error_share, canary.agreement) == (1 / 4, 7 / 9)
 
     def test_a_request_that_was_rejected_because_the_queue_was_full_is_not_counted(self) -> None:

@@ -24,25 +24,25 @@ class Counters:
     `durations` counts requests by the upper bound, in seconds, of their histogram bucket.
     """
 
-    succeeded: int = 0
-    failed: int = 0
+    successes: int = 0
+    failures: int = 0
     durations: dict[float, int] = field(default_factory=dict)
-    agreed: int = 0
-    differed: int = 0
+    agreements: int = 0
+    differences: int = 0
 
     def __add__(self, other: Counters) -> Counters:
         bounds = self.durations.keys() | other.durations.keys()
         return Counters(
-            succeeded=self.succeeded + other.succeeded,
-            failed=self.failed + other.failed,
+            successes=self.successes + other.successes,
+            failures=self.failures + other.failures,
             durations={bound: self.durations.get(bound, 0) + other.durations.get(bound, 0) for bound in bounds},
-            agreed=self.agreed + other.agreed,
-            differed=self.differed + other.differed,
+            agreements=self.agreements + other.agreements,
+            differences=self.differences + other.differences,
         )
 
     def __neg__(self) -> Counters:
         durations = {bound: -count for bound, count in self.durations.items()}
-        return Counters(-self.succeeded, -self.failed, durations, -self.agreed, -self.differed)
+        return Counters(-self.successes, -self.failures, durations, -self.agreements, -self.differences)
 
     def __sub__(self, other: Counters) -> Counters:
         return self + -other
@@ -50,27 +50,27 @@ class Counters:
     @property
     def negative(self) -> bool:
         """Whether any count is negative, which in a difference means that the server was restarted."""
-        return min(self.succeeded, self.failed, self.agreed, self.differed, *self.durations.values()) < 0
+        return min(self.successes, self.failures, self.agreements, self.differences, *self.durations.values()) < 0
 
     @property
     def requests(self) -> int:
         """The number of requests, without those that were rejected because the queue was full."""
-        return self.succeeded + self.failed
+        return self.successes + self.failures
 
     @property
     def rows(self) -> int:
         """The number of rows that were compared with the champion's predictions."""
-        return self.agreed + self.differed
+        return self.agreements + self.differences
 
     @property
     def error_share(self) -> float:
         """The share of requests that failed."""
-        return self.failed / self.requests if self.requests else 0.0
+        return self.failures / self.requests if self.requests else 0.0
 
     @property
     def agreement(self) -> float:
         """The share of rows on which the version agrees with the champion."""
-        return self.agreed / self.rows if self.rows else 1.0
+        return self.agreements / self.rows if self.rows else 1.0
 
     def percentile(self, share: float) -> float:
         """Return the duration in milliseconds that this share of the requests does not exceed.
@@ -131,14 +131,14 @@ def _parse_sample(sample: Sample) -> list[tuple[str, Counters]]:
     """Return the counts in one line of /metrics, with the roles that they belong to."""
     labels = sample.labels
     if sample.name == "ct_answers_total" and labels["outcome"] == "ok":
-        return [(labels["role"], Counters(succeeded=int(sample.value)))]
+        return [(labels["role"], Counters(successes=int(sample.value)))]
     if sample.name == "ct_answers_total" and labels["outcome"] == "error":
-        return [(labels["role"], Counters(failed=int(sample.value)))]
+        return [(labels["role"], Counters(failures=int(sample.value)))]
     if sample.name == "ct_answer_seconds_bucket":
         return [(labels["role"], Counters(durations={float(labels["le"]): int(sample.value)}))]
     if sample.name == "ct_compared_rows_total":
         count = int(sample.value)
-        counters_of_rows = Counters(agreed=count) if labels["agreed"] == "true" else Counters(differed=count)
+        counters_of_rows = Counters(agreements=count) if labels["agreed"] == "true" else Counters(differences=count)
         return [("canary", counters_of_rows), ("shadow", counters_of_rows)]
     return []
 

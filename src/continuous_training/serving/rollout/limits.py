@@ -73,7 +73,7 @@ def _check_limits(counters: Counters, serving: Serving) -> list[_LimitCheck]:
     total, milliseconds = sum(counters.durations.values()), counters.percentile(1 - SLOW_SHARE)
     return [
         _LimitCheck(
-            counters.failed,
+            counters.failures,
             counters.requests,
             serving.max_error_share,
             counters.error_share > serving.max_error_share,

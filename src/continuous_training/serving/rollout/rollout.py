@@ -240,7 +240,7 @@ def _observe(
                 continue  # the next reading includes what this one misses
             total += subtract(after, before[url]).get((number, role), Counters())
             before[url] = after
-        clients = replace(total, succeeded=max(0, total.succeeded - own_requests))
+        clients = replace(total, successes=max(0, total.successes - own_requests))
         if violation := find_violation(clients, serving, final=final):
             raise UserError(f"version {number} is refused as {role}: {violation}")
     observed = summarize(clients, serving)
