@@ -135,9 +135,22 @@ class TestSharedCalls:
 
         run(test, log=batches.append)
         assert (first.calls, second.calls) == ([[0, 1], [2]], [[3], [4]])
-        assert [(batch.version, batch.role) for batch in batches] == list(
-            dict.fromkeys((model.number, role) for model, role in requests)
+        assert sorted((batch.version, batch.role) for batch in batches) == sorted(
+            {(model.number, role) for model, role in requests}
         )
+
+    def test_a_version_whose_call_does_not_end_delays_no_other_one(self) -> None:
+        endless, other = Model("1"), Model("2")
+        endless.may_finish.clear()
+
+        async def test(batcher: Batcher) -> None:
+            waiting = await start(batcher.predict(endless, "canary", "first", rows(1)))
+            await endless.wait_for_calls()
+            assert (await batcher.predict(other, "champion", "second", rows(2))).tolist() == [4]
+            endless.may_finish.set()
+            await asyncio.gather(*waiting)
+
+        run(test)
 
     @settings(max_examples=60)
     @given(

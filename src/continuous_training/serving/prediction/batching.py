@@ -3,7 +3,8 @@
 No request waits for others: if the model is idle, the call starts at once. The maximum number of rows in one call is
 adapted by additive increase and multiplicative decrease, against a limit on the call's duration (Crankshaw et al.,
 Clipper: A Low-Latency Online Prediction Serving System, NSDI 2017, section 4.3.1). A request with more rows is split
-into parts, and other requests get their turn between them, so that no request waits long for another's rows.
+into parts, and other requests get their turn between them, so that no request waits long for another's rows. Each
+version has a queue of its own, as each predicts in a process of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -34,6 +36,7 @@ INITIAL_ROWS = 1024  # the first maximum of rows in one call
 MIN_ROWS = 128  # fewer rows would take nearly as long: a call's fixed cost outweighs them
 ROWS_INCREASE = 128  # after a full call within the time limit
 DECREASE_FACTOR = 0.9  # after a call beyond it
+MAX_VERSIONS = 4  # that predict at the same time: champion, candidate, and those before that have requests left
 MAX_QUEUE_ROWS = 50_000  # beyond this, requests are rejected rather than queued
 
 Predictions = np.ndarray[Any, Any]
@@ -61,73 +64,121 @@ class Part(NamedTuple):
 
 
 class Batcher:
-    """The queue of requests, and the thread that calls the model."""
+    """The queues of a worker, one for each version, so that a slow version delays no request of another one."""
 
     def __init__(self, metrics: Metrics, log: Callable[[PredictionBatch], None] | None, max_queue: int) -> None:
-        """Create an empty queue.
+        """Create empty queues.
 
         Args:
             metrics: counts the calls.
-            log: is called with every batch from the model's thread, and must not block; None logs nothing.
-            max_queue: the maximum number of requests in the queue.
+            log: is called with every batch from a model's thread, and must not block; None logs nothing.
+            max_queue: the maximum number of requests in all queues.
         """
         self._metrics = metrics
         self._log = log
         self._max_queue = max_queue
-        self._queue: deque[PendingRequest] = deque()
-        self._queue_rows = 0
-        self._max_rows = INITIAL_ROWS
-        self._running = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._queues: WeakKeyDictionary[HostedVersion, VersionQueue] = WeakKeyDictionary()
+        self._threads = ThreadPoolExecutor(MAX_VERSIONS, thread_name_prefix="model")
 
     async def predict(self, version: HostedVersion, role: str, request_id: str, rows: Rows) -> Predictions:
         """Return a version's predictions for the rows of a request.
 
         Raises:
-            RequestError: the queue is full, or the version fails for these rows.
+            RequestError: the queues are full, or the version fails for these rows.
         """
-        if len(self._queue) >= self._max_queue or (self._queue and self._queue_rows + rows.count > MAX_QUEUE_ROWS):
+        requests, queue_rows = self._count_requests(), sum(queue.rows for queue in self._queues.values())
+        if requests >= self._max_queue or (requests and queue_rows + rows.count > MAX_QUEUE_ROWS):
             raise RequestError(503, "RESOURCE_EXHAUSTED", "the queue is full: try again in a second")
+        queue = self._queues.get(version)
+        if queue is None:
+            queue = self._queues[version] = VersionQueue(
+                self._threads,
+                self._metrics,
+                self._log,
+                lambda: self._metrics.queue_length.set(self._count_requests()),
+            )
+        return await queue.predict(version, role, request_id, rows)
+
+    def close(self) -> None:
+        """End the threads after their current calls."""
+        self._threads.shutdown()
+
+    def _count_requests(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+
+class VersionQueue:
+    """The queue of one version, of which one call runs at a time."""
+
+    def __init__(
+        self,
+        threads: ThreadPoolExecutor,
+        metrics: Metrics,
+        log: Callable[[PredictionBatch], None] | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        """Create an empty queue.
+
+        Args:
+            threads: run the calls.
+            metrics: counts the calls.
+            log: is called with every batch from a model's thread; None logs nothing.
+            on_change: is called before each call, when requests may have left the queue.
+        """
+        self.rows = 0
+        self._threads = threads
+        self._metrics = metrics
+        self._log = log
+        self._on_change = on_change
+        self._queue: deque[PendingRequest] = deque()
+        self._max_rows = INITIAL_ROWS
+        self._running = False
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    async def predict(self, version: HostedVersion, role: str, request_id: str, rows: Rows) -> Predictions:
+        """Return the version's predictions for the rows of a request.
+
+        Raises:
+            RequestError: the version fails for these rows.
+        """
         loop = asyncio.get_running_loop()
         request = PendingRequest(version, role, request_id, rows, loop.create_future())
         self._queue.append(request)
-        self._queue_rows += rows.count
+        self.rows += rows.count
         if not self._running:
             self._running = True
             loop.call_soon(self._start_call)  # after requests that have arrived by now were parsed: they join it
         return await request.predictions
 
-    def close(self) -> None:
-        """End the thread after the current call."""
-        self._thread.shutdown()
-
     def _start_call(self) -> None:
         """Start a call with as much of the queue as fits."""
-        self._metrics.queue_length.set(len(self._queue))
+        self._on_change()
         parts = self._take_parts()
         if not parts:
             self._running = False
             return
-        call = asyncio.get_running_loop().run_in_executor(self._thread, self._call, parts)
+        call = asyncio.get_running_loop().run_in_executor(self._threads, self._call, parts)
         call.add_done_callback(lambda call: self._finish_call(parts, call))
 
     def _take_parts(self) -> list[Part]:
-        """Take requests from the front of the queue for one call: all of one version and role."""
+        """Take requests from the front of the queue for one call, all of one role."""
         parts: list[Part] = []
         capacity = self._max_rows
         while self._queue and capacity > 0:
             request = self._queue[0]
             if request.predictions.done():  # its client has disconnected, or a part of it has failed
-                self._queue_rows -= request.rows.count - request.position
+                self.rows -= request.rows.count - request.position
                 self._queue.popleft()
                 continue
             first = parts[0].request if parts else request
-            if (request.version, request.role) != (first.version, first.role):
+            if request.role != first.role:
                 break
             start, stop = request.position, min(request.rows.count, request.position + capacity)
             parts.append(Part(request, range(start, stop), request.rows.slice(start, stop)))
             capacity -= stop - start
-            self._queue_rows -= stop - start
+            self.rows -= stop - start
             request.position = stop
             self._queue.popleft()
             if request.position < request.rows.count:
