@@ -1,4 +1,5 @@
 """The names of a version's files."""
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-ESTIMATOR, CODE, REQUIREMENTS = "model.skops", "code", "requirements.txt"
+ESTIMATOR, CODE = "model.skops", "code"
+REQUIREMENTS, PACKAGES = "requirements.txt", "packages.txt"

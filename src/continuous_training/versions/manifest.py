@@ -7,7 +7,8 @@ manifest.sig       its signature
 model.skops        the estimator
 golden.json        some rows and their predictions
 code/<package>/    the model's package as it was when the version was trained
-requirements.txt   the packages that were installed then, and their versions
+requirements.txt   the packages that it needs, and their versions
+packages.txt       all packages that were installed then
 MLmodel, …         what MLflow stores beside, for its own pages and commands
 """
 

@@ -18,32 +18,62 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from continuous_training import environments
 from continuous_training.errors import UserError
-from continuous_training.versions.file_names import CODE, REQUIREMENTS
+from continuous_training.versions.file_names import REQUIREMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-# What the process of a version uses to open it and to predict
-FRAMEWORK = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "skops")
+OWN_PACKAGE, ADDED_BY_MLFLOW = "continuous-training", "mlflow"
+# What the process of a version uses to open it and to predict: the modules, and the names of their packages
+FRAMEWORK = {name: name for name in ("numpy", "pandas", "pyarrow", "scipy", "skops")} | {"sklearn": "scikit-learn"}
 PYTHON_ENVIRONMENT = "python_env.yaml"  # a file of MLflow's
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def list_packages(folder: Path, trusted_types: Collection[str]) -> dict[str, str]:
-    """Return the names and versions of the packages that a version needs.
+def list_packages(package: Path, trusted_types: Collection[str]) -> dict[str, str]:
+    """Return the names and installed versions of the packages that a model needs.
 
     Args:
-        folder: its files, with its code and the list of all packages that were installed when it was made.
+        package: the folder of the model's package.
         trusted_types: classes outside its package that its estimator may contain.
     """
     modules = {name.partition(".")[0] for name in trusted_types}
-    for path in (folder / CODE).rglob("*.py"):
+    for path in package.rglob("*.py"):
         modules |= set(_imported_modules(path.read_text(encoding="utf-8")))
-    distributions = metadata.packages_distributions()
-    names = {_normalize(name) for module in modules for name in distributions.get(module, ())}
-    required = _with_dependencies(names | set(FRAMEWORK))
-    return {name: version for name, version in _read_requirements(folder / REQUIREMENTS) if name in required}
+    others = modules - sys.stdlib_module_names - FRAMEWORK.keys() - {package.name}
+    # Only then: it reads the files of all packages
+    distributions = metadata.packages_distributions() if others else {}
+    names = {_normalize(name) for module in others for name in distributions.get(module, ())}
+    required = _with_dependencies(names | set(FRAMEWORK.values()))
+    return {name: version for name, version in installed_packages().items() if name in required}
+
+
+def installed_packages() -> dict[str, str]:
+    """Return the names and versions of all installed packages but this project, by name."""
+    installed: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        # Not by distribution.metadata, which parses the whole text, and takes a second for all packages
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        name, version = (re.search(rf"^{key}: *(.+)$", text, re.MULTILINE) for key in ("Name", "Version"))
+        if name and version:
+            installed.setdefault(_normalize(name[1]), version[1].strip())  # the first one on the path is imported
+    return {name: version for name, version in sorted(installed.items()) if name != OWN_PACKAGE}
+
+
+def to_requirements(packages: Mapping[str, str]) -> list[str]:
+    """Return packages as pip's requirements."""
+    return [f"{name}=={version}" for name, version in packages.items()]
+
+
+def read_packages(folder: Path) -> dict[str, str]:
+    """Return the packages that a version needs, by the requirements that were stored with it."""
+    lines = (folder / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
+    packages = {
+        _normalize(name): version.strip() for name, equals, version in (x.partition("==") for x in lines) if equals
+    }
+    packages.pop(ADDED_BY_MLFLOW, None)
+    return packages
 
 
 def read_python_version(folder: Path) -> str:
@@ -125,13 +155,6 @@ def _installed_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _read_requirements(path: Path) -> Iterator[tuple[str, str]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        name, _, version = line.partition("==")
-        if version:
-            yield _normalize(name), version.strip()
 
 
 def _normalize(name: str) -> str:

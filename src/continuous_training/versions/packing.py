@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from continuous_training.settings import package_hash
 from continuous_training.versions import examination, golden_predictions, packages, skops_archive, unsigned
 from continuous_training.versions.download import MODELS, download
 from continuous_training.versions.estimator import describe_untrusted
-from continuous_training.versions.file_names import CODE, MANIFEST, SIGNATURE
+from continuous_training.versions.file_names import CODE, MANIFEST, PACKAGES, SIGNATURE
 from continuous_training.versions.manifest import parse_manifest
 from continuous_training.versions.signing import sign
 from continuous_training.versions.skops_archive import Trust
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OWN_PACKAGE = "continuous-training"
 TYPES = {"category": "string", "number": "double", "integer": "long", "boolean": "boolean", "timestamp": "datetime"}
 
 
@@ -86,11 +84,16 @@ def log_files(
         signature=ModelSignature(inputs=_input_schema(settings, parts), outputs=outputs),
         input_example=rows.head(3),
         pyfunc_predict_fn="predict_proba" if settings.model.task == "classification" else "predict",
-        pip_requirements=list_requirements(),
+        # Not all that are installed: MLflow looks up each of them several times, which takes seconds
+        pip_requirements=packages.to_requirements(
+            packages.list_packages(SOURCES / model, settings.model.trusted_types)
+        ),
         code_paths=[str(SOURCES / model)],
     )
     with tempfile.TemporaryDirectory() as folder:
         golden_predictions.write_golden_predictions(Path(folder), rows, golden)
+        installed = packages.to_requirements(packages.installed_packages())
+        Path(folder, PACKAGES).write_text("\n".join(installed) + "\n", encoding="utf-8")
         mlflow.MlflowClient().log_model_artifacts(stored.model_id, folder)
     return str(stored.model_uri)
 
@@ -121,12 +124,11 @@ def sign_files(
         if package_hash(folder / CODE, model) != package_hash(SOURCES, model):
             raise UserError(f"the package {model} of the candidate is not the one in src/: run again with FORCE=true")
         described = unsigned.describe(folder, model, run_id, settings.model)
-        needed = packages.list_packages(folder, settings.model.trusted_types)
         manifest = described.model_copy(
             update={
                 "lineage": dict(lineage),
                 "python": packages.read_python_version(folder),
-                "packages": needed,
+                "packages": packages.read_packages(folder),
             }
         )
         examination.check_files(folder, manifest)
@@ -137,15 +139,6 @@ def sign_files(
         (signature / MANIFEST).write_bytes(content)
         (signature / SIGNATURE).write_text(sign(content) + "\n", encoding="ascii")
         client.log_model_artifacts(model_uri.removeprefix(MODELS), str(signature))
-
-
-def list_requirements() -> list[str]:
-    """Return all installed packages but this project, as `name==version`."""
-    installed = {
-        distribution.metadata["Name"].lower().replace("_", "-"): distribution.version
-        for distribution in distributions()
-    }
-    return [f"{name}=={version}" for name, version in sorted(installed.items()) if name != OWN_PACKAGE]
 
 
 def _predict(estimator: Any, rows: pd.DataFrame, settings: Settings) -> NDArray[Any]:  # noqa: ANN401
