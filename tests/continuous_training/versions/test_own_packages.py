@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,11 @@ def test_the_champion_is_compared_and_served_with_its_own_packages(
             np.testing.assert_allclose(answer, predictions, rtol=0, atol=1e-9)
     [folder] = environments.FOLDER.glob("packages-????????????????")
     assert [path.name for path in sorted(folder.glob("*.py"))] == ["gauge.py"]
+
+
+def test_all_installed_packages_are_listed_with_their_versions() -> None:
+    expected = {re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower(): each.version for each in distributions()}
+    assert packages.installed_packages() == {name: expected[name] for name in expected if name != "continuous-training"}
 
 
 @pytest.mark.usefixtures("gauge")
