@@ -53,11 +53,9 @@ def installed_packages() -> dict[str, str]:
     """Return the names and versions of all installed packages but this project, by name."""
     installed: dict[str, str] = {}
     for distribution in metadata.distributions():
-        # Not by distribution.metadata, which parses the whole text, and takes a second for all packages
-        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-        name, version = (re.search(rf"^{key}: *(.+)$", text, re.MULTILINE) for key in ("Name", "Version"))
+        name, version = _read_fields(distribution, "Name", "Version")
         if name and version:
-            installed.setdefault(_normalize(name[1]), version[1].strip())  # the first one on the path is imported
+            installed.setdefault(_normalize(name), version)  # the first one on the path is imported
     return {name: version for name, version in sorted(installed.items()) if name != OWN_PACKAGE}
 
 
@@ -152,9 +150,18 @@ def _dependencies(name: str) -> list[str]:
 
 def _installed_version(name: str) -> str | None:
     try:
-        return metadata.version(name)
+        (version,) = _read_fields(metadata.distribution(name), "Version")
     except metadata.PackageNotFoundError:
         return None
+    return version
+
+
+def _read_fields(distribution: metadata.Distribution, *names: str) -> Iterator[str | None]:
+    """Yield fields of a package's metadata. `distribution.metadata` parses all of it: a second for all packages."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    for name in names:
+        match = re.search(rf"^{name}: *(.+)$", text, re.MULTILINE)
+        yield match[1].strip() if match else None
 
 
 def _normalize(name: str) -> str:
