@@ -7,6 +7,7 @@ installed in a folder of their own, once, which comes first on the path of the v
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import sys
@@ -40,7 +41,8 @@ def list_packages(package: Path, trusted_types: Collection[str]) -> dict[str, st
     """
     modules = {name.partition(".")[0] for name in trusted_types}
     for path in package.rglob("*.py"):
-        modules |= set(_imported_modules(path.read_text(encoding="utf-8")))
+        with contextlib.suppress(SyntaxError, ValueError):  # a file that cannot be imported imports nothing
+            modules |= set(_imported_modules(path.read_bytes()))
     others = modules - sys.stdlib_module_names - FRAMEWORK.keys() - {package.name}
     # Only then: it reads the files of all packages
     distributions = metadata.packages_distributions() if others else {}
@@ -111,7 +113,7 @@ def python_path(folder: str | None) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def _imported_modules(source: str) -> Iterator[str]:
+def _imported_modules(source: bytes) -> Iterator[str]:
     """Yield the top-level names of the modules that a source imports, anywhere in it."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
