@@ -44,7 +44,7 @@ class StoredModel:
         """
         if missing := [name for name in self.input_columns if name not in self._rows]:
             raise UserError(f"the model {self.uri} cannot predict the rows: they have no column {', '.join(missing)}")
-        return self._predict(self._rows[self.input_columns])
+        return self._predict(self._rows[self.input_columns])[0]
 
     @cached_property
     def _first_row(self) -> pd.DataFrame:
@@ -52,12 +52,12 @@ class StoredModel:
 
     def time_first_row(self) -> float:
         """Predict a single row, and return the seconds that the model takes."""
-        self._predict(self._first_row)
-        return self._process.seconds
+        return self._predict(self._first_row)[1]
 
-    def _predict(self, rows: pd.DataFrame) -> Predictions:
+    def _predict(self, rows: pd.DataFrame) -> tuple[Predictions, float]:
         try:
-            return evaluation.as_predictions(self._process.predict(rows), self._process.classes)
+            predictions, seconds = self._process.predict_with_duration(rows)
+            return evaluation.as_predictions(predictions, self._process.classes), seconds
         except UserError as error:
             raise UserError(f"the model {self.uri} cannot predict the rows: {error}") from error
 

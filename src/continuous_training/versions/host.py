@@ -30,7 +30,6 @@ OPEN_SECONDS = 120  # for opening a version
 MEMORY = 8 * 2**30  # bytes that each process of a version may have
 CALL_SECONDS = 30  # for one call of the model; a process that takes longer ends itself
 GRACE_SECONDS = 5  # for that end
-MALFORMED = (ValueError, KeyError, TypeError, MemoryError)  # what a message that is none raises; ValueError: closed
 
 
 class DeadVersionError(UserError):
@@ -144,7 +143,7 @@ class Host:
     def _receive(self) -> dict[str, Any] | None:
         try:
             message = messages.receive(self._events)
-        except (ConnectionResetError, *MALFORMED):
+        except (ConnectionResetError, *messages.MALFORMED):
             return None
         return message[0] if message else None
 
@@ -203,7 +202,7 @@ class HostConnection:
             predictions: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
             if predictions.shape[:1] != (batch.num_rows,) or predictions.dtype.kind not in "fiu":
                 raise ValueError(f"it sends {predictions.shape} predictions of type {predictions.dtype}")
-        except (OSError, *MALFORMED) as error:
+        except (OSError, *messages.MALFORMED) as error:  # a ValueError, too, if it is closed
             self._close()
             raise DeadVersionError(f"it died while it predicted: {error}") from error
         return predictions

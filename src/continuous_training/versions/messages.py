@@ -8,6 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from socket import SocketIO
 
+MALFORMED = (ValueError, KeyError, TypeError, MemoryError)  # what is raised by reading something else than a message
+
 
 def send(stream: IO[bytes], header: dict[str, Any], content: bytes = b"") -> None:
     """Write a message."""

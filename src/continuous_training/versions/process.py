@@ -35,12 +35,10 @@ class VersionProcess:
     Attributes:
         columns: the columns that its estimator was fitted on; None if it does not know them.
         classes: a classifier's classes, in the order of its probabilities; None for a regressor.
-        seconds: how long the last prediction took in its process.
     """
 
     columns: list[str] | None
     classes: NDArray[Any] | None
-    seconds: float
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         """Open a version whose files have been examined.
@@ -84,6 +82,10 @@ class VersionProcess:
         Raises:
             UserError: the version raises an error, dies, or takes longer than `SECONDS`.
         """
+        return self.predict_with_duration(rows)[0]
+
+    def predict_with_duration(self, rows: pd.DataFrame) -> tuple[NDArray[Any], float]:
+        """Predict as `predict` does, and return the seconds that the method took, too."""
         import numpy as np
         import pyarrow as pa
 
@@ -95,9 +97,10 @@ class VersionProcess:
             with contextlib.suppress(BrokenPipeError):  # the reason follows
                 messages.send(self._process.stdin, {}, sink.getvalue())  # type: ignore[arg-type]
             header, content = self._receive("answered")
-        self.seconds = header["seconds"]
-        predictions: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-        return predictions
+        try:
+            return np.load(io.BytesIO(content), allow_pickle=False), float(header["seconds"])
+        except messages.MALFORMED as error:
+            raise UserError(f"it sent something else than predictions: {error}") from None
 
     def close(self) -> None:
         """End the process."""
@@ -129,7 +132,7 @@ class VersionProcess:
     def _receive(self, activity: str) -> tuple[dict[str, Any], bytes]:
         try:
             message = messages.receive(self._process.stdout)  # type: ignore[arg-type]
-        except (ValueError, KeyError, TypeError, MemoryError) as error:
+        except messages.MALFORMED as error:
             raise UserError(f"it sent something else than predictions: {error}") from None
         if message is None:
             raise UserError(f"it died while it {activity}: {self._cause()}")
