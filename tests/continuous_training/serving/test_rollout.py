@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import requests
 import yaml
@@ -337,7 +336,7 @@ class TestObserveChampion:
         rows, predictions = read_golden_predictions(run.candidate.model_uri)
         serving = Serving(watch_seconds=600)
         with pytest.raises(UserError, match="differ from those made offline, by up to 0.001"):
-            rollout.observe_champion([server.url], "1", serving, rows, (np.asarray(predictions) + 0.001).tolist())
+            rollout.observe_champion([server.url], "1", serving, rows, predictions + 0.001)
         with pytest.raises(UserError, match="predicts the golden rows of version 2 with version 1"):
             rollout.observe_champion([server.url], "2", serving, rows, predictions)
         with pytest.raises(UserError, match=f"{server.url} rejects the golden rows of version 1: .*'shade' is missing"):

@@ -102,7 +102,7 @@ class TestServer:
         with ThreadPoolExecutor(len(caches)) as servers:
             list(servers.map(lambda cache: cache.download(reference), caches))
         folder = caches[0].locate(reference)
-        assert golden_predictions.read_golden_predictions(folder)[1]
+        assert len(golden_predictions.read_golden_predictions(folder)[1])
         assert (folder / "MLmodel").exists()
         assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
