@@ -67,7 +67,8 @@ def ensure_packages(requirements: Sequence[str], parent: Path = FOLDER) -> Path:
             temporary = folder.with_suffix(".new")
             shutil.rmtree(temporary, ignore_errors=True)
             step = ["pip", "install", "--no-deps", "--python", sys.executable, "--target", str(temporary)]
-            _run_uv([[*step, *requirements]], ", ".join(requirements), folder.with_suffix(".log"))
+            problem = f"{', '.join(requirements)} cannot be installed"
+            _run_uv([[*step, *requirements]], problem, folder.with_suffix(".log"))
             temporary.rename(folder)
     return folder
 
@@ -81,16 +82,16 @@ def _create(folder: Path, lock: Path, log_file: Path) -> None:
         ["venv", "--no-project", "--python", sys.executable, str(folder)],
         ["pip", "sync", "--require-hashes", "--python", interpreter, str(lock)],
     ]
-    _run_uv(steps, f"the environment of {lock}", log_file)
+    _run_uv(steps, f"the environment of {lock} cannot be created", log_file)
 
 
-def _run_uv(steps: Sequence[Sequence[str]], subject: str, log_file: Path) -> None:
+def _run_uv(steps: Sequence[Sequence[str]], problem: str, log_file: Path) -> None:
     with log_file.open("w", encoding="utf-8") as output:
         for step in steps:
             command = [find_uv_bin(), *step]
             process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
             if process.returncode:
-                raise UserError(f"{subject} cannot be installed: see {log_file}")
+                raise UserError(f"{problem}: see {log_file}")
 
 
 @contextmanager

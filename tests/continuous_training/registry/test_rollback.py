@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -14,8 +15,8 @@ from conftest import ROOT
 from continuous_training.documents import Rollback, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, model_versions, promotion
+from continuous_training.serving.rollout import rollout
 from continuous_training.stages import roll_back
-from continuous_training.versions import golden_predictions
 from pipeline import Pipeline
 from ports import free_port
 from server import Server
@@ -231,7 +232,7 @@ class TestServers:
         self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = restore_state(2)
-        monkeypatch.setattr(golden_predictions, "difference", lambda *_: 0.5)
+        monkeypatch.setattr(rollout, "golden_predictions", SimpleNamespace(difference=lambda *_: 0.5))
         with Server() as server:
             monkeypatch.setenv("SERVING_URLS", server.url)
             rollback, errors = roll_back_champion(run.client)
