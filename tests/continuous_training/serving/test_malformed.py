@@ -30,7 +30,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from continuous_training.serving.following import loaded_version, loader
+from continuous_training.serving.following import hosted_version, loader
 from continuous_training.serving.http import app
 from continuous_training.serving.prediction import batching, routing
 from continuous_training.serving.protocols import errors, mlflow_protocol, signature, typed_protocol
@@ -54,7 +54,7 @@ GENERATE_ONLY = settings(
 )
 CLASS_NAMES = {
     name
-    for module in (app, batching, errors, loaded_version, loader, mlflow_protocol, routing, signature, typed_protocol)
+    for module in (app, batching, errors, hosted_version, loader, mlflow_protocol, routing, signature, typed_protocol)
     for name, value in vars(module).items()
     if isinstance(value, type) and value.__module__.startswith("continuous_training")
 }
