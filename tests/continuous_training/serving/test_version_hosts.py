@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +101,11 @@ def invoke(server: Server, *rows: list[Any]) -> tuple[int, str]:
 def processes() -> dict[int, list[psutil.Process]]:
     """Return the hosts below this process, by process id, each with the processes of its connections."""
     starters = [child for child in psutil.Process().children() if host.PROGRAM in child.cmdline()]
-    return {process.pid: process.children() for starter in starters for process in starter.children()}
+    hosts_and_connections = {}
+    for process in [process for starter in starters for process in starter.children()]:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            hosts_and_connections[process.pid] = process.children()
+    return hosts_and_connections
 
 
 def test_versions_of_different_code_are_served_side_by_side(server: Server, versions: Versions) -> None:

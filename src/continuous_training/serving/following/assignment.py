@@ -25,6 +25,11 @@ class VersionReference(Value):
     run_id: str
 
     @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"version {self.number} of {self.name}"
+
+    @property
     def uri(self) -> str:
         """The URI from which MLflow downloads it."""
         return f"models:/{self.name}/{self.number}"

@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -21,9 +18,6 @@ from continuous_training.registry import connection
 from continuous_training.serving.following.assignment import VersionReference
 from continuous_training.settings import STATE
 from continuous_training.versions.download import download
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_VERSIONS = 3
 
@@ -35,14 +29,6 @@ class VersionCache:
         self._folder = folder
         server = hashlib.sha256(connection.tracking_uri().encode()).hexdigest()[:12]
         self._last_version = folder / f"{model}-{server}.json"
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Exclude the other processes that use the folder; the lock of a process that dies is released."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".turn").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def locate(self, version: VersionReference) -> Path:
         """Return the folder of a version, which exists once its download is complete."""

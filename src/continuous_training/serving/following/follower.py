@@ -116,12 +116,10 @@ class Follower:
     def _assign(self, identity: str | None, champion: VersionReference) -> Assignment:
         """Assign the champion, or the version before it if the champion dies again and again."""
         failure, previous = self._hosts.why_unreliable(champion), self._previous
-        if failure is None or previous is None or not self._hosts.has(previous):
-            return Assignment(registry=identity, champion=champion)
-        if self._hosts.why_unreliable(previous):
-            return Assignment(registry=identity, champion=champion, failure=failure)
-        failure = f"{failure}: version {previous.number} is served in its place"
-        return Assignment(registry=identity, champion=previous, failure=failure)
+        if failure and previous and self._hosts.has(previous) and not self._hosts.why_unreliable(previous):
+            failure = f"{failure}: version {previous.number} is served in its place"
+            return Assignment(registry=identity, champion=previous, failure=failure)
+        return Assignment(registry=identity, champion=champion, failure=failure)
 
     def _resolve(self, model: RegisteredModel, number: str, current: VersionReference | None) -> VersionReference:
         identity = model_versions.identity_of(model)

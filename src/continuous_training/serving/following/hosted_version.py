@@ -47,8 +47,7 @@ class HostedVersion:
         self._path = folder / socket
         manifest = parse_manifest((folder / MANIFEST).read_bytes())
         self._connection = HostConnection(self._path)
-        name = f"version {reference.number} of {reference.name}"
-        self.signature = Signature.from_mlflow(manifest.inputs, keys, name)
+        self.signature = Signature.from_mlflow(manifest.inputs, keys, reference.title)
         classes = self._connection.description.get("classes")
         self.typed_protocol = TypedProtocol(self.signature, classes, _count_outputs(manifest.outputs))
 
@@ -99,14 +98,15 @@ class HostedVersion:
         """
         rows, golden = golden_predictions.read_golden_predictions(self._folder)
         columns = {name: [row[index] for row in rows["data"]] for index, name in enumerate(rows["columns"])}
-        name = f"version {self.number} of {self.reference.name}"
         try:
             golden_rows = self.signature.validate(len(rows["data"]), columns)
         except RequestError as error:
-            raise UserError(f"{name} does not accept its golden rows: {error}") from error
+            raise UserError(f"{self.reference.title} does not accept its golden rows: {error}") from error
         predictions = self.predict(self.signature.to_arrays([golden_rows]))
         if golden_predictions.difference(predictions, golden):
-            raise UserError(f"the predictions of {name} for its golden rows differ from those made offline")
+            raise UserError(
+                f"the predictions of {self.reference.title} for its golden rows differ from those made offline"
+            )
 
 
 def host_folder(shared: Path, reference: VersionReference) -> Path:

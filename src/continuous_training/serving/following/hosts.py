@@ -167,8 +167,7 @@ class VersionHosts:
         log.warning("A process of version %s died: %s", reference.number, cause)
         if len(deaths) == MAX_DEATHS and now - deaths[0] <= DEATHS_SECONDS and reference not in self._unreliable:
             self._unreliable[reference] = (
-                f"version {reference.number} of {reference.name} died {MAX_DEATHS} times within {DEATHS_SECONDS:.0f} s "
-                f"({cause})"
+                f"{reference.title} died {MAX_DEATHS} times within {DEATHS_SECONDS:.0f} s ({cause})"
             )
 
 
@@ -190,7 +189,7 @@ def examine_version(folder: Path, reference: VersionReference, policy: Policy) -
         manifest = examination.examine(folder, policy, reference.run_id)
         return manifest, packages.search_path(manifest.packages, manifest.python)
     except UserError as error:
-        raise UserError(f"version {reference.number} of {reference.name} cannot be loaded: {error}") from error
+        raise UserError(f"{reference.title} cannot be loaded: {error}") from error
 
 
 def start_host(
@@ -215,21 +214,21 @@ def start_host(
         UserError: it contains something that is not trusted, cannot be opened, dies, or predicts other values than
             offline.
     """
-    name, socket = f"version {reference.number} of {reference.name}", f"{SOCKET}.new"
+    socket = f"{SOCKET}.new"
     try:
         folder.mkdir(exist_ok=True)
         (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
         shutil.copyfile(version / golden_predictions.FILE, folder / golden_predictions.FILE)
         host = starter.start(version, manifest, folder / socket)
     except (UserError, OSError) as error:
-        raise UserError(f"{name} cannot be loaded: {error}") from error
+        raise UserError(f"{reference.title} cannot be loaded: {error}") from error
     try:
         HostedVersion(reference, folder, keys, socket).check_golden_predictions()
         host.move(folder / SOCKET)
     except DeadVersionError as error:
         cause = next(iter(host.deaths(CAUSE_SECONDS)), error)
         host.close()
-        raise UserError(f"{name} died while it predicted its golden rows: {cause}") from error
+        raise UserError(f"{reference.title} died while it predicted its golden rows: {cause}") from error
     except Exception:
         host.close()
         raise
