@@ -58,10 +58,12 @@ TABLES = {  # of the effects of faults; a row is a test's properties with these 
     ),
 }
 
+TIMEOUT = 300  # seconds; only a call that hangs takes so long, even on a busy machine
+
 RECEIVES_SIGINT = ("env", "--default-signal=INT")  # background jobs of a shell, as in CI, ignore SIGINT
 
 
-def wait_until(condition: Callable[[], object], description: str, seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], object], description: str, seconds: float = TIMEOUT) -> None:
     """Wait until other processes make a condition true."""
     deadline = time.monotonic() + seconds
     while not condition():

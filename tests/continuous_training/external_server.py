@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import ROOT, wait_until
+from conftest import ROOT, TIMEOUT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-TIMEOUT = 30  # seconds
 
 
 @contextmanager

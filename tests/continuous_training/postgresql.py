@@ -15,9 +15,9 @@ from typing import Self
 
 import pytest
 
+from conftest import TIMEOUT
 from ports import free_port
 
-TIMEOUT = 60  # seconds
 SERVER_USER = "nobody"  # PostgreSQL refuses to run as root
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import requests
 
 from application import Application
-from conftest import ROOT, wait_until
+from conftest import ROOT, TIMEOUT, wait_until
 from continuous_training.registry import connection
 from continuous_training.serving.following.assignment import Assignment
 from continuous_training.serving.following.cache import VersionCache
@@ -42,13 +42,13 @@ class ServerClient:
     url: str
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(f"{self.url}{path}", timeout=10)
+        return requests.get(f"{self.url}{path}", timeout=TIMEOUT)
 
     def invoke(self, **body: Any) -> requests.Response:
-        return requests.post(f"{self.url}/invocations", json=body, timeout=10)
+        return requests.post(f"{self.url}/invocations", json=body, timeout=TIMEOUT)
 
     def predict(self, *rows: dict[str, Any]) -> requests.Response:
-        return requests.post(f"{self.url}/predict", json={"rows": rows}, timeout=10)
+        return requests.post(f"{self.url}/predict", json={"rows": rows}, timeout=TIMEOUT)
 
     def wait_for_failure(self, part: str = "") -> str:
         """Wait until the server reports that it cannot follow the registry, for a reason with this part; return it."""

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from conftest import ROOT, TIMEOUT
+
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 EXAMPLE = re.compile(r"([A-Z_]+=\S+ )*scripts/ct (?P<verb>[a-z-]+)\b.*")
 
 
 def ct(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        arguments, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=60
+        arguments, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=TIMEOUT
     )
 
 
@@ -47,6 +48,7 @@ def test_threads_that_wait_for_each_other_sleep_unless_a_variable_says_otherwise
     """Busy waiting would slow down other builds on the same agent."""
     script = """
 import os
+from conftest import TIMEOUT
 from continuous_training import command
 command.start(lambda _: print(os.environ["OMP_WAIT_POLICY"]), command.parser("print it"))
 """

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import RECEIVES_SIGINT
+from conftest import RECEIVES_SIGINT, TIMEOUT
 from continuous_training.fork_server import client
 
 CLIENT = client.__file__
@@ -93,7 +93,7 @@ class Run:
     def verb(self, script: str, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
         content = options.pop("input", None)
         with self.popen(script, *arguments, **options) as process:
-            out, err = process.communicate(content, timeout=60)
+            out, err = process.communicate(content, timeout=TIMEOUT)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def forks(self, **options) -> bool:
@@ -235,7 +235,7 @@ finally:
         processes = [verb, *verb.children()]
         process.kill()
         process.communicate()
-        psutil.wait_procs(processes, timeout=30)
+        psutil.wait_procs(processes, timeout=TIMEOUT)
         assert not [
             process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         ]
@@ -246,7 +246,7 @@ finally:
         with process:
             assert process.wait(60) == client.KILL_EXIT_CODE
             assert "was killed" in process.stderr.read()
-        psutil.wait_procs([verb], timeout=30)
+        psutil.wait_procs([verb], timeout=TIMEOUT)
         assert not verb.is_running()
 
     def test_the_end_of_the_server_does_not_end_a_verb(self, run) -> None:
@@ -254,7 +254,7 @@ finally:
         server = run.server
         server.kill()
         server.wait(30)
-        process.communicate("go on\n", timeout=60)
+        process.communicate("go on\n", timeout=TIMEOUT)
         assert process.returncode == 0
         assert (run.folder / "cleaned").exists()
 
@@ -380,7 +380,7 @@ class TestLifeOfTheServer:
         assert verb("setup") == "True"  # as in the next month of a replay
         assert run.server == server
         assert verb("report") == "True"
-        psutil.wait_procs([server], timeout=30)
+        psutil.wait_procs([server], timeout=TIMEOUT)
         assert not server.is_running()
         assert not any((run.folder / client.FOLDER).glob("*.socket"))
 
@@ -409,7 +409,7 @@ class TestLifeOfTheServer:
         server = run.start()
         (socket_file,) = (run.folder / client.FOLDER).glob("*.socket")
         socket_file.unlink()
-        psutil.wait_procs([server], timeout=60)
+        psutil.wait_procs([server], timeout=TIMEOUT)
         assert not server.is_running()
 
 

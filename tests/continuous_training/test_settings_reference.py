@@ -9,6 +9,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from conftest import TIMEOUT
 from continuous_training.settings import Settings, parse_settings, reference
 from continuous_training.settings.section import Section, keys, section_of
 
@@ -80,7 +81,7 @@ class TestSchema:
 @pytest.mark.parametrize(("option", "start"), [("--markdown", "# Reference of training.yaml\n"), ("--schema", "{\n")])
 def test_the_command_prints_the_reference_or_the_schema(option: str, start: str) -> None:
     command = [sys.executable, ROOT / "scripts/settings.py", option]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
     assert output.startswith(start)
     if option == "--schema":
         assert json.loads(output) == json.loads(reference.SCHEMA.read_text(encoding="utf-8"))

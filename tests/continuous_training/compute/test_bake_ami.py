@@ -19,7 +19,7 @@ from cloud.aws import Aws
 from cloud.call import Call
 from cloud.errors import ApiError
 from cloud.machine import Machines
-from conftest import ROOT, wait_until
+from conftest import ROOT, TIMEOUT, wait_until
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import bake_ami, image_lifecycle
 from continuous_training.compute.ec2.tags import PROJECT, PROJECT_FILTER, read_tags
@@ -39,7 +39,6 @@ compute:
   heartbeat_seconds: 3
 compare:
 """
-TIMEOUT = 120  # seconds for one image
 
 
 class Account:

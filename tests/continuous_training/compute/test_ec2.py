@@ -20,6 +20,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.base_backend import BackendDict
 from moto.ec2.models import ec2_backends
 
+from conftest import TIMEOUT
 from continuous_training.compute.ec2 import (
     bundle,
     image_lifecycle,
@@ -211,7 +212,7 @@ class TestUserData:
             [*(f"{name}() {{ :; }}" for name in programs), "get() { return 1; }", "secret() { echo secret; }"]
         )
         script = f"{power_stubs}{definitions}\n{stubs}\nmlflow() {{ printf '%s\\0' \"$@\"; }}\n{'; '.join(commands)}\n"
-        process = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True, timeout=10)
+        process = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True, timeout=TIMEOUT)
         assert process.stderr == b""
         return process.stdout.decode().split("\0")[:-1]
 
@@ -232,7 +233,9 @@ class TestUserData:
         script = self.render(
             make_task(stay_running=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE])
         )
-        process = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=10)
+        process = subprocess.run(
+            ["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=TIMEOUT
+        )
         assert (process.returncode, process.stderr) == (0, "")
 
     def test_the_first_command_schedules_the_shutdown(self) -> None:

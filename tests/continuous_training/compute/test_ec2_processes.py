@@ -29,7 +29,7 @@ from cloud.aws import Aws
 from cloud.errors import ApiError
 from cloud.machine import Machines
 from cloud.mlflow_server import MlflowServer
-from conftest import RECEIVES_SIGINT, ROOT, wait_until
+from conftest import RECEIVES_SIGINT, ROOT, TIMEOUT, wait_until
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import reap, termination, watcher
 from continuous_training.compute.ec2.tags import run_identifier
@@ -72,7 +72,6 @@ def build(categories, numbers, **parameters):
     print("resumes after", checkpoint.read_text(), file=sys.stderr)
     return build_estimator(categories, numbers, **parameters)
 """
-TIMEOUT = 120  # seconds for one training
 MAX_MISSED_HEARTBEATS = watcher.MAX_MISSED_HEARTBEATS
 
 

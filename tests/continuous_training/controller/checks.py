@@ -12,6 +12,7 @@ import secrets
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from conftest import TIMEOUT
 from continuous_training.settings import BRANCH
 from controller.client import JOB_NAME, PASSING
 from controller.stage_differences import find_differences
@@ -231,7 +232,7 @@ def _head(repository: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=TIMEOUT,
     )
     if process.returncode or not process.stdout:
         raise Inapplicable(f"git has no access to {BRANCH} of {repository} from this machine")

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conftest import TIMEOUT
 from continuous_training.errors import UserError
 from continuous_training.settings import BRANCH
 from jenkinsfile.builds.records import StageRecord
@@ -94,7 +95,7 @@ class Clone:
 
     def stop(self) -> None:
         """Stop the server that a run has started."""
-        subprocess.run(["scripts/ct", "stop"], cwd=self.folder, env=self._environment, check=True, timeout=120)
+        subprocess.run(["scripts/ct", "stop"], cwd=self.folder, env=self._environment, check=True, timeout=TIMEOUT)
 
 
 class LocalRuns:
@@ -109,7 +110,7 @@ class LocalRuns:
     def has_commit(self, commit: str) -> bool:
         """Return whether the repository on this machine has a commit."""
         command = ["git", "-C", str(self._repository), "cat-file", "-e", f"{commit}^{{commit}}"]
-        return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
+        return subprocess.run(command, check=False, capture_output=True, timeout=TIMEOUT).returncode == 0
 
     def repeat(self, build: Build, *, nothing_new: bool) -> tuple[str, list[StageRecord]]:
         """Run the Jenkinsfile at the commit and with the parameters of a build; return the result and the stages.

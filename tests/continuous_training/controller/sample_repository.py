@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,5 +68,7 @@ def head(folder: Path) -> str:
 
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a repository and return its output."""
-    process = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=60)
+    process = subprocess.run(
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=TIMEOUT
+    )
     return process.stdout.strip()

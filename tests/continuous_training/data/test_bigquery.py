@@ -18,6 +18,7 @@ import pytest
 import requests
 
 import parcels_model
+from conftest import TIMEOUT
 from continuous_training.data import sources
 from continuous_training.errors import UserError
 from external_server import run_server
@@ -156,7 +157,11 @@ def test_a_request_to_a_busy_service_is_repeated(emulator: str, monkeypatch: pyt
             return status, error_body("backendError", "Visibility check was unavailable. Please retry the request")
         method = "POST" if request.body else "GET"
         response = requests.request(
-            method, emulator + request.path, data=request.body, headers={"Content-Type": "application/json"}, timeout=30
+            method,
+            emulator + request.path,
+            data=request.body,
+            headers={"Content-Type": "application/json"},
+            timeout=TIMEOUT,
         )
         return response.status_code, response.text
 

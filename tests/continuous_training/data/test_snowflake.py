@@ -18,6 +18,7 @@ import pytest
 import requests
 
 import parcels_model
+from conftest import TIMEOUT
 from continuous_training.data import sources
 from continuous_training.errors import UserError
 from external_server import run_server
@@ -137,9 +138,9 @@ def test_null_times_stay_null() -> None:
 
 @pytest.mark.usefixtures("url")
 def test_only_statements_that_read_are_sent(address: str) -> None:
-    before = len(requests.get(f"http://{address}/statements", timeout=10).json())
+    before = len(requests.get(f"http://{address}/statements", timeout=TIMEOUT).json())
     parcels_model.open_query("SELECT * FROM depots WHERE $since < $until").read(BEGIN, END).read_all()
-    statements = requests.get(f"http://{address}/statements", timeout=10).json()[before:]
+    statements = requests.get(f"http://{address}/statements", timeout=TIMEOUT).json()[before:]
     assert {statement.split()[0] for statement in statements} == {"SELECT", "DESCRIBE"}
 
 

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from conftest import TIMEOUT
 from continuous_training.data import sources
 from continuous_training.data.backends import postgresql
 from continuous_training.errors import UserError
@@ -327,7 +328,9 @@ class TestWrongUrl:
             f"try: warehouse.connect_to({url!r})\n"
             "except UserError as error: print(error)"
         )
-        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+        process = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=TIMEOUT
+        )
         assert process.stdout.endswith(f"is not installed: pip install '.[{extra}]'\n"), process.stdout
         assert "hunter2" not in process.stdout
 

@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from conftest import ROOT, wait_until
+from conftest import ROOT, TIMEOUT, wait_until
 from dockerfile import Stage, all_of, copied_files, environment, stages
 from http_stub import http_stub
 from requirements_lock import pins
@@ -162,7 +162,7 @@ class TestEntryPoint:
             lambda request: (200 if request.path.endswith("/health") else 404, json.dumps(response))
         ) as address:
             variables = {"PATH": os.environ["PATH"], "AIRFLOW__API__PORT": address.rpartition(":")[2]}
-            process = subprocess.run([sys.executable, *command[1:]], env=variables, timeout=60, check=False)
+            process = subprocess.run([sys.executable, *command[1:]], env=variables, timeout=TIMEOUT, check=False)
         assert process.returncode == bool(unhealthy)
 
     def test_all_components_end_if_one_exits(self, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from conftest import ROOT, wait_until
+from conftest import ROOT, TIMEOUT, wait_until
 from dockerfile import environment, stages
 from jenkins_builds import PASSWORD, POLLS, Jenkins, connection, jenkins
 from ports import free_port
@@ -53,13 +53,15 @@ class Server:
         if self.process.poll() is not None:
             raise RuntimeError(self.log.read_text(errors="replace")[-4000:])
         try:
-            response = requests.get(f"{self.url}/api/v2/monitor/health", timeout=30).json()
+            response = requests.get(f"{self.url}/api/v2/monitor/health", timeout=TIMEOUT).json()
         except requests.RequestException:
             return {}
         return {name: part["status"] for name, part in response.items()}
 
     def token(self, password: str) -> requests.Response:
-        return requests.post(f"{self.url}/auth/token", json={"username": "admin", "password": password}, timeout=30)
+        return requests.post(
+            f"{self.url}/auth/token", json={"username": "admin", "password": password}, timeout=TIMEOUT
+        )
 
     @cached_property
     def headers(self) -> dict[str, str]:
@@ -69,7 +71,7 @@ class Server:
         """Send a request as the admin: a POST if it has a body, else a GET."""
         method = "POST" if body else "GET"
         response = requests.request(
-            method, f"{self.url}/api/v2/{path}", json=body or None, headers=self.headers, timeout=30
+            method, f"{self.url}/api/v2/{path}", json=body or None, headers=self.headers, timeout=TIMEOUT
         )
         response.raise_for_status()
         content: dict[str, Any] = response.json()
@@ -123,7 +125,7 @@ def server(env_python: Callable[[str], Path], tmp_path: Path, jenkins_stub: Jenk
 
 def test_an_asset_event_of_an_authenticated_user_starts_one_run(server: Server, jenkins_stub: Jenkins) -> None:
     assert (server.token(server.password).status_code, server.token("another").status_code) == (201, 401)
-    assert requests.get(f"{server.url}/api/v2/dags", timeout=30).status_code == 401
+    assert requests.get(f"{server.url}/api/v2/dags", timeout=TIMEOUT).status_code == 401
 
     path = "assets?name_pattern=warehouse/data"
     wait_until(lambda: server.request(path)["assets"], "the DAGs are read", 300)

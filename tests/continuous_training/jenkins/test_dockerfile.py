@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 from dockerfile import Stage, all_of, build_context, copied_files, environment, stages
 from http_stub import Request, http_stub
 from update_center import REDUCED
@@ -171,7 +171,7 @@ def connect(machine: Path, *arguments: str, **variables: str) -> subprocess.Comp
         env={"PATH": f"{machine}:{os.defpath}", "HOME": str(machine), **environment(AGENT), **variables},
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=TIMEOUT,
         check=False,
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 from continuous_training.stages import result_cache
 from continuous_training.stages.test import Selection
 from jenkinsfile.expressions.evaluator import evaluate
@@ -532,7 +532,7 @@ class TestRuns:
 )
 def test_an_invalid_command_line_is_rejected_in_one_line(arguments: list[str], message: str) -> None:
     process = subprocess.run(
-        ["scripts/ct", "run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        ["scripts/ct", "run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT
     )
     assert process.returncode == 2
     assert message in process.stderr

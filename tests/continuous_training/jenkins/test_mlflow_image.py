@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 from dockerfile import Stage, all_of, copied_files, environment, health, stages
 from requirements_lock import pins
 
@@ -59,7 +59,7 @@ def startup_error(home: Path, **changes: str | None) -> str:
         env={"PATH": os.environ["PATH"], "HOME": str(home), **settings},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TIMEOUT,
         check=False,
     )
     assert process.returncode == 1
@@ -142,7 +142,7 @@ class TestEntryPoint:
         command = json.loads(instruction("HEALTHCHECK").partition("CMD ")[2])
         with health(status) as port:
             variables = {"PATH": os.environ["PATH"], "PORT": str(port)}
-            process = subprocess.run([sys.executable, *command[1:]], env=variables, timeout=60, check=False)
+            process = subprocess.run([sys.executable, *command[1:]], env=variables, timeout=TIMEOUT, check=False)
         assert process.returncode == code
 
 

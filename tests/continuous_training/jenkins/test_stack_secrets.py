@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 from continuous_training.jenkins import env_file, stack_secrets
 from continuous_training.versions import signing
 
@@ -35,7 +35,7 @@ def git(*arguments: str) -> str:
 
 def ct(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts/secrets_.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
 
 def error_of(*arguments: str) -> str:

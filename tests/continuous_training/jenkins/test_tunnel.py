@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import ngrok
-from conftest import RECEIVES_SIGINT, ROOT, wait_until
+from conftest import RECEIVES_SIGINT, ROOT, TIMEOUT, wait_until
 
 pytest.importorskip("pyngrok", reason="pyngrok is not installed")
 
@@ -51,7 +51,7 @@ def start_tunnel(*arguments: str, folder: Path = ROOT) -> subprocess.Popen[str]:
 def tunnel_error(folder: Path = ROOT) -> str:
     """Run `ct tunnel`, which fails; return its error message."""
     process = start_tunnel(folder=folder)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1, message
     return message
 
@@ -69,7 +69,7 @@ def test_the_output_has_the_webhook_urls_and_ngrok_ends_with_the_command(
         lines = [process.stdout.readline() for _ in range(4)]
         is_running = not has_ended(ngrok_folder)
         os.killpg(process.pid, number)
-        _, message = process.communicate(timeout=60)
+        _, message = process.communicate(timeout=TIMEOUT)
     assert is_running
     assert lines[0].startswith(f"{ngrok.ADDRESS} forwards to http://localhost:9090")
     assert lines[1].endswith(f": {ngrok.ADDRESS}/github-webhook/\n")
@@ -174,7 +174,7 @@ class TestErrors:
             f"{remove_pyngrok}runpy.run_path(sys.argv[0], run_name='__main__')",
             "scripts/tunnel.py",
         ]
-        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         assert process.returncode == 1
         assert process.stderr.startswith("ct tunnel: error: pyngrok is not installed: run ")
         assert process.stderr.endswith(" -m pip install pyngrok\n")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import TIMEOUT
 from continuous_training.errors import UsageError, UserError
 from continuous_training.new_model import creation, removal
 from continuous_training.new_model.dialogue import Dialogue
@@ -115,7 +116,7 @@ class TestWhatIsWritten:
             "no:cacheprovider",
             "tests/rides",
         ]
-        tests = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        tests = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT)
         assert tests.returncode == 0, tests.stdout
         check = [sys.executable, "-m", "ruff", "check", "--isolated", "src/rides", "tests/rides"]
         assert subprocess.run(check, capture_output=True, text=True, check=False).returncode == 0

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import wait_until
+from conftest import TIMEOUT, wait_until
 from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, str(ROOT / "scripts/new.py"), "rides"]
-TIMEOUT = 120  # seconds
 CTRL_C, CTRL_D = "\x03", "\x04"
 
 

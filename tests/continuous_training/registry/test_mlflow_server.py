@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from moto.core.base_backend import BackendDict
 
 from cloud.server import Moto, Server
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 from continuous_training.registry import connection, model_versions
 from dockerfile import environment, stages
 from pipeline import Pipeline
@@ -117,7 +117,7 @@ class Mlflow:
         auth = (user, password or self.passwords[user]) if user else None
         path = "api/2.0/mlflow/experiments/search"
         body = {"max_results": 1}
-        return requests.post(f"{self.url}/{path}", json=body, auth=auth, headers=headers, timeout=30).status_code
+        return requests.post(f"{self.url}/{path}", json=body, auth=auth, headers=headers, timeout=TIMEOUT).status_code
 
     def log_in(self, patch: pytest.MonkeyPatch, user: str) -> None:
         """Set the variables of an MLflow user who has no AWS credentials."""
@@ -169,7 +169,7 @@ def test_requests_without_a_valid_password_are_rejected(mlflow: Mlflow) -> None:
         mlflow.request("nobody", "password1234"),
     ] == [401] * 3
     paths = ["", "graphql", "metrics", "signup", "v1/traces", "get-artifact", "api/2.0/mlflow-artifacts/artifacts"]
-    statuses = {path: requests.get(f"{mlflow.url}/{path}", timeout=30).status_code for path in paths}
+    statuses = {path: requests.get(f"{mlflow.url}/{path}", timeout=TIMEOUT).status_code for path in paths}
     assert statuses == dict.fromkeys(paths, 401)
 
 
@@ -218,7 +218,9 @@ def test_only_the_admin_can_create_users(mlflow: Mlflow) -> None:
     def create_user(user: str) -> int:
         auth = (user, mlflow.passwords[user])
         body = {"username": f"by-{user}", "password": secrets.token_hex(12)}
-        return requests.post(f"{mlflow.url}/api/2.0/mlflow/users/create", json=body, auth=auth, timeout=30).status_code
+        return requests.post(
+            f"{mlflow.url}/api/2.0/mlflow/users/create", json=body, auth=auth, timeout=TIMEOUT
+        ).status_code
 
     assert {user: create_user(user) for user in mlflow.passwords} == {"admin": 200, "training": 403, "serving": 403}
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from conftest import TIMEOUT
 from continuous_training.errors import UsageError, UserError
 from continuous_training.registry import connection, model_versions
 from continuous_training.replay import loop, page, summary, workspace
@@ -99,7 +100,7 @@ class TestMonths:
 
     def test_an_invalid_month_is_an_error_of_one_line(self) -> None:
         command = [sys.executable, str(ROOT / "scripts/replay.py"), "--from", "2013-04", "--to", "2013-40"]
-        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT)
         assert process.returncode == 2
         assert process.stderr == "ct replay: error: --to 2013-40 is not a month: write it as 2013-04\n"
         assert process.stdout == ""
@@ -281,7 +282,7 @@ class TestWorkspace:
         folder = Path(".ct/replay/abc").resolve()
         orphan = subprocess.Popen(["sleep", "600"], env=os.environ | {workspace.MARKER: str(folder)})
         with workspace.enter_workspace("toy", "abc", self.ADDRESS, fresh=False):
-            assert orphan.wait(timeout=60) != 0
+            assert orphan.wait(timeout=TIMEOUT) != 0
 
     @pytest.mark.usefixtures("workspace")
     def test_finished_months_are_reused_unless_fresh_is_set(self) -> None:

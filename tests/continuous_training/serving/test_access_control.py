@@ -13,6 +13,7 @@ import requests
 from fastapi import FastAPI, Request
 
 from application import Application
+from conftest import TIMEOUT
 from continuous_training.serving.http.access_control import AccessControl
 from continuous_training.serving.http.rate_limit import RateLimit
 from continuous_training.serving.http.tokens import Tokens
@@ -54,7 +55,7 @@ class ProtectedApplication(Application):
 
     def send(self, path: str, token: str | None = None, method: str = "GET", body: bytes = b"") -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return requests.request(method, f"{self.url}{path}", headers=headers, data=body, timeout=30)
+        return requests.request(method, f"{self.url}{path}", headers=headers, data=body, timeout=TIMEOUT)
 
     def predict(self, token: str | None = None) -> int:
         return self.send("/predict", token, "POST").status_code
@@ -114,7 +115,7 @@ class TestAccessControl:
     def test_a_large_request_without_a_token_is_rejected_and_the_connection_stays_open(self) -> None:
         with ProtectedApplication(TOKENS) as server, requests.Session() as session:
             for _ in range(3):
-                response = session.post(f"{server.url}/predict", data=bytes(3_000_000), timeout=30)
+                response = session.post(f"{server.url}/predict", data=bytes(3_000_000), timeout=TIMEOUT)
                 assert response.json()["error_code"] == "UNAUTHENTICATED"
 
     def test_beyond_the_rate_limit_the_response_has_retry_after_and_others_are_accepted(self, path: Path) -> None:

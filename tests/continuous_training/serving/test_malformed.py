@@ -30,6 +30,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
+from conftest import TIMEOUT
 from continuous_training.serving.following import hosted_version, loader
 from continuous_training.serving.http import app
 from continuous_training.serving.prediction import batching, routing
@@ -77,7 +78,7 @@ class CheckingClient:
 
     def __init__(self, url: str, offline: Callable[[pd.DataFrame], np.ndarray]) -> None:
         self.counts: Counter[str] = Counter()
-        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=TIMEOUT)
         self._offline = offline
         self._rows: list[pd.DataFrame] = []
         self._predictions: list[list[float]] = []
@@ -410,7 +411,7 @@ def test_damaged_requests_are_errors_or_predicted_correctly(
 )
 def test_invalid_http_does_not_affect_other_requests(server: Server, content: bytes) -> None:
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=TIMEOUT) as connection:
         connection.sendall(content)
         assert connection.recv(1000).startswith(b"HTTP/1.1 4")
     assert server.predict(ROW).status_code == 200
@@ -419,6 +420,6 @@ def test_invalid_http_does_not_affect_other_requests(server: Server, content: by
 def test_a_client_that_disconnects_early_does_not_affect_other_requests(server: Server) -> None:
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     for _ in range(20):
-        with socket.create_connection(address, timeout=10) as connection:
+        with socket.create_connection(address, timeout=TIMEOUT) as connection:
             connection.sendall(b'POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"rows":')
     assert server.predict(ROW).status_code == 200

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import TIMEOUT
 from continuous_training.errors import UserError
 from continuous_training.serving.http.rate_limit import ALL_CLIENTS, RateLimit
 from manual_clock import ManualClock
@@ -136,7 +137,7 @@ class TestRateLimit:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
         with ThreadPoolExecutor(len(workers)) as threads:
-            outputs = list(threads.map(lambda process: process.communicate("go\n", timeout=60)[0], workers))
+            outputs = list(threads.map(lambda process: process.communicate("go\n", timeout=TIMEOUT)[0], workers))
         times = [time for output in outputs for time in json.loads(output)]
         assert len(times) == 40
         check_every_interval(times, 100, 20)

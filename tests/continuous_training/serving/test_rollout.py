@@ -17,7 +17,7 @@ import pytest
 import requests
 import yaml
 
-from conftest import wait_until
+from conftest import TIMEOUT, wait_until
 from continuous_training.documents import Deployment, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
@@ -122,9 +122,9 @@ def client(url: str, *rows: dict[str, Any], **headers: str) -> Iterator[Response
         while not stop.is_set():
             for row in rows:
                 body = {"dataframe_records": [row]}
-                responses.append(requests.post(f"{url}/invocations", json=body, headers=headers, timeout=10))
+                responses.append(requests.post(f"{url}/invocations", json=body, headers=headers, timeout=TIMEOUT))
 
-    wait_until(lambda: requests.get(f"{url}/ready", timeout=10).ok, "there is a champion")
+    wait_until(lambda: requests.get(f"{url}/ready", timeout=TIMEOUT).ok, "there is a champion")
     thread = threading.Thread(target=send)
     thread.start()
     try:

@@ -17,7 +17,7 @@ import requests
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from conftest import ROOT, wait_until
+from conftest import ROOT, TIMEOUT, wait_until
 from dockerfile import Instruction, Stage, all_of, build_context, copied_files, environment, health, stages
 from requirements_lock import pins
 
@@ -139,7 +139,7 @@ class TestRuntime:
         assert get_instruction("EXPOSE") in command[-1]
         with health(status) as port:
             script = command[-1].replace(get_instruction("EXPOSE"), str(port))
-            result = subprocess.run([sys.executable, *command[1:-1], script], timeout=60, check=False)
+            result = subprocess.run([sys.executable, *command[1:-1], script], timeout=TIMEOUT, check=False)
         assert result.returncode == code
 
 
@@ -189,7 +189,7 @@ def test_the_copied_files_run_without_the_rest_of_the_project_and_without_privil
         def responds() -> bool:
             assert server.poll() is None
             try:
-                return requests.get(f"http://127.0.0.1:{port}/health", timeout=10).ok
+                return requests.get(f"http://127.0.0.1:{port}/health", timeout=TIMEOUT).ok
             except requests.ConnectionError:
                 return False
 
@@ -197,5 +197,5 @@ def test_the_copied_files_run_without_the_rest_of_the_project_and_without_privil
             wait_until(responds, "the server responds")
         finally:
             server.terminate()
-            _, output = server.communicate(timeout=60)
+            _, output = server.communicate(timeout=TIMEOUT)
     assert server.returncode == 0, output

@@ -22,6 +22,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from conftest import TIMEOUT
 from continuous_training.serving.following.assignment import VersionReference
 from continuous_training.serving.following.hosted_version import SOCKET, HostedVersion
 from continuous_training.serving.http import app
@@ -402,14 +403,14 @@ class TestRequests:
     @pytest.mark.parametrize("request_id", ["a", "x" * 128, "!~#$%&'*+-.^_`|", "0b1c-7"])
     def test_the_id_of_a_request_is_returned(self, server: Server, request_id: str) -> None:
         response = requests.post(
-            f"{server.url}/predict", json={"rows": [ROW]}, headers={"X-Request-ID": request_id}, timeout=10
+            f"{server.url}/predict", json={"rows": [ROW]}, headers={"X-Request-ID": request_id}, timeout=TIMEOUT
         )
         assert response.headers["X-Request-ID"] == response.json()["request_id"] == request_id
 
     @pytest.mark.parametrize("request_id", ["", "x" * 129, "a b", "é", "a\tb"])
     def test_an_invalid_id_is_replaced(self, server: Server, request_id: str) -> None:
         headers = {"X-Request-ID": request_id.encode("latin-1")}
-        response = requests.post(f"{server.url}/predict", json={"rows": [ROW]}, headers=headers, timeout=10)
+        response = requests.post(f"{server.url}/predict", json={"rows": [ROW]}, headers=headers, timeout=TIMEOUT)
         new_id = response.json()["request_id"]
         assert response.headers["X-Request-ID"] == new_id != request_id
         assert len(new_id) == 32
@@ -420,7 +421,7 @@ class TestRequests:
     @pytest.mark.parametrize("path", ["/predict", "/invocations"])
     def test_an_error_has_the_id(self, server: Server, path: str) -> None:
         headers = JSON | {"X-Request-ID": "mine"}
-        response = requests.post(f"{server.url}{path}", data=b"{", headers=headers, timeout=10)
+        response = requests.post(f"{server.url}{path}", data=b"{", headers=headers, timeout=TIMEOUT)
         assert (response.status_code, response.headers["X-Request-ID"]) == (400, "mine")
 
     @pytest.mark.parametrize("path", ["/predict", "/invocations"])
@@ -429,7 +430,7 @@ class TestRequests:
     def test_a_body_that_is_too_large_is_rejected_and_the_connection_stays_open(
         self, server: Server, path: str, size: int, in_chunks: bool
     ) -> None:
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=TIMEOUT)
         pieces = iter([b" " * MAX_BODY, b" " * (size - MAX_BODY)])
         connection.request("POST", path, pieces if in_chunks else b" " * size, JSON, encode_chunked=in_chunks)
         response = connection.getresponse()
@@ -444,7 +445,7 @@ class TestRequests:
         self, monkeypatch: pytest.MonkeyPatch, server: Server
     ) -> None:
         monkeypatch.setattr(app, "BODY_SECONDS", 0.01)
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=TIMEOUT)
         connection.request("POST", "/predict", b'{"rows":', JSON | {"Content-Length": "100"})
         response = connection.getresponse()
         assert response.status == 408
@@ -455,7 +456,10 @@ class TestRequests:
     def test_a_body_of_the_maximum_size_is_accepted(self, server: Server, in_chunks: bool) -> None:
         body = json.dumps({"rows": [ROW]}).encode().ljust(MAX_BODY)
         response = requests.post(
-            f"{server.url}/predict", data=iter([body[:9], body[9:]]) if in_chunks else body, headers=JSON, timeout=10
+            f"{server.url}/predict",
+            data=iter([body[:9], body[9:]]) if in_chunks else body,
+            headers=JSON,
+            timeout=TIMEOUT,
         )
         assert response.status_code == 200
 
@@ -474,7 +478,7 @@ class TestRequests:
     def test_an_unknown_path_or_method_is_an_error_of_the_same_form(
         self, server: Server, method: str, path: str, status: int
     ) -> None:
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=TIMEOUT)
         connection.request(method, path)
         response = connection.getresponse()
         document = json.loads(response.read())

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from conftest import wait_until
+from conftest import TIMEOUT, wait_until
 from continuous_training.fork_server import client
 from continuous_training.registry import model_versions
 from continuous_training.serving.exposure import Exposure, end_exposure
@@ -193,5 +193,5 @@ def test_no_process_remains_when_the_server_ends(versions: Versions) -> None:
         hosted = [process for connections in processes().values() for process in connections]
         assert hosted
     assert processes() == {}
-    gone, alive = psutil.wait_procs(hosted, timeout=30)
+    gone, alive = psutil.wait_procs(hosted, timeout=TIMEOUT)
     assert (len(gone), alive) == (len(hosted), [])

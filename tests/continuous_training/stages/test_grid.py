@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 from continuous_training.compute import local
 from continuous_training.errors import UserError
 from continuous_training.registry import runs
@@ -245,7 +245,7 @@ class TestFailure:
     @pytest.mark.parametrize("parameters", ["[1]", "C=1", '"C"'])
     def test_parameters_other_than_a_json_object_are_rejected(self, parameters: str) -> None:
         command = [sys.executable, ROOT / "scripts/fit.py", "--snapshot", ".", "--parameters", parameters]
-        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
         assert process.returncode == 2
         assert f"argument --parameters: {parameters} is not" in process.stderr
 

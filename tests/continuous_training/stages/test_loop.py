@@ -21,7 +21,7 @@ import requests
 from cloud.aws import Aws
 from cloud.machine import Machines
 from cloud.mlflow_server import MlflowServer
-from conftest import ROOT, wait_until
+from conftest import ROOT, TIMEOUT, wait_until
 from continuous_training.model_packages import list_models
 from continuous_training.registry import connection
 from forked_python import ForkedPython
@@ -100,7 +100,7 @@ class Clone:
 
     def production_version(self) -> str | None:
         try:
-            return requests.get(f"{self.url}/version", timeout=10).json()["model_version"]
+            return requests.get(f"{self.url}/version", timeout=TIMEOUT).json()["model_version"]
         except requests.ConnectionError:
             return None
 
@@ -113,7 +113,7 @@ class Clone:
         return process.stdout.split()[-1]
 
     def stop(self) -> None:
-        subprocess.run(["scripts/ct", "stop"], cwd=self.folder, env=self.environment, check=True, timeout=60)
+        subprocess.run(["scripts/ct", "stop"], cwd=self.folder, env=self.environment, check=True, timeout=TIMEOUT)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
 
     offline = json.loads(golden_file(clone, str(clone.document("candidate")["run_id"])).read_text())
     response = requests.post(
-        f"{clone.url}/invocations", json={"dataframe_split": offline["dataframe_split"]}, timeout=30
+        f"{clone.url}/invocations", json={"dataframe_split": offline["dataframe_split"]}, timeout=TIMEOUT
     )
     assert np.allclose(response.json()["predictions"], offline["predictions"], rtol=0, atol=1e-9)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 from continuous_training.documents import DataCheck, ModelCheck
 from continuous_training.monitoring.monitor import create_monitor
 from continuous_training.monitoring.new_data.check import check_new_data
@@ -80,7 +80,7 @@ class Registry:
         self.delete_run(number)
         uri = f"sqlite:///{DATABASE.resolve()}"
         arguments = ["gc", "--backend-store-uri", uri, "--tracking-uri", uri]
-        subprocess.run([self._python.mlflow, *arguments], check=True, capture_output=True, timeout=300)
+        subprocess.run([self._python.mlflow, *arguments], check=True, capture_output=True, timeout=TIMEOUT)
 
     def delete_files(self, number: str = "2") -> None:
         shutil.rmtree(self.files(number))
@@ -137,7 +137,7 @@ def follow(message: str) -> None:
     _, *arguments = shlex.split(match[0])
     if arguments[0] == "rollback":
         arguments[0] = str(ROOT / "scripts/rollback.py")
-    subprocess.run([sys.executable, *arguments], check=False, timeout=300, capture_output=True)
+    subprocess.run([sys.executable, *arguments], check=False, timeout=TIMEOUT, capture_output=True)
 
 
 class TestRunDeleted:
