@@ -98,8 +98,12 @@ class Pipeline:
         return self.verdict
 
     def register(self, *, compare: bool = True) -> Registration:
-        verdict = self.compare() if compare else self.skip_compare()
-        self.registration = register.register(self.client, self.run, self.candidate, verdict, self.timer)
+        self.verdict = self.compare() if compare else self.skip_compare()
+        return self.register_candidate()
+
+    def register_candidate(self) -> Registration:
+        """Register the candidate by the verdict."""
+        self.registration = register.register(self.client, self.run, self.candidate, self.verdict, self.timer)
         return self.registration
 
     def promote(self, *, compare: bool = True) -> model_versions.Version:

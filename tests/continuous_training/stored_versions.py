@@ -12,7 +12,6 @@ from continuous_training.settings import load_settings
 from continuous_training.versions import opening
 from continuous_training.versions.estimator import open_estimator
 from continuous_training.versions.examination import Policy
-from continuous_training.versions.file_names import ESTIMATOR
 from continuous_training.versions.golden_predictions import FILE
 from continuous_training.versions.skops_archive import Trust
 from hostile import sign_again
@@ -21,7 +20,7 @@ from hostile import sign_again
 def load_estimator(uri: str, model: str = "toy") -> Any:
     """Return the estimator of a version."""
     with opening.examined_version(uri, Policy(model, load_settings(model).model), None) as (folder, manifest):
-        return open_estimator(folder / ESTIMATOR, Trust(manifest.model, manifest.trusted_types))
+        return open_estimator(folder, manifest.framework, Trust(manifest.model, manifest.trusted_types))
 
 
 def read_golden_predictions(uri: str, model: str = "toy") -> tuple[dict[str, Any], np.ndarray]:

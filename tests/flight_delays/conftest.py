@@ -91,9 +91,9 @@ def model(request: pytest.FixtureRequest) -> Any:
     candidate = os.environ.get("CT_CANDIDATE")
     if not candidate:
         return request.getfixturevalue("fitted_model")
-    import mlflow.sklearn  # here because it takes seconds
+    import mlflow.pyfunc  # here because it takes seconds
 
-    return mlflow.sklearn.load_model(candidate)
+    return mlflow.pyfunc.load_model(candidate).get_raw_model()
 
 
 @pytest.fixture(scope="session")

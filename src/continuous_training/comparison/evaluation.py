@@ -67,14 +67,29 @@ Predictions = RegressorPredictions | ClassifierPredictions
 
 
 def predict(estimator: Any, rows: pd.DataFrame, task: Literal["classification", "regression"]) -> Predictions:  # noqa: ANN401
-    """Return an estimator's predictions for rows."""
-    if task == "classification":
-        return as_predictions(estimator.predict_proba(rows), estimator.classes_)
-    return as_predictions(estimator.predict(rows), None)
+    """Return an estimator's predictions for rows.
+
+    Raises:
+        UserError: they are not of the right shape, or not all are finite numbers.
+    """
+    is_classifier = task == "classification"
+    values = np.asarray(estimator.predict_proba(rows) if is_classifier else estimator.predict(rows))
+    if len(values) != len(rows):
+        raise UserError(f"the model returns {len(values):,} predictions for {len(rows):,} rows")
+    return as_predictions(values, np.asarray(estimator.classes_) if is_classifier else None)
 
 
 def as_predictions(values: NDArray[Any], classes: NDArray[Any] | None) -> Predictions:
-    """Return the predictions of a classifier with these classes, or of a regressor."""
+    """Return the predictions of a classifier with these classes, or of a regressor.
+
+    Raises:
+        UserError: they are not of the right shape, or not all are finite numbers.
+    """
+    shape: tuple[int, ...] = (len(values),) if classes is None else (len(values), len(classes))
+    if values.shape != shape:
+        raise UserError(f"the model returns predictions of shape {values.shape}, not {shape}")
+    if not_finite := len(values) - int(np.isfinite(values).reshape(len(values), -1).all(axis=1).sum()):
+        raise UserError(f"the model predicts NaN or infinite values for {not_finite:,} of {len(values):,} rows")
     return RegressorPredictions(values) if classes is None else ClassifierPredictions(values, classes)
 
 

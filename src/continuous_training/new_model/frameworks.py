@@ -17,7 +17,6 @@ class Framework(NamedTuple):
     title: str
     template: str
     parameters: Mapping[str, Any]
-    trusted_types: tuple[str, ...]
     max_categories: int  # of a column: with more it cannot be a feature
 
 
@@ -26,11 +25,6 @@ FRAMEWORKS = {
         title="gradient boosting of scikit-learn",
         template="scikit_learn.py.j2",
         parameters={"learning_rate": 0.1, "max_iter": 100, "max_leaf_nodes": 15, "random_state": 0},
-        trusted_types=(
-            "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-            "functools.partial",
-            "sklearn.utils.validation.check_array",
-        ),
         max_categories=200,
     ),
 }

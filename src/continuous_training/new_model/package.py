@@ -161,7 +161,6 @@ def _context(draft: Draft) -> dict[str, Any]:
         "min_window_rows": min(500, max(30, round_down(3.5 * periods.rows_per_day))),
         "task": roles.task,
         "parameters": framework.parameters,
-        "trusted_types": framework.trusted_types,
         "metric": draft.metrics.metric,
         "metric_comment": draft.metrics.comment,
         "report": draft.metrics.report,

@@ -26,11 +26,17 @@ class Model(Section):
     `fresh_days` of the training rows decide which trial becomes the candidate."""
 
     trusted_types: tuple[str, ...] = Field(default=(), examples=[["category_encoders.target_encoder.TargetEncoder"]])
-    """Classes of other libraries that a stored model may contain. Those of scikit-learn and of the model's own package
-    need not be listed. An error at Train names those that are missing here."""
+    """Classes of other libraries that a stored model may contain. Those of scikit-learn and of the model's own package,
+    and the estimators of LightGBM, XGBoost and CatBoost need not be listed. An error at Train names those that are
+    missing here."""
 
     allow_unsigned: bool = False
     """Whether versions may be compared and served that were stored before versions were signed."""
+
+    @property
+    def method(self) -> Literal["predict", "predict_proba"]:
+        """The method of the estimator that predicts."""
+        return "predict_proba" if self.task == "classification" else "predict"
 
     @property
     def trials(self) -> list[dict[str, JsonValue]]:

@@ -20,11 +20,14 @@ from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
 from continuous_training.settings import Settings, load_settings
 from continuous_training.versions import packing
+from continuous_training.versions.frameworks import describe_missing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+
+    from continuous_training.settings import Model
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
             mlflow.log_metric(f"{compute.VALIDATION}{settings.compare.metric}", score)
         log.info("Fitting %s on %s rows of %d features", type(estimator).__name__, f"{len(train):,}", len(features))
         start = time.monotonic()
-        estimator.fit(train[features], train[target])
+        _fit(estimator, train[features], train[target], settings.model)
         mlflow.log_metric("fit_seconds", time.monotonic() - start)
         on_fresh = evaluation.predict(estimator, fresh[features], settings.model.task)
         on_train = evaluation.predict(estimator, train[features], settings.model.task)
@@ -71,10 +74,28 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
 def _build(model: str, settings: Settings, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - any estimator
     try:
         build = importlib.import_module(f"{model}.model").build
+    except ModuleNotFoundError as error:
+        raise UserError(f"src/{model}/model.py cannot be imported: {describe_missing(error)}") from error
     except (ImportError, AttributeError) as error:
         raise UserError(f"src/{model}/model.py has no function build: {error}") from error
     parts = {kind: settings.data.features_of(kind) for kind in ("category", "number")}
     return build(categories=parts["category"], numbers=parts["number"], **parameters)
+
+
+def _fit(estimator: Any, rows: pd.DataFrame, labels: pd.Series, settings: Model) -> None:  # noqa: ANN401
+    """Fit an estimator.
+
+    Raises:
+        UserError: it cannot be fitted on these rows, or lacks what its task needs.
+    """
+    name = type(estimator).__name__
+    try:
+        estimator.fit(rows, labels)
+    except Exception as error:  # whatever a library or the model's own code raises
+        raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
+    needed = ("predict_proba", "classes_") if settings.task == "classification" else ("predict",)
+    if missing := [attribute for attribute in needed if not hasattr(estimator, attribute)]:
+        raise UserError(f"{name} has no {' and no '.join(missing)}, which the task {settings.task} needs")
 
 
 def _validate(estimator: Any, train: pd.DataFrame, settings: Settings) -> float:  # noqa: ANN401
@@ -96,6 +117,6 @@ def _validate(estimator: Any, train: pd.DataFrame, settings: Settings) -> float:
             )
     before, last = parts.values()
     log.info("Validating on %s rows after fitting on %s", f"{len(last):,}", f"{len(before):,}")
-    estimator.fit(before[data.features], before[data.target])
+    _fit(estimator, before[data.features], before[data.target], settings.model)
     predictions = evaluation.predict(estimator, last[data.features], settings.model.task)
     return evaluation.score(settings.compare.metric, predictions, last[data.target])

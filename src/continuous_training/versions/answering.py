@@ -1,6 +1,6 @@
 """The program that opens a version and predicts, in a process of its own: `process.py` starts it and has its other end.
 
-    python answering.py FOLDER MODEL METHOD [TRUSTED_TYPE ...]
+    python answering.py FOLDER MODEL METHOD FRAMEWORK [TRUSTED_TYPE ...]
 
 It imports the model's package from the version's folder and has no secret in its environment. Rows arrive as an Arrow
 stream, predictions leave in numpy's format.
@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from continuous_training.errors import UserError
 from continuous_training.versions.estimator import open_estimator
-from continuous_training.versions.file_names import CODE, ESTIMATOR
+from continuous_training.versions.file_names import CODE
 from continuous_training.versions.messages import receive, send
 from continuous_training.versions.skops_archive import Trust
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 MEMORY = 8 * 2**30  # bytes that it may allocate
 
 
-def main(folder: str, model: str, method: str, *trusted_types: str) -> None:
+def main(folder: str, model: str, method: str, framework: str, *trusted_types: str) -> None:
     """Open a version, describe it, and answer requests until standard input ends."""
     responses = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the version prints must not get between the messages
     try:
-        description, predict = open_version(folder, model, method, trusted_types)
+        description, predict = open_version(folder, model, method, framework, trusted_types)
     except UserError as error:
         send(responses, {"error": str(error)})
         return
@@ -51,7 +51,7 @@ def main(folder: str, model: str, method: str, *trusted_types: str) -> None:
 
 
 def open_version(
-    folder: str, model: str, method: str, trusted_types: Sequence[str], memory: int = MEMORY
+    folder: str, model: str, method: str, framework: str, trusted_types: Sequence[str], memory: int = MEMORY
 ) -> tuple[dict[str, Any], Callable[[pd.DataFrame], Any]]:
     """Open a version in this process, for good: with its own code, and with bounded memory.
 
@@ -59,6 +59,7 @@ def open_version(
         folder: its files, which have been examined.
         model: its package.
         method: which method of its estimator predicts.
+        framework: of its estimator.
         trusted_types: classes outside its package that its estimator may contain.
         memory: how many bytes this process may have, from now on.
 
@@ -73,7 +74,7 @@ def open_version(
     sys.dont_write_bytecode = True  # the version's folder may have no other files than its manifest lists
     sys.path.insert(0, str(Path(folder, CODE)))
     try:
-        estimator = open_estimator(Path(folder, ESTIMATOR), Trust(model, tuple(trusted_types)))
+        estimator = open_estimator(Path(folder), framework, Trust(model, tuple(trusted_types)))
         return _describe(estimator, method), getattr(estimator, method)
     except UserError:
         raise

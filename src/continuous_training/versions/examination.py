@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 
 from continuous_training.errors import UserError
 from continuous_training.versions import signing, unsigned
-from continuous_training.versions.file_names import CODE, ESTIMATOR, MANIFEST, SIGNATURE
-from continuous_training.versions.manifest import MAX_BYTES, hash_file, list_files, parse_manifest
+from continuous_training.versions.file_names import CODE, MANIFEST, SIGNATURE
+from continuous_training.versions.manifest import (
+    MAX_BYTES,
+    hash_file,
+    is_of_estimator,
+    list_files,
+    parse_manifest,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,8 +76,8 @@ def check_files(folder: Path, manifest: Manifest) -> None:
             raise UserError(f"its file {path} is missing")
         if (folder / path).stat().st_size != entry.size or hash_file(folder / path) != entry.sha256:
             raise UserError(f"its file {path} is not as signed")
-    if ESTIMATOR not in present or not any(path.startswith(f"{CODE}/") for path in present):
-        raise UserError(f"it has no {ESTIMATOR} or no {CODE}/")
+    if not any(map(is_of_estimator, present)) or not any(path.startswith(f"{CODE}/") for path in present):
+        raise UserError(f"it has no estimator or no {CODE}/")
 
 
 def _read_signed_manifest(folder: Path) -> bytes:

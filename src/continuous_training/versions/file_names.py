@@ -1,5 +1,6 @@
 """The names of a version's files."""
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-ESTIMATOR, CODE = "model.skops", "code"
+ESTIMATOR, NATIVE, CODE = "model.skops", "native", "code"
+DESCRIPTION = "description.json"
 REQUIREMENTS, PACKAGES = "requirements.txt", "packages.txt"

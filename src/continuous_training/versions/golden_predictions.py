@@ -60,27 +60,31 @@ def read_golden_predictions(folder: Path) -> tuple[dict[str, Any], NDArray[Any]]
     return rows, golden
 
 
-def difference(predictions: ArrayLike, golden: NDArray[Any]) -> float:
-    """Return the largest absolute difference of predictions from the golden ones.
+def describe_difference(predictions: ArrayLike, golden: NDArray[Any]) -> str | None:
+    """Say how far predictions are from the golden ones, or return None if all differences are rounding.
 
     Args:
         predictions: of any type of number: a server's have become JSON.
         golden: in the type in which the version predicts, which decides what is rounding.
-
-    Returns:
-        0 if all differences are rounding; infinite if the shapes differ, or a number is missing.
     """
     values = np.asarray(predictions, dtype=golden.dtype)
     if values.shape != golden.shape or golden.size == 0:
-        return float("inf")
+        return f"an array of shape {values.shape} in place of {golden.shape}"
     if golden.dtype.kind != "f":  # exactly: as a float, 2**60 + 1 is 2**60
-        return float(np.abs(values.astype(object) - golden.astype(object)).max())
-    differences = np.abs(values.astype(float) - golden.astype(float))
-    if np.isnan(differences).any():
-        return float("inf")
-    tolerance = max(TOLERANCE, ROUNDING * float(np.finfo(golden.dtype).eps))
-    is_rounding = differences <= tolerance * np.maximum(1.0, np.abs(golden.astype(float)))
-    return 0.0 if is_rounding.all() else float(differences.max())
+        differences, limits = np.abs(values.astype(object) - golden.astype(object)), np.zeros(golden.shape)
+    else:
+        exact = golden.astype(float)
+        if not (np.isfinite(values).all() and np.isfinite(exact).all()):
+            return "a prediction is not a finite number"
+        differences = np.abs(values.astype(float) - exact)
+        limits = max(TOLERANCE, ROUNDING * float(np.finfo(golden.dtype).eps)) * np.maximum(1.0, np.abs(exact))
+    if (differences <= limits).all():
+        return None
+    worst = np.unravel_index(np.argmax(differences / np.maximum(limits, np.finfo(float).tiny)), golden.shape)
+    return (
+        f"{values[worst]} in place of {golden[worst]}, a difference of {float(differences[worst]):.2g}, where "
+        f"{golden.dtype} allows {float(limits[worst]):.2g}"
+    )
 
 
 def _json_cell(cell: Any) -> Any:  # noqa: ANN401 - a value of any column

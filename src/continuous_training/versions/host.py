@@ -70,6 +70,7 @@ class HostStarter:
             "folder": str(folder.absolute()),
             "model": manifest.model,
             "method": manifest.method,
+            "framework": manifest.framework,
             "trusted_types": manifest.trusted_types,
             "memory": MEMORY,
         }

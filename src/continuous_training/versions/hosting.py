@@ -67,6 +67,8 @@ def _host(
         open_seconds: the time limit for opening it.
         call_seconds: the time limit for a call of the model.
     """
+    # For the libraries that the version loads: GNU's OpenMP hangs in a fork whose parent has used several threads
+    os.environ["OMP_NUM_THREADS"] = "1"
     events = server.makefile("wb")
     signal.alarm(open_seconds)
     try:

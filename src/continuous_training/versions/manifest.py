@@ -4,7 +4,9 @@ A version is a folder of files:
 
 manifest.json      this manifest; lists all other files
 manifest.sig       its signature
-model.skops        the estimator
+model.skops        the estimator, or the transformers before one of another framework
+native/            an estimator of another framework than scikit-learn, in that framework's format
+description.json   the framework, and the signature
 golden.json        some rows and their predictions
 code/<package>/    the model's package as it was when the version was trained
 requirements.txt   the packages that it needs, and their versions
@@ -23,7 +25,8 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
-from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, SIGNATURE
+from continuous_training.versions.file_names import DESCRIPTION, ESTIMATOR, MANIFEST, NATIVE, SIGNATURE
+from continuous_training.versions.frameworks import SCIKIT_LEARN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +64,7 @@ class Manifest(Value):
         model: the registered model, whose package is in `code`.
         run_id: the MLflow run that made it.
         task: which method predicts: `predict_proba` or `predict`.
+        framework: of the estimator; a row of `frameworks.FRAMEWORKS`, or scikit-learn.
         trusted_types: classes outside the package that its estimator may contain.
         inputs, outputs: the signature, in MLflow's JSON.
         python, packages: the version of Python and the packages that it predicts with; empty if they are unknown.
@@ -72,6 +76,7 @@ class Manifest(Value):
     model: str
     run_id: str
     task: Literal["classification", "regression"]
+    framework: str = SCIKIT_LEARN
     trusted_types: tuple[str, ...]
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
@@ -87,8 +92,38 @@ class Manifest(Value):
 
     @property
     def megabytes(self) -> float:
-        """The size of the estimator's file in megabytes."""
-        return self.files[ESTIMATOR].size / 1e6 if ESTIMATOR in self.files else 0.0
+        """The size of the estimator's files in megabytes."""
+        return sum(entry.size for path, entry in self.files.items() if is_of_estimator(path)) / 1e6
+
+
+class Description(Value):
+    """What Fit, which has no key, knows of a version; Train signs it with the rest."""
+
+    framework: str
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+
+
+def is_of_estimator(path: str) -> bool:
+    """Return whether a file of a version belongs to the estimator."""
+    return path == ESTIMATOR or path.startswith(f"{NATIVE}/")
+
+
+def read_description(folder: Path) -> Description:
+    """Read the description in a version's folder.
+
+    Raises:
+        UserError: it is missing or malformed.
+    """
+    path = folder / DESCRIPTION
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"its {DESCRIPTION} is larger than {MAX_BYTES >> 20} MB")
+        return Description.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"its {DESCRIPTION} cannot be read: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"its {DESCRIPTION} is malformed: {first_error(error)}") from None
 
 
 def parse_manifest(content: bytes) -> Manifest:

@@ -39,10 +39,9 @@ class OpenVersion(NamedTuple):
             UserError: it does not: its code, its packages or the processor have changed.
         """
         rows, golden = golden_predictions.read_golden_predictions(self.folder)
-        if difference := golden_predictions.difference(self.process.predict(self._to_frame(rows)), golden):
-            raise UserError(
-                f"its predictions for its golden rows differ by up to {difference:.3g} from those when it was made"
-            )
+        predictions = self.process.predict(self._to_frame(rows))
+        if difference := golden_predictions.describe_difference(predictions, golden):
+            raise UserError(f"its predictions for its golden rows differ from those when it was made: {difference}")
 
     def _to_frame(self, rows: dict[str, list[object]]) -> pd.DataFrame:
         frame = pd.DataFrame(rows["data"], columns=pd.Index(rows["columns"]), dtype=object)

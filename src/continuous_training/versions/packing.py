@@ -1,27 +1,23 @@
-"""The packing of a version. Fit stores its files in MLflow; Train, which alone has the key, signs them.
-
-MLflow sees a scikit-learn model of its usual format, so that its pages and `mlflow models serve` work with it.
-"""
+"""The packing of a version. Fit stores its files in MLflow; Train, which alone has the key, signs them."""
 
 from __future__ import annotations
 
-import io
+import json
 import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import skops.io
 
 from continuous_training.errors import UserError
 from continuous_training.model_packages import SOURCES
 from continuous_training.settings import package_hash
-from continuous_training.versions import examination, golden_predictions, packages, skops_archive, unsigned
+from continuous_training.versions import examination, golden_predictions, packages, skops_archive
 from continuous_training.versions.download import MODELS, download
-from continuous_training.versions.estimator import describe_untrusted
-from continuous_training.versions.file_names import CODE, MANIFEST, PACKAGES, SIGNATURE
-from continuous_training.versions.manifest import parse_manifest
+from continuous_training.versions.estimator import open_estimator, save_estimator
+from continuous_training.versions.file_names import CODE, DESCRIPTION, ESTIMATOR, MANIFEST, PACKAGES, SIGNATURE
+from continuous_training.versions.manifest import Description, Manifest, hash_files, parse_manifest, read_description
 from continuous_training.versions.signing import sign
 from continuous_training.versions.skops_archive import Trust
 
@@ -62,39 +58,45 @@ def log_files(
     Raises:
         UserError: it contains types that are not trusted, or the stored estimator predicts something else.
     """
-    import mlflow
-    import mlflow.sklearn
-    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.models import Model, ModelSignature, infer_signature
+
+    from continuous_training.versions import mlflow_format
 
     features = settings.data.features
     rows = parts[-1][features].head(golden_predictions.ROWS)
-    content = skops.io.dumps(estimator)
-    names = skops_archive.examine(io.BytesIO(content), Trust(model, settings.model.trusted_types))
-    if untrusted := sorted(set(skops.io.get_untrusted_types(data=content)) - set(names)):
-        raise UserError(describe_untrusted(untrusted))
-    golden = _predict(skops.io.loads(content, trusted=names), rows, settings)
-    if not np.allclose(golden, predictions[: len(rows)], rtol=0, atol=1e-12):
-        raise UserError("the stored model does not predict what the fitted one does: it is not used")
-    outputs = infer_signature(rows, predictions).outputs
-    stored = mlflow.sklearn.log_model(
-        estimator,
-        name="model",
-        serialization_format="skops",
-        skops_trusted_types=names,
-        signature=ModelSignature(inputs=_input_schema(settings, parts), outputs=outputs),
-        input_example=rows.head(3),
-        pyfunc_predict_fn="predict_proba" if settings.model.task == "classification" else "predict",
-        # Not all that are installed: MLflow looks up each of them several times, which takes seconds
-        pip_requirements=packages.to_requirements(
-            packages.list_packages(SOURCES / model, settings.model.trusted_types)
-        ),
-        code_paths=[str(SOURCES / model)],
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        golden_predictions.write_golden_predictions(Path(folder), rows, golden)
+    trust = Trust(model, settings.model.trusted_types)
+    signature = ModelSignature(_input_schema(settings, parts), infer_signature(rows, predictions).outputs)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        framework = save_estimator(
+            estimator, _list_classes(estimator, parts[0][settings.data.target], settings), folder, trust
+        )
+        golden = _predict(open_estimator(folder, framework, trust), rows, settings)
+        if difference := golden_predictions.describe_difference(golden, predictions[: len(rows)]):
+            raise UserError(
+                f"the stored model does not predict what the fitted one does, so it is not used: {difference}"
+            )
+        golden_predictions.write_golden_predictions(folder, rows, golden)
+        inputs, outputs = (json.loads(schema.to_json()) for schema in (signature.inputs, signature.outputs))
+        description = Description(framework=framework, inputs=inputs, outputs=outputs)
+        (folder / DESCRIPTION).write_text(description.model_dump_json(), encoding="utf-8")
         installed = packages.to_requirements(packages.installed_packages())
-        Path(folder, PACKAGES).write_text("\n".join(installed) + "\n", encoding="utf-8")
-        mlflow.MlflowClient().log_model_artifacts(stored.model_id, folder)
+        (folder / PACKAGES).write_text("\n".join(installed) + "\n", encoding="utf-8")
+        archive = folder / ESTIMATOR
+        names = skops_archive.examine_file(archive, trust) if archive.exists() else []
+        files = mlflow_format.StoredFiles(
+            folder=folder,
+            estimator=estimator,
+            framework=framework,
+            trusted_types=names,
+            method=settings.model.method,
+            package=SOURCES / model,
+            requirements=packages.to_requirements(packages.list_packages(SOURCES / model, names)),
+            signature=signature,
+            example=rows.head(3),
+        )
+        # MLflow would load the model and predict, which has been done here
+        stored = Model.log(None, mlflow_format, name="model", files=files, validate_serving_input=False)
     return str(stored.model_uri)
 
 
@@ -123,13 +125,22 @@ def sign_files(
             return
         if package_hash(folder / CODE, model) != package_hash(SOURCES, model):
             raise UserError(f"the package {model} of the candidate is not the one in src/: run again with FORCE=true")
-        described = unsigned.describe(folder, model, run_id, settings.model)
-        manifest = described.model_copy(
-            update={
-                "lineage": dict(lineage),
-                "python": packages.read_python_version(folder),
-                "packages": packages.read_packages(folder),
-            }
+        description = read_description(folder)
+        archive = folder / ESTIMATOR
+        trust = Trust(model, settings.model.trusted_types)
+        contained = skops_archive.examine_file(archive, trust) if archive.exists() else []
+        manifest = Manifest(
+            model=model,
+            run_id=run_id,
+            task=settings.model.task,
+            framework=description.framework,
+            trusted_types=tuple(name for name in contained if name in settings.model.trusted_types),
+            inputs=description.inputs,
+            outputs=description.outputs,
+            lineage=dict(lineage),
+            python=packages.read_python_version(folder),
+            packages=packages.read_packages(folder),
+            files=hash_files(folder),
         )
         examination.check_files(folder, manifest)
         content = manifest.model_dump_json(indent=2).encode()
@@ -142,8 +153,15 @@ def sign_files(
 
 
 def _predict(estimator: Any, rows: pd.DataFrame, settings: Settings) -> NDArray[Any]:  # noqa: ANN401
-    method = estimator.predict_proba if settings.model.task == "classification" else estimator.predict
-    return np.asarray(method(rows))
+    return np.asarray(getattr(estimator, settings.model.method)(rows))
+
+
+def _list_classes(estimator: Any, labels: pd.Series, settings: Settings) -> NDArray[Any] | None:  # noqa: ANN401
+    """Return a classifier's classes; XGBoost's are 0 and 1 if the labels are False and True."""
+    if settings.model.task == "regression":
+        return None
+    classes = np.asarray(estimator.classes_)
+    return classes.astype(bool) if labels.dtype == bool and len(classes) == 2 else classes
 
 
 def _input_schema(settings: Settings, parts: Sequence[pd.DataFrame]) -> Schema:

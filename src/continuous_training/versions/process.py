@@ -48,7 +48,7 @@ class VersionProcess:
         """
         self._is_expired = False
         packages_folder = packages.search_path(manifest.packages, manifest.python)
-        program = [PROGRAM, str(folder), manifest.model, manifest.method, *manifest.trusted_types]
+        program = [PROGRAM, str(folder), manifest.model, manifest.method, manifest.framework, *manifest.trusted_types]
         self._process = subprocess.Popen(
             command(packages_folder, *program),
             stdin=subprocess.PIPE,

@@ -22,6 +22,7 @@ from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
 
 SCHEMA = "schema.json"
 MAX_EXPANSION = 100  # of a compressed archive: uncompressed bytes for each byte
@@ -31,14 +32,29 @@ NESTED = ".npz"  # a sparse matrix: an archive in the archive
 
 OBJECT, FUNCTION, TYPE, PARTIAL = "ObjectNode", "FunctionNode", "TypeNode", "PartialNode"
 CHECK_ARRAY = "sklearn.utils.validation.check_array"
+SCORES = ("chi2", "f_classif", "f_regression", "r_regression")
 # What scikit-learn's own estimators contain although skops does not trust it, and as which kind of node
 TRUSTED = {
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": {OBJECT},
     "sklearn.tree._tree.Tree": {"TreeNode"},
+    "sklearn.utils._bunch.Bunch": {"DictNode"},
     "numpy.dtype": {"DTypeNode"},
     "functools.partial": {PARTIAL},
+    "scipy.interpolate._bsplines.BSpline": {OBJECT},
+    **{
+        f"scipy.sparse._{kind}.{kind}_{form}": {"SparseMatrixNode"}
+        for kind in ("csc", "csr")
+        for form in ("array", "matrix")
+    },
+    # Functions of arrays, which read no files
     CHECK_ARRAY: {FUNCTION},
+    "numpy.mean": {FUNCTION},
+    "scipy._lib.array_api_compat.numpy._aliases.asarray": {FUNCTION},
+    **{f"sklearn.cluster._kmeans._kmeans_single_{method}": {FUNCTION} for method in ("elkan", "lloyd")},
+    **{f"sklearn.feature_selection._univariate_selection.{name}": {FUNCTION} for name in SCORES},
+    **{f"sklearn.feature_selection._mutual_info.mutual_info_{name}": {FUNCTION} for name in ("classif", "regression")},
 }
+SCIKIT_LEARN = "sklearn"
+NOT_OF_ESTIMATORS = {"conftest", "datasets", "externals", "tests", "_testing"}  # parts of scikit-learn's modules
 # Attributes with which scikit-learn's estimators read files, and the value with which they do not
 FILE_ATTRIBUTES = {"memory": None, "input": "content"}
 
@@ -77,11 +93,17 @@ class Trust:
         Raises:
             UserError: it is not what its name says.
         """
+        library, *parts = node.module.split(".")
         if node.full_name in TRUSTED:
             return TRUSTED[node.full_name]
-        if node.module.partition(".")[0] == self.package:
+        if library == self.package:
             _check_definition(node)
             return {OBJECT, FUNCTION, TYPE}
+        if library == SCIKIT_LEARN and NOT_OF_ESTIMATORS.isdisjoint(parts):
+            if node.kind == OBJECT and isinstance(_check_definition(node), type):
+                return {OBJECT, TYPE}
+            if node.kind == FUNCTION and parts[:1] == ["metrics"] and not isinstance(_check_definition(node), type):
+                return {FUNCTION}
         if node.full_name in self.classes:
             if not isinstance(_check_definition(node), type):
                 raise UserError(f"model.trusted_types has {node.full_name}, which is not a class")
@@ -104,20 +126,33 @@ def examine(file: IO[bytes], trust: Trust) -> list[str]:
     """
     nodes = _read_archive(file)
     same_id: SameId = defaultdict(list)
+    trusted: dict[str, set[str]] = {}  # the kinds of node by name: skops trusts a name as any kind
     for node in nodes:
         same_id[node.state.get("__id__")].append(node.state)
-    names = set()
-    for node in nodes:
         kinds = trust.kinds(node)
         if kinds is not None:
-            if node.kind not in kinds:
-                raise UserError(f"its estimator names {node.full_name} as {node.kind}, which would call it")
-            names.add(node.full_name)
+            trusted[node.full_name] = kinds
+    for node in nodes:
+        if node.kind not in trusted.get(node.full_name, {node.kind}):
+            raise UserError(f"its estimator names {node.full_name} as {node.kind}, which would call it")
         if node.kind == PARTIAL:
             _check_partial(node, trust, same_id)
         elif node.kind == OBJECT:
             _check_attributes(node, same_id)
-    return sorted(names)
+    return sorted(trusted)
+
+
+def examine_file(path: Path, trust: Trust) -> list[str]:
+    """Do the same with an archive by its path.
+
+    Raises:
+        UserError: as for `examine`.
+    """
+    try:
+        with path.open("rb") as file:
+            return examine(file, trust)
+    except OSError as error:
+        raise UserError(f"its estimator cannot be read: {error}") from None
 
 
 def _read_archive(file: IO[bytes]) -> list[Node]:

@@ -13,7 +13,7 @@ import pytest
 from continuous_training.errors import UserError
 from continuous_training.versions.golden_predictions import (
     FILE,
-    difference,
+    describe_difference,
     read_golden_predictions,
     write_golden_predictions,
 )
@@ -34,7 +34,7 @@ def test_they_are_stored_and_read_exactly(dtype: str, tmp_path: Path) -> None:
 def test_predictions_that_have_become_json_are_the_same(dtype: str) -> None:
     golden = np.array([5000.37, 1 / 3, 1.7e9], dtype)
     answer = orjson.loads(orjson.dumps(golden, option=orjson.OPT_SERIALIZE_NUMPY))
-    assert difference(answer, golden) == 0
+    assert describe_difference(answer, golden) is None
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_predictions_that_have_become_json_are_the_same(dtype: str) -> None:
 def test_what_is_rounding_depends_on_the_type(dtype: str, value: float, noise: float, *, is_rounding: bool) -> None:
     golden = np.array([value, value], dtype)
     other = golden + np.array([0, noise], dtype)
-    assert (difference(other, golden) == 0) == is_rounding
+    assert (describe_difference(other, golden) is None) == is_rounding
 
 
 @pytest.mark.parametrize("predictions", [[1.0], [[1.0, 2.0]], [1.0, float("nan")], [None, 2.0]])
 def test_other_shapes_and_missing_numbers_differ(predictions: list[object]) -> None:
-    assert difference(predictions, np.array([1.0, 2.0])) == float("inf")
+    assert describe_difference(predictions, np.array([1.0, 2.0]))
 
 
 @pytest.mark.parametrize("change", [{"dtype": "object"}, {"dtype": "U9"}, {"dtype": "x"}, {"predictions": ["a"]}])
@@ -69,3 +69,9 @@ def test_a_malformed_file_is_one_clear_error(change: dict[str, object], tmp_path
     (tmp_path / FILE).write_text(json.dumps(json.loads((tmp_path / FILE).read_text()) | change))
     with pytest.raises(UserError, match="^golden.json cannot be read: [^\n]+$"):
         read_golden_predictions(tmp_path)
+
+
+def test_the_message_says_how_far_of_how_large_a_number_and_what_is_allowed() -> None:
+    golden = np.array([1.0, 5000.0], "float32")
+    message = describe_difference(golden + np.array([0, 1], "float32"), golden)
+    assert message == "5001.0 in place of 5000.0, a difference of 1, where float32 allows 0.038"

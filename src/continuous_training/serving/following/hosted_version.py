@@ -103,9 +103,10 @@ class HostedVersion:
         except RequestError as error:
             raise UserError(f"{self.reference.title} does not accept its golden rows: {error}") from error
         predictions = self.predict(self.signature.to_arrays([golden_rows]))
-        if golden_predictions.difference(predictions, golden):
+        if difference := golden_predictions.describe_difference(predictions, golden):
             raise UserError(
-                f"the predictions of {self.reference.title} for its golden rows differ from those made offline"
+                f"the predictions of {self.reference.title} for its golden rows differ from those made offline: "
+                f"{difference}"
             )
 
 

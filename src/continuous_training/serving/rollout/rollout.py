@@ -165,10 +165,10 @@ def check_golden_predictions(url: str, number: str, rows: dict[str, Any], golden
         raise UserError(
             f"{url} predicts the golden rows of version {number} with version {version}, shape {predictions.shape}"
         )
-    if difference := golden_predictions.difference(predictions, golden):
+    if difference := golden_predictions.describe_difference(predictions, golden):
         raise UserError(
-            f"the predictions of {url} for the golden rows of version {number} differ from those made offline, "
-            f"by up to {difference:.2g}"
+            f"the predictions of {url} for the golden rows of version {number} differ from those made offline: "
+            f"{difference}"
         )
 
 

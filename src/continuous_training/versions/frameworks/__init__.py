@@ -1,0 +1,71 @@
+"""The frameworks in which an estimator can be made beside scikit-learn: how each one's is stored, and opened again.
+
+A framework is a module here with two functions, and a row of `FRAMEWORKS`:
+
+    save(estimator, folder)              writes the fitted estimator's files: data, and no code
+    load(folder, package) -> estimator   reads them; `package` is the model's package, whose code has been examined
+
+A classifier's folder has `classes.json`. The estimator that `load` returns has `predict_proba` if it is a classifier,
+else `predict`. `load` raises whatever its library raises: it runs in the process of a version.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+from continuous_training.errors import UserError
+
+SCIKIT_LEARN, OWN_CLASS = "scikit-learn", "own class"
+FRAMEWORKS = {  # the name of the library that defines the estimator's class, or OWN_CLASS: the module here
+    "catboost": "catboost",
+    "lightgbm": "lightgbm",
+    "xgboost": "xgboost",
+    OWN_CLASS: "own_class",
+}
+
+
+class Framework(Protocol):
+    """What a module of a framework has."""
+
+    def save(self, estimator: Any, folder: Any) -> None:  # noqa: ANN401 - any estimator
+        """Write a fitted estimator's files."""
+
+    def load(self, folder: Any, package: str) -> Any:  # noqa: ANN401
+        """Read them."""
+
+
+def framework_of(estimator: Any, package: str) -> str:  # noqa: ANN401
+    """Return the name of the framework that stores an estimator.
+
+    Args:
+        estimator: a fitted estimator.
+        package: the model's package.
+    """
+    library = type(estimator).__module__.partition(".")[0]
+    if library == package and hasattr(estimator, "save") and hasattr(type(estimator), "load"):
+        return OWN_CLASS
+    return library if library in FRAMEWORKS else SCIKIT_LEARN
+
+
+def load_framework(name: str) -> Framework:
+    """Import the module of a framework.
+
+    Raises:
+        UserError: there is no such framework, or its library is not installed.
+    """
+    if name not in FRAMEWORKS:
+        raise UserError(f"its framework {name!r} is none of {', '.join(sorted(FRAMEWORKS))}")
+    try:
+        module: Any = importlib.import_module(f"{__name__}.{FRAMEWORKS[name]}")
+    except ModuleNotFoundError as error:
+        raise UserError(describe_missing(error)) from None
+    return module  # type: ignore[no-any-return]
+
+
+def describe_missing(error: ImportError) -> str:
+    """Return a message about a module that cannot be imported, with the command that installs it, if that is known."""
+    library = (error.name or "").partition(".")[0]
+    if library in FRAMEWORKS:
+        return f"{library} is not installed: pip install '.[{library}]'"
+    return str(error)

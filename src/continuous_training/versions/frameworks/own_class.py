@@ -1,0 +1,43 @@
+"""A class of the model's package that stores itself: `save(folder)`, and `load(folder)` as a class method.
+
+So PyTorch, Keras, statsmodels, Prophet or a rule book become a model. `fit`, `predict` and, for a classifier,
+`predict_proba` and `classes_` are as in scikit-learn.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from continuous_training.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLASS = "class.json"
+
+
+def save(estimator: Any, folder: Path) -> None:  # noqa: ANN401 - any class
+    """Let a fitted estimator write its files."""
+    estimator.save(folder)
+    if (folder / CLASS).exists():
+        raise UserError(f"{type(estimator).__name__}.save has written {CLASS}, a name that is needed here")
+    name = {"module": type(estimator).__module__, "class": type(estimator).__qualname__}
+    (folder / CLASS).write_text(json.dumps(name), encoding="utf-8")
+
+
+def load(folder: Path, package: str) -> Any:  # noqa: ANN401
+    """Let the class read them.
+
+    Raises:
+        UserError: the class is not one of the model's package.
+    """
+    content = json.loads((folder / CLASS).read_bytes())
+    module, name = str(content["module"]), str(content["class"])
+    if module.partition(".")[0] != package:
+        raise UserError(f"its class {module}.{name} is not one of the package {package}")
+    definition = getattr(importlib.import_module(module), name, None)
+    if not isinstance(definition, type) or (definition.__module__, definition.__qualname__) != (module, name):
+        raise UserError(f"its class {module}.{name} is not defined there")
+    return definition.load(folder)  # type: ignore[attr-defined]

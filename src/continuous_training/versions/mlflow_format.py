@@ -1,0 +1,107 @@
+"""The format in which MLflow sees a version, for its pages and `mlflow models serve`; nothing here opens one by it.
+
+An estimator of scikit-learn has MLflow's flavor of that name. All others are a Python function that this module loads,
+so MLflow needs this project where it loads them. `Model.log` calls `save_model`, as that of one of MLflow's flavors.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow.pyfunc
+import mlflow.sklearn
+
+from continuous_training.versions.estimator import open_estimator
+from continuous_training.versions.frameworks import SCIKIT_LEARN
+from continuous_training.versions.manifest import read_description
+from continuous_training.versions.skops_archive import Trust
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class StoredFiles:
+    """What MLflow stores.
+
+    Attributes:
+        folder: the files of the version.
+        estimator: the fitted estimator.
+        framework: its framework.
+        trusted_types: what its file of skops contains.
+        method: the method that predicts.
+        package: the folder of the model's package.
+        requirements: the packages that it needs.
+        signature: its inputs and outputs.
+        example: some rows.
+    """
+
+    folder: Path
+    estimator: Any
+    framework: str
+    trusted_types: list[str]
+    method: str
+    package: Path
+    requirements: list[str]
+    signature: ModelSignature
+    example: pd.DataFrame
+
+
+class PythonFunction:
+    """A version as MLflow's Python function."""
+
+    def __init__(self, estimator: Any, method: str) -> None:  # noqa: ANN401 - any estimator
+        self._estimator, self._method = estimator, method
+
+    def predict(self, rows: pd.DataFrame, params: object = None) -> NDArray[Any]:  # noqa: ARG002 - MLflow passes them
+        """Return the predictions for rows."""
+        return getattr(self._estimator, self._method)(rows)  # type: ignore[no-any-return]
+
+    def get_raw_model(self) -> Any:  # noqa: ANN401
+        """Return the estimator; `mlflow.pyfunc.load_model(...).get_raw_model()` calls it."""
+        return self._estimator
+
+
+def save_model(path: str, mlflow_model: Model, files: StoredFiles, validate_serving_input: bool) -> None:  # noqa: ARG001
+    """Write a version into a folder, as MLflow's flavors write theirs.
+
+    Args:
+        path: the folder.
+        mlflow_model: MLflow's metadata.
+        files: the files of the version.
+        validate_serving_input: whether MLflow then loads what was written; `Model.log` reads it.
+    """
+    common: dict[str, Any] = {
+        "mlflow_model": mlflow_model,
+        "code_paths": [str(files.package)],
+        # Not all that are installed: MLflow looks up each of them several times, which takes seconds
+        "pip_requirements": files.requirements,
+        "signature": files.signature,
+        "input_example": files.example,
+    }
+    if files.framework == SCIKIT_LEARN:
+        mlflow.sklearn.save_model(
+            files.estimator,
+            path,
+            serialization_format="skops",
+            skops_trusted_types=files.trusted_types,
+            pyfunc_predict_fn=files.method,
+            **common,
+        )
+    else:
+        config = {"package": files.package.name, "method": files.method, "trusted_types": files.trusted_types}
+        mlflow.pyfunc.save_model(path, loader_module=__name__, model_config=config, **common)
+    shutil.copytree(files.folder, path, dirs_exist_ok=True)
+
+
+def _load_pyfunc(path: str, model_config: dict[str, Any]) -> PythonFunction:
+    """Open a version for MLflow, which calls this function by its name."""
+    folder = Path(path)
+    trust = Trust(model_config["package"], tuple(model_config["trusted_types"]))
+    estimator = open_estimator(folder, read_description(folder).framework, trust)
+    return PythonFunction(estimator, model_config["method"])

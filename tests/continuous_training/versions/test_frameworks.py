@@ -1,0 +1,285 @@
+"""Models of each framework are stored as data, compared with each other, served, and rolled back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import catboost
+import lightgbm
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import Pipeline as Steps
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+
+from continuous_training.errors import UserError
+from continuous_training.registry import model_versions
+from continuous_training.serving.following import follower
+from continuous_training.stages import roll_back
+from continuous_training.versions.estimator import open_estimator, save_estimator
+from continuous_training.versions.file_names import ESTIMATOR, NATIVE
+from continuous_training.versions.frameworks import FRAMEWORKS, OWN_CLASS, SCIKIT_LEARN, framework_of
+from continuous_training.versions.golden_predictions import describe_difference
+from continuous_training.versions.skops_archive import Trust
+from pipeline import Pipeline
+from server import Server
+from stored_versions import read_golden_predictions
+from toy import change, import_again
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TRUST = Trust("toy")
+CLASSIFIERS: dict[str, Callable[[], Any]] = {
+    "lightgbm": lambda: lightgbm.LGBMClassifier(n_estimators=5, verbose=-1),
+    "xgboost": lambda: xgboost.XGBClassifier(n_estimators=5),
+    "catboost": lambda: catboost.CatBoostClassifier(n_estimators=5, verbose=0, allow_writing_files=False),
+}
+REGRESSORS: dict[str, Callable[[], Any]] = {
+    "lightgbm": lambda: lightgbm.LGBMRegressor(n_estimators=5, verbose=-1),
+    "xgboost": lambda: xgboost.XGBRegressor(n_estimators=5),
+    "catboost": lambda: catboost.CatBoostRegressor(n_estimators=5, verbose=0, allow_writing_files=False),
+}
+PIPELINE = """
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+from {library} import {estimator}
+
+
+def build(categories, numbers, **parameters):
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    columns = make_column_transformer((encoder, categories), ("passthrough", numbers))
+    return make_pipeline(columns, {estimator}(**parameters))
+"""
+RULE = '''
+import json
+
+import numpy as np
+
+
+class Rule:
+    """Events with a large x are late."""
+
+    def fit(self, rows, labels):
+        self.classes_ = np.unique(labels)
+        self.limit = float(rows["x"].median())
+        return self
+
+    def predict_proba(self, rows):
+        late = np.where(rows["x"] > self.limit, 0.75, 0.25)
+        return np.column_stack([1 - late, late]){suffix}
+
+    def save(self, folder):
+        (folder / "limit.json").write_text(json.dumps(self.limit))
+
+    @classmethod
+    def load(cls, folder):
+        rule = cls()
+        rule.limit = json.loads((folder / "limit.json").read_text())
+        return rule
+
+
+def build(categories, numbers, **parameters):
+    return Rule()
+'''
+MODELS = {  # model.py, and the parameters in training.yaml
+    "lightgbm": (
+        PIPELINE.format(library="lightgbm", estimator="LGBMClassifier"),
+        "{n_estimators: 20, random_state: 0, verbose: -1}",
+    ),
+    "xgboost": (PIPELINE.format(library="xgboost", estimator="XGBClassifier"), "{n_estimators: 20, max_depth: 3}"),
+    "catboost": (
+        PIPELINE.format(library="catboost", estimator="CatBoostClassifier"),
+        "{n_estimators: 20, verbose: 0, allow_writing_files: false}",
+    ),
+    OWN_CLASS: (RULE.format(suffix=""), "{}"),
+}
+
+
+def use(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a model into the workspace, as the commit before a run does."""
+    source, parameters = MODELS[model]
+    Path("src/toy/model.py").write_text(source)
+    path = Path("src/toy/training.yaml")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(f"  parameters: {parameters}" if "parameters: " in line else line for line in lines))
+    import_again(monkeypatch)
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    x = random.normal(size=200)
+    y = np.where(random.random(200) < 0.1, np.nan, random.normal(size=200))
+    return pd.DataFrame({"shade": random.choice(["red", "green"], 200), "x": x, "y": y})
+
+
+def chain(estimator: object) -> Steps:
+    """Return a pipeline that ends with the estimator."""
+    return make_pipeline(make_column_transformer((OrdinalEncoder(), ["shade"]), ("passthrough", ["x", "y"])), estimator)
+
+
+def test_every_framework_is_tested() -> None:
+    assert MODELS.keys() == FRAMEWORKS.keys()
+    assert {*CLASSIFIERS, OWN_CLASS} == FRAMEWORKS.keys() == {*REGRESSORS, OWN_CLASS}
+
+
+LABELS = {
+    "booleans": lambda rows: rows["x"] > 0,
+    "texts": lambda rows: pd.Series(np.where(rows["x"] > 0, "late", "on time"), dtype=object),
+    "three classes": lambda rows: pd.Series(np.digitize(rows["x"], [-0.5, 0.5])),
+}
+
+
+@pytest.mark.parametrize(
+    ("framework", "labels"),
+    [pair for pair in itertools.product(CLASSIFIERS, LABELS) if pair != ("xgboost", "texts")],  # which it refuses
+)
+def test_a_stored_classifier_predicts_as_the_fitted_one(
+    framework: str, labels: str, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    fitted = chain(CLASSIFIERS[framework]()).fit(rows, LABELS[labels](rows))
+    assert save_estimator(fitted, np.asarray(fitted.classes_), tmp_path, TRUST) == framework
+    stored = open_estimator(tmp_path, framework, TRUST)
+    assert (stored.predict_proba(rows) == fitted.predict_proba(rows)).all()
+    assert (stored.predict(rows) == np.ravel(fitted.predict(rows))).all()
+    assert list(stored.classes_) == list(fitted.classes_)
+    assert list(stored.feature_names_in_) == ["shade", "x", "y"]
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("framework", REGRESSORS)
+def test_a_stored_regressor_predicts_as_the_fitted_one(
+    framework: str, rows: pd.DataFrame, tmp_path: Path, *, is_alone: bool
+) -> None:
+    if is_alone:
+        rows = rows[["x", "y"]]
+    fitted = REGRESSORS[framework]() if is_alone else chain(REGRESSORS[framework]())
+    fitted.fit(rows, 3e5 + 500 * rows["x"])
+    save_estimator(fitted, None, tmp_path, TRUST)
+    stored = open_estimator(tmp_path, framework, TRUST)
+    assert (stored.predict(rows) == fitted.predict(rows)).all()
+    assert stored.predict(rows).dtype == fitted.predict(rows).dtype
+    assert (tmp_path / ESTIMATOR).exists() != is_alone
+
+
+@pytest.mark.parametrize("framework", CLASSIFIERS)
+@pytest.mark.parametrize("content", [b"", b"tree\n", bytes(1000)])
+def test_damaged_files_are_an_error(framework: str, content: bytes, rows: pd.DataFrame, tmp_path: Path) -> None:
+    fitted = chain(CLASSIFIERS[framework]()).fit(rows, rows["x"] > 0)
+    save_estimator(fitted, np.asarray(fitted.classes_), tmp_path, TRUST)
+    (path,) = (tmp_path / NATIVE).glob("booster.*")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="its estimator cannot be opened: "):
+        open_estimator(tmp_path, framework, TRUST).predict_proba(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ({"module": "os", "class": "system"}, "is not one of the package toy"),
+        ({"module": "toyish.model", "class": "Rule"}, "is not one of the package toy"),
+        ({"module": "json", "class": "JSONDecoder"}, "is not one of the package toy"),
+        ({"module": "toy.model", "class": "json"}, "is not defined there"),
+        ({"module": "toy.model", "class": "build"}, "is not defined there"),
+        ({"module": "toy.model", "class": "Nothing"}, "is not defined there"),
+        ({}, "cannot be opened: 'module'"),
+        ([], "cannot be opened: "),
+    ],
+)
+@pytest.mark.usefixtures("workspace")
+def test_only_a_class_of_the_models_package_is_loaded(
+    name: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(OWN_CLASS, monkeypatch)
+    folder = tmp_path / "version" / NATIVE
+    folder.mkdir(parents=True)
+    (folder / "class.json").write_text(json.dumps(name))
+    with pytest.raises(UserError, match=message):
+        open_estimator(folder.parent, OWN_CLASS, TRUST)
+
+
+def test_an_unknown_framework_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its framework 'os' is none of catboost, lightgbm"):
+        open_estimator(tmp_path, "os", TRUST)
+
+
+def test_a_scikit_learn_estimator_needs_no_other_framework(rows: pd.DataFrame) -> None:
+    assert framework_of(chain("passthrough").fit(rows), "toy") == SCIKIT_LEARN
+
+
+@pytest.mark.usefixtures("mlflow_workspace")
+class TestRuns:
+    @pytest.mark.integration(seconds=60)
+    def test_champions_of_one_framework_after_the_other_are_served_and_rolled_back(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each candidate is compared with a champion of another framework; no types are listed in training.yaml."""
+        monkeypatch.setattr(follower, "POLL_SECONDS", 0.2)
+        first = Pipeline(monkeypatch)
+        first.promote(compare=False)
+        with Server() as server:
+            monkeypatch.setenv("SERVING_URLS", server.url)
+            for number, model in enumerate(MODELS, start=2):
+                use(model, monkeypatch)
+                run = Pipeline(monkeypatch)
+                verdict = run.compare()
+                assert verdict.champion == str(number - 1)
+                assert run.settings.model.trusted_types == ()
+                assert {rule.name: rule.passed for rule in verdict.rules}["classes"]
+                run.verdict = verdict.model_copy(update={"decision": "promote"})
+                run.register_candidate()
+                run.deploy_version()
+                version = model_versions.by_number(run.client, "toy", str(number))
+                assert version is not None
+                golden_rows, golden = read_golden_predictions(version.uri)
+                response = server.invoke(dataframe_split=golden_rows)
+                assert response.headers["X-Model-Version"] == str(number)
+                assert describe_difference(response.json()["predictions"], golden) is None
+                assert server.predict({"shade": "red", "x": 1.0, "y": None}).json()["predictions"][0]["label"] is True
+            roll_back.roll_back(run.client, "toy", "a test", run.timer)
+            server.wait_for_version("4")
+            assert server.invoke(dataframe_split=golden_rows).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("suffix", "message"),
+        [
+            (" * np.nan", "the model predicts NaN or infinite values for"),
+            ("[:, :1]", r"the model returns predictions of shape \(\d+, 1\), not \(\d+, 2\)"),
+            ("[:-1]", r"the model returns [\d,]+ predictions for [\d,]+ rows"),
+        ],
+    )
+    def test_predictions_that_are_none_end_the_training(
+        self, suffix: str, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        use(OWN_CLASS, monkeypatch)
+        Path("src/toy/model.py").write_text(RULE.format(suffix=suffix))
+        with pytest.raises(UserError, match=message):
+            Pipeline(monkeypatch).train()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("import json\n", "import keras_of_tomorrow\n", "cannot be imported: No module named 'keras_of_tomorrow'"),
+            ("predict_proba", "predict", "Rule has no predict_proba, which the task classification needs"),
+            ("        self.classes_ = np.unique(labels)\n", "", "Rule has no classes_, which"),
+            ("        self.limit =", "        raise ValueError('too few rows')\n        self.limit =", "too few rows"),
+            ("(folder / ", "(folder / 'nowhere' / ", "Rule cannot be stored: .*nowhere"),
+            ("json.loads((", "json.loads('' and (", "its estimator cannot be opened: "),
+            ("rule.limit = ", "rule.limit = 9 + ", "what the fitted one does, so it is not used: 0.75 in place of"),
+        ],
+    )
+    def test_a_class_that_lacks_something_ends_the_training_with_one_line(
+        self, old: str, new: str, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        use(OWN_CLASS, monkeypatch)
+        change(old, new, Path("src/toy/model.py"))
+        with pytest.raises(UserError, match=message):
+            Pipeline(monkeypatch).train()
