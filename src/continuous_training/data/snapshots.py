@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from continuous_training.data.duckdb_connection import quote, settings_for
+from continuous_training.data.duckdb_connection import literal, quote, settings_for
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,14 +61,13 @@ def content_hash(path: Path) -> str:
     texts = ", ".join(
         f"COALESCE(CAST({_canonical(name, schema.field(name).type)} AS VARCHAR), '∅')" for name in columns
     )
-    row = f"concat_ws(chr(31), {texts})"
+    sums = "count(*), bit_xor(md5_number(row)), sum(md5_number_upper(row)), sum(md5_number_lower(row))"
+    rows = f"SELECT concat_ws(chr(31), {texts}) AS row FROM read_parquet({literal(str(path))})"  # noqa: S608 - quoted names
     # A shared connection would read from its cache of another file with the same name.
     with duckdb.connect(config={**settings_for(len(columns))}) as connection:
-        rows = connection.read_parquet(str(path)).project(f"{row} AS row")
-        sums = rows.aggregate(
-            "count(*), bit_xor(md5_number(row)), sum(md5_number_upper(row)), sum(md5_number_lower(row))"
-        ).fetchone()
-    return hashlib.sha256(repr((columns, sums)).encode()).hexdigest()
+        # One statement: each step of a relation would bind all columns again
+        values = connection.execute(f"SELECT {sums} FROM ({rows})").fetchone()  # noqa: S608
+    return hashlib.sha256(repr((columns, values)).encode()).hexdigest()
 
 
 def _canonical(name: str, kind: pa.DataType) -> str:
