@@ -30,7 +30,9 @@ from continuous_training.errors import UserError
 from continuous_training.serving.following.assignment import VersionReference
 from continuous_training.serving.following.hosts import examine_version, start_host
 from continuous_training.versions import examination
-from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, SIGNATURE
+from continuous_training.versions.file_names import ESTIMATOR, MANIFEST, NATIVE, SIGNATURE
+from continuous_training.versions.frameworks import OWN_CLASS
+from continuous_training.versions.frameworks.classes import FILE as CLASSES
 from continuous_training.versions.manifest import Manifest, hash_files
 from continuous_training.versions.opening import OpenVersion
 from continuous_training.versions.process import VersionProcess
@@ -256,6 +258,19 @@ def sign_with_other_key(folder: Path) -> None:
             os.environ["CT_SIGNING_KEY"] = before
 
 
+def store_native(framework: str, files: dict[str, bytes]) -> Callable[[Path], None]:
+    """Return a function that replaces the estimator by one of another framework, with these files."""
+
+    def replace(folder: Path) -> None:
+        (folder / ESTIMATOR).unlink()
+        (folder / NATIVE).mkdir()
+        for name, content in {CLASSES: b'{"classes": [false, true], "dtype": "bool"}', **files}.items():
+            (folder / NATIVE / name).write_bytes(content)
+        edit_manifest(framework=framework)(folder)
+
+    return replace
+
+
 HOSTILE_TEXT = make_pipeline(CountVectorizer(input="filename"), LogisticRegression())
 
 TAMPERED = (
@@ -316,6 +331,48 @@ SIGNED = (
         "a partial of os.system",
         add_node(partial(node("FunctionNode", "os.system"), f"touch {MARKER}")),
         "functools.partial of os.system",
+    ),
+    HostileVersion(
+        "a function of scikit-learn that reads files",
+        add_node(node("FunctionNode", "sklearn.datasets._base.load_files")),
+        "sklearn.datasets._base.load_files, not trusted",
+    ),
+    HostileVersion(
+        "a class of scikit-learn as a function",
+        edit_schema(
+            lambda schema: schema["content"]["content"].update(
+                extra=node("ObjectNode", "sklearn.model_selection._split.KFold", content=text(None)),
+                other=node("FunctionNode", "sklearn.model_selection._split.KFold"),
+            )
+        ),
+        "names sklearn.model_selection._split.KFold as FunctionNode, which would call it",
+    ),
+    HostileVersion("a framework that does not exist", store_native("os", {}), "its framework 'os' is none of"),
+    HostileVersion(
+        "a class of another package",
+        store_native(OWN_CLASS, {"class.json": b'{"module": "subprocess", "class": "Popen"}'}),
+        "its class subprocess.Popen is not one of the package toy",
+    ),
+    HostileVersion(
+        "what a module of the package has imported, as its class",
+        store_native(OWN_CLASS, {"class.json": b'{"module": "toy.model", "class": "OneHotEncoder"}'}),
+        "its class toy.model.OneHotEncoder is not defined there",
+    ),
+    HostileVersion(
+        "classes that are objects",
+        store_native("lightgbm", {"booster.txt": b"", CLASSES: b'{"classes": [{}], "dtype": "object"}'}),
+        "its estimator cannot be opened",
+    ),
+    HostileVersion(
+        "no booster of LightGBM", store_native("lightgbm", {"booster.txt": b"x"}), "its estimator cannot be opened"
+    ),
+    HostileVersion(
+        "no booster of XGBoost",
+        store_native("xgboost", {"booster.ubj": b"x", "parameters.json": b'{"missing": NaN, "enable_categorical": 0}'}),
+        "its estimator cannot be opened",
+    ),
+    HostileVersion(
+        "no booster of CatBoost", store_native("catboost", {"booster.cbm": b"x"}), "its estimator cannot be opened"
     ),
     HostileVersion("a function of os", add_node(node("FunctionNode", "os.system")), "os.system, not trusted"),
     HostileVersion(
