@@ -103,7 +103,11 @@ def _row_scores(metric: str, predictions: Predictions, labels: Labels, *, binary
 
 
 def _weighted_mean(scores: NDArray[np.float64]) -> WeightedMetric:
-    return lambda weights: float(weights.astype(np.float64) @ scores / weights.sum(dtype=np.int64))
+    def score(weights: Weights) -> float:
+        exact = weights.astype(np.float64)
+        return float(exact @ scores / exact.sum())
+
+    return score
 
 
 def _repeat_rows(metric: str, predictions: Predictions, labels: Labels) -> WeightedMetric:

@@ -275,7 +275,7 @@ class TestSimulations:
         assert count / SIMULATIONS == pytest.approx(power, abs=0.05)
 
     def test_equal_models_are_rarely_rejected_because_of_one_of_many_slices(self, record_property) -> None:
-        random, limits, count, slices = np.random.default_rng(14), make_limits("neg_mean_squared_error"), 0, 20
+        random, limits, count, slices = np.random.default_rng(14), make_limits("neg_mean_squared_error"), 0, 10
         for _ in range(SIMULATIONS // 5):
             passed = []
             for _ in range(slices):
