@@ -2,7 +2,6 @@
 
 import ast
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import TIMEOUT
 from continuous_training.errors import UsageError, UserError
 from continuous_training.new_model import creation, removal
 from continuous_training.new_model.dialogue import Dialogue
@@ -26,6 +24,7 @@ from continuous_training.new_model.profile import Day
 from continuous_training.new_model.roles import RoleOptions
 from continuous_training.new_model.trial import Trial, start
 from continuous_training.settings import load_settings
+from forked_python import ForkedPython
 
 pytestmark = pytest.mark.file_seconds(90)
 
@@ -103,7 +102,7 @@ class TestWhatIsWritten:
             ("team", "classification", "neg_log_loss"),
         ],
     )
-    def test_each_task_from_a_csv_file(self, target: str, task: str, metric: str) -> None:
+    def test_each_task_from_a_csv_file(self, forked_python: ForkedPython, target: str, task: str, metric: str) -> None:
         of(target).to_csv("rides.csv", index=False)
         assert create(target=target) == [Path("tests/rides"), Path("src/rides")]
         settings = load_settings("rides")
@@ -119,18 +118,9 @@ class TestWhatIsWritten:
         first = Path("src/rides/training.yaml").read_text().splitlines()[0]
         schema = first.removeprefix("# yaml-language-server: $schema=")
         assert (ROOT / "src/rides" / schema).resolve().is_file()
-        environment = {**os.environ, "PYTHONPATH": str(Path("src").resolve()), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "--import-mode=importlib",
-            "-p",
-            "no:cacheprovider",
-            "tests/rides",
-        ]
-        tests = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        options = ("-q", "--import-mode=importlib", "-p", "no:cacheprovider")
+        environment = {"PYTHONPATH": str(Path("src").resolve()), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        tests = forked_python.run("-m", "pytest", *options, "tests/rides", **environment)
         assert tests.returncode == 0, tests.stdout
         check = [sys.executable, "-m", "ruff", "check", "--isolated", "src/rides", "tests/rides"]
         assert subprocess.run(check, capture_output=True, text=True, check=False).returncode == 0
