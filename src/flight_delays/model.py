@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -9,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 
-def build(categories: list[str], numbers: list[str], **parameters: object) -> Pipeline:
+def build(categories: list[str], numbers: list[str], **parameters: Any) -> Pipeline:
     """Build the unfitted estimator.
 
     Args:

@@ -36,11 +36,12 @@ FIRST, LAST = "setup.py", "report.py"  # the first verb of a run starts the serv
 # threads of its parent.
 MODULES = (
     *("continuous_training.settings", "psutil", "pyarrow.parquet", "pyarrow.compute", "pandas", "requests"),
+    *("sklearn.utils.discovery", "skops.io"),  # which searches all modules that are imported before it, several times
     *("sqlalchemy.orm", "alembic", "scipy.sparse", "fastapi", "opentelemetry.sdk.trace", "jinja2"),
     *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
     *("opentelemetry.sdk.metrics.export", "mlflow.projects", "mlflow.sklearn", "mlflow.pyfunc"),
     *("scipy.special", "scipy.optimize", "scipy.interpolate", "scipy.stats", "sklearn.base", "sklearn.metrics"),
-    *("sklearn.pipeline", "sklearn.linear_model", "sklearn.ensemble", "ibis", "pytest", "skops.io"),
+    *("sklearn.pipeline", "sklearn.linear_model", "sklearn.ensemble", "ibis", "pytest"),
 )
 # Prefixes of variables that libraries read at their import: they must have the same values for caller and server
 IMPORT_VARIABLES = (

@@ -13,10 +13,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import BisectingKMeans, FeatureAgglomeration
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, StackingClassifier
+from sklearn.feature_selection import SelectKBest
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.linear_model import LogisticRegression, TweedieRegressor
+from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
+from sklearn.multiclass import OutputCodeClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline as Steps
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
+from sklearn.preprocessing import OrdinalEncoder, SplineTransformer
+from sklearn.random_projection import SparseRandomProjection
 
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
@@ -213,6 +224,42 @@ def test_an_unknown_framework_is_an_error(tmp_path: Path) -> None:
 
 def test_a_scikit_learn_estimator_needs_no_other_framework(rows: pd.DataFrame) -> None:
     assert framework_of(chain("passthrough").fit(rows), "toy") == SCIKIT_LEARN
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        BisectingKMeans(n_clusters=2),
+        CalibratedClassifierCV(LogisticRegression()),
+        FeatureAgglomeration(),
+        GaussianProcessClassifier(),
+        GridSearchCV(LogisticRegression(), {"C": [1, 10]}),
+        HistGradientBoostingClassifier(max_iter=2),
+        KNeighborsClassifier(algorithm="kd_tree"),
+        MLPClassifier(max_iter=500),
+        OutputCodeClassifier(LogisticRegression()),
+        SelectKBest(k=1),
+        SparseRandomProjection(1),
+        SplineTransformer(),
+        StackingClassifier([("a", LogisticRegression())]),
+        TunedThresholdClassifierCV(LogisticRegression()),
+        TweedieRegressor(),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_no_estimator_of_scikit_learn_needs_a_list_of_types(estimator: Any, rows: pd.DataFrame, tmp_path: Path) -> None:
+    features = rows[["x"]].assign(z=rows["x"] ** 2)
+    estimator.fit(features, (rows["x"] > 0).astype(int))
+    assert save_estimator(estimator, None, tmp_path, TRUST) == SCIKIT_LEARN
+    stored = open_estimator(tmp_path, SCIKIT_LEARN, TRUST)
+    for method in ("predict", "transform"):
+        if hasattr(estimator, method):
+            assert np.array_equal(dense(getattr(stored, method)(features)), dense(getattr(estimator, method)(features)))
+
+
+def dense(values: Any) -> Any:
+    """Return an array for a sparse matrix."""
+    return values.toarray() if hasattr(values, "toarray") else values
 
 
 @pytest.mark.usefixtures("mlflow_workspace")
