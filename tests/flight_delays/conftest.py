@@ -78,11 +78,21 @@ def holdout_flights() -> pd.DataFrame:
     return make_flights(1000, seed=2)
 
 
+def fit(rows: pd.DataFrame) -> Any:
+    """Fit the package's estimator with the parameters of training.yaml."""
+    return build(CATEGORIES, NUMBERS, **SETTINGS["model"]["parameters"]).fit(rows[FEATURES], rows["late"])
+
+
 @pytest.fixture(scope="session")
 def fitted_model(training_flights: pd.DataFrame) -> Any:
-    """Fit the package's estimator with the parameters of training.yaml."""
-    estimator = build(CATEGORIES, NUMBERS, **SETTINGS["model"]["parameters"])
-    return estimator.fit(training_flights[FEATURES], training_flights["late"])
+    """Fit the model."""
+    return fit(training_flights)
+
+
+@pytest.fixture(scope="session")
+def second_fitted_model(training_flights: pd.DataFrame) -> Any:
+    """Fit it once more on the same rows."""
+    return fit(training_flights)
 
 
 @pytest.fixture(scope="session")
