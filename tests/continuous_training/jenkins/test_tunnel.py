@@ -25,13 +25,18 @@ RULES = yaml.safe_load((ROOT / "jenkins/ngrok.yml").read_text())
 
 @pytest.fixture
 def ngrok_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder in which the stub records its arguments and requests; set the variables of `ct tunnel`."""
-    monkeypatch.setenv("NGROK_TEST", str(tmp_path))
-    monkeypatch.setenv("NGROK_AUTHTOKEN", TOKEN)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("NGROK_API_KEY", raising=False)
-    install_ngrok(tmp_path, monkeypatch)
+    """Return the folder in which the stub records its arguments and requests."""
+    set_variables(tmp_path, monkeypatch)
     return tmp_path
+
+
+def set_variables(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the variables of `ct tunnel` for a stub in a folder."""
+    monkeypatch.setenv("NGROK_TEST", str(folder))
+    monkeypatch.setenv("NGROK_AUTHTOKEN", TOKEN)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.delenv("NGROK_API_KEY", raising=False)
+    install_ngrok(folder, monkeypatch)
 
 
 def install_ngrok(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str = "ngrok") -> None:
@@ -78,29 +83,37 @@ def test_the_output_has_the_webhook_urls_and_ngrok_ends_with_the_command(
     wait_until(lambda: has_ended(ngrok_folder), "ngrok has ended")
 
 
-class TestRequestToNgrok:
-    @pytest.fixture
-    def request_to_ngrok(self, ngrok_folder: Path) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tunnel that was opened and closed."""
+    folder = tmp_path_factory.mktemp("ngrok")
+    with pytest.MonkeyPatch.context() as patch:
+        set_variables(folder, patch)
         with start_tunnel() as process:
             assert process.stdout is not None
             process.stdout.readline()
             process.terminate()
-        return dict(json.loads((ngrok_folder / "request").read_text()))
+    return folder
 
+
+@pytest.fixture(scope="module")
+def request_to_ngrok(finished: Path) -> dict[str, object]:
+    return dict(json.loads((finished / "request").read_text()))
+
+
+class TestRequestToNgrok:
     def test_the_tunnel_forwards_to_jenkins_on_this_machine(self, request_to_ngrok: dict[str, object]) -> None:
         assert request_to_ngrok["upstream"] == {"url": "http://localhost:8080"}
 
     def test_the_tunnel_has_the_traffic_policy_of_the_stack(self, request_to_ngrok: dict[str, object]) -> None:
         assert request_to_ngrok["traffic_policy"] == ENDPOINT["traffic_policy"]
 
-    @pytest.mark.usefixtures("request_to_ngrok")
-    def test_the_token_is_on_no_command_line(self, ngrok_folder: Path) -> None:
-        arguments = (ngrok_folder / "arguments").read_text()
+    def test_the_token_is_on_no_command_line(self, finished: Path) -> None:
+        arguments = (finished / "arguments").read_text()
         assert arguments.split("\n") == ["start", "--none", "--log", "stdout", "--config", "jenkins/ngrok.yml"]
 
-    @pytest.mark.usefixtures("request_to_ngrok")
-    def test_the_users_settings_of_ngrok_are_not_changed(self, ngrok_folder: Path) -> None:
-        assert {path.name for path in ngrok_folder.iterdir()} == {"request", "arguments", "pid", "ngrok"}
+    def test_the_users_settings_of_ngrok_are_not_changed(self, finished: Path) -> None:
+        assert {path.name for path in finished.iterdir()} == {"request", "arguments", "pid", "ngrok"}
 
 
 class TestTrafficPolicy:
