@@ -20,7 +20,11 @@ TWO_TESTS = "def test_a(): ...\ndef test_b(): ...\n"
 @pytest.fixture(autouse=True)
 def _model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Enter a workspace with a model and its tests, in run 12."""
-    monkeypatch.chdir(tmp_path)
+    enter(tmp_path, monkeypatch)
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     for name, text in {
         "pyproject.toml": "[tool.pytest.ini_options]\ncache_dir = '.ct/pytest'\n",
         "requirements.lock": "numpy==2\n",
@@ -38,6 +42,23 @@ def _model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILD_NUMBER", "12")
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the results of a run that has passed in such a workspace."""
+    folder = tmp_path_factory.mktemp("tested")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        assert run() == (0, Counts(2, 0, 0, []))
+    return folder / result_cache.FOLDER
+
+
+@pytest.fixture
+def stored(results: Path) -> Path:
+    """Give the workspace the result of the same code; return its file."""
+    shutil.copytree(results, result_cache.FOLDER)
+    return result_cache.FOLDER / f"{SELECTION.name}.json"
+
+
 def run(selection: Selection = SELECTION) -> tuple[int, Counts | None]:
     return suites.test(selection)
 
@@ -49,18 +70,18 @@ def runs_pytest(selection: Selection = SELECTION) -> bool:
     return selection.junit.exists()
 
 
+@pytest.mark.usefixtures("stored")
 def test_the_same_code_is_tested_once_and_the_result_names_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run() == (0, Counts(2, 0, 0, []))
     monkeypatch.setenv("BUILD_TAG", "ct-13")
     assert run() == (0, Counts(2, 0, 0, [], "run 12 (ct-12)"))
     assert not runs_pytest()
 
 
+@pytest.mark.usefixtures("stored")
 @pytest.mark.parametrize(
     "path", ["src/toy/model.py", "src/toy/new.py", "tests/toy/test_model.py", "pyproject.toml", "requirements.lock"]
 )
 def test_a_result_is_not_used_while_a_file_is_changed(path: str) -> None:
-    run()
     before = Path(path).read_text() if Path(path).exists() else None
     Path(path).write_text((before or "") + "# changed\n")
     assert result_cache.find(SELECTION.name, SELECTION.hash_inputs()) is None
@@ -71,14 +92,14 @@ def test_a_result_is_not_used_while_a_file_is_changed(path: str) -> None:
     assert result_cache.find(SELECTION.name, SELECTION.hash_inputs())
 
 
+@pytest.mark.usefixtures("stored")
 def test_a_changed_file_runs_the_tests() -> None:
-    run()
     Path("src/toy/model.py").write_text("x = 2\n")
     assert runs_pytest()
 
 
+@pytest.mark.usefixtures("stored")
 def test_the_tests_of_another_model_do_not_change_the_hash() -> None:
-    run()
     Path("tests/other/test_model.py").write_text("def test_a(): assert False\n")
     assert not runs_pytest()
     assert runs_pytest(Selection("other", ("model",)))
@@ -98,8 +119,8 @@ def test_the_hash_includes_the_names_of_files_but_not_their_times_or_bytecode() 
     assert SELECTION.hash_inputs() != before
 
 
+@pytest.mark.usefixtures("stored")
 def test_force_tests_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    run()
     monkeypatch.setenv("FORCE", "true")
     assert runs_pytest()
 
@@ -110,8 +131,8 @@ def test_a_failure_is_not_stored() -> None:
     assert runs_pytest()
 
 
+@pytest.mark.usefixtures("stored")
 def test_a_failure_keeps_the_stored_success_of_other_code() -> None:
-    run()
     Path("tests/toy/test_model.py").write_text("def test_a(): assert False\n")
     assert run()[0] == 1
     assert run()[0] == 1
@@ -151,9 +172,14 @@ def test_outside_a_run_the_tests_always_run_and_store_nothing(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"inputs": 3}', '{"inputs": "a", "unknown": 1}', "\x00\xff"])
-def test_an_unreadable_result_is_not_used(text: str) -> None:
-    run()
-    Path(".ct/results/test-model-toy.json").write_text(text, encoding="latin-1")
+def test_an_unreadable_result_is_not_used(stored: Path, text: str) -> None:
+    assert result_cache.find(SELECTION.name, SELECTION.hash_inputs())
+    stored.write_text(text, encoding="latin-1")
+    assert result_cache.find(SELECTION.name, SELECTION.hash_inputs()) is None
+
+
+def test_an_unreadable_result_is_replaced(stored: Path) -> None:
+    stored.write_text("{")
     assert runs_pytest()
     assert not runs_pytest()
 
