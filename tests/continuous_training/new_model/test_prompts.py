@@ -7,7 +7,6 @@ import pty
 import select
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,6 +17,7 @@ import pytest
 
 from conftest import TIMEOUT, wait_until
 from continuous_training.settings import load_settings
+from forked_python import ForkedPython
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,11 +150,9 @@ def test_ctrl_c_and_ctrl_d_at_a_prompt_write_nothing(key: str, code: int, messag
     ],
 )
 def test_without_a_terminal_nothing_is_asked_and_one_line_names_the_missing_option(
-    options: list[str], message: str
+    options: list[str], message: str, forked_python: ForkedPython
 ) -> None:
-    process = subprocess.run(
-        [*COMMAND, *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=TIMEOUT
-    )
+    process = forked_python.run(*COMMAND[1:], *options)
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.splitlines()[-1].startswith(f"ct new: error: {message}")
     assert_untouched()
