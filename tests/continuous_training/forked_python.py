@@ -1,7 +1,7 @@
 """A Python for tests that starts in a tenth of a second: each of its programs is a fork of one process.
 
 That process is a run's fork server. It has imported the packages that take seconds, and nothing of this project: a
-program imports the code that its own folder or PYTHONPATH holds.
+program imports the code that its own folder or PYTHONPATH holds. It has also filled the caches that take long.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ MODULES = (
     *(name for name in client.MODULES if not name.startswith(PACKAGE)),
     *("mlflow.cli", "mlflow.server", "boto3", "evidently", "matplotlib.pyplot"),
 )
+CACHES = """
+import inspect, sys
+from mlflow.utils import requirements_utils
+inspect.getmodule(sys._getframe())  # the files of all modules, which pydantic looks for
+requirements_utils._init_packages_to_modules_map()  # the files of all packages, when MLflow stores a model
+"""
 LIMIT = 600  # seconds for one program
 FINGERPRINT = "any"  # the server fits every client
 
@@ -67,7 +73,8 @@ class ForkedPython:
             program.write_text(script)
             program.chmod(0o755)
         self.python.with_name("python3").symlink_to(Path(sys.executable).resolve())
-        serve = [sys.executable, "-c", client.SERVER, f"{client.FOLDER}/socket", FINGERPRINT, *MODULES]
+        (self.folder / "caches.py").write_text(CACHES)
+        serve = [sys.executable, "-c", client.SERVER, f"{client.FOLDER}/socket", FINGERPRINT, *MODULES, "caches"]
         with (sockets / "log").open("wb") as log:
             self._server = subprocess.Popen(
                 ["env", "--default-signal=INT", *serve],

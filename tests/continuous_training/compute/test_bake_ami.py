@@ -130,7 +130,7 @@ class TestBaking:
         self, project: Path, account: Account, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run, _ = prepare(monkeypatch)
-        with Machines(account.aws, project / "machines", ROOT / ".venv"):
+        with Machines(account.aws, project / "machines", forked_python.venv):
             baking = start(project, forked_python)
             output, errors = baking.communicate(timeout=TIMEOUT)
         assert baking.returncode == 0, errors

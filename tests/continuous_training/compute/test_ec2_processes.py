@@ -110,11 +110,8 @@ class Project:
         """Train in this process; return the candidate's MLflow run id."""
         return self.set_up().train().run_id
 
-    def start(self, tag: str = "ct-1", python: Path | None = None, **parameters: str) -> subprocess.Popen[str]:
-        """Train in a separate process and workspace, as an agent does.
-
-        For kill -9 pass a `python` that does not fork: a fork ends only after its client.
-        """
+    def start(self, tag: str = "ct-1", **parameters: str) -> subprocess.Popen[str]:
+        """Train in a separate process and workspace, as an agent does."""
         pipeline = self.set_up(tag, **parameters)
         pipeline.make_plan()
         for document in (pipeline.run, pipeline.snapshot, pipeline.plan):
@@ -123,13 +120,20 @@ class Project:
         shutil.copytree(".", workspace, symlinks=True)
         environment = os.environ | {"PYTHONPATH": str(workspace / "src")}
         return subprocess.Popen(
-            [*RECEIVES_SIGINT, python or self.python.python, "scripts/train.py"],
+            [*RECEIVES_SIGINT, self.python.python, "scripts/train.py"],
             cwd=workspace,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def kill(self, tag: str = "ct-1") -> None:
+        """Kill -9 the training and its processes: all those in its workspace."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):  # it has ended
+                if Path(process.cwd()) == self.folder / tag:
+                    process.kill()
 
     def launched_instances(self) -> list[str]:
         """Return the ids of all instances, including terminated ones."""
@@ -282,12 +286,10 @@ def test_an_outage_of_aws_during_the_training_is_tolerated(
 def test_an_instance_whose_launching_process_was_killed_ends(
     project: Project, record_outcome: RecordOutcome, ended_by: str
 ) -> None:
-    running: list[subprocess.Popen[str]] = []
-    project.aws.faults.after("ec2", "RunInstances", lambda _: running[0].kill(), times=1)
+    project.aws.faults.after("ec2", "RunInstances", lambda _: project.kill(), times=1)
     write_model(ENDLESS_MODEL)
     with project.machines(minute=60.0 if ended_by == "reap" else 0.1):
-        running.append(project.start(python=Path(sys.executable)))
-        assert running[0].wait(TIMEOUT) == -signal.SIGKILL
+        assert project.start().wait(TIMEOUT) == -signal.SIGKILL
         if ended_by == "reap":
             assert project.reap() == project.launched_instances()
         wait_until(lambda: not project.aws.billable_instances(), "the instance ends")
@@ -298,16 +300,13 @@ def test_an_instance_whose_launching_process_was_killed_ends(
 def test_a_process_that_is_killed_before_run_instances_launches_nothing(
     project: Project, record_outcome: RecordOutcome
 ) -> None:
-    running: list[subprocess.Popen[str]] = []
-
     def kill(_: Call) -> None:
-        running[0].kill()
+        project.kill()
         raise ApiError("Unheard", "its caller was killed", 400)
 
     project.aws.faults.before("ec2", "RunInstances", kill, times=1)
     with project.machines():
-        running.append(project.start(python=Path(sys.executable)))
-        assert running[0].wait(TIMEOUT) == -signal.SIGKILL
+        assert project.start().wait(TIMEOUT) == -signal.SIGKILL
         assert project.aws.billable_instances() == []
         assert project.reap() == []
     record_outcome("kill -9 right before RunInstances", "nothing was launched")
