@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import get_scorer, roc_curve
+from sklearn.metrics import brier_score_loss, get_scorer, log_loss, roc_curve
 
 from continuous_training.documents import Curve
 from continuous_training.errors import UserError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CURVE_POINTS = 100  # enough for a plot
 CALIBRATION_BINS = 10
+BOOLEANS = np.array([False, True])
+PROBABILITY_LOSSES = {"neg_log_loss": log_loss, "neg_brier_score": brier_score_loss}
 
 
 class _Predictions(BaseEstimator):  # type: ignore[misc]
@@ -101,26 +103,39 @@ def score(name: str, predictions: Predictions, labels: ArrayLike) -> float:
     """
     y_true = np.asarray(labels)
     try:
-        value = float(get_scorer(name)(*with_boolean_classes(predictions, np.arange(len(y_true)), y_true)))
+        value = apply_scorer(name, predictions, np.arange(len(y_true)), y_true)
     except ValueError as error:
-        raise UserError(f"the metric {name} cannot be computed: {error}") from error
+        classes = predictions.classes_ if isinstance(predictions, ClassifierPredictions) else np.array([])
+        missing = [str(value) for value in classes[~np.isin(classes, y_true)]]
+        rows = f" on rows without the class {', '.join(missing)}" if missing else ""
+        raise UserError(f"the metric {name} cannot be computed{rows}: {error}") from error
     if np.isnan(value):
         raise UserError(f"the metric {name} is not defined on these {len(y_true):,} rows: is there one class only?")
     return value
 
 
-def with_boolean_classes(
-    predictions: Predictions, rows: NDArray[np.int_], labels: NDArray[Any]
-) -> tuple[Predictions, NDArray[np.int_], NDArray[Any]]:
-    """Return a scorer's arguments, in which the second of two classes is True.
+def apply_scorer(name: str, predictions: Predictions, rows: NDArray[np.int_], labels: NDArray[Any]) -> float:
+    """Score the predictions for some rows with a scikit-learn scorer.
 
-    Scorers such as f1 and average_precision have no other way to know the positive class of texts.
+    The second of two classes is True: scorers such as f1 and average_precision have no other way to know the positive
+    class of texts. A loss of probabilities is told all classes: it is defined for rows that lack one.
+
+    Args:
+        name: of the scorer.
+        predictions: for all rows.
+        rows: the numbers of these rows.
+        labels: of these rows.
+
+    Raises:
+        ValueError: there is no such scorer, or it cannot score these predictions.
     """
-    if isinstance(predictions, ClassifierPredictions) and len(predictions.classes_) == 2:
-        positive = predictions.classes_[1]
-        if np.isin(labels, predictions.classes_).all():
-            return ClassifierPredictions(predictions.values, np.array([False, True])), rows, labels == positive
-    return predictions, rows, labels
+    if isinstance(predictions, ClassifierPredictions):
+        classes = predictions.classes_
+        if len(classes) == 2 and np.isin(labels, classes).all():
+            predictions, labels = ClassifierPredictions(predictions.values, BOOLEANS), labels == classes[1]
+        elif len(classes) > 2 and name in PROBABILITY_LOSSES:
+            return -float(PROBABILITY_LOSSES[name](labels, predictions.values[rows], labels=classes))
+    return float(get_scorer(name)(predictions, rows, labels))
 
 
 def calibration_error(predictions: Predictions, labels: ArrayLike) -> float:

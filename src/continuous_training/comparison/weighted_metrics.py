@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.metrics import get_scorer
 
-from continuous_training.comparison.evaluation import ClassifierPredictions, with_boolean_classes
+from continuous_training.comparison.evaluation import ClassifierPredictions, apply_scorer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,12 +110,12 @@ def _weighted_mean(scores: NDArray[np.float64]) -> WeightedMetric:
 
 
 def _repeat_rows(metric: str, predictions: Predictions, labels: Labels) -> WeightedMetric:
-    scorer, indexes = get_scorer(metric), np.arange(len(labels))
+    indexes = np.arange(len(labels))
 
     def score(weights: Weights) -> float:
         rows = np.repeat(indexes, weights)
         try:
-            return float(scorer(*with_boolean_classes(predictions, rows, labels[rows])))
+            return apply_scorer(metric, predictions, rows, labels[rows])
         except ValueError:  # the resample lacks a class that the metric needs
             return np.nan
 

@@ -17,6 +17,7 @@ from continuous_training.comparison import bootstrap, evaluation, rules
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.comparison.weighted_metrics import weighted_metric
 from continuous_training.documents import Metric
+from continuous_training.errors import UserError
 from continuous_training.settings import Compare
 
 if TYPE_CHECKING:
@@ -100,6 +101,27 @@ class TestWeightedMetrics:
         labels = np.array(["blue", "green", "red", "red"])
         predictions = ClassifierPredictions(np.full((4, 3), 1 / 3), classes)
         assert np.isnan(weighted_metric("roc_auc_ovr", predictions, labels)(np.array([0, 2, 1, 1], dtype=np.int16)))
+
+    @pytest.mark.parametrize("metric", ["accuracy", "neg_log_loss", "neg_brier_score"])
+    def test_rows_that_lack_one_of_three_classes_are_scored(self, metric: str) -> None:
+        random = np.random.default_rng(5)
+        labels = random.choice(["blue", "green"], 40)
+        predictions = ClassifierPredictions(random.dirichlet([1, 1, 1], 40), np.array(["blue", "green", "red"]))
+        is_class = labels[:, None] == predictions.classes_
+        expected = {
+            "accuracy": np.mean(predictions.predict(np.arange(40)) == labels),
+            "neg_log_loss": np.log(predictions.values[is_class]).mean(),
+            "neg_brier_score": -((predictions.values - is_class) ** 2).sum(axis=1).mean(),
+        }[metric]
+        value = evaluation.score(metric, predictions, labels)
+        weighted = weighted_metric(metric, predictions, labels)(np.ones(40, dtype=np.int16))
+        assert value == pytest.approx(weighted)
+        assert value == pytest.approx(expected)
+
+    def test_a_metric_that_needs_every_class_names_the_one_that_is_missing(self) -> None:
+        predictions = ClassifierPredictions(np.full((4, 3), 1 / 3), np.array(["blue", "green", "red"]))
+        with pytest.raises(UserError, match="roc_auc_ovr cannot be computed on rows without the class red: "):
+            evaluation.score("roc_auc_ovr", predictions, np.array(["blue", "green", "green", "blue"]))
 
     @staticmethod
     def assert_equal_to_scikit_learn(metric: str, predictions: Predictions, labels: np.ndarray) -> None:
