@@ -7,7 +7,7 @@ import sys
 from continuous_training import command
 from continuous_training.new_model import creation
 from continuous_training.new_model.dialogue import Dialogue
-from continuous_training.new_model.frameworks import FRAMEWORKS
+from continuous_training.new_model.frameworks import DEFAULT, FRAMEWORKS
 from continuous_training.new_model.origin import Address
 from continuous_training.new_model.roles import RoleOptions
 
@@ -48,5 +48,7 @@ if __name__ == "__main__":
     columns.add_argument("--target", metavar="COLUMN", help="what is predicted")
     columns.add_argument("--key", metavar="COLUMN", action="append", help="what identifies a row; may be repeated")
     columns.add_argument("--task", choices=["classification", "regression"])
-    parser.add_argument("--framework", choices=FRAMEWORKS, help="what the model is made with (default: the only one)")
+    parser.add_argument(
+        "--framework", choices=FRAMEWORKS, default=DEFAULT, help="what the model is made with (default: %(default)s)"
+    )
     command.start(main, parser)

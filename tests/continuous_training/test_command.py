@@ -48,7 +48,6 @@ def test_threads_that_wait_for_each_other_sleep_unless_a_variable_says_otherwise
     """Busy waiting would slow down other builds on the same agent."""
     script = """
 import os
-from conftest import TIMEOUT
 from continuous_training import command
 command.start(lambda _: print(os.environ["OMP_WAIT_POLICY"]), command.parser("print it"))
 """

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def create(name: str, address: Address, options: RoleOptions, framework: str | None, dialogue: Dialogue) -> list[Path]:
+def create(name: str, address: Address, options: RoleOptions, framework: str, dialogue: Dialogue) -> list[Path]:
     """Write the package and the tests of a new model; nothing is written if a step fails.
 
     Args:
         name: the package's name.
         address: where its rows are.
         options: for the columns' roles.
-        framework: the name of a row of `FRAMEWORKS`, or None to choose one.
+        framework: the name of a row of `FRAMEWORKS`.
         dialogue: chooses values for missing options.
 
     Returns:
@@ -44,10 +44,6 @@ def create(name: str, address: Address, options: RoleOptions, framework: str | N
         UserError: the data cannot be read, or no model can be made of them.
     """
     check_name(name)
-    if framework is None:
-        [framework] = (
-            FRAMEWORKS if len(FRAMEWORKS) == 1 else [dialogue.choose("framework", "The framework", [*FRAMEWORKS])]
-        )
     draft = make_draft(name, address, options, framework, dialogue)
     test = trial.start(package.settings_of(draft), name)
     if leaks := test.find_leaks():

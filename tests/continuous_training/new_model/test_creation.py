@@ -16,6 +16,7 @@ import pytest
 from continuous_training.errors import UsageError, UserError
 from continuous_training.new_model import creation, removal
 from continuous_training.new_model.dialogue import Dialogue
+from continuous_training.new_model.frameworks import DEFAULT
 from continuous_training.new_model.names import check_name
 from continuous_training.new_model.origin import Address
 from continuous_training.new_model.package import settings_of
@@ -84,8 +85,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(ROOT / "requirements.lock", "requirements.lock")
 
 
-def create(name: str = "rides", address: Address = CSV, **options: object) -> list[Path]:
-    return creation.create(name, address, RoleOptions(**options), None, Dialogue(interactive=False))  # type: ignore[arg-type]
+def create(name: str = "rides", address: Address = CSV, framework: str = DEFAULT, **options: object) -> list[Path]:
+    return creation.create(name, address, RoleOptions(**options), framework, Dialogue(interactive=False))  # type: ignore[arg-type]
 
 
 def is_untouched() -> bool:
@@ -95,16 +96,21 @@ def is_untouched() -> bool:
 
 class TestWhatIsWritten:
     @pytest.mark.parametrize(
-        ("target", "task", "metric"),
+        ("framework", "target", "task", "metric"),
         [
-            ("rentals", "regression", "neg_mean_absolute_error"),
-            ("late", "classification", "roc_auc"),
-            ("team", "classification", "neg_log_loss"),
+            (DEFAULT, "rentals", "regression", "neg_mean_absolute_error"),
+            (DEFAULT, "late", "classification", "roc_auc"),
+            (DEFAULT, "team", "classification", "neg_log_loss"),
+            ("lightgbm", "team", "classification", "neg_log_loss"),
+            ("xgboost", "rentals", "regression", "neg_mean_absolute_error"),
+            ("catboost", "late", "classification", "roc_auc"),
         ],
     )
-    def test_each_task_from_a_csv_file(self, forked_python: ForkedPython, target: str, task: str, metric: str) -> None:
+    def test_each_task_and_framework_from_a_csv_file(
+        self, forked_python: ForkedPython, framework: str, target: str, task: str, metric: str
+    ) -> None:
         of(target).to_csv("rides.csv", index=False)
-        assert create(target=target) == [Path("tests/rides"), Path("src/rides")]
+        assert create(framework=framework, target=target) == [Path("tests/rides"), Path("src/rides")]
         settings = load_settings("rides")
         assert (settings.model.task, settings.compare.metric) == (task, metric)
         assert (settings.data.source, settings.data.time, settings.data.key) == ("rides.csv", "started at", ["ride_id"])
