@@ -232,7 +232,9 @@ class TestServers:
         self, restore_state: RestoreState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = restore_state(2)
-        monkeypatch.setattr(rollout, "golden_predictions", SimpleNamespace(difference=lambda *_: 0.5))
+        monkeypatch.setattr(
+            rollout, "golden_predictions", SimpleNamespace(describe_difference=lambda *_: "0.5 in place of 0")
+        )
         with Server() as server:
             monkeypatch.setenv("SERVING_URLS", server.url)
             rollback, errors = roll_back_champion(run.client)

@@ -335,7 +335,7 @@ class TestObserveChampion:
         server.wait_for_version("1")
         rows, predictions = read_golden_predictions(run.candidate.model_uri)
         serving = Serving(watch_seconds=600)
-        with pytest.raises(UserError, match="differ from those made offline, by up to 0.001"):
+        with pytest.raises(UserError, match=r"differ from those made offline: .* a difference of 0\.001"):
             rollout.observe_champion([server.url], "1", serving, rows, predictions + 0.001)
         with pytest.raises(UserError, match="predicts the golden rows of version 2 with version 1"):
             rollout.observe_champion([server.url], "2", serving, rows, predictions)

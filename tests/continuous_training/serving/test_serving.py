@@ -167,7 +167,9 @@ class TestDeploy:
         rows, predictions = read_golden_predictions(run.candidate.model_uri)
         other = (rows, predictions + 0.001)
         monkeypatch.setattr(deploy, "read_golden_predictions", lambda *_: other)  # not in the server's copy
-        with pytest.raises(UserError, match="by up to 0.001; version 1 is champion again"):
+        with pytest.raises(
+            UserError, match=r"a difference of 0\.001, where float64 allows 1e-09; version 1 is champion again"
+        ):
             run.deploy_version()
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None

@@ -285,7 +285,8 @@ class TestRules:
         change_golden_prediction(champion.candidate.model_uri)
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert "golden rows differ by up to 0.001 from those when it was made; restore it, or" in verdict.message
+        assert "its golden rows differ from those when it was made: " in verdict.message
+        assert "a difference of 0.001, where float64 allows 1e-09; restore it, or" in verdict.message
 
     def test_a_champion_without_the_time_of_its_training_data_rejects_the_candidate(
         self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion
