@@ -12,9 +12,12 @@ else `predict`. `load` raises whatever its library raises: it runs in the proces
 from __future__ import annotations
 
 import importlib
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from continuous_training.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCIKIT_LEARN, OWN_CLASS = "scikit-learn", "own class"
 FRAMEWORKS = {  # the name of the library that defines the estimator's class, or OWN_CLASS: the module here
@@ -28,10 +31,10 @@ FRAMEWORKS = {  # the name of the library that defines the estimator's class, or
 class Framework(Protocol):
     """What a module of a framework has."""
 
-    def save(self, estimator: Any, folder: Any) -> None:  # noqa: ANN401 - any estimator
+    def save(self, estimator: Any, folder: Path) -> None:  # noqa: ANN401 - any estimator
         """Write a fitted estimator's files."""
 
-    def load(self, folder: Any, package: str) -> Any:  # noqa: ANN401
+    def load(self, folder: Path, package: str) -> Any:  # noqa: ANN401
         """Read them."""
 
 
