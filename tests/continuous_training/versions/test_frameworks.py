@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 from pathlib import Path
@@ -26,7 +27,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline as Steps
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder, SplineTransformer
+from sklearn.preprocessing import OrdinalEncoder, SplineTransformer, StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 
 from continuous_training.errors import UserError
@@ -215,6 +216,25 @@ def test_only_a_class_of_the_models_package_is_loaded(
     (folder / "class.json").write_text(json.dumps(name))
     with pytest.raises(UserError, match=message):
         open_estimator(folder.parent, OWN_CLASS, TRUST)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_class_of_the_package_can_be_the_last_step_of_a_pipeline(
+    rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(OWN_CLASS, monkeypatch)
+    source = Path("src/toy/model.py")
+    change("class Rule:", "class Rule(BaseEstimator):", source)
+    source.write_text(f"from sklearn.base import BaseEstimator\n{source.read_text()}")
+    build = importlib.import_module("toy.model").build
+    fitted = make_pipeline(StandardScaler().set_output(transform="pandas"), build([], [])).fit(
+        rows[["x"]], rows["x"] > 0
+    )
+    folder = tmp_path / "version"
+    folder.mkdir()
+    assert save_estimator(fitted, fitted.classes_, folder, TRUST) == OWN_CLASS
+    stored = open_estimator(folder, OWN_CLASS, TRUST)
+    assert (stored.predict_proba(rows[["x"]]) == fitted.predict_proba(rows[["x"]])).all()
 
 
 def test_an_unknown_framework_is_an_error(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A class of the model's package that stores itself: `save(folder)`, and `load(folder)` as a class method.
 
 So PyTorch, Keras, statsmodels, Prophet or a rule book become a model. `fit`, `predict` and, for a classifier,
-`predict_proba` and `classes_` are as in scikit-learn.
+`predict_proba` and `classes_` are as in scikit-learn. As the last step of a pipeline it has to inherit from
+scikit-learn's `BaseEstimator`, which the pipeline requires.
 """
 
 from __future__ import annotations
