@@ -10,6 +10,11 @@ from pydantic import Field, JsonValue
 from continuous_training.settings.section import Section
 
 
+def method_of(task: str) -> str:
+    """Return the method of an estimator that predicts in a task."""
+    return "predict_proba" if task == "classification" else "predict"
+
+
 class Model(Section):
     """The task, and the parameters of the estimator that `build` in the package's model.py returns."""
 
@@ -34,9 +39,9 @@ class Model(Section):
     """Whether versions may be compared and served that were stored before versions were signed."""
 
     @property
-    def method(self) -> Literal["predict", "predict_proba"]:
+    def method(self) -> str:
         """The method of the estimator that predicts."""
-        return "predict_proba" if self.task == "classification" else "predict"
+        return method_of(self.task)
 
     @property
     def trials(self) -> list[dict[str, JsonValue]]:

@@ -111,6 +111,15 @@ def open_estimator(folder: Path, framework: str, trust: Trust) -> Any:  # noqa: 
         raise UserError(f"its estimator cannot be opened: {str(error) or type(error).__name__}") from error
 
 
+def list_types(folder: Path, trust: Trust) -> list[str]:
+    """Return what the file of skops contains that skops does not trust by itself; nothing if there is no such file.
+
+    Raises:
+        UserError: it contains something that is not trusted, or cannot be read.
+    """
+    return skops_archive.examine_file(folder / ESTIMATOR, trust) if (folder / ESTIMATOR).exists() else []
+
+
 def _split(estimator: Any) -> tuple[Pipeline | None, Any]:  # noqa: ANN401
     """Return the steps of a pipeline before the last one, if there are some, and the last one."""
     if type(estimator) is not Pipeline:

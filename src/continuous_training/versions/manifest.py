@@ -25,6 +25,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
+from continuous_training.settings.training import method_of
 from continuous_training.versions.file_names import DESCRIPTION, ESTIMATOR, MANIFEST, NATIVE, SIGNATURE
 from continuous_training.versions.frameworks import SCIKIT_LEARN
 
@@ -88,7 +89,7 @@ class Manifest(Value):
     @property
     def method(self) -> str:
         """The method of the estimator that predicts."""
-        return "predict_proba" if self.task == "classification" else "predict"
+        return method_of(self.task)
 
     @property
     def megabytes(self) -> float:

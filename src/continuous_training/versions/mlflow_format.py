@@ -7,7 +7,6 @@ so MLflow needs this project where it loads them. `Model.log` calls `save_model`
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,35 +20,8 @@ from continuous_training.versions.skops_archive import Trust
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.models import Model, ModelSignature
+    from mlflow.models import Model
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class StoredFiles:
-    """What MLflow stores.
-
-    Attributes:
-        folder: the files of the version.
-        estimator: the fitted estimator.
-        framework: its framework.
-        trusted_types: what its file of skops contains.
-        method: the method that predicts.
-        package: the folder of the model's package.
-        requirements: the packages that it needs.
-        signature: its inputs and outputs.
-        example: some rows.
-    """
-
-    folder: Path
-    estimator: Any
-    framework: str
-    trusted_types: list[str]
-    method: str
-    package: Path
-    requirements: list[str]
-    signature: ModelSignature
-    example: pd.DataFrame
 
 
 class PythonFunction:
@@ -67,36 +39,46 @@ class PythonFunction:
         return self._estimator
 
 
-def save_model(path: str, mlflow_model: Model, files: StoredFiles, validate_serving_input: bool) -> None:  # noqa: ARG001
+def save_model(
+    path: str,
+    mlflow_model: Model,
+    folder: Path,
+    estimator: Any,  # noqa: ANN401
+    framework: str,
+    trusted_types: list[str],
+    method: str,
+    package: Path,
+    validate_serving_input: bool,  # noqa: ARG001
+    **metadata: Any,  # noqa: ANN401
+) -> None:
     """Write a version into a folder, as MLflow's flavors write theirs.
 
     Args:
         path: the folder.
         mlflow_model: MLflow's metadata.
-        files: the files of the version.
+        folder: the files of the version.
+        estimator: the fitted estimator.
+        framework: its framework.
+        trusted_types: what its file of skops contains.
+        method: the method that predicts.
+        package: the folder of the model's package.
         validate_serving_input: whether MLflow then loads what was written; `Model.log` reads it.
+        **metadata: `signature`, `input_example` and `pip_requirements`, as for every flavor of MLflow.
     """
-    common: dict[str, Any] = {
-        "mlflow_model": mlflow_model,
-        "code_paths": [str(files.package)],
-        # Not all that are installed: MLflow looks up each of them several times, which takes seconds
-        "pip_requirements": files.requirements,
-        "signature": files.signature,
-        "input_example": files.example,
-    }
-    if files.framework == SCIKIT_LEARN:
+    metadata |= {"mlflow_model": mlflow_model, "code_paths": [str(package)]}
+    if framework == SCIKIT_LEARN:
         mlflow.sklearn.save_model(
-            files.estimator,
+            estimator,
             path,
             serialization_format="skops",
-            skops_trusted_types=files.trusted_types,
-            pyfunc_predict_fn=files.method,
-            **common,
+            skops_trusted_types=trusted_types,
+            pyfunc_predict_fn=method,
+            **metadata,
         )
     else:
-        config = {"package": files.package.name, "method": files.method, "trusted_types": files.trusted_types}
-        mlflow.pyfunc.save_model(path, loader_module=__name__, model_config=config, **common)
-    shutil.copytree(files.folder, path, dirs_exist_ok=True)
+        config = {"package": package.name, "method": method, "trusted_types": trusted_types}
+        mlflow.pyfunc.save_model(path, loader_module=__name__, model_config=config, **metadata)
+    shutil.copytree(folder, path, dirs_exist_ok=True)
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any]) -> PythonFunction:

@@ -13,10 +13,10 @@ import numpy as np
 from continuous_training.errors import UserError
 from continuous_training.model_packages import SOURCES
 from continuous_training.settings import package_hash
-from continuous_training.versions import examination, golden_predictions, packages, skops_archive
+from continuous_training.versions import examination, golden_predictions, packages
 from continuous_training.versions.download import MODELS, download
-from continuous_training.versions.estimator import open_estimator, save_estimator
-from continuous_training.versions.file_names import CODE, DESCRIPTION, ESTIMATOR, MANIFEST, PACKAGES, SIGNATURE
+from continuous_training.versions.estimator import list_types, open_estimator, save_estimator
+from continuous_training.versions.file_names import CODE, DESCRIPTION, MANIFEST, PACKAGES, SIGNATURE
 from continuous_training.versions.manifest import Description, Manifest, hash_files, parse_manifest, read_description
 from continuous_training.versions.signing import sign
 from continuous_training.versions.skops_archive import Trust
@@ -82,21 +82,23 @@ def log_files(
         (folder / DESCRIPTION).write_text(description.model_dump_json(), encoding="utf-8")
         installed = packages.to_requirements(packages.installed_packages())
         (folder / PACKAGES).write_text("\n".join(installed) + "\n", encoding="utf-8")
-        archive = folder / ESTIMATOR
-        names = skops_archive.examine_file(archive, trust) if archive.exists() else []
-        files = mlflow_format.StoredFiles(
+        types = list_types(folder, trust)
+        stored = Model.log(
+            None,
+            mlflow_format,
+            name="model",
             folder=folder,
             estimator=estimator,
             framework=framework,
-            trusted_types=names,
+            trusted_types=types,
             method=settings.model.method,
             package=SOURCES / model,
-            requirements=packages.to_requirements(packages.list_packages(SOURCES / model, names)),
             signature=signature,
-            example=rows.head(3),
+            input_example=rows.head(3),
+            # Not all that are installed: MLflow looks up each of them several times, which takes seconds
+            pip_requirements=packages.to_requirements(packages.list_packages(SOURCES / model, types)),
+            validate_serving_input=False,  # MLflow would load the model and predict, which has been done here
         )
-        # MLflow would load the model and predict, which has been done here
-        stored = Model.log(None, mlflow_format, name="model", files=files, validate_serving_input=False)
     return str(stored.model_uri)
 
 
@@ -126,15 +128,13 @@ def sign_files(
         if package_hash(folder / CODE, model) != package_hash(SOURCES, model):
             raise UserError(f"the package {model} of the candidate is not the one in src/: run again with FORCE=true")
         description = read_description(folder)
-        archive = folder / ESTIMATOR
-        trust = Trust(model, settings.model.trusted_types)
-        contained = skops_archive.examine_file(archive, trust) if archive.exists() else []
+        types = list_types(folder, Trust(model, settings.model.trusted_types))
         manifest = Manifest(
             model=model,
             run_id=run_id,
             task=settings.model.task,
             framework=description.framework,
-            trusted_types=tuple(name for name in contained if name in settings.model.trusted_types),
+            trusted_types=tuple(name for name in types if name in settings.model.trusted_types),
             inputs=description.inputs,
             outputs=description.outputs,
             lineage=dict(lineage),
