@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 
 import psutil
 import pytest
 
+from jenkinsfile.builds.processes import find_processes
 from local_build import pipeline, run_build, start_run
 
 # A child, a grandchild in a separate session, and a daemon that changes its cookie to survive, as on Jenkins.
@@ -93,6 +95,16 @@ def test_leftover_processes_of_a_build_are_terminated_unless_they_change_their_c
     assert outcome.result == "SUCCESS"
     assert not is_alive(pids(tmp_path)["grandchild"])
     assert is_alive(pids(tmp_path)["daemon"])
+
+
+def test_a_process_that_is_just_loading_its_program_is_found(monkeypatch):
+    for number in range(20):  # nearly each of them shows an empty environment at first
+        variables = {"TEST_PROCESSES": str(number)}
+        with subprocess.Popen(["sleep", "600"], env={**os.environ, **variables}) as process:
+            monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(process.pid)])  # noqa: B023 - at once
+            pids = [each.pid for each in find_processes(variables)]
+            process.kill()
+        assert pids == [process.pid]
 
 
 def test_the_next_run_terminates_the_processes_of_a_killed_runner(tmp_path):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 GRACE_PERIOD = 5.0  # seconds between SIGTERM and SIGKILL
+EXEC_TIMEOUT = 1.0  # seconds that a process may take to load its program
 BUILD_COOKIE = "JENKINS_NODE_COOKIE"  # identifies the processes of a build; one that changes it survives
 STEP_COOKIE = "JENKINS_SERVER_COOKIE"  # identifies the processes of one step
 
@@ -125,10 +126,26 @@ def _process_tree(process: subprocess.Popen[bytes], cookie: str | None) -> list[
 def _has_variables(process: psutil.Process, variables: Mapping[str, str | None]) -> bool:
     """Return whether the environment of a process has all these values (None: the variable is not set)."""
     try:
-        environment = process.environ()
+        environment = _read_environment(process)
     except (psutil.Error, OSError):  # it has ended, or belongs to another user
         return False
     return all(environment.get(name) == value for name, value in variables.items())
+
+
+def _read_environment(process: psutil.Process) -> dict[str, str]:
+    """Return the environment of a process, once it is there: in the midst of an exec, Linux shows an empty one."""
+    deadline = time.monotonic() + EXEC_TIMEOUT
+    environment, loading = process.environ(), True
+    while not environment and loading and time.monotonic() < deadline:
+        if loading := _is_loading(process):
+            time.sleep(POLL_INTERVAL / 20)
+        environment = process.environ()  # also if it has just become one with arguments
+    return environment
+
+
+def _is_loading(process: psutil.Process) -> bool:
+    """Return whether a process has a program and not yet arguments; kernel threads and zombies have no program."""
+    return bool(process.exe()) and not process.cmdline()
 
 
 def _send_signal(process: psutil.Process, number: signal.Signals) -> bool:
