@@ -101,7 +101,7 @@ def test_a_process_that_is_just_loading_its_program_is_found(monkeypatch):
     for number in range(20):  # nearly each of them shows an empty environment at first
         variables = {"TEST_PROCESSES": str(number)}
         with subprocess.Popen(["sleep", "600"], env={**os.environ, **variables}) as process:
-            monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(process.pid)])  # noqa: B023 - at once
+            monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(process.pid)])
             pids = [each.pid for each in find_processes(variables)]
             process.kill()
         assert pids == [process.pid]
