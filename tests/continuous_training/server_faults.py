@@ -303,13 +303,16 @@ def promote_and_roll_back(
     numbers = versions.good_versions(min(4, promotions + 1))
     champions = _list_champions(numbers, promotions, rollbacks)
     violations: list[str] = []
+    durations: dict[bool, list[float]] = {False: [], True: []}  # seconds, by whether the change is a rollback
     versions.promote(numbers[0])
     server.wait_for_version(numbers[0])
     with versions.load(server.url) as load:
-        for index, number in enumerate(champions, start=1):
+        for index, (number, is_rollback) in enumerate(champions, start=1):
             load.wait_for_predictions(count // len(champions) // 2)
+            start = time.monotonic()
             versions.promote(number)
             server.wait_for_version(number)
+            durations[is_rollback].append(time.monotonic() - start)
             before = _count_other_versions(load, number)
             load.wait_for_predictions(count // len(champions) // 2)
             late = _count_other_versions(load, number) - before
@@ -319,7 +322,10 @@ def promote_and_roll_back(
     if missing := set(numbers) - set(load.counts.versions):
         violations.append(f"no prediction is of version {', '.join(sorted(missing))}")
     fault = f"{promotions} promotions and {rollbacks} rollback{'s' if rollbacks > 1 else ''}"
-    outcome = f"each followed by all workers; the slowest prediction took {load.counts.max_seconds:.2f} s"
+    outcome = (
+        f"all workers follow a promotion within {max(durations[False]):.1f} s, a rollback within "
+        f"{max(durations[True], default=0):.1f} s; the slowest prediction took {load.counts.max_seconds:.2f} s"
+    )
     return FaultResult(fault, load.counts, outcome, violations=violations)
 
 
@@ -521,13 +527,13 @@ def terminate(server: MonitoredServer, versions: ToyVersions, count: int, *, num
     return FaultResult(fault, load.counts, outcome, max_lost_requests, violations + more)
 
 
-def _list_champions(numbers: list[str], promotions: int, rollbacks: int) -> list[str]:
-    """Return the champions in their order: the next version each time, and sometimes the previous one again."""
+def _list_champions(numbers: list[str], promotions: int, rollbacks: int) -> list[tuple[str, bool]]:
+    """Return the champions in their order: the next version each time, and sometimes the previous one again (True)."""
     champions = []
     for index in range(promotions):
-        champions.append(numbers[(index + 1) % len(numbers)])
+        champions.append((numbers[(index + 1) % len(numbers)], False))
         if (index + 1) * rollbacks // promotions > index * rollbacks // promotions:
-            champions.append(numbers[index % len(numbers)])
+            champions.append((numbers[index % len(numbers)], True))
     return champions
 
 
