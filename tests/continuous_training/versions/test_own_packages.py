@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,11 +20,15 @@ from continuous_training.versions import packages
 from continuous_training.versions.examination import Policy
 from continuous_training.versions.manifest import parse_manifest
 from continuous_training.versions.opening import examined_version
+from conftest import ROOT
 from own_package import Gauge
 from pipeline import Pipeline
 from server import Server
 from stored_versions import read_golden_predictions
 from toy import change
+
+if TYPE_CHECKING:
+    from forked_python import ForkedPython
 
 SOURCE = Path("src/toy/model.py")
 LATER = "2020-03-20"
@@ -80,6 +86,20 @@ def test_the_champion_is_compared_and_served_with_its_own_packages(
             np.testing.assert_allclose(answer, predictions, rtol=0, atol=1e-9)
     [folder] = environments.FOLDER.glob("packages-????????????????")
     assert [path.name for path in sorted(folder.glob("*.py"))] == ["gauge.py"]
+
+
+def test_verify_installs_the_packages_of_a_version_beforehand(
+    gauge: Gauge, monkeypatch: pytest.MonkeyPatch, forked_python: ForkedPython
+) -> None:
+    Pipeline(monkeypatch).promote(compare=False)
+    gauge.install("2.0")
+    process = forked_python.run(ROOT / "scripts/verify.py", "champion", "previous", "--model", "toy", "--json")
+    assert process.returncode == 1
+    assert "previous of toy: the registry has no such version" in process.stderr
+    [report] = json.loads(process.stdout)
+    assert (report["name"], report["version"], report["packages"]["gauge"]) == ("toy", "1", "1.0")
+    [folder] = environments.FOLDER.glob("packages-????????????????")
+    assert (folder / "gauge.py").read_text() == "SIGN = 1\n"
 
 
 def test_all_installed_packages_are_listed_with_their_versions() -> None:
