@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from continuous_training import environments
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
@@ -20,7 +21,6 @@ from continuous_training.versions import packages
 from continuous_training.versions.examination import Policy
 from continuous_training.versions.manifest import parse_manifest
 from continuous_training.versions.opening import examined_version
-from conftest import ROOT
 from own_package import Gauge
 from pipeline import Pipeline
 from server import Server
