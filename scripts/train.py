@@ -10,6 +10,7 @@ def main(_: argparse.Namespace) -> None:
     """Train the candidate of build/plan.json."""
     from continuous_training.documents import Candidate, Plan, Run, Snapshot
     from continuous_training.registry import connection
+    from continuous_training.scorers import format_score, plain_name
     from continuous_training.settings import load_settings
     from continuous_training.stages import train
 
@@ -17,7 +18,7 @@ def main(_: argparse.Namespace) -> None:
     settings = load_settings(run.model)
     candidate = train.train(connection.open_client(), run, settings, Snapshot.read(), Plan.read(), Candidate.begin(run))
     candidate.write()
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in candidate.metrics.items())
+    metrics = ", ".join(f"{plain_name(name)} {format_score(value, name)}" for name, value in candidate.metrics.items())
     logging.getLogger(__name__).info("Candidate in MLflow run %s: %s", candidate.run_id, metrics)
 
 

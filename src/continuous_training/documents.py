@@ -15,7 +15,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from continuous_training.errors import UserError
+from continuous_training.formatting import format_percent
 from continuous_training.git import current_commit
+from continuous_training.scorers import format_score, is_error, plain_name
 
 BUILD = Path("build")
 VERDICT_TEXT = BUILD / "verdict.txt"
@@ -99,11 +101,6 @@ def first_error(error: ValidationError) -> str:
     where = ".".join(str(part) for part in detail["loc"]) or "the document"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{where}: {detail['msg']}{more}"
-
-
-def format_percent(share: float) -> str:
-    """Format a share as a percentage."""
-    return f"{100 * share:.3g}%"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -339,7 +336,7 @@ class Rule(Value):
 
 
 class Metric(Value):
-    """One metric of both models on the fresh rows; higher is better.
+    """One scorer of both models on the fresh rows; higher is better. `scorers` has the natural sign of errors.
 
     The deciding metric has a confidence interval of the difference, candidate minus champion, and the margin that the
     interval must clear.
@@ -389,9 +386,12 @@ class Verdict(Document):
     def summary(self) -> str:
         """The verdict as text for the approver and the console, one line per number."""
         lines = [f"Verdict: {self.decision}"]
+        width = max(20, *(len(plain_name(metric.name)) for metric in self.metrics)) if self.metrics else 0
         for metric in self.metrics:
-            champion = "" if metric.champion is None else f"   champion {metric.champion:.4f}"
-            lines.append(f"{metric.name:<20} candidate {metric.candidate:.4f}{champion}")
+            line = f"{plain_name(metric.name):<{width}} candidate {format_score(metric.candidate, metric.name)}"
+            if metric.champion is not None:
+                line += f"   champion {format_score(metric.champion, metric.name)}"
+            lines.append(line + ("   lower is better" if is_error(metric.name) else ""))
         lines += [f"{'✓' if rule.passed else '✗'} {rule.message}" for rule in self.rules]
         return "\n".join(lines)
 

@@ -163,7 +163,17 @@ class TestParameters:
     )
     def test_an_unknown_metric_is_rejected_at_set_up(self, old: str, new: str) -> None:
         change(old, new)
-        with pytest.raises(UserError, match="compare names the metric luck, which scikit-learn does not have"):
+        with pytest.raises(UserError, match="compare names the metric luck, which is no scorer of scikit-learn$"):
+            set_up.begin()
+
+    def test_the_name_of_an_error_is_rejected_with_the_name_of_its_scorer(self) -> None:
+        change("metric: roc_auc", "metric: median_absolute_error")
+        with pytest.raises(UserError, match="whose scorer has a minus, write neg_median_absolute_error$"):
+            set_up.begin()
+
+    def test_the_limit_of_an_error_needs_its_minus(self) -> None:
+        change("first: {roc_auc: 0.6}", "first: {neg_log_loss: 0.6}")
+        with pytest.raises(UserError, match=r"first.neg_log_loss: .* never above 0: write -0.6 for at most 0.6"):
             set_up.begin()
 
     def test_the_common_scorers_are_scorers_of_scikit_learn(self) -> None:

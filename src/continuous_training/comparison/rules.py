@@ -2,6 +2,9 @@
 
 For a metric of all fresh rows the burden of proof is on the candidate: the interval must lie above the margin. A slice
 has too few rows for such a proof, so it fails only if the candidate is significantly worse.
+
+Names and values are those that people read (`scorers`): an error is positive, and an improvement is positive whether
+higher or lower is better.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from continuous_training.documents import CHAMPION_OPENS, Rule
+from continuous_training.formatting import format_number
+from continuous_training.scorers import format_improvement, format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -107,11 +112,16 @@ def check_classes(candidate: list[str], champion: list[str]) -> Rule:
 
 
 def check_first_metric(metric: Metric, limit: float) -> Rule:
-    """Check a metric of a first model against an absolute limit."""
-    message = f"{metric.name} is {metric.candidate:.4f}; a first model needs {limit:g}"
-    passed = metric.candidate >= limit
+    """Check a scorer of a first model against an absolute limit."""
+    name, scorer = plain_name(metric.name), metric.name
+    bound = "at most" if is_error(scorer) else "at least"
+    message = f"{name} is {format_score(metric.candidate, scorer)}; a first model needs {bound} "
     return Rule(
-        name=f"{metric.name} of a first model", passed=passed, value=metric.candidate, limit=limit, message=message
+        name=f"{name} of a first model",
+        passed=metric.candidate >= limit,
+        value=natural_value(metric.candidate, scorer),
+        limit=natural_value(limit, scorer),
+        message=f"{message}{natural_value(limit, scorer):g}",
     )
 
 
@@ -123,25 +133,27 @@ def accept_champion() -> Rule:
 
 def check_improvement(metric: Metric, limits: Compare) -> Rule:
     """Check that the lower end of the primary metric's interval is above the margin."""
+    name = plain_name(metric.name)
     if metric.difference is None:
-        return _reject_undefined_metric(f"{metric.name} improves", metric.name, limits.margin)
+        return _reject_undefined_metric(f"{name} improves", name, limits.margin)
     low, high = metric.difference
     passed = low > limits.margin
     result = "is better" if low > 0 else ("is worse" if high < 0 else "is not significantly better")
-    message = f"the candidate's {metric.name} {result}: {_format_interval(metric.difference, limits.confidence)}"
+    message = f"the candidate's {name} {result}: {_format_interval(metric.difference, limits.confidence)}"
     message += f"; the lower end must be above {limits.margin:+g}"
-    return Rule(name=f"{metric.name} improves", passed=passed, value=low, limit=limits.margin, message=message)
+    return Rule(name=f"{name} improves", passed=passed, value=low, limit=limits.margin, message=message)
 
 
 def check_guardrail(metric: Metric, max_decrease: float, confidence: float) -> Rule:
     """Check that another metric does not worsen by more than `max_decrease`."""
-    name = f"{metric.name} does not worsen"
+    metric_name = plain_name(metric.name)
+    name = f"{metric_name} does not worsen"
     if metric.difference is None:
-        return _reject_undefined_metric(name, metric.name, -max_decrease)
+        return _reject_undefined_metric(name, metric_name, -max_decrease)
     low = metric.difference[0]
     passed = low >= -max_decrease
     result = "worsens by no more" if passed else "may worsen by more"
-    message = f"{metric.name} {result} than {max_decrease:g}: {_format_interval(metric.difference, confidence)}"
+    message = f"{metric_name} {result} than {max_decrease:g}: {_format_interval(metric.difference, confidence)}"
     return Rule(name=name, passed=passed, value=low, limit=-max_decrease, message=message)
 
 
@@ -163,7 +175,7 @@ def check_slice(name: str, rows: int, differences: NDArray[np.float64], max_decr
     change, spread = float(defined_differences.mean()), float(defined_differences.std())
     best = change + NormalDist().inv_cdf(1 - tail) * spread  # so small a tail has too few resamples for a percentile
     passed = best >= -max_decrease
-    message = f"{name} ({rows:,} rows): {change:+.4f} ± {spread:.4f}"
+    message = f"{name} ({rows:,} rows): improvement {format_improvement(change)} ± {format_number(spread)}"
     if not passed:
         message += f", significantly worse by more than {max_decrease:g}"
     return Rule(name=name, passed=passed, value=best, limit=-max_decrease, message=message)
@@ -199,7 +211,8 @@ def check_size(megabytes: float | None, limit: float) -> Rule:
 
 
 def _format_interval(ends: tuple[float, float], confidence: float) -> str:
-    return f"{ends[0]:+.4f} to {ends[1]:+.4f} with {100 * confidence:g}% confidence"
+    low, high = map(format_improvement, ends)
+    return f"improvement {low} to {high} with {100 * confidence:g}% confidence"
 
 
 def _reject_undefined_metric(name: str, metric: str, limit: float) -> Rule:

@@ -9,8 +9,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-VALIDATION = "validation_"  # prefix of a metric's name: the score that selects the best trial of a grid
-
 
 @dataclass(frozen=True)
 class Trial:

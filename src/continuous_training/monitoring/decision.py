@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from continuous_training.documents import Value, format_percent
+from continuous_training.documents import Value
+from continuous_training.formatting import format_percent, pluralize
 from continuous_training.monitoring.drift import PREDICTIONS
-from continuous_training.reports.formatting import pluralize
+from continuous_training.scorers import format_score, is_error, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def decide(
     if names or predictions:
         causes.append(f"{_join_names([*names, *([PREDICTIONS] if predictions else [])])} drifted")
     if metric and current:
-        causes.append(f"the live {current.metric} dropped")
+        causes.append(f"the live {plain_name(current.metric)} {_worsened(current)}")
     messages = [_describe_columns(names, len(columns), predictions=predictions)]
     if baseline and current and drop:
         messages.append(_describe_metric(baseline, current, drop, limits.window_days, dropped=metric))
@@ -88,16 +89,27 @@ def _describe_columns(names: list[str], total: int, *, predictions: bool) -> str
 def _describe_metric(
     baseline: MetricEstimate, current: MetricEstimate, drop: MetricDrop, window_days: float, *, dropped: bool
 ) -> str:
-    interval = f"{format_percent(current.confidence)} interval {current.low:.4f} to {current.high:.4f}"
+    def text(value: float) -> str:
+        return format_score(value, current.metric)
+
+    low, high = (current.high, current.low) if is_error(current.metric) else (current.low, current.high)
+    interval = f"{format_percent(current.confidence)} interval {text(low)} to {text(high)}"
     interval += f", from {current.rows:,} labels"
     over = f" over {len(current.windows) * window_days:g} days" if current.windows else ""
-    name = f"the live {current.metric}"
+    name = f"the live {plain_name(current.metric)}"
+    before, now = text(baseline.value), text(current.value)
     if not dropped:
-        return f"{name} is {current.value:.4f}{over}, it was {baseline.value:.4f} ({interval}): no significant drop"
+        change = "rise" if is_error(current.metric) else "drop"
+        return f"{name} is {now}{over}, it was {before} ({interval}): no significant {change}"
+    worsened = f"{name} {_worsened(current)} from {before}"
     if drop.windows < len(current.windows):
-        newest = f"from {baseline.value:.4f} to {current.windows[-1]:.4f} in the last {window_days:g} days"
-        return f"{name} dropped {newest} (it was {current.value:.4f}{over}: {interval})"
-    return f"{name} dropped from {baseline.value:.4f} to {current.value:.4f}{over} ({interval})"
+        newest = f"{text(current.windows[-1])} in the last {window_days:g} days"
+        return f"{worsened} to {newest} (it was {now}{over}: {interval})"
+    return f"{worsened} to {now}{over} ({interval})"
+
+
+def _worsened(estimate: MetricEstimate) -> str:
+    return "rose" if is_error(estimate.metric) else "dropped"
 
 
 def _join_names(names: Sequence[str]) -> str:

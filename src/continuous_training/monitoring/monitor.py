@@ -12,6 +12,7 @@ import pandas as pd
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
+from continuous_training.formatting import format_time
 from continuous_training.jenkins import ping
 from continuous_training.jenkins.ping import Ping, PingResult
 from continuous_training.monitoring import (
@@ -31,7 +32,6 @@ from continuous_training.monitoring.findings import Finding
 from continuous_training.monitoring.report import DOCUMENT, EVIDENTLY_REPORT, MonitorReport
 from continuous_training.monitoring.state import MonitorState
 from continuous_training.registry import connection, model_versions
-from continuous_training.reports.formatting import format_time
 from continuous_training.settings import future_warning, load_settings, parse_as_of
 
 if TYPE_CHECKING:

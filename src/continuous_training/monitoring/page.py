@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuous_training.documents import BUILD, format_percent, write_atomically
+from continuous_training.documents import BUILD, write_atomically
+from continuous_training.formatting import format_number, format_percent, format_time
 from continuous_training.monitoring import history
 from continuous_training.monitoring.report import DOCUMENT, EVIDENTLY_REPORT
-from continuous_training.reports.formatting import format_number, format_time
 from continuous_training.reports.plots import Axis
 from continuous_training.reports.templates import template
 

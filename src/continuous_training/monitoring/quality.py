@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.documents import format_percent
+from continuous_training.formatting import format_percent
 from continuous_training.monitoring.columns import ORDER
 from continuous_training.monitoring.findings import Finding
 

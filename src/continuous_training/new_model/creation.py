@@ -16,6 +16,7 @@ from continuous_training.new_model.package import Draft
 from continuous_training.new_model.periods import choose_periods, has_scattered_nulls
 from continuous_training.new_model.profile import days_of, profile
 from continuous_training.new_model.roles import RoleOptions, choose_roles
+from continuous_training.scorers import natural_value, plain_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,22 +98,22 @@ def _without(roles: Roles, leaks: dict[str, float]) -> Roles:
 def _with_first_score(draft: Draft, score: float, constant: float) -> Draft:
     """Require of the first model a score between a constant's and that of the trial's fit."""
     metric = draft.metrics.metric
+    fit, dummy = (natural_value(value, metric) for value in (score, constant))
     if score <= constant:
         log.warning(
             "! a first fit is no better than a constant: %s is %.4g, the constant's is %.4g. A run will reject it; "
             "which column that the target depends on is missing?",
-            metric,
-            score,
-            constant,
+            plain_name(metric),
+            fit,
+            dummy,
         )
     else:
         log.info(
             "A first fit on the training rows: %s is %.4g on the fresh rows, a constant's is %.4g",
-            metric,
-            score,
-            constant,
+            plain_name(metric),
+            fit,
+            dummy,
         )
     first = float(f"{(constant + max(score, constant)) / 2:.3g}")
-    return draft._replace(
-        first=first, first_comment=f"a constant prediction has {constant:.3g}, a first fit had {score:.3g}"
-    )
+    comment = f"{plain_name(metric)} of a constant prediction is {dummy:.3g}, that of a first fit was {fit:.3g}"
+    return draft._replace(first=first, first_comment=comment)

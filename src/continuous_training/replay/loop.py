@@ -64,7 +64,8 @@ def replay(
             evaluation = evaluate_models(settings, [*(month.run for month in months), run])  # has progress bars itself
             months.append(MonthResult(run=run, evaluation=evaluation))
             workspace.save_month(months[-1])
-            log.info("%s", summary.describe_month(score_months(months, settings.compare)[-1]))
+            newest = score_months(months, settings.compare)[-1]
+            log.info("%s", summary.describe_month(newest, settings.compare.metric))
         if with_drift:
             months = replay_drift_policy(settings, model, url, months)
     return compare_policies(model, months, settings.compare)
@@ -96,7 +97,7 @@ def replay_drift_policy(settings: Settings, model: str, url: str, months: Sequen
             drift_month = DriftMonth(checks=checks, score=score, resampled_differences=differences)
             results.append(month.model_copy(update={"drift": drift_month}))
             workspace.save_month(results[-1], drift_policy.FOLDER, new_database)
-            log.info("%s", summary.describe_drift_month(results[-1]))
+            log.info("%s", summary.describe_drift_month(results[-1], settings.compare.metric))
         database = drift_policy.FOLDER / f"{name}.db"
     return results
 

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from continuous_training.documents import BUILD, write_atomically
 from continuous_training.replay import summary
 from continuous_training.replay.months import MONTH_FORMAT
-from continuous_training.reports.formatting import format_number
 from continuous_training.reports.templates import template
+from continuous_training.scorers import format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("replay.html.j2")
 FILTERS = (
-    ("number", format_number),
+    ("score", format_score),
     ("month", summary.format_month),
     ("difference", summary.format_difference),
     ("runs", summary.describe_runs),
@@ -69,6 +69,8 @@ def render_page(result: ReplayResult) -> str:
     return template(TEMPLATE, *FILTERS).render(
         result=result,
         headline=headline,
+        metric=plain_name(result.metric),
+        direction="lower" if is_error(result.metric) else "higher",
         sentences=summary.summarize(result),
         plot=to_svg(plot(result), headline),
     )
@@ -109,8 +111,9 @@ def _plot_scores(axes: Axes, result: ReplayResult) -> None:
     for policy in result.policies:
         label, style = POLICIES[policy]
         scores = [getattr(month.scores, policy) if month.scores else math.nan for month in result.months]
-        axes.plot(range(len(scores)), scores, label=label, **style)
-    axes.set_ylabel(result.metric)
+        values = [natural_value(score, result.metric) for score in scores]
+        axes.plot(range(len(values)), values, label=label, **style)
+    axes.set_ylabel(plain_name(result.metric))
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=2, frameon=False)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from continuous_training.formatting import pluralize
 from continuous_training.replay.months import MONTH_FORMAT
-from continuous_training.reports.formatting import format_number, pluralize
+from continuous_training.scorers import format_improvement, format_score, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,16 +40,16 @@ def format_month(month: str) -> str:
 def format_difference(difference: Difference) -> str:
     """Return a difference with its interval; what is negligible beside the interval is written as 0."""
     if difference.low is None or difference.high is None:
-        return f"{format_number(difference.value, signed=True)} (no interval)"
+        return f"{format_improvement(difference.value)} (no interval)"
     largest = max(-difference.low, difference.high)
     value, low, high = (
-        f"{0:+.4f}" if abs(number) < ROUNDED_TO_ZERO <= largest else format_number(number, signed=True)
+        f"{0:+.4f}" if abs(number) < ROUNDED_TO_ZERO <= largest else format_improvement(number)
         for number in (difference.value, difference.low, difference.high)
     )
     return f"{value} ({low} to {high})"
 
 
-def describe_month(month: MonthRow) -> str:
+def describe_month(month: MonthRow, metric: str) -> str:
     """Return one line: the decision on the fresh rows, and the scores in the following month."""
     run = month.run
     fresh = f", fresh {format_difference(run.fresh_difference)}" if run.fresh_difference else ""
@@ -56,16 +57,16 @@ def describe_month(month: MonthRow) -> str:
     decision = DECISIONS[run.decision]
     if month.scores is None:
         return f"{run.month}: {decision}{fresh}{reason}; no champion to evaluate"
-    scores = f"{format_month(run.month).split()[0]} {format_number(month.scores.gate)}"
+    scores = f"{format_month(run.month).split()[0]} {format_score(month.scores.gate, metric)}"
     if month.gain:
         other = "the old champion" if run.decision == "promoted" else "the candidate"
-        scores += f", {other} would have had {format_number(month.scores.gate - month.gain.value)}"
+        scores += f", {other} would have had {format_score(month.scores.gate - month.gain.value, metric)}"
     return f"{run.month}: {decision}{fresh}{reason}; {scores}"
 
 
-def describe_drift_month(month: MonthResult) -> str:
+def describe_drift_month(month: MonthResult, metric: str) -> str:
     """Return one line: the score and the runs of the policy that retrains on drift in a month."""
-    score = f"{month.drift.score:.4f}" if month.drift else "–"
+    score = format_score(month.drift.score, metric) if month.drift else "–"
     return f"{month.run.month}: {DRIFT} {score}; {'; '.join(describe_runs(month.checks)) or 'no training requested'}"
 
 
@@ -105,7 +106,7 @@ def _compare(result: ReplayResult, difference: Difference, policy: str) -> str:
         return f"The gate {COMPARISONS['equal']} {policy}: the score was the same in every month."
     comparison = f"The gate {COMPARISONS[difference.outcome]} {policy}"
     return (
-        f"{comparison}: {format_difference(difference)} {result.metric} {period}, "
+        f"{comparison}: {format_difference(difference)} {plain_name(result.metric)} {period}, "
         f"with {result.confidence:.0%} confidence."
     )
 
@@ -146,5 +147,5 @@ def _summarize_headroom(result: ReplayResult) -> str:
         return f"The newest model was the best in every month: no gate could have gained anything over {ALWAYS}."
     return (
         f"The best model so far, chosen for each month in hindsight, would have had "
-        f"{format_number(result.headroom, signed=True)} over {ALWAYS}: no gate could have gained more."
+        f"{format_improvement(result.headroom)} over {ALWAYS}: no gate could have gained more."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from continuous_training.reports.formatting import join_names, pluralize
+from continuous_training.formatting import join_names, pluralize
 from continuous_training.settings import BRANCH
 
 if TYPE_CHECKING:

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, write_atomically
+from continuous_training.formatting import format_day, format_duration, format_number, format_time
 from continuous_training.reports import plots
-from continuous_training.reports.formatting import format_day, format_duration, format_number, format_time
 from continuous_training.reports.outcome import outcome
 from continuous_training.reports.run_documents import RunDocuments, read_run_documents
 from continuous_training.reports.templates import template
+from continuous_training.scorers import format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
     from continuous_training.documents import Metric
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-FILTERS = (("day", format_day), ("duration", format_duration), ("moment", format_time), ("number", format_number))
+FILTERS = (
+    *(("day", format_day), ("duration", format_duration), ("moment", format_time), ("number", format_number)),
+    *(("plain_name", plain_name), ("score", format_score)),
+)
 PAGE = BUILD / "report.html"
 HEADLINE = BUILD / "outcome.txt"  # one line, for a build's description
 STARTERS = {
@@ -31,7 +35,7 @@ STARTERS = {
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric for display: losses are positive, and an improvement is positive whether higher or lower is better."""
+    """A metric as people read it: its name, its natural values, and the improvement, positive for errors too."""
 
     name: str
     lower_is_better: bool
@@ -66,14 +70,12 @@ def render(documents: RunDocuments) -> str:
 
 
 def measure(metric: Metric) -> Measure:
-    """Convert a scorer's value, for which higher is better, to the usual metric."""
-    loss = metric.name.startswith("neg_")
-    sign = -1 if loss else 1
+    """Return a metric as people read it."""
     return Measure(
-        name=metric.name.removeprefix("neg_"),
-        lower_is_better=loss,
-        candidate=sign * metric.candidate,
-        champion=None if metric.champion is None else sign * metric.champion,
+        name=plain_name(metric.name),
+        lower_is_better=is_error(metric.name),
+        candidate=natural_value(metric.candidate, metric.name),
+        champion=None if metric.champion is None else natural_value(metric.champion, metric.name),
         improvement=None if metric.champion is None else metric.candidate - metric.champion,
         interval=metric.difference,
     )

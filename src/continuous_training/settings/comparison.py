@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from continuous_training.scorers import is_error
 from continuous_training.settings.section import Mistake, Section
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ MIN_RESAMPLES_BEYOND = 5  # resamples that must lie beyond each end of an interv
 class Compare(Section):
     """What a candidate must reach: against the champion, or by itself while there is none.
 
-    Metrics are scikit-learn's scorers. All limits are in the scorer's own units, where more is better.
+    Metrics are scikit-learn's scorers. All limits are in the scorer's own units, where more is better: an error of at
+    most 40 is `neg_mean_absolute_error: -40`. Messages and pages show the error itself, 40.
     """
 
     metric: str = Field(examples=["roc_auc", "neg_mean_absolute_error", "neg_log_loss"])
@@ -80,6 +82,9 @@ class Compare(Section):
             yield "non_inferior", "non_inferior and min_improvement exclude each other"
         if self.metric in self.guardrails:
             yield f"guardrails.{self.metric}", f"{self.metric} is the metric that decides and cannot be a guardrail too"
+        for scorer, limit in self.first.items():
+            if is_error(scorer) and limit > 0:
+                yield f"first.{scorer}", f"{scorer} is never above 0: write {-limit:g} for at most {limit:g}"
         min_resamples = round(MIN_RESAMPLES_BEYOND / self.tail)
         if self.resamples < min_resamples:
             yield "resamples", f"confidence {self.confidence} needs at least {min_resamples} resamples"

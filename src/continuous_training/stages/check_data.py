@@ -9,7 +9,8 @@ from continuous_training.comparison.cases import check_cases
 from continuous_training.data.duckdb_connection import literal, quote
 from continuous_training.data.snapshot_rows import FRESH, SnapshotRows
 from continuous_training.data.snapshots import ARROW_TYPES
-from continuous_training.documents import Check, format_percent
+from continuous_training.documents import Check
+from continuous_training.formatting import format_percent
 
 if TYPE_CHECKING:
     from continuous_training.documents import Run, Scalar, Snapshot

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 
-from continuous_training import compute
 from continuous_training.comparison import evaluation
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
+from continuous_training.scorers import TRAINING, VALIDATION
 from continuous_training.settings import Settings, load_settings
 from continuous_training.versions import packing
 from continuous_training.versions.frameworks import describe_missing
@@ -57,7 +57,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         mlflow.log_params({"task": settings.model.task, "features": len(features), **parameters})
         if settings.model.grid:
             score = _validate(_build(model, settings, parameters), train, settings)
-            mlflow.log_metric(f"{compute.VALIDATION}{settings.compare.metric}", score)
+            mlflow.log_metric(f"{VALIDATION}{settings.compare.metric}", score)
         log.info("Fitting %s on %s rows of %d features", type(estimator).__name__, f"{len(train):,}", len(features))
         start = time.monotonic()
         _fit(estimator, train[features], train[target], settings.model)
@@ -66,7 +66,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         on_train = evaluation.predict(estimator, train[features], settings.model.task)
         mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in settings.compare.metrics})
         primary = evaluation.score(settings.compare.metric, on_train, train[target])
-        mlflow.log_metric(f"train_{settings.compare.metric}", primary)
+        mlflow.log_metric(f"{TRAINING}{settings.compare.metric}", primary)
         packing.log_files(estimator, model, settings, (train, fresh), on_fresh.values)
     return str(run.info.run_id)
 

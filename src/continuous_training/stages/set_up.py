@@ -15,6 +15,7 @@ from continuous_training.documents import BUILD, Run, Stopwatch, first_error
 from continuous_training.errors import UserError
 from continuous_training.git import current_commit
 from continuous_training.model_packages import default_model
+from continuous_training.scorers import ERROR
 from continuous_training.settings import BRANCH, Settings, load_settings, lock_hash, parse_as_of
 
 log = logging.getLogger(__name__)
@@ -89,5 +90,10 @@ def _check_metrics(scorers: set[str]) -> None:
         return
     from sklearn.metrics import get_scorer_names  # takes a second to import
 
-    if unknown := sorted(others - set(get_scorer_names())):
-        raise UserError(f"training.yaml: compare names the metric {unknown[0]}, which scikit-learn does not have")
+    names = set(get_scorer_names())
+    if unknown := sorted(others - names):
+        error = f"{ERROR}{unknown[0]}"
+        advice = f"; for an error, whose scorer has a minus, write {error}" if error in names else ""
+        raise UserError(
+            f"training.yaml: compare names the metric {unknown[0]}, which is no scorer of scikit-learn{advice}"
+        )

@@ -9,10 +9,11 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from continuous_training.compute import VALIDATION, Trial, local
+from continuous_training.compute import Trial, local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
+from continuous_training.scorers import VALIDATION, format_score, plain_name
 from continuous_training.settings import source_hash
 from continuous_training.versions import packing
 
@@ -133,6 +134,7 @@ def _best_trial(client: MlflowClient, trials: Sequence[Trial], metric: str) -> T
     scores = [client.get_run(trial.run_id).data.metrics[f"{VALIDATION}{metric}"] for trial in trials]
     best = scores.index(max(scores))
     for number, (trial, score) in enumerate(zip(trials, scores, strict=True)):
-        log.info("Trial %s of %s: validation %s %.4f with %s", number + 1, len(trials), metric, score, trial)
+        value = f"{plain_name(metric)} {format_score(score, metric)}"
+        log.info("Trial %s of %s: validation %s with %s", number + 1, len(trials), value, trial)
     log.info("Trial %s is the candidate", best + 1)
     return trials[best]

@@ -321,7 +321,10 @@ class TestResult:
             run=make_run("2020-03", "a", "a"),
             drift=DriftMonth(checks=[make_check("2020-03-08")], score=0.7, resampled_differences=[]),
         )
-        assert summary.describe_drift_month(month) == "2020-03: retraining on drift 0.7000; no training requested"
+        assert (
+            summary.describe_drift_month(month, "roc_auc")
+            == "2020-03: retraining on drift 0.7000; no training requested"
+        )
 
     def test_the_page_has_a_line_in_the_plot_and_the_numbers_of_trainings(self) -> None:
         html = page.render_page(result())

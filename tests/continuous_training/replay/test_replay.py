@@ -307,7 +307,7 @@ class TestWorkspace:
 
 class TestSummary:
     def test_a_month_is_one_line(self) -> None:
-        lines = [summary.describe_month(month) for month in score_months(four_months(), LIMITS)]
+        lines = [summary.describe_month(month, LIMITS.metric) for month in score_months(four_months(), LIMITS)]
         fresh = "+0.0200 (+0.0100 to +0.0300)"
         assert lines == [
             "2020-01: promoted; January 0.7000",
@@ -375,6 +375,21 @@ def test_the_table_has_a_row_for_each_month_their_means_and_the_sentences() -> N
         "mean     0.6950  0.7250  0.7200  0.7425",
     ]
     assert lines[7:] == summary.summarize(result())
+
+
+def test_errors_are_positive_in_the_table_the_page_and_the_log() -> None:
+    scores = score_months(four_months(), LIMITS)[1].scores
+    assert scores
+    errors = scores.model_copy(update={"never": -65.2, "always": -60.7, "gate": -60.7, "hindsight": -60.7})
+    month = score_months(four_months(), LIMITS)[1].model_copy(update={"scores": errors})
+    metric = "neg_mean_absolute_error"
+    replayed = result().model_copy(update={"metric": metric, "months": [month]})
+    assert format_table(replayed).splitlines()[1].startswith("2020-02  65.20    60.70    60.70    60.70      promoted")
+    assert "mean_absolute_error on average" in summary.summarize(replayed.model_copy(update={"months": [month] * 2}))[0]
+    html = page.render_page(replayed)
+    assert "; lower is better." in html
+    assert "neg_" not in html
+    assert "February 60.70, the old champion would have had 60.75" in summary.describe_month(month, metric)
 
 
 class ParsedPage(HTMLParser):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from continuous_training import formatting
 from continuous_training.comparison import rules
 from continuous_training.documents import (
     Candidate,
@@ -34,7 +35,6 @@ from continuous_training.documents import (
     Verdict,
 )
 from continuous_training.documents import Tests as Counts
-from continuous_training.reports import formatting
 from continuous_training.reports import page as report
 
 ROOT = Path(__file__).parents[3]

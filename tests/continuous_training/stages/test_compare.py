@@ -172,7 +172,7 @@ class TestRules:
         change("C: 1.0", "C: 0.0005")  # the same ranking, with all probabilities near the mean
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert not rule(verdict, "neg_log_loss does not worsen").passed
+        assert not rule(verdict, "log_loss does not worsen").passed
         assert rule(verdict, "roc_auc improves").passed
 
     def test_a_slice_rejects_a_candidate_that_is_significantly_worse_in_it(

@@ -7,8 +7,8 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import Value
+from continuous_training.formatting import pluralize
 from continuous_training.monitoring.new_data.row_counts import DayCount
-from continuous_training.reports.formatting import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from continuous_training.data import sources
 from continuous_training.documents import Value
+from continuous_training.formatting import format_day, format_time
 from continuous_training.jenkins.ping import Ping, PingResult
 from continuous_training.monitoring.new_data.changes import DataChanges, find_changes
 from continuous_training.monitoring.new_data.ping_state import PingState, request_training
@@ -17,7 +18,6 @@ from continuous_training.monitoring.new_data.row_counts import count_rows
 from continuous_training.monitoring.new_data.watermark import hash_query, load_watermark
 from continuous_training.registry import model_versions
 from continuous_training.registry.connection import clip
-from continuous_training.reports.formatting import format_day, format_time
 from continuous_training.settings import future_warning, load_settings, parse_as_of, time_windows
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import AliasChoices, Field
 
+from continuous_training.formatting import format_time
 from continuous_training.jenkins import ping
 from continuous_training.registry import model_versions, promotion
 from continuous_training.registry.version_state import VersionState
-from continuous_training.reports.formatting import format_time
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

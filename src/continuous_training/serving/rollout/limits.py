@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from scipy.special import bdtrc
 
-from continuous_training.documents import Deployment, format_percent
+from continuous_training.documents import Deployment
+from continuous_training.formatting import format_percent
 
 if TYPE_CHECKING:
     from continuous_training.serving.rollout.counters import Counters

@@ -19,6 +19,11 @@ def format_number(value: float, *, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}{style}}".replace("-", "\N{MINUS SIGN}")
 
 
+def format_percent(share: float) -> str:
+    """Format a share as a percentage."""
+    return f"{100 * share:.3g}%"
+
+
 def format_duration(seconds: float) -> str:
     """Format a duration."""
     if seconds < 60:
