@@ -5,10 +5,13 @@ import logging
 
 from continuous_training import command
 
+log = logging.getLogger(__name__)
+
 
 def main(_: argparse.Namespace) -> None:
     """Train the candidate of build/plan.json."""
     from continuous_training.documents import Candidate, Plan, Run, Snapshot
+    from continuous_training.generalization import describe_gap
     from continuous_training.registry import connection
     from continuous_training.scorers import format_score, plain_name
     from continuous_training.settings import load_settings
@@ -19,7 +22,9 @@ def main(_: argparse.Namespace) -> None:
     candidate = train.train(connection.open_client(), run, settings, Snapshot.read(), Plan.read(), Candidate.begin(run))
     candidate.write()
     metrics = ", ".join(f"{plain_name(name)} {format_score(value, name)}" for name, value in candidate.metrics.items())
-    logging.getLogger(__name__).info("Candidate in MLflow run %s: %s", candidate.run_id, metrics)
+    log.info("Candidate in MLflow run %s: %s", candidate.run_id, metrics)
+    if gap := describe_gap(candidate.metrics, settings.compare.metric):
+        log.warning("! %s", gap)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from continuous_training.errors import UserError
 from continuous_training.formatting import format_percent
 from continuous_training.git import current_commit
+from continuous_training.inspection import Confusion, Curve, Importance
 from continuous_training.scorers import format_score, is_error, plain_name
+from continuous_training.values import Value as Value  # also for those that define documents of their own
 
 BUILD = Path("build")
 VERDICT_TEXT = BUILD / "verdict.txt"
@@ -25,12 +27,6 @@ APPROVED_BY = BUILD / "approved_by.txt"
 
 Trigger = Literal["push", "cron", "drift", "data", "manual"]
 Scalar = str | float | int | bool | None
-
-
-class Value(BaseModel):
-    """An immutable value: no unknown fields, no changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Document(Value):
@@ -260,7 +256,7 @@ class Check(Value):
     column: str | None = None
     passed: bool
     message: str
-    rows: list[dict[str, Scalar]] = []
+    rows: list[dict[str, Scalar]] = Field(default_factory=list)
 
 
 class DataCheck(Document):
@@ -349,20 +345,14 @@ class Metric(Value):
     margin: float | None = None
 
 
-class Curve(Value):
-    """The points of one model's curve on the fresh rows."""
-
-    kind: Literal["roc", "calibration"]
-    model: Literal["candidate", "champion"]
-    x: list[float]
-    y: list[float]
-
-
 CHAMPION_OPENS = "the champion can be opened"  # the rule that fails if it cannot; it is listed only then
 
 
 class Verdict(Document):
-    """Compare: `promote` or `reject`, with every number behind the decision."""
+    """Compare: `promote` or `reject`, with every number behind the decision.
+
+    `curves`, `confusion` and `importance` decide nothing: the report shows them.
+    """
 
     stem: ClassVar[str] = "verdict"
     command: ClassVar[str] = "compare"
@@ -376,6 +366,8 @@ class Verdict(Document):
     metrics: list[Metric]
     rules: list[Rule]
     curves: list[Curve]
+    confusion: list[Confusion] = Field(default_factory=list)
+    importance: Importance | None = None
 
     @property
     def lost_champion(self) -> str | None:
@@ -392,6 +384,7 @@ class Verdict(Document):
             if metric.champion is not None:
                 line += f"   champion {format_score(metric.champion, metric.name)}"
             lines.append(line + ("   lower is better" if is_error(metric.name) else ""))
+        lines += self.importance.sentences if self.importance else []
         lines += [f"{'✓' if rule.passed else '✗'} {rule.message}" for rule in self.rules]
         return "\n".join(lines)
 

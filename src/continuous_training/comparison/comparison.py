@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from continuous_training.comparison import bootstrap, evaluation, latency, rules, slices
+from continuous_training.comparison import bootstrap, curves, evaluation, latency, rules, slices
 from continuous_training.comparison.cases import check_cases, count_by_class, count_groups
+from continuous_training.comparison.importance import measure_importance
 from continuous_training.documents import Metric
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,8 +17,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from continuous_training.comparison.stored_model import StoredModel
-    from continuous_training.documents import Curve, Rule
+    from continuous_training.documents import Rule
+    from continuous_training.inspection import Confusion, Curve, Importance, ModelRole
     from continuous_training.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Comparison:
@@ -30,6 +36,7 @@ class Comparison:
         self.champion = champion
         self.labels: pd.Series = fresh[settings.data.target]
         self.classes = self.labels if settings.model.task == "classification" else None
+        self._time = settings.data.time
         self.groups = bootstrap.time_groups(fresh[settings.data.time], self.limits.resample_by)
 
     def check_preconditions(self) -> list[Rule]:
@@ -69,10 +76,36 @@ class Comparison:
 
     def curves(self) -> list[Curve]:
         """Return the curves of both models, for a plot."""
-        curves = evaluation.curves(self.candidate.predictions, self.labels, "candidate")
+        times = self.fresh[self._time]
+        return [
+            curve
+            for role, model in self._roles()
+            for curve in curves.compute_curves(model.predictions, self.labels, times, role)
+        ]
+
+    def confusion(self) -> list[Confusion]:
+        """Return how often both models confuse the classes, of which there are more than two."""
+        tables = [curves.count_confusions(model.predictions, self.labels, role) for role, model in self._roles()]
+        return [table for table in tables if table]
+
+    def importance(self) -> Importance | None:
+        """Return the importance of the features for both models; None, with a warning, if it cannot be measured.
+
+        It decides nothing, so a model that fails on shuffled rows, which may contradict themselves, is not refused.
+        """
+        try:
+            return measure_importance(
+                *(self.limits.metric, self.candidate, self.champion, self.fresh, self.labels),
+                by_class=self.classes is not None,
+            )
+        except UserError as error:
+            log.warning("The importance of the features cannot be measured: %s", error)
+            return None
+
+    def _roles(self) -> Iterator[tuple[ModelRole, StoredModel]]:
+        yield "candidate", self.candidate
         if self.champion:
-            curves += evaluation.curves(self.champion.predictions, self.labels, "champion")
-        return curves
+            yield "champion", self.champion
 
     def _compute_metric(self, name: str, margin: float | None) -> Metric:
         candidate = evaluation.score(name, self.candidate.predictions, self.labels)

@@ -1,4 +1,4 @@
-"""Evaluation of predictions on labelled rows: scikit-learn's scorers, the calibration error, and curves."""
+"""Evaluation of predictions on labelled rows: scikit-learn's scorers, and the calibration error."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import brier_score_loss, get_scorer, log_loss, roc_curve
+from sklearn.metrics import brier_score_loss, get_scorer, log_loss
 
-from continuous_training.documents import Curve
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-CURVE_POINTS = 100  # enough for a plot
 CALIBRATION_BINS = 10
 BOOLEANS = np.array([False, True])
 PROBABILITY_LOSSES = {"neg_log_loss": log_loss, "neg_brier_score": brier_score_loss}
@@ -155,23 +152,3 @@ def calibration_error(predictions: Predictions, labels: ArrayLike) -> float:
     order = np.argsort(predicted, kind="stable")
     errors = [abs(np.sum(predicted[rows] - observed[rows])) for rows in np.array_split(order, CALIBRATION_BINS)]
     return float(sum(errors) / len(y_true))
-
-
-def curves(predictions: Predictions, labels: ArrayLike, model: Literal["candidate", "champion"]) -> list[Curve]:
-    """Return the ROC curve and the calibration curve of a binary classifier; none for other models."""
-    if not isinstance(predictions, ClassifierPredictions) or len(predictions.classes_) != 2:
-        return []
-    positive = np.asarray(labels) == predictions.classes_[1]
-    probability = predictions.values[:, 1]
-    false_positive_rate, true_positive_rate, _ = roc_curve(positive, probability)
-    grid = np.linspace(0, 1, CURVE_POINTS)
-    observed, predicted = calibration_curve(positive, probability, n_bins=CALIBRATION_BINS, strategy="quantile")
-    return [
-        Curve(
-            kind="roc",
-            model=model,
-            x=grid.tolist(),
-            y=np.interp(grid, false_positive_rate, true_positive_rate).tolist(),
-        ),
-        Curve(kind="calibration", model=model, x=predicted.tolist(), y=observed.tolist()),
-    ]

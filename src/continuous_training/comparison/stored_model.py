@@ -46,6 +46,14 @@ class StoredModel:
             raise UserError(f"the model {self.uri} cannot predict the rows: they have no column {', '.join(missing)}")
         return self._predict(self._rows[self.input_columns])[0]
 
+    def predict(self, rows: pd.DataFrame) -> Predictions:
+        """Return its predictions for other rows, which have its input columns.
+
+        Raises:
+            UserError: the prediction fails.
+        """
+        return self._predict(rows[self.input_columns])[0]
+
     @cached_property
     def _first_row(self) -> pd.DataFrame:
         return self._rows.loc[self._rows.index[:1], self.input_columns]

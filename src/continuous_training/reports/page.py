@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, write_atomically
 from continuous_training.formatting import format_day, format_duration, format_number, format_time
+from continuous_training.generalization import describe_gap
 from continuous_training.reports import plots
 from continuous_training.reports.outcome import outcome
 from continuous_training.reports.run_documents import RunDocuments, read_run_documents
 from continuous_training.reports.templates import template
-from continuous_training.scorers import format_score, is_error, natural_value, plain_name
+from continuous_training.scorers import TRAINING, format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
     from continuous_training.documents import Metric
@@ -35,10 +36,14 @@ STARTERS = {
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric as people read it: its name, its natural values, and the improvement, positive for errors too."""
+    """A metric as people read it: its name, its natural values, and the improvement, positive for errors too.
+
+    `training` is the candidate's value on its training rows.
+    """
 
     name: str
     lower_is_better: bool
+    training: float | None
     candidate: float
     champion: float | None
     improvement: float | None
@@ -55,25 +60,37 @@ def write() -> Path:
 
 def render(documents: RunDocuments) -> str:
     """Return the page."""
-    metrics = documents.verdict.metrics if documents.verdict else []
+    verdict = documents.verdict
+    metrics = verdict.metrics if verdict else []
+    scores = documents.candidate.metrics if documents.candidate else {}
     return template(TEMPLATE, *FILTERS).render(
         documents=documents,
         outcome=outcome(documents),
         stages=documents.stages,
         starters=STARTERS,
-        measures=[measure(metric) for metric in metrics],
+        measures=[measure(metric, scores) for metric in metrics],
+        gap=describe_gap(scores, metrics[0].name) if metrics else None,
+        training=TRAINING,
+        importance=plots.importance_bars(verdict.importance.features) if verdict and verdict.importance else [],
         interval=plots.interval(metrics[0]) if metrics else None,
-        plots=plots.plots(documents.verdict.curves) if documents.verdict else [],
+        plots=plots.plots(verdict.curves) if verdict else [],
         windows=plots.windows(documents.run, documents.snapshot) if documents.run and documents.snapshot else None,
         bars=plots.waterfall([*documents.documents.values()]),
     )
 
 
-def measure(metric: Metric) -> Measure:
-    """Return a metric as people read it."""
+def measure(metric: Metric, scores: dict[str, float]) -> Measure:
+    """Return a metric as people read it.
+
+    Args:
+        metric: the values of both models on the fresh rows.
+        scores: the candidate's scorers in MLflow, among them those on its training rows.
+    """
+    training = scores.get(f"{TRAINING}{metric.name}")
     return Measure(
         name=plain_name(metric.name),
         lower_is_better=is_error(metric.name),
+        training=None if training is None else natural_value(training, metric.name),
         candidate=natural_value(metric.candidate, metric.name),
         champion=None if metric.champion is None else natural_value(metric.champion, metric.name),
         improvement=None if metric.champion is None else metric.candidate - metric.champion,

@@ -73,6 +73,8 @@ def compare(
         elif is_computable:  # never with a champion that is lost: its rule has failed
             metric_rules = [*comparison.check_first_model(metrics)]
         curves = comparison.curves() if is_computable else []
+        confusion = comparison.confusion() if is_computable else []
+        importance = comparison.importance() if is_computable else None
     all_rules = [*metric_rules, *preconditions, *rules.check_behaviour(model_check.checks)]
     failed = [rule for rule in all_rules if not rule.passed]
     verdict = Verdict(
@@ -84,6 +86,8 @@ def compare(
         metrics=metrics,
         rules=all_rules,
         curves=curves,
+        confusion=confusion,
+        importance=importance,
         **timer.stop(),
     )
     client.log_text(candidate.run_id, verdict.model_dump_json(indent=2), "verdict.json")

@@ -65,8 +65,9 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         on_fresh = evaluation.predict(estimator, fresh[features], settings.model.task)
         on_train = evaluation.predict(estimator, train[features], settings.model.task)
         mlflow.log_metrics({name: evaluation.score(name, on_fresh, fresh[target]) for name in settings.compare.metrics})
-        primary = evaluation.score(settings.compare.metric, on_train, train[target])
-        mlflow.log_metric(f"{TRAINING}{settings.compare.metric}", primary)
+        mlflow.log_metrics(
+            {f"{TRAINING}{name}": evaluation.score(name, on_train, train[target]) for name in settings.compare.metrics}
+        )
         packing.log_files(estimator, model, settings, (train, fresh), on_fresh.values)
     return str(run.info.run_id)
 

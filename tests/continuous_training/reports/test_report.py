@@ -17,7 +17,6 @@ from continuous_training.comparison import rules
 from continuous_training.documents import (
     Candidate,
     Check,
-    Curve,
     DataCheck,
     Deployment,
     Document,
@@ -35,6 +34,7 @@ from continuous_training.documents import (
     Verdict,
 )
 from continuous_training.documents import Tests as Counts
+from continuous_training.inspection import Confusion, CorrelatedFeatures, Curve, FeatureImportance, Importance
 from continuous_training.reports import page as report
 
 ROOT = Path(__file__).parents[3]
@@ -311,6 +311,84 @@ def test_the_comparison_has_both_models_and_shows_a_negated_loss_as_a_loss() -> 
     assert "neg_" not in message
     assert "Improvement of roc_auc over the champion: +0.0020 to +0.0100 with 95% confidence" in message
     assert "required +0.0010" in message
+
+
+def importance(features: int = 2, **changes: object) -> Importance:
+    values = {f"x{number}": 0.1 / (1 + number) for number in range(features)}
+    rows = [FeatureImportance(name=name, candidate=value, champion=0.01) for name, value in values.items()]
+    fields = {"metric": "roc_auc", "rows": 2000, "left_out": 0, "features": rows, "correlated": []}
+    return Importance.model_validate(fields | changes)
+
+
+def test_the_importance_of_both_models_is_a_table_with_sentences() -> None:
+    pair = CorrelatedFeatures(names=("x0", "x1"), correlation=0.95)
+    html = page(*UP_TO_TRAIN, make_verdict(importance=importance(left_out=7, correlated=[pair])))
+    message = section(html, "comparison")
+    assert "What the models look at The candidate looks most at x0 and x1." in message
+    assert "it looks more at x0: +0.1000 of roc_auc, the champion's value is +0.0100." in message
+    assert "The time was enough for the first 2 of 9 features." in message
+    assert "Strongly correlated, and so more important than shown: x0 and x1 (0.9500)." in message
+    assert "x0 +0.1000 +0.0100" in message
+    assert "more feature" not in message
+
+
+def test_all_but_ten_features_are_folded() -> None:
+    message = section(page(*UP_TO_TRAIN, make_verdict(importance=importance(11))), "comparison")
+    assert "1 more feature Feature Candidate" in message
+
+
+def test_a_first_model_and_one_without_importance_have_their_pages() -> None:
+    alone = importance(features=1).features[0].model_copy(update={"champion": None})
+    first = make_verdict(champion=None, importance=importance().model_copy(update={"features": [alone]}))
+    message = section(page(*UP_TO_TRAIN, first), "comparison")
+    assert "What the model looks at" in message
+    assert "Champion" not in message
+    assert "looks at" not in page(*UP_TO_TRAIN, make_verdict())
+
+
+def test_the_confusion_of_both_models_is_one_table() -> None:
+    tables = [
+        Confusion(model=model, classes=["cat", HOSTILE], counts=[[1234, 5], [6, number]])
+        for model, number in (("candidate", 70), ("champion", 80))
+    ]
+    html = page(*UP_TO_TRAIN, make_verdict(confusion=tables))
+    assert "Actual class cat" in section(html, "comparison")
+    assert "6 6 70 80" in section(html, "comparison")
+    assert HOSTILE not in html
+
+
+@pytest.mark.parametrize("kind", ["predicted", "residuals"])
+def test_a_regression_has_its_curves_with_deciles(kind: str) -> None:
+    day = 86400.0
+    curves = [
+        Curve(kind=kind, model=model, x=[day, 9 * day, 30 * day], y=[1, -2, 3], low=[0, -3, -5e6], high=[2, 0, 1.5e6])
+        for model in ("candidate", "champion")
+    ]
+    html = page(*UP_TO_TRAIN, make_verdict(curves=curves))
+    message = section(html, "comparison")
+    assert {"predicted": "Predicted and actual", "residuals": "Residuals over time"}[kind] in message
+    assert "eight in ten rows of the candidate" in message
+    assert ("15 Jan" in message) == (kind == "residuals")
+    assert "−4M" in message
+
+
+@pytest.mark.parametrize("kind", ["predicted", "residuals"])
+def test_a_model_without_errors_has_curves_too(kind: str) -> None:
+    curve = Curve(kind=kind, model="candidate", x=[0.0], y=[0.0], low=[0.0], high=[0.0])
+    assert "eight in ten rows" in page(*UP_TO_TRAIN, make_verdict(champion=None, curves=[curve]))
+
+
+def test_training_and_fresh_scores_are_side_by_side_with_a_sentence_if_they_are_far_apart() -> None:
+    metric = Metric(name="neg_mean_absolute_error", candidate=-60.7, champion=-65.2, difference=(3.1, 5.9), margin=0.0)
+    scores = {"neg_mean_absolute_error": -60.7, "train_neg_mean_absolute_error": -8.7, "fit_seconds": 2.5}
+    candidate = make_candidate().model_copy(update={"metrics": scores})
+    html = page(*UP_TO_PLAN, candidate, make_verdict(metrics=[metric]))
+    message = section(html, "comparison")
+    assert "Metric On training rows Candidate Champion Improvement mean_absolute_error" in message
+    assert "decides 8.7000 60.70 65.20 +4.5000" in message
+    assert "60.70 on the fresh rows, 7 times the error" in message
+    assert "train_" not in text(html)
+    assert "fit_seconds 2.5000" in section(html, "lineage")
 
 
 def test_the_comparison_of_a_first_candidate_has_no_champion() -> None:

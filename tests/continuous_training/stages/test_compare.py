@@ -106,6 +106,10 @@ class TestCompare:
         assert verdict.decision == "promote", verdict.message
         assert verdict.metrics[0].difference[0] > 0
         assert verdict.message.startswith("the candidate's roc_auc is better")
+        assert verdict.importance
+        assert verdict.importance.features[0].name == "x"
+        assert verdict.importance.features[0].change > 0.1  # the champion's labels are noise
+        assert "Compared with the champion it looks more at x" in verdict.summary
 
     def test_a_champion_that_was_trained_on_the_fresh_rows_rejects_the_candidate(
         self, monkeypatch: pytest.MonkeyPatch
