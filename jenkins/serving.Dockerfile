@@ -11,8 +11,17 @@ COPY jenkins/serving.lock /serving.lock
 # Wheels only, each by its hash: no package runs code during the installation.
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r /serving.lock
+# The libraries that the models import. A version that needs another one installs it when it is opened.
+COPY src /src
+RUN PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: UV_NO_CACHE=1 UV_NO_BUILD=1 \
+    sh /src/continuous_training/extras/install.sh /venv /src/
 
 FROM python:3.11-slim-bookworm
+# LightGBM loads the system's OpenMP; other libraries bring their own.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
 # Kubernetes' runAsNonRoot requires a number; the name is for programs that look up the user.
 RUN groupadd --gid 10001 serving \
     && useradd --uid 10001 --gid 10001 --home-dir /app/.ct --no-create-home --shell /usr/sbin/nologin serving \

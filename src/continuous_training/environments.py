@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -66,7 +67,9 @@ def ensure_packages(requirements: Sequence[str], parent: Path = FOLDER) -> Path:
             log.info("Installing %s in %s, once", ", ".join(requirements), folder)
             temporary = folder.with_suffix(".new")
             shutil.rmtree(temporary, ignore_errors=True)
-            step = ["pip", "install", "--no-deps", "--python", sys.executable, "--target", str(temporary)]
+            # Without a build for GPUs on a machine that has none; this concerns PyTorch only
+            backend = f"--torch-backend={os.environ.get('UV_TORCH_BACKEND', 'auto')}"
+            step = ["pip", "install", "--no-deps", backend, "--python", sys.executable, "--target", str(temporary)]
             problem = f"{', '.join(requirements)} cannot be installed"
             _run_uv([[*step, *requirements]], problem, folder.with_suffix(".log"))
             temporary.rename(folder)

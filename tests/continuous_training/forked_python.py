@@ -73,6 +73,7 @@ class ForkedPython:
             program.write_text(script)
             program.chmod(0o755)
         self.python.with_name("python3").symlink_to(Path(sys.executable).resolve())
+        (self.venv / "extras").symlink_to(Path(sys.prefix, "extras"))  # what is installed for its programs
         (self.folder / "caches.py").write_text(CACHES)
         serve = [sys.executable, "-c", client.SERVER, f"{client.FOLDER}/socket", FINGERPRINT, *MODULES, "caches"]
         with (sockets / "log").open("wb") as log:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 from continuous_training.data import backends, duckdb_connection
 from continuous_training.data.driver_errors import to_user_error
 from continuous_training.errors import UserError
+from continuous_training.extras import describe_missing
 from continuous_training.urls import without_password
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def _open_server(scheme: str, url: str) -> BaseBackend:
     except UserError:
         raise
     except ImportError as error:
-        command = f"pip install '.[{SERVERS[scheme].extra}]'"
-        raise UserError(f"for a warehouse at {scheme}://, {error.name} is not installed: {command}") from error
+        problem = describe_missing(error, SERVERS[scheme].extra)
+        raise UserError(f"for a warehouse at {scheme}://, {problem}") from error
     except Exception as error:
         raise to_user_error(f"the warehouse {_redact(url)} cannot be opened", error) from error
     return connection
@@ -156,6 +157,7 @@ def _fill(path: Path, sample: str) -> None:
         backend.disconnect()
         (folder / path.name).replace(path)
     except ImportError as error:
-        raise UserError(f"the sample {sample} cannot be loaded: {error}; pip install '.[example]'") from error
+        problem = describe_missing(error, "example")
+        raise UserError(f"the sample {sample} cannot be loaded: {problem}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

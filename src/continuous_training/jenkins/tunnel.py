@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from continuous_training.errors import UserError
+from continuous_training.extras import describe_missing
 from continuous_training.jenkins import ping
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def open_tunnel(jenkins: str) -> Iterator[Tunnel]:
         from pyngrok import conf, ngrok, process
         from pyngrok.exception import PyngrokError
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: run {sys.executable} -m pip install pyngrok") from None
+        raise UserError(describe_missing(error, "tunnel")) from None
     if not os.environ.get(TOKEN):
         raise UserError(f"{TOKEN} is not set: ngrok shows it at https://dashboard.ngrok.com/get-started/your-authtoken")
     rules = _rules()

@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from continuous_training import extras
 from continuous_training.errors import UserError
 from continuous_training.model_packages import SOURCES
 from continuous_training.new_model import package, trial
@@ -51,6 +52,8 @@ def create(name: str, address: Address, options: RoleOptions, framework: str, di
         draft = draft._replace(roles=_without(draft.roles, leaks))
         test = test._replace(settings=package.settings_of(draft))
     test.check()
+    if framework in extras.list_extras():
+        extras.install(framework)
     with package.write_temporarily(package.render(draft)) as folder:
         score, constant = test.fit(folder / SOURCES / name / "model.py")
     draft = _with_first_score(draft, score, constant)

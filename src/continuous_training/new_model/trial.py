@@ -102,7 +102,7 @@ def start(settings: Settings, name: str) -> Trial:
         branch="",
         commit="",
         build_url="",
-        lock=lock_hash(),
+        lock=lock_hash(name),
         python=platform.python_version(),
     )
     snapshot = take_snapshot(run, settings, timer)

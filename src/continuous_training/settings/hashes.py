@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from continuous_training import extras
 from continuous_training.model_packages import SOURCES
 
 if TYPE_CHECKING:
     from continuous_training.settings.comparison import Compare
 
-TESTS = Path("tests")
+LOCK, TESTS = Path("requirements.lock"), Path("tests")
 
 
 def source_hash(model: str) -> str:
@@ -25,9 +26,12 @@ def terms_hash(model: str, limits: Compare, champion: str | None) -> str:
     return hashlib.sha256(repr(terms).encode()).hexdigest()
 
 
-def lock_hash() -> str:
-    """Hash the dependency lock."""
-    return hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+def lock_hash(model: str) -> str:
+    """Hash the locks of a model's packages: requirements.lock, and those of the extras that its package imports."""
+    digest = hashlib.sha256()
+    for lock in (LOCK, *extras.locks_of(SOURCES / model)):
+        digest.update(lock.read_bytes())
+    return digest.hexdigest()
 
 
 def package_hash(folder: Path, model: str) -> str:

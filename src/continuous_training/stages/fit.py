@@ -16,11 +16,11 @@ import mlflow
 from continuous_training.comparison import evaluation
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.errors import UserError
+from continuous_training.extras import describe_missing
 from continuous_training.registry import connection, runs
 from continuous_training.scorers import TRAINING, VALIDATION
 from continuous_training.settings import Settings, load_settings
 from continuous_training.versions import packing
-from continuous_training.versions.frameworks import describe_missing
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -57,7 +57,7 @@ def begin() -> Run:
                 "branch": os.environ.get("BRANCH_NAME", ""),
                 "commit": current_commit(),
                 "build_url": os.environ.get("BUILD_URL", ""),
-                "lock": lock_hash(),
+                "lock": lock_hash(parameters["model"]),
                 "python": platform.python_version(),
             }
         )

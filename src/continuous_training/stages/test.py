@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
-from continuous_training import environments
+from continuous_training import environments, extras
 from continuous_training.documents import BUILD
 from continuous_training.errors import UsageError, UserError
 from continuous_training.stages import result_cache, source_tree
@@ -123,8 +123,10 @@ def test(selection: Selection) -> tuple[int, Counts | None]:
         return 0, Counts(result.passed, 0, result.skipped, [], result.run)
     result_cache.start(selection.name)
     selection.junit.unlink(missing_ok=True)
-    if selection.has_framework and not selection.quick:
-        make_environments()
+    if selection.has_framework:
+        install_extras()
+        if not selection.quick:
+            make_environments()
     code = run_pytest(
         selection.junit,
         *(PARALLEL if selection.has_framework else ()),
@@ -148,6 +150,15 @@ def pytest_arguments(junit: Path, *arguments: str) -> list[str]:
 def run_pytest(junit: Path, *arguments: str) -> int:
     """Run pytest; return its exit code."""
     return subprocess.run([sys.executable, *pytest_arguments(junit, *arguments)], check=False).returncode
+
+
+def install_extras() -> None:
+    """Install the extras of all models. The tests of one that cannot be installed are skipped, with the reason."""
+    for name in extras.list_extras():
+        try:
+            extras.install(name)
+        except UserError as error:
+            log.warning("The tests of %s are skipped: %s", name, error)
 
 
 def make_environments() -> None:

@@ -72,7 +72,13 @@ def save_estimator(estimator: Any, classes: NDArray[Any] | None, folder: Path, t
     transformers, last = _split(estimator)
     framework = framework_of(last, trust.package)
     if framework == SCIKIT_LEARN:
-        _save_with_skops(estimator, folder, trust)
+        try:
+            _save_with_skops(estimator, folder, trust)
+        except UserError as error:
+            if type(last).__module__.partition(".")[0] != trust.package:
+                raise
+            advice = f"{type(last).__name__} can store itself, with save(folder) and a class method load(folder)"
+            raise UserError(f"{error}; {advice}") from error
         return framework
     if transformers is not None:
         _save_with_skops(transformers, folder, trust)

@@ -5,6 +5,10 @@
 The first process has only imported libraries. For each version it forks a host, which opens the version and waits at a
 Unix socket. For each connection the host forks a process that predicts until the connection ends. So a version is
 opened once, its memory is shared, and whatever it does ends the process of one connection only.
+
+A process that predicts has one thread, or `OMP_NUM_THREADS`: there are as many processes as workers, and more threads
+would compete for the cores. The processes before it have one: GNU's OpenMP hangs in a fork whose parent has used
+several.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import select
 import signal
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
@@ -24,6 +29,7 @@ import pyarrow as pa
 import sklearn
 import sklearn.ensemble
 import sklearn.pipeline
+from threadpoolctl import threadpool_limits
 
 from continuous_training.errors import UserError
 from continuous_training.versions.answering import answer, open_version
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_REQUEST = 1 << 16  # bytes
+THREADS = "OMP_NUM_THREADS"
 
 
 def main() -> None:
@@ -41,6 +48,8 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a version prints goes to the server's log
     gc.collect()
     gc.freeze()  # a collection would write to all pages, which are shared with the forks
+    threads = int(os.environ[THREADS]) if os.environ.get(THREADS, "").isdecimal() else 1
+    _limit_threads(1)
     children: dict[int, int] = {}
     while True:
         for descriptor in select.select([control.fileno(), *children], [], [])[0]:
@@ -52,23 +61,27 @@ def main() -> None:
                 return
             listener, server = (socket.socket(fileno=number) for number in descriptors)
             with listener, server:
-                _fork(children, lambda: _host(listener, server, **json.loads(request)), control)  # noqa: B023
+                _fork(children, lambda: _host(listener, server, threads, **json.loads(request)), control)  # noqa: B023
 
 
 def _host(
-    listener: socket.socket, server: socket.socket, version: dict[str, Any], open_seconds: int, call_seconds: int
+    listener: socket.socket,
+    server: socket.socket,
+    threads: int,
+    version: dict[str, Any],
+    open_seconds: int,
+    call_seconds: int,
 ) -> None:
     """Open a version, and fork a process for each connection, until the server closes its end.
 
     Args:
         listener: gets the connections.
         server: gets the version's description or the error, and later how processes of connections have died.
+        threads: of each process that predicts.
         version: the arguments of `open_version`.
         open_seconds: the time limit for opening it.
         call_seconds: the time limit for a call of the model.
     """
-    # For the libraries that the version loads: GNU's OpenMP hangs in a fork whose parent has used several threads
-    os.environ["OMP_NUM_THREADS"] = "1"
     events = server.makefile("wb")
     signal.alarm(open_seconds)
     try:
@@ -88,7 +101,8 @@ def _host(
                 return
             if descriptor == listener.fileno():
                 connection, _ = listener.accept()
-                _fork(children, lambda: _serve(connection, description, predict, call_seconds), listener, server)  # noqa: B023
+                serve = partial(_serve, connection, description, predict, threads, call_seconds)
+                _fork(children, serve, listener, server)
                 connection.close()
             elif cause := _collect(children, descriptor):
                 with contextlib.suppress(BrokenPipeError):
@@ -99,13 +113,24 @@ def _serve(
     connection: socket.socket,
     description: dict[str, Any],
     predict: Callable[[pd.DataFrame], Any],
+    threads: int,
     call_seconds: int,
 ) -> None:
     """Describe the version, and predict until the worker closes the connection."""
+    if threads > 1:  # one is what it inherits
+        _limit_threads(threads)
     requests, responses = connection.makefile("rb"), connection.makefile("wb")
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         send(responses, description)
         answer(predict, _read_columns, requests, responses, call_seconds)
+
+
+def _limit_threads(count: int) -> None:
+    """Set how many threads the numeric libraries may use: those that are loaded, and those that will be."""
+    os.environ[THREADS] = str(count)
+    threadpool_limits(count)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
 
 
 def _read_columns(content: bytes) -> pd.DataFrame:

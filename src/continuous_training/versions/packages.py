@@ -1,13 +1,12 @@
 """The packages of a version: those that its code and its estimator use, and their dependencies.
 
 A version predicts with the versions of them that were installed when it was made. Where others are installed, these are
-installed in a folder of their own, once, which comes first on the path of the version's process.
+installed in a folder of their own, once, which comes first on the path of the version's process. PyTorch's build is no
+part of its version here: what was trained on a GPU predicts on a machine without one.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import os
 import re
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from continuous_training import environments
+from continuous_training import environments, extras
 from continuous_training.errors import UserError
 from continuous_training.versions.file_names import REQUIREMENTS
 
@@ -39,16 +38,13 @@ def list_packages(package: Path, trusted_types: Collection[str]) -> dict[str, st
         package: the folder of the model's package.
         trusted_types: classes outside its package that its estimator may contain.
     """
-    modules = {name.partition(".")[0] for name in trusted_types}
-    for path in package.rglob("*.py"):
-        with contextlib.suppress(SyntaxError, ValueError):  # a file that cannot be imported imports nothing
-            modules |= set(_imported_modules(path.read_bytes()))
+    modules = {name.partition(".")[0] for name in trusted_types} | extras.imported_modules(package)
     others = modules - sys.stdlib_module_names - FRAMEWORK.keys() - {package.name}
     # Only then: it reads the files of all packages
     distributions = metadata.packages_distributions() if others else {}
     names = {_normalize(name) for module in others for name in distributions.get(module, ())}
     required = _with_dependencies(names | set(FRAMEWORK.values()))
-    return {name: version for name, version in installed_packages().items() if name in required}
+    return {name: _public(version) for name, version in installed_packages().items() if name in required}
 
 
 def installed_packages() -> dict[str, str]:
@@ -101,7 +97,9 @@ def search_path(packages: Mapping[str, str], python: str) -> str | None:
     if python and python != PYTHON:
         raise UserError(f"it was made with Python {python}, and this is {PYTHON}: open it with Python {python}")
     different = sorted(
-        f"{name}=={version}" for name, version in packages.items() if _installed_version(name) != version
+        f"{name}=={_public(version)}"
+        for name, version in packages.items()
+        if _installed_version(name) != _public(version)
     )
     return str(environments.ensure_packages(different)) if different else None
 
@@ -111,15 +109,6 @@ def python_path(folder: str | None) -> dict[str, str]:
     if folder is None:
         return {}
     return {"PYTHONPATH": os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])}
-
-
-def _imported_modules(source: bytes) -> Iterator[str]:
-    """Yield the top-level names of the modules that a source imports, anywhere in it."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (name.name.partition(".")[0] for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
 
 
 def _with_dependencies(names: Iterable[str]) -> set[str]:
@@ -147,7 +136,7 @@ def _dependencies(name: str) -> list[str]:
             continue
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             names.append(_normalize(requirement.name))
-    return names
+    return [name for name in names if not extras.is_for_gpu(name)]
 
 
 def _installed_version(name: str) -> str | None:
@@ -155,7 +144,7 @@ def _installed_version(name: str) -> str | None:
         (version,) = _read_fields(metadata.distribution(name), "Version")
     except metadata.PackageNotFoundError:
         return None
-    return version
+    return _public(version) if version else None
 
 
 def _read_fields(distribution: metadata.Distribution, *names: str) -> Iterator[str | None]:
@@ -164,6 +153,11 @@ def _read_fields(distribution: metadata.Distribution, *names: str) -> Iterator[s
     for name in names:
         match = re.search(rf"^{name}: *(.+)$", text, re.MULTILINE)
         yield match[1].strip() if match else None
+
+
+def _public(version: str) -> str:
+    """Return a version without the name of its build: 2.13.0 for 2.13.0+cpu."""
+    return version.partition("+")[0]
 
 
 def _normalize(name: str) -> str:

@@ -63,6 +63,7 @@ TASK = Task(
     code="1" * 64,
     train_rows="2" * 64,
     fresh_rows="3" * 64,
+    package="src/toy",
     command=["mlflow", "run", "."],
     heartbeat_seconds=15,
 )

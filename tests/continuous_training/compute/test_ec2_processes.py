@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +37,7 @@ from continuous_training.registry import connection
 from forked_python import ForkedPython
 from pipeline import Pipeline
 from toy import change
+from wheels import pin, write_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -374,21 +374,13 @@ def test_a_failed_training_is_reported_with_its_last_lines(
 
 def test_an_instance_of_a_stock_image_installs_the_lock(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     """The lock has one local package, so nothing is downloaded; it lacks MLflow, so the training fails."""
-    wheels = project.folder / "wheels"
-    wheels.mkdir()
-    wheel = wheels / "tiny-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("tiny.py", "")
-        archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-        archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr("tiny-1.0.dist-info/RECORD", "")
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    Path("requirements.lock").write_text(f"tiny==1.0 --hash=sha256:{digest}\n")
+    wheel = write_wheel(project.folder / "wheels", "tiny", "1.0")
+    Path("requirements.lock").write_text(pin(wheel))
 
     def python(root: Path) -> None:
         (root.parent / "stubs" / "python3").symlink_to(sys.executable)
 
-    local = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    local = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent)}
     with (
         project.machines(baked=False, prepare=python, extra=local) as machines,
         pytest.raises(UserError, match=r"training failed on i-\w+ with exit code 127"),

@@ -213,9 +213,10 @@ class TestLauncher:
 
     def test_ct_runs_the_verb(self, checkout: Path) -> None:
         """In a copy with a prepared environment, whose Python prints its arguments."""
-        (checkout / "scripts").mkdir()
         (checkout / ".venv/bin").mkdir(parents=True)
-        for name in ("scripts/ct", "scripts/secrets_.py", "requirements.lock"):
+        installer = "src/continuous_training/extras/install.sh"
+        for name in ("scripts/ct", "scripts/secrets_.py", "requirements.lock", installer):
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, checkout / name)
         python = checkout / ".venv/bin/python"
         python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

@@ -8,12 +8,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import catboost
-import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
-import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import BisectingKMeans, FeatureAgglomeration
 from sklearn.compose import make_column_transformer
@@ -39,13 +36,18 @@ from continuous_training.versions.file_names import ESTIMATOR, NATIVE
 from continuous_training.versions.frameworks import FRAMEWORKS, OWN_CLASS, SCIKIT_LEARN, framework_of
 from continuous_training.versions.golden_predictions import describe_difference
 from continuous_training.versions.skops_archive import Trust
+from framework_models import BOOSTERS, INSTALLED, NETWORKS, use
 from pipeline import Pipeline
 from server import Server
 from stored_versions import read_golden_predictions
-from toy import change, import_again
+from toy import change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+lightgbm, xgboost, catboost = (
+    pytest.importorskip(name, reason=f"{name} is not installed: scripts/ct test installs it") for name in BOOSTERS
+)
 
 TRUST = Trust("toy")
 CLASSIFIERS: dict[str, Callable[[], Any]] = {
@@ -58,71 +60,6 @@ REGRESSORS: dict[str, Callable[[], Any]] = {
     "xgboost": lambda: xgboost.XGBRegressor(n_estimators=5),
     "catboost": lambda: catboost.CatBoostRegressor(n_estimators=5, verbose=0, allow_writing_files=False),
 }
-PIPELINE = """
-from sklearn.compose import make_column_transformer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
-from {library} import {estimator}
-
-
-def build(categories, numbers, **parameters):
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    columns = make_column_transformer((encoder, categories), ("passthrough", numbers))
-    return make_pipeline(columns, {estimator}(**parameters))
-"""
-RULE = '''
-import json
-
-import numpy as np
-
-
-class Rule:
-    """Events with a large x are late."""
-
-    def fit(self, rows, labels):
-        self.classes_ = np.unique(labels)
-        self.limit = float(rows["x"].median())
-        return self
-
-    def predict_proba(self, rows):
-        late = np.where(rows["x"] > self.limit, 0.75, 0.25)
-        return np.column_stack([1 - late, late]){suffix}
-
-    def save(self, folder):
-        (folder / "limit.json").write_text(json.dumps(self.limit))
-
-    @classmethod
-    def load(cls, folder):
-        rule = cls()
-        rule.limit = json.loads((folder / "limit.json").read_text())
-        return rule
-
-
-def build(categories, numbers, **parameters):
-    return Rule()
-'''
-MODELS = {  # model.py, and the parameters in training.yaml
-    "lightgbm": (
-        PIPELINE.format(library="lightgbm", estimator="LGBMClassifier"),
-        "{n_estimators: 20, random_state: 0, verbose: -1}",
-    ),
-    "xgboost": (PIPELINE.format(library="xgboost", estimator="XGBClassifier"), "{n_estimators: 20, max_depth: 3}"),
-    "catboost": (
-        PIPELINE.format(library="catboost", estimator="CatBoostClassifier"),
-        "{n_estimators: 20, verbose: 0, allow_writing_files: false}",
-    ),
-    OWN_CLASS: (RULE.format(suffix=""), "{}"),
-}
-
-
-def use(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write a model into the workspace, as the commit before a run does."""
-    source, parameters = MODELS[model]
-    Path("src/toy/model.py").write_text(source)
-    path = Path("src/toy/training.yaml")
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(f"  parameters: {parameters}" if "parameters: " in line else line for line in lines))
-    import_again(monkeypatch)
 
 
 @pytest.fixture
@@ -139,8 +76,14 @@ def chain(estimator: object) -> Steps:
 
 
 def test_every_framework_is_tested() -> None:
-    assert MODELS.keys() == FRAMEWORKS.keys()
-    assert {*CLASSIFIERS, OWN_CLASS} == FRAMEWORKS.keys() == {*REGRESSORS, OWN_CLASS}
+    assert {*BOOSTERS, OWN_CLASS} == FRAMEWORKS.keys()
+    assert CLASSIFIERS.keys() == BOOSTERS.keys() == REGRESSORS.keys()
+
+
+@pytest.mark.parametrize("library", NETWORKS)
+def test_networks_are_tested_where_their_library_is_installed(library: str) -> None:
+    if library not in INSTALLED:
+        pytest.skip(f"{library} is not installed: scripts/ct test installs it")
 
 
 LABELS = {
@@ -277,6 +220,18 @@ def test_no_estimator_of_scikit_learn_needs_a_list_of_types(estimator: Any, rows
             assert np.array_equal(dense(getattr(stored, method)(features)), dense(getattr(estimator, method)(features)))
 
 
+def check_predictions(server: Server, run: Pipeline, number: str) -> None:
+    """Check that a server serves a version, with its offline predictions."""
+    server.wait_for_version(number)
+    version = model_versions.by_number(run.client, "toy", number)
+    assert version is not None
+    rows, golden = read_golden_predictions(version.uri)
+    response = server.invoke(dataframe_split=rows)
+    assert response.headers["X-Model-Version"] == number
+    assert describe_difference(response.json()["predictions"], golden) is None
+    assert server.predict({"shade": "red", "x": 1.0, "y": None}).json()["predictions"][0]["label"] is True
+
+
 def dense(values: Any) -> Any:
     """Return an array for a sparse matrix."""
     return values.toarray() if hasattr(values, "toarray") else values
@@ -284,19 +239,20 @@ def dense(values: Any) -> Any:
 
 @pytest.mark.usefixtures("mlflow_workspace")
 class TestRuns:
-    @pytest.mark.integration(seconds=60)
+    @pytest.mark.integration(seconds=90)
     def test_champions_of_one_framework_after_the_other_are_served_and_rolled_back(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Each candidate is compared with a champion of another framework; no types are listed in training.yaml."""
+        """Each candidate is compared with a champion of another framework, which a new server serves until then."""
         monkeypatch.setattr(follower, "POLL_SECONDS", 0.2)
-        first = Pipeline(monkeypatch)
-        first.promote(compare=False)
-        with Server() as server:
-            monkeypatch.setenv("SERVING_URLS", server.url)
-            for number, model in enumerate(MODELS, start=2):
-                use(model, monkeypatch)
-                run = Pipeline(monkeypatch)
+        run = Pipeline(monkeypatch)
+        run.promote(compare=False)
+        for number, model in enumerate(INSTALLED, start=2):
+            use(model, monkeypatch)
+            run = Pipeline(monkeypatch)
+            with Server() as server:
+                monkeypatch.setenv("SERVING_URLS", server.url)
+                check_predictions(server, run, str(number - 1))
                 verdict = run.compare()
                 assert verdict.champion == str(number - 1)
                 assert run.settings.model.trusted_types == ()
@@ -304,16 +260,14 @@ class TestRuns:
                 run.verdict = verdict.model_copy(update={"decision": "promote"})
                 run.register_candidate()
                 run.deploy_version()
-                version = model_versions.by_number(run.client, "toy", str(number))
-                assert version is not None
-                golden_rows, golden = read_golden_predictions(version.uri)
-                response = server.invoke(dataframe_split=golden_rows)
-                assert response.headers["X-Model-Version"] == str(number)
-                assert describe_difference(response.json()["predictions"], golden) is None
-                assert server.predict({"shade": "red", "x": 1.0, "y": None}).json()["predictions"][0]["label"] is True
-            roll_back.roll_back(run.client, "toy", "a test", run.timer)
-            server.wait_for_version("4")
-            assert server.invoke(dataframe_split=golden_rows).status_code == 200
+                check_predictions(server, run, str(number))
+        last = len(INSTALLED) + 1
+        with Server() as server:
+            check_predictions(server, run, str(last))
+            monkeypatch.setenv("SERVING_URLS", server.url)
+            for number in range(last - 1, 0, -1):
+                roll_back.roll_back(run.client, "toy", "a test", run.timer)
+                check_predictions(server, run, str(number))
 
     @pytest.mark.parametrize(
         ("suffix", "message"),
@@ -327,7 +281,9 @@ class TestRuns:
         self, suffix: str, message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         use(OWN_CLASS, monkeypatch)
-        Path("src/toy/model.py").write_text(RULE.format(suffix=suffix))
+        change(
+            "np.column_stack([1 - late, late])", f"np.column_stack([1 - late, late]){suffix}", Path("src/toy/model.py")
+        )
         with pytest.raises(UserError, match=message):
             Pipeline(monkeypatch).train()
 
@@ -340,6 +296,7 @@ class TestRuns:
             ("        self.limit =", "        raise ValueError('too few rows')\n        self.limit =", "too few rows"),
             ("(folder / ", "(folder / 'nowhere' / ", "Rule cannot be stored: .*nowhere"),
             ("json.loads((", "json.loads('' and (", "its estimator cannot be opened: "),
+            ("    @classmethod\n", "", "Rule.load is not a class method: write @classmethod above it"),
             ("rule.limit = ", "rule.limit = 9 + ", "what the fitted one does, so it is not used: 0.75 in place of"),
         ],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from pipeline import Pipeline
 from server import Server
 from stored_versions import read_golden_predictions
 from toy import change
+from wheels import write_wheel
 
 if TYPE_CHECKING:
     from forked_python import ForkedPython
@@ -116,3 +118,21 @@ def test_packages_that_cannot_be_installed_are_one_clear_error() -> None:
 def test_another_version_of_python_is_one_clear_error() -> None:
     with pytest.raises(UserError, match=r"^it was made with Python 2\.7, and this is"):
         packages.search_path({}, "2.7")
+
+
+def test_the_build_of_a_package_is_no_part_of_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was trained on a GPU predicts on a machine without one, whose build needs other packages."""
+    for name, version, requires in (("torchlike", "2.0+cu130", "nvidia-huge"), ("nvidia_huge", "1.0", "")):
+        with zipfile.ZipFile(write_wheel(tmp_path / "wheels", name, version, requires=requires)) as archive:
+            archive.extractall(tmp_path / "gpu")
+    with zipfile.ZipFile(write_wheel(tmp_path / "wheels", "torchlike", "2.0+cpu")) as archive:
+        archive.extractall(tmp_path / "processor")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/model.py").write_text("import torchlike\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path / "gpu")
+        made_with = packages.list_packages(tmp_path / "shop", ())
+    assert made_with["torchlike"] == "2.0"
+    assert "nvidia-huge" not in made_with
+    monkeypatch.syspath_prepend(tmp_path / "processor")
+    assert packages.search_path(made_with, packages.PYTHON) is None

@@ -3,5 +3,5 @@
 In reading order: `training` is the entry point. `account` and `tags` hold what the environment configures, `aws` the
 clients. `bundle` and `storage` upload code and rows to S3. `images`, `prices`, `budget`, `user_data` and `launch` start
 an instance with its deadline, `watcher` follows it, `fleet` runs all trials. `termination` and `reap` end instances.
-`bake_ami` and `image_lifecycle` create images with the packages of requirements.lock.
+`bake_ami` and `image_lifecycle` create images with the packages of a model.
 """

@@ -1,4 +1,4 @@
-"""Bake an AMI with the packages of requirements.lock, so that training starts a minute after the launch.
+"""Bake an AMI with the packages of a model, so that training starts a minute after the launch.
 
 An instance of a stock image installs the packages, trains on a few rows to prove that it can, and becomes the image.
 """

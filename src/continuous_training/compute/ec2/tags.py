@@ -14,7 +14,7 @@ PROJECT = "continuous-training"  # the value of PROJECT_TAG
 PROJECT_TAG = "ct:project"
 RUN_TAG = "ct:run"  # on an instance and its volume: `run_identifier`
 DEADLINE_TAG = "ct:deadline"  # on an instance: when it shuts itself down, by AWS's clock, ISO 8601
-LOCK_TAG = "ct:lock"  # on an image: hash of the requirements.lock whose packages it contains
+LOCK_TAG = "ct:lock"  # on an image: hash of the locks whose packages it contains
 COMMIT_TAG = "ct:commit"  # on an image
 
 PROJECT_FILTER = {"Name": f"tag:{PROJECT_TAG}", "Values": [PROJECT]}

@@ -14,6 +14,7 @@ from continuous_training.compute.ec2.launch import LaunchContext
 from continuous_training.compute.ec2.signals import defer_signals
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.errors import UserError
+from continuous_training.model_packages import SOURCES
 from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def build_task(
         tracking_uri=tracking_uri,
         mlflow_username=context.account.mlflow_username,
         secret_parameter=context.account.mlflow_secret_parameter if tracking_uri else None,
+        package=(SOURCES / context.run.model).as_posix(),
         command=command,
         heartbeat_seconds=context.settings.heartbeat_seconds,
         stay_running=stay_running,

@@ -21,9 +21,9 @@ MAX_BYTES = 16 * 1024  # EC2's limit, before base64
 class Task:
     """What an instance does.
 
-    `code`, `train_rows` and `fresh_rows` are the SHA-256 of objects in S3. `command` runs in the folder of the code;
-    the snapshot is at `../snapshot`. With `stay_running` the instance does not shut down when the command has
-    succeeded, but at its deadline.
+    `code`, `train_rows` and `fresh_rows` are the SHA-256 of objects in S3. `command` runs in the folder of the code,
+    where `package` is the path of the model's package; the snapshot is at `../snapshot`. With `stay_running` the
+    instance does not shut down when the command has succeeded, but at its deadline.
     """
 
     bucket_url: str
@@ -35,6 +35,7 @@ class Task:
     code: str
     train_rows: str
     fresh_rows: str
+    package: str
     command: Sequence[str]
     heartbeat_seconds: float
     stay_running: bool = False

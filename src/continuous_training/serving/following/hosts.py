@@ -129,7 +129,8 @@ class VersionHosts:
         return starter
 
     def _run(self) -> None:
-        self._find_starter(None)  # it imports while the registry is asked
+        with self._lock:  # the follower may need it at the same time
+            self._find_starter(None)  # it imports while the registry is asked
         if last := self._cache.read_last_version():
             self._open_again(last)
         while not self._stop.wait(WATCH_SECONDS):

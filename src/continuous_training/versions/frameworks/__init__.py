@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from continuous_training.errors import UserError
+from continuous_training.extras import describe_missing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,11 +65,3 @@ def load_framework(name: str) -> Framework:
     except ModuleNotFoundError as error:
         raise UserError(describe_missing(error)) from None
     return module  # type: ignore[no-any-return]
-
-
-def describe_missing(error: ImportError) -> str:
-    """Return a message about a module that cannot be imported, with the command that installs it, if that is known."""
-    library = (error.name or "").partition(".")[0]
-    if library in FRAMEWORKS:
-        return f"{library} is not installed: pip install '.[{library}]'"
-    return str(error)

@@ -8,6 +8,7 @@ scikit-learn's `BaseEstimator`, which the pipeline requires.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,13 @@ CLASS = "class.json"
 
 
 def save(estimator: Any, folder: Path) -> None:  # noqa: ANN401 - any class
-    """Let a fitted estimator write its files."""
+    """Let a fitted estimator write its files.
+
+    Raises:
+        UserError: what it writes could not be loaded.
+    """
+    if not isinstance(inspect.getattr_static(estimator, "load"), classmethod | staticmethod):
+        raise UserError(f"{type(estimator).__name__}.load is not a class method: write @classmethod above it")
     estimator.save(folder)
     if (folder / CLASS).exists():
         raise UserError(f"{type(estimator).__name__}.save has written {CLASS}, a name that is needed here")
