@@ -224,7 +224,10 @@ class SnapshotFile(Value):
 
 
 class Snapshot(Document):
-    """Snapshot: the rows of this run, split in time into training rows and fresh rows."""
+    """Snapshot: the rows of this run, split in time into training rows and fresh rows.
+
+    `without_target` is the number of rows that were left out because their target is null.
+    """
 
     stem: ClassVar[str] = "snapshot"
     command: ClassVar[str] = "snapshot"
@@ -237,6 +240,7 @@ class Snapshot(Document):
     until: datetime
     newest: datetime
     columns: dict[str, str]
+    without_target: int = 0
 
     @property
     def rows(self) -> int:
@@ -300,8 +304,25 @@ class Plan(Document):
     drift: DriftEvidence | None = None
 
 
+class TrialScore(Value):
+    """The parameters of a trial, and its score on the validation rows."""
+
+    parameters: dict[str, Any]
+    score: float
+
+
+class Trials(Value):
+    """The trials of a grid or a search: how many there were, and the best ones, the best first."""
+
+    metric: str
+    complete: int
+    pruned: int
+    failed: int
+    best: list[TrialScore]
+
+
 class Candidate(Document):
-    """Train: the MLflow run that holds the candidate."""
+    """Train: the MLflow run that holds the candidate, and the trials from which it was selected, if there were some."""
 
     stem: ClassVar[str] = "candidate"
     command: ClassVar[str] = "train"
@@ -310,6 +331,7 @@ class Candidate(Document):
     model_uri: str
     fingerprint: str
     metrics: dict[str, float]
+    trials: Trials | None = None
 
 
 class ModelCheck(Document):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 
@@ -22,6 +23,12 @@ def format_number(value: float, *, signed: bool = False) -> str:
 def format_percent(share: float) -> str:
     """Format a share as a percentage."""
     return f"{100 * share:.3g}%"
+
+
+def format_parameters(parameters: Mapping[str, Any]) -> str:
+    """Format the parameters of a trial, as in 'C=0.1 max_iter=200'."""
+    pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in parameters.items())
+    return " ".join(pairs) or "the parameters of training.yaml"
 
 
 def format_duration(seconds: float) -> str:

@@ -9,18 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from continuous_training import progress
+from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.comparison.weighted_metrics import weighted_metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from continuous_training.comparison.evaluation import Predictions
     from continuous_training.comparison.weighted_metrics import Weights
+    from continuous_training.settings import Settings
 
 CHUNK = 1 << 16  # rows: the size of each chunk's share is drawn first, then its rows, within the processor's cache
 PERIODS = {"hour": "h", "day": "D", "week": "W"}
@@ -33,6 +35,14 @@ def time_groups(times: pd.Series, resample_by: Literal["row", "hour", "day", "we
     evidence than they are.
     """
     return None if resample_by == "row" else times.to_numpy().astype(f"datetime64[{PERIODS[resample_by]}]")
+
+
+def draw_groups(rows: pd.DataFrame, settings: Settings) -> NDArray[Any] | None:
+    """Return the group of each row that the bootstrap draws as a whole, of shape (rows,); None if it draws rows."""
+    data, resample_by = settings.data, settings.compare.resample_by
+    if resample_by == "group":
+        return pd.factorize(rows[str(data.group)])[0]
+    return time_groups(rows[data.time], resample_by)
 
 
 def resample_weights(rows: int, resamples: int, groups: NDArray[Any] | None = None) -> Iterator[Weights]:
@@ -63,7 +73,7 @@ def differences(
     metric: str,
     candidate: Predictions,
     champion: Predictions,
-    labels: ArrayLike,
+    truth: ArrayLike | GroundTruth,
     *,
     resamples: int,
     groups: NDArray[Any] | None = None,
@@ -72,11 +82,11 @@ def differences(
 
     The memory that it needs grows with the rows, not with the resamples.
     """
-    y_true = np.asarray(labels)
-    score_candidate, score_champion = (weighted_metric(metric, model, y_true) for model in (candidate, champion))
+    truth = GroundTruth.of_labels(truth)
+    score_candidate, score_champion = (weighted_metric(metric, model, truth) for model in (candidate, champion))
     values = np.empty(resamples)
     with progress.bar(f"resamples, {metric}", resamples) as advance:
-        for number, weights in enumerate(resample_weights(len(y_true), resamples, groups)):
+        for number, weights in enumerate(resample_weights(len(truth), resamples, groups)):
             values[number] = score_candidate(weights) - score_champion(weights)
             advance(1)
     return values

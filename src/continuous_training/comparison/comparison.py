@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from continuous_training.comparison import bootstrap, curves, evaluation, latency, rules, slices
 from continuous_training.comparison.cases import check_cases, count_by_class, count_groups
+from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.comparison.importance import measure_importance
 from continuous_training.documents import Metric
 from continuous_training.errors import UserError
@@ -37,7 +38,8 @@ class Comparison:
         self.labels: pd.Series = fresh[settings.data.target]
         self.classes = self.labels if settings.model.task == "classification" else None
         self._time = settings.data.time
-        self.groups = bootstrap.time_groups(fresh[settings.data.time], self.limits.resample_by)
+        self.truth = GroundTruth.of(fresh, settings)
+        self.groups = bootstrap.draw_groups(fresh, settings)
 
     def check_preconditions(self) -> list[Rule]:
         """Check the rules without which no metric can be computed."""
@@ -95,7 +97,7 @@ class Comparison:
         """
         try:
             return measure_importance(
-                *(self.limits.metric, self.candidate, self.champion, self.fresh, self.labels),
+                *(self.limits.metric, self.candidate, self.champion, self.fresh, self.truth),
                 by_class=self.classes is not None,
             )
         except UserError as error:
@@ -108,17 +110,17 @@ class Comparison:
             yield "champion", self.champion
 
     def _compute_metric(self, name: str, margin: float | None) -> Metric:
-        candidate = evaluation.score(name, self.candidate.predictions, self.labels)
+        candidate = evaluation.score(name, self.candidate.predictions, self.truth)
         if self.champion is None:
             return Metric(name=name, candidate=candidate, champion=None)
-        champion = evaluation.score(name, self.champion.predictions, self.labels)
+        champion = evaluation.score(name, self.champion.predictions, self.truth)
         if margin is None:
             return Metric(name=name, candidate=candidate, champion=champion)
         differences = bootstrap.differences(
             name,
             self.candidate.predictions,
             self.champion.predictions,
-            self.labels,
+            self.truth,
             resamples=self.limits.resamples,
             groups=self.groups,
         )
@@ -137,7 +139,7 @@ class Comparison:
                 limits.metric,
                 self.candidate.predictions.take(part.rows),
                 champion.predictions.take(part.rows),
-                self.labels.iloc[part.rows],
+                self.truth.take(part.rows),
                 resamples=limits.resamples,
                 groups=None if self.groups is None else self.groups[part.rows],
             )

@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import brier_score_loss, get_scorer, log_loss
 
+from continuous_training.comparison.ground_truth import GroundTruth
+from continuous_training.comparison.ranking import NDCG, score_groups
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,46 +94,62 @@ def as_predictions(values: NDArray[Any], classes: NDArray[Any] | None) -> Predic
     return RegressorPredictions(values) if classes is None else ClassifierPredictions(values, classes)
 
 
-def score(name: str, predictions: Predictions, labels: ArrayLike) -> float:
-    """Score predictions with a scikit-learn scorer; higher is better (losses are negative).
+def score(name: str, predictions: Predictions, truth: ArrayLike | GroundTruth) -> float:
+    """Score predictions; higher is better (losses are negative).
+
+    Args:
+        name: of a scorer of scikit-learn, or of a function of the ground truth.
+        predictions: for the rows.
+        truth: the ground truth of the rows, or their labels, of shape (rows,).
 
     Raises:
-        UserError: there is no such scorer, or it cannot score these predictions.
+        UserError: there is no such metric, or it cannot be computed.
     """
-    y_true = np.asarray(labels)
+    truth = GroundTruth.of_labels(truth)
     try:
-        value = apply_scorer(name, predictions, np.arange(len(y_true)), y_true)
+        value = apply_scorer(name, predictions, np.arange(len(truth)), truth)
     except ValueError as error:
         classes = predictions.classes_ if isinstance(predictions, ClassifierPredictions) else np.array([])
-        missing = [str(value) for value in classes[~np.isin(classes, y_true)]]
+        missing = [str(value) for value in classes[~np.isin(classes, truth.labels)]]
         rows = f" on rows without the class {', '.join(missing)}" if missing else ""
         raise UserError(f"the metric {name} cannot be computed{rows}: {error}") from error
+    if name in truth.functions and not np.isfinite(value):
+        raise UserError(f"the metric {name} cannot be computed: {truth.functions[name].reference} returned {value}")
     if np.isnan(value):
-        raise UserError(f"the metric {name} is not defined on these {len(y_true):,} rows: is there one class only?")
+        raise UserError(f"the metric {name} is not defined on these {len(truth):,} rows: is there one class only?")
     return value
 
 
-def apply_scorer(name: str, predictions: Predictions, rows: NDArray[np.int_], labels: NDArray[Any]) -> float:
-    """Score the predictions for some rows with a scikit-learn scorer.
+def apply_scorer(name: str, predictions: Predictions, rows: NDArray[np.int_], truth: GroundTruth) -> float:
+    """Score the predictions for some rows.
 
     The second of two classes is True: scorers such as f1 and average_precision have no other way to know the positive
     class of texts. A loss of probabilities is told all classes: it is defined for rows that lack one.
 
     Args:
-        name: of the scorer.
+        name: of a scorer of scikit-learn, or of a function of the ground truth.
         predictions: for all rows.
         rows: the numbers of these rows.
-        labels: of these rows.
+        truth: the ground truth of all rows.
 
     Raises:
         ValueError: there is no such scorer, or it cannot score these predictions.
+        UserError: a function of the team's own fails.
     """
+    labels, values = truth.labels[rows], predictions.values
     if isinstance(predictions, ClassifierPredictions):
         classes = predictions.classes_
         if len(classes) == 2 and np.isin(labels, classes).all():
-            predictions, labels = ClassifierPredictions(predictions.values, BOOLEANS), labels == classes[1]
+            predictions, labels = ClassifierPredictions(values, BOOLEANS), labels == classes[1]
+            values = values[:, 1]
         elif len(classes) > 2 and name in PROBABILITY_LOSSES:
-            return -float(PROBABILITY_LOSSES[name](labels, predictions.values[rows], labels=classes))
+            return -float(PROBABILITY_LOSSES[name](labels, values[rows], labels=classes))
+    if name == NDCG and truth.groups is not None:
+        scores = score_groups(labels, values[rows], truth.groups[rows]).scores
+        return float(scores.mean()) if len(scores) else np.nan
+    if function := truth.functions.get(name):
+        frame = truth.rows.take(rows) if "rows" in function.options else truth.rows
+        return function.score(labels, values[rows], truth.weights[rows], frame)
     return float(get_scorer(name)(predictions, rows, labels))
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from continuous_training.comparison import evaluation
+from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.inspection import CorrelatedFeatures, FeatureImportance, Importance
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from continuous_training.comparison.stored_model import StoredModel
 
@@ -36,7 +37,7 @@ def measure_importance(
     candidate: StoredModel,
     champion: StoredModel | None,
     rows: pd.DataFrame,
-    labels: pd.Series,
+    truth: ArrayLike | GroundTruth,
     *,
     by_class: bool,
     seconds: float = SECONDS,
@@ -48,7 +49,7 @@ def measure_importance(
         candidate: the candidate, which predicts `rows`.
         champion: the champion, which predicts the same rows, if there is one.
         rows: the fresh rows, of shape (rows, columns).
-        labels: their labels, of shape (rows,).
+        truth: their ground truth, or their labels, of shape (rows,).
         by_class: whether the labels are classes.
         seconds: the time after which no other feature is begun.
 
@@ -57,21 +58,19 @@ def measure_importance(
     """
     start = time.monotonic()
     models = [candidate, champion] if champion else [candidate]
-    sample = sample_rows(labels, by_class=by_class)
-    sample_labels = labels.iloc[sample]
-    scores = [evaluation.score(metric, model.predictions.take(sample), sample_labels) for model in models]
+    truth = GroundTruth.of_labels(truth)
+    sample = sample_rows(pd.Series(truth.labels), by_class=by_class)
+    scores = [evaluation.score(metric, model.predictions.take(sample), truth.take(sample)) for model in models]
     names = list(dict.fromkeys(name for model in models for name in model.input_columns))
     frame = rows.iloc[sample].reset_index(drop=True)
-    repeated_labels = np.tile(sample_labels.to_numpy(), REPEATS)
+    repeated = truth.take(np.tile(sample, REPEATS))
     features: list[FeatureImportance] = []
     for number, name in enumerate(names):
         if features and time.monotonic() - start > seconds:
             break
         shuffled = shuffle(frame, name, number)
         decreases = [
-            score - evaluation.score(metric, model.predict(shuffled), repeated_labels)
-            if name in model.input_columns
-            else None
+            score - evaluation.score(metric, model.predict(shuffled), repeated) if name in model.input_columns else None
             for model, score in zip(models, scores, strict=True)
         ]
         features.append(FeatureImportance(name=name, candidate=decreases[0], champion=(*decreases, None)[1]))

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from continuous_training.comparison.evaluation import ClassifierPredictions, apply_scorer
+from continuous_training.comparison.ground_truth import GroundTruth
+from continuous_training.comparison.ranking import NDCG, score_groups
+from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from continuous_training.comparison.evaluation import Predictions
 
@@ -24,20 +27,32 @@ if TYPE_CHECKING:
 WeightedMetric = Callable[["Weights"], float]
 
 
-def weighted_metric(metric: str, predictions: Predictions, labels: Labels) -> WeightedMetric:
+def weighted_metric(metric: str, predictions: Predictions, truth: ArrayLike | GroundTruth) -> WeightedMetric:
     """Return the metric as a function of the rows' weights, of shape (rows,); higher is better, NaN is undefined.
 
-    A metric that has no implementation here is scikit-learn's scorer on repeated rows: correct for every scorer, and
-    tens of times slower.
+    The weights are how often the bootstrap draws each row. A metric that has no implementation here is scikit-learn's
+    scorer, or the team's own function, on repeated rows: correct for every metric, and tens of times slower.
+
+    Args:
+        metric: its name.
+        predictions: for the rows.
+        truth: the ground truth of the rows, or their labels, of shape (rows,).
     """
+    truth = GroundTruth.of_labels(truth)
+    if metric in truth.functions:
+        return _repeat_rows(metric, predictions, truth)
+    if metric == NDCG and truth.groups is not None:
+        groups = score_groups(truth.labels, predictions.values, truth.groups)
+        return _weighted_mean(groups.scores, groups.rows)  # the rows of a group are drawn together
+    labels = truth.labels
     binary = isinstance(predictions, ClassifierPredictions) and len(predictions.classes_) == 2
     if binary and metric in RANKING_METRICS:
         return RANKING_METRICS[metric](predictions.values[:, 1], labels == predictions.classes_[1])
     if metric == "neg_root_mean_squared_error":
-        neg_mean_squared_error = weighted_metric("neg_mean_squared_error", predictions, labels)
+        neg_mean_squared_error = weighted_metric("neg_mean_squared_error", predictions, truth)
         return lambda weights: -((-neg_mean_squared_error(weights)) ** 0.5)
     scores = _row_scores(metric, predictions, labels, binary=binary)
-    return _repeat_rows(metric, predictions, labels) if scores is None else _weighted_mean(scores)
+    return _repeat_rows(metric, predictions, truth) if scores is None else _weighted_mean(scores)
 
 
 def _roc_auc(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> WeightedMetric:
@@ -101,22 +116,25 @@ def _row_scores(metric: str, predictions: Predictions, labels: Labels, *, binary
     return scores
 
 
-def _weighted_mean(scores: NDArray[np.float64]) -> WeightedMetric:
+def _weighted_mean(scores: NDArray[np.float64], rows: NDArray[np.intp] | None = None) -> WeightedMetric:
+    """Return the mean of scores by the weights of their rows; each row has one if `rows` does not number them."""
+
     def score(weights: Weights) -> float:
-        exact = weights.astype(np.float64)
-        return float(exact @ scores / exact.sum())
+        exact = (weights if rows is None else weights[rows]).astype(np.float64)
+        total = exact.sum()
+        return float(exact @ scores / total) if total else np.nan
 
     return score
 
 
-def _repeat_rows(metric: str, predictions: Predictions, labels: Labels) -> WeightedMetric:
-    indexes = np.arange(len(labels))
+def _repeat_rows(metric: str, predictions: Predictions, truth: GroundTruth) -> WeightedMetric:
+    indexes = np.arange(len(truth))
 
     def score(weights: Weights) -> float:
-        rows = np.repeat(indexes, weights)
         try:
-            return apply_scorer(metric, predictions, rows, labels[rows])
-        except ValueError:  # the resample lacks a class that the metric needs
+            value = apply_scorer(metric, predictions, np.repeat(indexes, weights), truth)
+        except (ValueError, UserError):  # the resample lacks a class that the metric needs
             return np.nan
+        return value if np.isfinite(value) else np.nan
 
     return score

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+from continuous_training.formatting import format_parameters
 
 
 @dataclass(frozen=True)
@@ -19,5 +20,4 @@ class Trial:
 
     def __str__(self) -> str:
         """Return the parameters as text, such as 'C=0.1 max_iter=200'."""
-        pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.parameters.items())
-        return " ".join(pairs) or "the parameters of training.yaml"
+        return format_parameters(self.parameters)

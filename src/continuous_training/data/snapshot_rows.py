@@ -94,6 +94,13 @@ class SnapshotRows:
         [[count]] = self._query(f"SELECT count(DISTINCT {period}) FROM rows WHERE {FRESH}")
         return int(count)
 
+    def count_fresh_values(self, name: str) -> int:
+        """Count the distinct values of a column in the fresh rows; null is one."""
+        column = quote(name)
+        counts = f"count(DISTINCT {column}) + CAST(count(*) > count({column}) AS INTEGER)"
+        [[count]] = self._query(f"SELECT {counts} FROM rows WHERE {FRESH}")
+        return int(count)
+
     def aucs(self, names: Sequence[str], target: str) -> dict[str, float]:
         """Return the area under the ROC curve of columns, each as a score for the larger of a target's two classes.
 

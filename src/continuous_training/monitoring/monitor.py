@@ -223,9 +223,7 @@ class ModelMonitor:
                 else:
                     predictions = _logged_predictions(rows, champion_reference)
                 by_window = np.split(np.arange(len(rows)), np.cumsum([len(frame) for frame in frames])[:-1])
-                estimate = performance.estimate_metric(
-                    predictions, rows[data.target], rows[data.time], by_window, self.settings.compare
-                )
+                estimate = performance.estimate_metric(predictions, rows, by_window, self.settings)
         except UserError as error:
             self._add_finding("error", f"the live metric cannot be computed: {error}")
             return None

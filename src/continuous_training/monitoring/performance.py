@@ -15,6 +15,7 @@ from pydantic import Field
 
 from continuous_training.comparison import bootstrap, evaluation
 from continuous_training.comparison.cases import count_by_class, count_cases, count_groups
+from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.comparison.weighted_metrics import weighted_metric
 from continuous_training.documents import Value
 from continuous_training.monitoring.profile import MIN_WINDOW_ROWS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from continuous_training.comparison.evaluation import Predictions
-    from continuous_training.settings import Compare
+    from continuous_training.settings import Settings
 
 NEWEST_WINDOW_SHARE = 0.2  # of the false alarms: a sudden drop is large, so that a lasting one can have the rest
 
@@ -56,42 +57,41 @@ class MetricDrop:
 
 def estimate_metric(
     predictions: Predictions,
-    labels: pd.Series,
-    times: pd.Series,
+    rows: pd.DataFrame,
     windows: Sequence[NDArray[np.intp]],
-    limits: Compare,
+    settings: Settings,
 ) -> MetricEstimate | None:
     """Return the primary metric with its bootstrap interval; None if there are too few or too similar rows for one.
 
     Args:
         predictions: the model's predictions for the rows.
-        labels: of shape (rows,).
-        times: the time of each row, of shape (rows,): rows of one period are resampled together.
+        rows: the rows, with the columns that `settings.label_columns` lists.
         windows: the row numbers of each window, the newest last. Windows of few rows or of one class have no score.
-        limits: the metric, the confidence and the number of resamples.
+        settings: the settings of the model.
     """
+    limits, labels = settings.compare, rows[settings.data.target]
     classes = labels if isinstance(predictions, evaluation.ClassifierPredictions) else None
-    groups = bootstrap.time_groups(times, limits.resample_by)
+    groups = bootstrap.draw_groups(rows, settings)
     if count_cases(len(labels), count_by_class(classes), count_groups(groups)) < limits.min_cases:
         return None
-    y_true = labels.to_numpy()
-    score = weighted_metric(limits.metric, predictions, y_true)
-    resamples = bootstrap.resample_weights(len(y_true), limits.resamples, groups)
+    truth = GroundTruth.of(rows, settings)
+    score = weighted_metric(limits.metric, predictions, truth)
+    resamples = bootstrap.resample_weights(len(truth), limits.resamples, groups)
     interval = bootstrap.interval(np.array([score(weights) for weights in resamples]), limits.confidence)
     if interval is None:
         return None
-    value = evaluation.score(limits.metric, predictions, y_true)
+    value = evaluation.score(limits.metric, predictions, truth)
     low, high = min(interval[0], value), max(interval[1], value)
-    large = [rows for rows in windows if len(rows) >= MIN_WINDOW_ROWS]
-    scorable = [rows for rows in large if classes is None or len(np.unique(y_true[rows])) > 1]
+    large = [window for window in windows if len(window) >= MIN_WINDOW_ROWS]
+    scorable = [window for window in large if classes is None or len(np.unique(truth.labels[window])) > 1]
     return MetricEstimate(
         metric=limits.metric,
         value=value,
         low=low,
         high=high,
         confidence=limits.confidence,
-        rows=len(y_true),
-        windows=[evaluation.score(limits.metric, predictions.take(rows), y_true[rows]) for rows in scorable],
+        rows=len(truth),
+        windows=[evaluation.score(limits.metric, predictions.take(window), truth.take(window)) for window in scorable],
     )
 
 

@@ -118,14 +118,14 @@ class PredictionsLogReader:
     ) -> list[pd.DataFrame]:
         """Return the version's logged predictions of each evaluation window with their labels, each row once.
 
-        A frame has the columns `answers`, the target and the time, for a sample of at most `sample_rows` rows. Where a
-        row was predicted more than once, the last prediction counts.
+        A frame has the column `answers` and those that `settings.label_columns` lists, for a sample of at most
+        `sample_rows` rows. Where a row was predicted more than once, the last prediction counts.
 
         Raises:
             UserError: the warehouse or the query fails, or a file cannot be read.
         """
         data, source, frames = settings.data, sources.open_source(settings), []
-        names = list(dict.fromkeys([*data.key, data.target, data.time]))
+        names = list(dict.fromkeys([*data.key, *settings.label_columns]))
         structs = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
         on = " AND ".join(
             f"{_key_sql(f'log.{struct}.{quote(name)}', data.columns[name])}"
@@ -133,7 +133,7 @@ class PredictionsLogReader:
             for name, struct in structs.items()
         )
         key = ", ".join(f"labels.{quote(name)}" for name in data.key)
-        target, time = f"labels.{quote(data.target)}", f"labels.{quote(data.time)}"
+        columns = ", ".join(f"labels.{quote(name)}" for name in settings.label_columns)
         parameters = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + CLOCK_TOLERANCE}
         for since, until in windows:
             rows = source.table(since, until)
@@ -144,9 +144,9 @@ class PredictionsLogReader:
                 self.connection.unregister("warehouse_stream")
                 predictions = self.connection.execute(
                     f"""
-                    SELECT log.answers, {target}, {time}
+                    SELECT log.answers, {columns}
                     FROM log JOIN labels ON {on}
-                    WHERE {IS_CHAMPION} AND {IN_WINDOW} AND {target} IS NOT NULL
+                    WHERE {IS_CHAMPION} AND {IN_WINDOW} AND labels.{quote(data.target)} IS NOT NULL
                     QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY log.time DESC, log.request_id, log.row) = 1
                     ORDER BY {ROW_HASH}
                     LIMIT {settings.monitor.sample_rows}

@@ -100,8 +100,7 @@ def save_reference(
         predictions: its predictions for the fresh rows.
         fresh: the fresh rows in the same order.
     """
-    labels, times = fresh[settings.data.target], fresh[settings.data.time]
-    windows = _split_windows(times, settings.monitor.window_days)
+    windows = _split_windows(fresh[settings.data.time], settings.monitor.window_days)
     reference_profile = ReferenceProfile(
         rows=snapshot.train.rows,
         since=snapshot.since,
@@ -113,7 +112,7 @@ def save_reference(
         classes=[_to_scalar(label) for label in predictions.classes_]
         if isinstance(predictions, ClassifierPredictions)
         else None,
-        baseline=performance.estimate_metric(predictions, labels, times, windows, settings.compare),
+        baseline=performance.estimate_metric(predictions, fresh, windows, settings),
     )
     monitored = reference_profile.monitored_predictions(np.asarray(predictions.values))
     reference_profile = reference_profile.model_copy(

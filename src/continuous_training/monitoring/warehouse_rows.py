@@ -59,7 +59,7 @@ def read_window(settings: Settings, as_of: datetime) -> Window:
 
 
 def read_labels(settings: Settings, windows: Sequence[Period]) -> list[pd.DataFrame]:
-    """Return a sample of each evaluation window: the features, the target and the time.
+    """Return a sample of each evaluation window: the features, and the columns that `settings.label_columns` lists.
 
     Raises:
         UserError: the warehouse or the query fails.
@@ -68,8 +68,9 @@ def read_labels(settings: Settings, windows: Sequence[Period]) -> list[pd.DataFr
     for since, until in windows:
         rows = source.table(since, until)
         columns = {name: cast_column(rows[name], data.columns[name]) for name in data.features if name in rows.columns}
-        columns |= {name: rows[name] for name in (data.target, data.time)}
-        sample = rows.order_by(_key_hash(rows, settings)).limit(settings.monitor.sample_rows)
+        columns |= {name: rows[name] for name in settings.label_columns if name not in columns}
+        labelled = rows.filter(rows[data.target].notnull())
+        sample = labelled.order_by(_key_hash(labelled, settings)).limit(settings.monitor.sample_rows)
         frames.append(fetch(sample.select(**columns)))
     return frames
 

@@ -72,11 +72,6 @@ def make_draft(name: str, address: Address, options: RoleOptions, framework: str
         periods = choose_periods(days, by_class=by_class)
         end = periods.clock or periods.newest + timedelta(days=1)
         has_nulls = has_scattered_nulls(days, periods.label_delay_days, end)
-        if has_nulls and (origin.relation is None or origin.is_query_bound):
-            raise UserError(
-                f"the target '{roles.target}' is null in rows of {origin.title} that are old enough to have one: "
-                "leave these rows out, with --table or --query of a warehouse for example"
-            )
         for column, reason in roles.unused.items():
             log.info("not a feature: '%s' %s", column, reason)
         return Draft(name, origin, columns, roles, periods, framework, drops_null_targets=has_nulls)

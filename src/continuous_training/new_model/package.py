@@ -151,6 +151,7 @@ def _context(draft: Draft) -> dict[str, Any]:
         "query": _query(draft, list(read)),
         "time": _in_flow(roles.time),
         "target_name": _in_flow(roles.target),
+        "drops_null_targets": draft.drops_null_targets,
         "key": f"[{', '.join(map(_in_flow, roles.key))}]",
         "columns": [_column_line(column, roles) for column in read.values()],
         "left_out": {_in_flow(name): roles.unused.get(name, "") for name in draft.columns if name not in read},
@@ -193,8 +194,6 @@ def _query(draft: Draft, names: list[str]) -> str:
         f"FROM {relation}",
         f"WHERE {_sql(roles.time)} >= $since AND {_sql(roles.time)} < $until",
     ]
-    if draft.drops_null_targets:
-        lines.append(f"  AND {_sql(roles.target)} IS NOT NULL -- rows whose target never became known")
     return "\n".join(lines)
 
 

@@ -59,27 +59,21 @@ class Trial(NamedTuple):
     def fit(self, model_file: Path) -> tuple[float, float]:
         """Fit the model once; return its score on the fresh rows, and the score of a constant prediction."""
         from sklearn.dummy import DummyClassifier, DummyRegressor
-        from sklearn.metrics import get_scorer
 
-        data, scorer = self.settings.data, get_scorer(self.settings.compare.metric)
+        from continuous_training.comparison import evaluation
+        from continuous_training.versions.fitting import fit_estimator
+        from continuous_training.versions.frameworks.fitting import LabelledRows
+
+        data, task = self.settings.data, self.settings.model.task
         train = self.train.nlargest(MAX_ROWS, data.time) if len(self.train) > MAX_ROWS else self.train
         build = _load(model_file).build
         estimator = build(data.features_of("category"), data.features_of("number"), **self.settings.model.parameters)
-        constant = (
-            DummyClassifier(strategy="prior")
-            if self.settings.model.task == "classification"
-            else DummyRegressor(strategy="median")
-        )
-        scores = [
-            float(
-                scorer(
-                    each.fit(train[data.features], train[data.target]),
-                    self.fresh[data.features],
-                    self.fresh[data.target],
-                )
-            )
-            for each in (estimator, constant)
-        ]
+        constant = DummyClassifier(strategy="prior") if task == "classification" else DummyRegressor(strategy="median")
+        rows, scores = LabelledRows(train[data.features], train[data.target]), []
+        for each in (estimator, constant):
+            fitted, _ = fit_estimator(each, self.run.model, rows, None, lambda step, metrics: None)  # noqa: ARG005
+            predictions = evaluation.predict(fitted, self.fresh[data.features], task)
+            scores.append(evaluation.score(self.settings.compare.metric, predictions, self.fresh[data.target]))
         return scores[0], scores[1]
 
 

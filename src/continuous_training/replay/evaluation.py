@@ -8,6 +8,7 @@ import numpy as np
 
 from continuous_training.comparison import bootstrap, evaluation
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
+from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.comparison.stored_model import open_model
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Run, Stopwatch
@@ -38,7 +39,7 @@ def evaluate_models(settings: Settings, runs: Sequence[RunResult]) -> Evaluation
     if champions.gate is None:
         return None
     rows = _read_month(settings, runs[-1].start)
-    labels = rows[settings.data.target]
+    truth = GroundTruth.of(rows, settings)
     predictions = {run.candidate.run_id: _predict(run.candidate, settings, rows) for run in runs if run.candidate}
     others = {champions.never, champions.always, champions.alternative} - {champions.gate, None}
     differences = {
@@ -46,7 +47,7 @@ def evaluate_models(settings: Settings, runs: Sequence[RunResult]) -> Evaluation
         for other in others
     }
     scores = {
-        run_id: evaluation.score(settings.compare.metric, values, labels) for run_id, values in predictions.items()
+        run_id: evaluation.score(settings.compare.metric, values, truth) for run_id, values in predictions.items()
     }
     return Evaluation(rows=len(rows), scores=scores, resampled_differences=differences)
 
@@ -73,7 +74,7 @@ def evaluate_deployments(
     indexes = np.searchsorted(starts, rows[settings.data.time].to_numpy(), side="right") - 1
     predictions = [(_predict(deployments[index][1], settings, rows), indexes == index) for index in np.unique(indexes)]
     combined = _combine(predictions)
-    score = evaluation.score(settings.compare.metric, combined, rows[settings.data.target])
+    score = evaluation.score(settings.compare.metric, combined, GroundTruth.of(rows, settings))
     return score, _resample_differences(_predict(gate, settings, rows), combined, rows, settings)
 
 
@@ -106,9 +107,9 @@ def _resample_differences(
         limits.metric,
         gate,
         other,
-        rows[settings.data.target],
+        GroundTruth.of(rows, settings),
         resamples=limits.resamples,
-        groups=bootstrap.time_groups(rows[settings.data.time], limits.resample_by),
+        groups=bootstrap.draw_groups(rows, settings),
     )
     return [None if np.isnan(difference) else float(difference) for difference in differences]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, write_atomically
-from continuous_training.formatting import format_day, format_duration, format_number, format_time
+from continuous_training.formatting import format_day, format_duration, format_number, format_parameters, format_time
 from continuous_training.generalization import describe_gap
 from continuous_training.reports import plots
 from continuous_training.reports.outcome import outcome
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 FILTERS = (
     *(("day", format_day), ("duration", format_duration), ("moment", format_time), ("number", format_number)),
-    *(("plain_name", plain_name), ("score", format_score)),
+    *(("parameters", format_parameters), ("plain_name", plain_name), ("score", format_score)),
 )
 PAGE = BUILD / "report.html"
 HEADLINE = BUILD / "outcome.txt"  # one line, for a build's description

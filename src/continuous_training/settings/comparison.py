@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from continuous_training.function_references import PATTERN
 from continuous_training.scorers import is_error
 from continuous_training.settings.section import Mistake, Section
 
@@ -19,14 +21,22 @@ MIN_RESAMPLES_BEYOND = 5  # resamples that must lie beyond each end of an interv
 class Compare(Section):
     """What a candidate must reach: against the champion, or by itself while there is none.
 
-    Metrics are scikit-learn's scorers. All limits are in the scorer's own units, where more is better: an error of at
-    most 40 is `neg_mean_absolute_error: -40`. Messages and pages show the error itself, 40.
+    Metrics are scikit-learn's scorers, and functions of your own. All limits are in the scorer's own units, where more
+    is better: an error of at most 40 is `neg_mean_absolute_error: -40`. Messages and pages show the error itself, 40.
     """
 
     metric: str = Field(examples=["roc_auc", "neg_mean_absolute_error", "neg_log_loss"])
     """The scorer that decides, for example `roc_auc` (binary classification), `neg_log_loss` or `roc_auc_ovr`
-    (multi-class classification), `neg_mean_absolute_error` or `r2` (regression). The second of two classes, in their
+    (multi-class classification), `neg_mean_absolute_error` or `r2` (regression), `ndcg` (a
+    regression that ranks the rows of each `data.group`). The second of two classes, in their
     order, is the positive one."""
+
+    functions: dict[str, str] = Field(default_factory=dict, examples=[{"neg_cost": "orders.metrics:cost"}])
+    """Metrics of your own: functions as `package.module:function`, by the names that the other keys use. A name that
+    begins with `neg_` is that of an error, and what the function returns is negated. The function is called with
+    `labels` and `predictions`, and with `weights` and `rows`, all columns, if it has parameters of these names. Labels
+    and predictions are as scikit-learn's metrics take them: of two classes, whether a row is of the second one, and its
+    probability; of more, the labels and a matrix of probabilities."""
 
     report: tuple[str, ...] = Field(default=(), examples=[["average_precision", "neg_brier_score"]])
     """Scorers that are shown in the report and decide nothing."""
@@ -44,9 +54,9 @@ class Compare(Section):
     resamples: int = Field(default=1000, ge=100)
     """The number of bootstrap resamples. A higher confidence needs more of them."""
 
-    resample_by: Literal["row", "hour", "day", "week"] = "row"
-    """What the bootstrap draws: single rows, or all rows of an hour, a day or a week together. Choose a period if the
-    rows in it are not independent, as single rows would then look like more evidence than they are."""
+    resample_by: Literal["row", "hour", "day", "week", "group"] = "row"
+    """What the bootstrap draws: single rows, or all rows of an hour, a day, a week or a group (`data.group`) together.
+    Choose one if its rows are not independent, as single rows would then look like more evidence than they are."""
 
     first: dict[str, float] = Field(min_length=1, examples=[{"roc_auc": 0.6}, {"neg_mean_absolute_error": -40}])
     """What a first model must reach, by scorer, while there is no champion."""
@@ -77,7 +87,12 @@ class Compare(Section):
     reject: clients of the champion could not call the candidate."""
 
     def find_mistakes(self) -> Iterator[Mistake]:
-        """Yield limits that exclude each other, and a confidence that the resamples do not allow."""
+        """Yield names that are none, limits that exclude each other, and a confidence that needs more resamples."""
+        for name, reference in self.functions.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+                yield f"functions.{name}", "the name of a metric has letters, digits and _"
+            if not re.fullmatch(PATTERN, reference):
+                yield f"functions.{name}", f"write it as package.module:function, not {reference!r}"
         if self.non_inferior is not None and self.min_improvement:
             yield "non_inferior", "non_inferior and min_improvement exclude each other"
         if self.metric in self.guardrails:

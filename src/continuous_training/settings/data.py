@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from continuous_training.documents import Scalar
+from continuous_training.function_references import PATTERN
 from continuous_training.settings.section import Mistake, Section
 
 if TYPE_CHECKING:
@@ -78,6 +79,18 @@ class Data(Section):
     target: str = Field(examples=["returned"])
     """The column that the model predicts. It must have `feature: false`."""
 
+    null_target: Literal["refuse", "drop"] = "refuse"
+    """What happens to rows whose target is null. With `refuse` they end the run at Check data; with `drop` they are
+    left out of the training rows and the fresh rows, and the log and the report have their number."""
+
+    weight: str | None = Field(default=None, examples=["price"])
+    """The column that says how much a row counts in the fit, of type number or integer and with `feature: false`. A
+    null, a negative weight or weights that are all 0 end the run at Check data."""
+
+    group: str | None = Field(default=None, examples=["customer_id"])
+    """The column that names the group of a row, such as a customer or a query. Validation rows are whole groups, those
+    whose oldest row is among them. `compare.resample_by: group` draws whole groups, too."""
+
     key: list[str] = Field(min_length=1, examples=[["order_id"]])
     """The columns that together identify a row. A key that occurs twice ends the run at Check data."""
 
@@ -108,25 +121,37 @@ class Data(Section):
 
     def find_mistakes(self) -> Iterator[Mistake]:
         """Yield a missing or second source, and roles of columns that do not exist or are of another type."""
+        yield from self._find_mistakes_of_source()
+        roles = [("time", self.time), ("target", self.target), *(("key", name) for name in self.key)]
+        roles += [(role, name) for role, name in (("weight", self.weight), ("group", self.group)) if name is not None]
+        for role, name in roles:
+            if name not in self.columns:
+                yield role, f"the {role} column '{name}' is not among the columns"
+        time, weight = self.columns.get(self.time), self.columns.get(self.weight or "")
+        if time and time.type != "timestamp":
+            yield f"columns.{self.time}.type", f"the time column '{self.time}' must be of type timestamp"
+        if weight and weight.type not in {"number", "integer"}:
+            yield f"columns.{self.weight}.type", f"the weight column '{self.weight}' must be of type number or integer"
+        for role, name in roles:
+            if role in {"target", "weight"} and name in self.columns and self.columns[name].feature:
+                yield f"columns.{name}", f"the {role} '{name}' must have feature: false"
+        target = self.columns.get(self.target)
+        if target and target.max_null_share:
+            message = f"the target '{self.target}' cannot be null: null_target: drop leaves out rows in which it is"
+            yield f"columns.{self.target}.max_null_share", message
+        if not self.features:
+            yield "columns", "no column is a feature"
+
+    def _find_mistakes_of_source(self) -> Iterator[Mistake]:
         if self.query is None and not (self.source or "").strip():
             yield "query", "where the rows come from is missing: give query or source"
         if self.query is not None and self.source is not None:
             yield "source", "query and source exclude each other: give one"
-        for role, name in [("time", self.time), ("target", self.target), *(("key", name) for name in self.key)]:
-            if name not in self.columns:
-                yield role, f"the {role} column '{name}' is not among the columns"
-        time, target = self.columns.get(self.time), self.columns.get(self.target)
-        if time and time.type != "timestamp":
-            yield f"columns.{self.time}.type", f"the time column '{self.time}' must be of type timestamp"
-        if target and target.feature:
-            yield f"columns.{self.target}", f"the target '{self.target}' must have feature: false"
-        if not self.features:
-            yield "columns", "no column is a feature"
 
     @property
     def source_is_function(self) -> bool:
         """Whether `source` is a Python function, not files."""
-        return re.fullmatch(r"[\w.]+:\w+", self.source or "") is not None
+        return re.fullmatch(PATTERN, self.source or "") is not None
 
     @property
     def features(self) -> list[str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from continuous_training.settings.section import Section
+from continuous_training.settings.search import Search
+from continuous_training.settings.section import Mistake, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def method_of(task: str) -> str:
@@ -30,6 +34,12 @@ class Model(Section):
     """Lists of values that are tried instead of those in `parameters`, one trial for each combination. The newest
     `fresh_days` of the training rows decide which trial becomes the candidate."""
 
+    search: Search | None = None
+
+    validation_days: int | None = Field(default=None, gt=0, examples=[14])
+    """The length in days of the newest part of the training rows that is not fitted on: it stops a fit early. How early
+    is a parameter of the estimator, such as `early_stopping_round` of LightGBM. No fresh row is among them."""
+
     trusted_types: tuple[str, ...] = Field(default=(), examples=[["category_encoders.target_encoder.TargetEncoder"]])
     """Classes of other libraries that a stored model may contain. Those of scikit-learn and of the model's own package,
     and the estimators of LightGBM, XGBoost and CatBoost need not be listed. An error at Train names those that are
@@ -37,6 +47,11 @@ class Model(Section):
 
     allow_unsigned: bool = False
     """Whether versions may be compared and served that were stored before versions were signed."""
+
+    def find_mistakes(self) -> Iterator[Mistake]:
+        """Yield a grid beside a search."""
+        if self.grid and self.search:
+            yield "grid", "grid and search exclude each other: give one"
 
     @property
     def method(self) -> str:

@@ -62,6 +62,10 @@ class Settings(Section):
         ):
             for name in sorted(set(names) - set(columns)):
                 yield path, f"'{name}' is not among the columns"
+        if self.compare.resample_by == "group" and self.data.group is None:
+            yield "compare.resample_by", "group needs data.group, the column that names the group of a row"
+        if "ndcg" in self.compare.scorers and self.compare.resample_by != "group":
+            yield "compare.resample_by", "the metric ndcg needs resample_by: group, whose rows it ranks"
         for name in self.data.features_of("category"):
             if self.monitor.measure_of(name, "category").test == "wasserstein":
                 path = f"monitor.columns.{name}" if name in self.monitor.columns else "monitor.categories"
@@ -84,6 +88,13 @@ class Settings(Section):
         if self.compute is None:
             raise UserError("COMPUTE=ec2 needs a section compute in training.yaml")
         return self.compute
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The names of the columns that scores need beside predictions; a function may use any column."""
+        data = self.data
+        names = [data.target, data.time, *filter(None, [data.weight, data.group])]
+        return list(dict.fromkeys([*names, *(data.columns if self.compare.functions else ())]))
 
     @property
     def warehouse_url(self) -> str:

@@ -38,6 +38,7 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, champion: dict[str, 
             *check_columns(rows, settings.data),
             *check_values(rows, settings.data),
             check_duplicates(rows),
+            *check_weights(rows, settings.data),
             check_freshness(run, settings, snapshot),
             *check_row_counts(settings, snapshot),
             *check_fresh_cases(rows, settings),
@@ -90,9 +91,7 @@ def check_values(rows: SnapshotRows, data: Data) -> list[Check]:
     values: dict[str, dict[str, Any]] = {name: {} for name in columns}
     for (name, label), value in rows.aggregate(expressions).items():
         values[name][label] = value
-    return [
-        _check_column(rows, name, data.columns[name], values[name], conditions) for name, conditions in columns.items()
-    ]
+    return [_check_column(rows, name, data, values[name], conditions) for name, conditions in columns.items()]
 
 
 def _violations(name: str, column: Column) -> dict[str, str]:
@@ -128,9 +127,10 @@ def _statistics(name: str, column: Column | None) -> dict[str, str]:
 
 
 def _check_column(
-    rows: SnapshotRows, name: str, column: Column, values: dict[str, Any], conditions: dict[str, str]
+    rows: SnapshotRows, name: str, data: Data, values: dict[str, Any], conditions: dict[str, str]
 ) -> Check:
     """Report what is wrong with a column, or describe it."""
+    column = data.columns[name]
     messages: list[str] = []
     examples: list[dict[str, Scalar]] = []
     if rows.types[name] != str(ARROW_TYPES[column.type]):
@@ -143,7 +143,11 @@ def _check_column(
     train, fresh = 1 - values["train"] / rows.train, 1 - values["fresh"] / rows.fresh
     if max(train, fresh) > column.max_null_share:
         shares = f"{train:.1%} of the training rows and {fresh:.1%} of the fresh ones"
-        messages.append(f"is null in {shares}; {format_percent(column.max_null_share)} are allowed")
+        allowed = f"{format_percent(column.max_null_share)} are allowed"
+        if name == data.target:
+            count = rows.train + rows.fresh - values["train"] - values["fresh"]
+            allowed = f"null_target: drop leaves out these {count:,} rows"
+        messages.append(f"is null in {shares}; {allowed}")
         examples = examples or rows.examples(f"{quote(name)} IS NULL", [name], EXAMPLES)
     nulls = 1 - (values["train"] + values["fresh"]) / (rows.train + rows.fresh)
     message = "; ".join(messages) or _describe(values, nulls)
@@ -170,6 +174,29 @@ def check_duplicates(rows: SnapshotRows) -> Check:
         return Check(name="duplicates", passed=True, message="every key occurs once")
     message = f"{count:,} rows share their key ({', '.join(rows.key)})"
     return Check(name="duplicates", passed=False, message=message, rows=rows.duplicates(EXAMPLES))
+
+
+def check_weights(rows: SnapshotRows, data: Data) -> list[Check]:
+    """Check that a column of weights has no null and no negative one, and that not all training rows weigh nothing."""
+    name = data.weight
+    if name is None or rows.types.get(name) != str(ARROW_TYPES[data.columns[name].type]):
+        return []  # another type is reported for the column
+    conditions = {"is null": f"{quote(name)} IS NULL", "is negative": f"{quote(name)} < 0"}
+    counts = rows.aggregate(
+        {problem: f"count_if({condition})" for problem, condition in conditions.items()}
+        | {"positive": f"count_if({quote(name)} > 0 AND NOT {FRESH})"}
+    )
+    problems = [f"{problem} in {counts[problem]:,} rows" for problem in conditions if counts[problem]]
+    examples = [
+        row
+        for problem, condition in conditions.items()
+        if counts[problem]
+        for row in rows.examples(condition, [name], EXAMPLES)
+    ]
+    if not counts["positive"]:
+        problems.append("is not positive in any training row")
+    message = "; ".join(problems) or "no weight is null or negative"
+    return [Check(name="weights", column=name, passed=not problems, message=message, rows=examples[:EXAMPLES])]
 
 
 def check_freshness(run: Run, settings: Settings, snapshot: Snapshot) -> Check:
@@ -199,7 +226,11 @@ def check_fresh_cases(rows: SnapshotRows, settings: Settings) -> list[Check]:
     if data.target not in rows.types or data.time not in rows.types:
         return []
     sizes = rows.fresh_class_sizes(data.target) if settings.model.task == "classification" else None
-    groups = None if by == "row" else rows.count_fresh_periods(data.time, PERIOD_SECONDS[by])
+    groups = None
+    if by == "group":
+        groups = rows.count_fresh_values(str(data.group)) if data.group in rows.types else 0
+    elif by != "row":
+        groups = rows.count_fresh_periods(data.time, PERIOD_SECONDS[by])
     rule = check_cases(rows.fresh, sizes, groups, settings.compare)
     return [Check(name=rule.name, column=data.target, passed=rule.passed, message=rule.message)]
 

@@ -31,9 +31,20 @@ def _training_parameters(settings: Settings) -> str:
     """Return the part of training.yaml that a model depends on: its section `model` and the roles of columns."""
     data = settings.data
     features = [(name, data.columns[name].type) for name in data.features]
-    selection_metric = settings.compare.metric if settings.model.grid else None
+    is_selected = settings.model.grid or settings.model.search
+    selection_metric = settings.compare.metric if is_selected else None
     return json.dumps(
-        [settings.model.model_dump(), selection_metric, data.target, data.time, data.key, features], default=str
+        [
+            settings.model.model_dump(),
+            selection_metric,
+            data.target,
+            data.weight,
+            data.group,
+            data.time,
+            data.key,
+            features,
+        ],
+        default=str,
     )
 
 

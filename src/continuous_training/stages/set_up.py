@@ -10,13 +10,15 @@ import time
 
 from pydantic import ValidationError
 
+from continuous_training.comparison.metric_functions import load_metric_functions
+from continuous_training.comparison.ranking import NDCG
 from continuous_training.compute.ec2 import account
 from continuous_training.documents import BUILD, Run, Stopwatch, first_error
 from continuous_training.errors import UserError
 from continuous_training.git import current_commit
 from continuous_training.model_packages import default_model
 from continuous_training.scorers import ERROR
-from continuous_training.settings import BRANCH, Settings, load_settings, lock_hash, parse_as_of
+from continuous_training.settings import BRANCH, Compare, Settings, load_settings, lock_hash, parse_as_of
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def begin() -> Run:
     if run.rollback and run.branch not in {"", BRANCH}:
         raise UserError(f"ROLLBACK=true has no effect on branch {run.branch}: start it on {BRANCH}")
     if settings:
-        _check_metrics(settings.compare.scorers)
+        _check_metrics(settings.compare)
     reason = f": {run.reason}" if run.reason else ""
     log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, reason)
     return run
@@ -83,17 +85,22 @@ def _check_ec2(settings: Settings) -> None:
     account.read_tracking_uri()
 
 
-def _check_metrics(scorers: set[str]) -> None:
-    """Check that scikit-learn has these metrics, before any time is spent on training."""
-    others = scorers - COMMON_SCORERS
-    if not others:
+def _check_metrics(limits: Compare) -> None:
+    """Check that all metrics exist, before any time is spent on training."""
+    functions = load_metric_functions(limits) if limits.functions else {}
+    others = limits.scorers - COMMON_SCORERS - functions.keys() - {NDCG}
+    if not others and not functions:
         return
     from sklearn.metrics import get_scorer_names  # takes a second to import
 
-    names = set(get_scorer_names())
-    if unknown := sorted(others - names):
+    scorers = set(get_scorer_names())
+    if unknown := sorted(others - scorers):
         error = f"{ERROR}{unknown[0]}"
-        advice = f"; for an error, whose scorer has a minus, write {error}" if error in names else ""
+        known = scorers | functions.keys()
+        advice = f"; for an error, whose scorer has a minus, write {error}" if error in known else ""
         raise UserError(
-            f"training.yaml: compare names the metric {unknown[0]}, which is no scorer of scikit-learn{advice}"
+            f"training.yaml: compare names the metric {unknown[0]}, which is no scorer of scikit-learn and no "
+            f"function of compare.functions{advice}"
         )
+    if double := sorted(functions.keys() & {*scorers, NDCG}):
+        raise UserError(f"training.yaml: compare.functions.{double[0]}: there is a metric of that name already")

@@ -53,8 +53,12 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
     since, fresh_since, until = time_windows(data, run.as_of)
     unfinished = STATE / "snapshots" / ".unfinished"
     try:
-        _fetch(settings, since, fresh_since, until, unfinished)
+        without_target = _fetch(settings, since, fresh_since, until, unfinished)
+        if without_target:
+            log.info("%s rows are left out: their target is null", f"{without_target:,}")
         counts = {name: pq.read_metadata(unfinished / name).num_rows for name in (TRAIN, FRESH)}
+        if without_target and not any(counts.values()):
+            raise UserError(f"the target '{data.target}' is null in all {without_target:,} rows")
         _check_counts(counts, settings, run.as_of, (since, fresh_since, until))
         newest = _newest(unfinished / FRESH, data.time)
         if newest is None:
@@ -76,11 +80,16 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
         until=until,
         newest=newest,
         columns={name: str(schema.field(name).type) for name in schema.names},
+        without_target=without_target,
     )
 
 
-def _fetch(settings: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> None:
-    """Write the source's rows to a folder; when the connection is lost, start again a few times."""
+def _fetch(settings: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> int:
+    """Write the source's rows to a folder; when the connection is lost, start again a few times.
+
+    Returns:
+        The number of rows that were left out because their target is null.
+    """
     pauses, has_connected = iter(RETRY_SECONDS), False
     while True:
         shutil.rmtree(folder, ignore_errors=True)
@@ -88,22 +97,26 @@ def _fetch(settings: Settings, since: datetime, fresh_since: datetime, until: da
         try:
             with sources.open_source(settings) as source:  # closed before the hashes, which take time and memory
                 has_connected = True
-                _write(source.read(since, until), settings.data, fresh_since, folder)
+                return _write(source.read(since, until), settings.data, fresh_since, folder)
         except ConnectionLostError as error:
             pause = next(pauses, None)
             if pause is None or not has_connected:
                 raise
             log.warning("%s; all rows are fetched again in %s s", error, pause)
             time.sleep(pause)
-        else:
-            return
 
 
-def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, folder: Path) -> None:
-    """Write the rows to two Parquet files, before and after a moment, in the types of training.yaml."""
+def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, folder: Path) -> int:
+    """Write the rows to two Parquet files, before and after a moment, in the types of training.yaml.
+
+    Returns:
+        The number of rows that were left out because their target is null.
+    """
     check_columns(batches.schema, data.time)
     schema = pa.schema([(field.name, _target_type(field, data)) for field in batches.schema])
     boundary = pa.scalar(fresh_since, type=schema.field(data.time).type)
+    drops = data.null_target == "drop" and data.target in schema.names
+    without_target = 0
     with (
         _PartWriter(folder / TRAIN, schema) as train,
         _PartWriter(folder / FRESH, schema) as fresh,
@@ -111,11 +124,15 @@ def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, fol
     ):
         for batch in batches:
             rows = pa.table([_convert(field, batch.column(field.name)) for field in schema], schema=schema)
+            if drops:
+                without_target += rows[data.target].null_count
+                rows = rows.filter(pc.is_valid(rows[data.target]))
             # A row without a time goes to the part in which the data check finds it.
             is_fresh = pc.fill_null(pc.greater_equal(rows[data.time], boundary), fill_value=True)
             fresh.write(rows.filter(is_fresh))
             train.write(rows.filter(pc.invert(is_fresh)))
-            advance(rows.num_rows)
+            advance(batch.num_rows)
+    return without_target
 
 
 class _PartWriter:

@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from continuous_training.compute import Trial, local
-from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch
+from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch, Trials, TrialScore
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
 from continuous_training.scorers import VALIDATION, format_score, plain_name
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BEST_TRIALS = 5  # in the report
 LINEAGE = "ct."  # the prefix of the tags of an MLflow run that are signed with its model
 
 
@@ -75,6 +76,7 @@ def train(
         model_uri=models[0].model_uri,
         fingerprint=plan.fingerprint,
         metrics=tracked_run.data.metrics,
+        trials=_summarize_trials(client, run.model, settings, plan.fingerprint),
         **timer.stop(),
     )
 
@@ -112,7 +114,8 @@ def _create_runs(client: MlflowClient, run: Run, settings: Settings, snapshot: S
     trials = []
     for number, parameters in enumerate(settings.model.trials, start=1):
         name = f"{run.build_tag}-{number}" if settings.model.grid else run.build_tag
-        tracked_run = client.create_run(experiment, run_name=name, tags=lineage)
+        tags = lineage | ({runs.TRIAL_PARAMETERS: json.dumps(parameters)} if settings.model.grid else {})
+        tracked_run = client.create_run(experiment, run_name=name, tags=tags)
         client.log_text(
             tracked_run.info.run_id, json.dumps(json.loads(snapshot.model_dump_json()), indent=2), "snapshot.json"
         )
@@ -138,3 +141,19 @@ def _best_trial(client: MlflowClient, trials: Sequence[Trial], metric: str) -> T
         log.info("Trial %s of %s: validation %s with %s", number + 1, len(trials), value, trial)
     log.info("Trial %s is the candidate", best + 1)
     return trials[best]
+
+
+def _summarize_trials(client: MlflowClient, model: str, settings: Settings, fingerprint: str) -> Trials | None:
+    """Return the trials of a grid or a search; None if there is neither."""
+    if not settings.model.grid and settings.model.search is None:
+        return None
+    metric = settings.compare.metric
+    trials = runs.find_trials(client, runs.experiment_id(client, model), fingerprint, f"{VALIDATION}{metric}")
+    scores = [TrialScore(parameters=trial.parameters, score=trial.score) for trial in trials if trial.score is not None]
+    return Trials(
+        metric=metric,
+        complete=len(scores),
+        pruned=sum(trial.status == runs.KILLED for trial in trials),
+        failed=sum(trial.status == runs.FAILED for trial in trials),
+        best=sorted(scores, key=lambda trial: -trial.score)[:BEST_TRIALS],
+    )

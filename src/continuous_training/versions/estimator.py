@@ -30,36 +30,35 @@ class NativeEstimator:
     """An estimator of another framework, after the transformers of a scikit-learn pipeline if there are some."""
 
     def __init__(self, transformers: Pipeline | None, estimator: Any, classes: NDArray[Any] | None) -> None:  # noqa: ANN401
-        self._transformers, self._estimator = transformers, estimator
+        self.transformers, self.estimator = transformers, estimator
         if classes is not None:
             self.classes_ = classes
 
     @property
     def feature_names_in_(self) -> Any:  # noqa: ANN401 - as scikit-learn has it
         """The columns that it was fitted on, if it knows them."""
-        return (self._transformers or self._estimator).feature_names_in_
+        return (self.transformers or self.estimator).feature_names_in_
 
     def predict(self, rows: Any) -> NDArray[Any]:  # noqa: ANN401
         """Return a regressor's predictions for rows, or a classifier's most probable classes."""
         if hasattr(self, "classes_"):
             most_probable: NDArray[Any] = self.classes_[self.predict_proba(rows).argmax(axis=1)]
             return most_probable
-        return np.asarray(self._estimator.predict(self._transform(rows)))
+        return np.asarray(self.estimator.predict(self._transform(rows)))
 
     def predict_proba(self, rows: Any) -> NDArray[Any]:  # noqa: ANN401
         """Return a classifier's probabilities for rows."""
-        return np.asarray(self._estimator.predict_proba(self._transform(rows)))
+        return np.asarray(self.estimator.predict_proba(self._transform(rows)))
 
     def _transform(self, rows: Any) -> Any:  # noqa: ANN401
-        return rows if self._transformers is None else self._transformers.transform(rows)
+        return rows if self.transformers is None else self.transformers.transform(rows)
 
 
-def save_estimator(estimator: Any, classes: NDArray[Any] | None, folder: Path, trust: Trust) -> str:  # noqa: ANN401
+def save_estimator(estimator: Any, folder: Path, trust: Trust) -> str:  # noqa: ANN401
     """Write the files of a fitted estimator.
 
     Args:
-        estimator: the estimator.
-        classes: a classifier's classes.
+        estimator: what `fitting.fit_estimator` returned.
         folder: gets the files.
         trust: what the file of skops may contain.
 
@@ -69,9 +68,8 @@ def save_estimator(estimator: Any, classes: NDArray[Any] | None, folder: Path, t
     Raises:
         UserError: it contains a type that is not trusted, or its library cannot store it.
     """
-    transformers, last = _split(estimator)
-    framework = framework_of(last, trust.package)
-    if framework == SCIKIT_LEARN:
+    if not isinstance(estimator, NativeEstimator):
+        last = split_pipeline(estimator)[1]
         try:
             _save_with_skops(estimator, folder, trust)
         except UserError as error:
@@ -79,12 +77,13 @@ def save_estimator(estimator: Any, classes: NDArray[Any] | None, folder: Path, t
                 raise
             advice = f"{type(last).__name__} can store itself, with save(folder) and a class method load(folder)"
             raise UserError(f"{error}; {advice}") from error
-        return framework
-    if transformers is not None:
-        _save_with_skops(transformers, folder, trust)
+        return SCIKIT_LEARN
+    last, framework = estimator.estimator, framework_of(estimator.estimator, trust.package)
+    if estimator.transformers is not None:
+        _save_with_skops(estimator.transformers, folder, trust)
     (folder / NATIVE).mkdir()
-    if classes is not None:
-        write_classes(classes, folder / NATIVE)
+    if hasattr(estimator, "classes_"):
+        write_classes(np.asarray(estimator.classes_), folder / NATIVE)
     try:
         load_framework(framework).save(last, folder / NATIVE)
     except UserError:
@@ -126,7 +125,7 @@ def list_types(folder: Path, trust: Trust) -> list[str]:
     return skops_archive.examine_file(folder / ESTIMATOR, trust) if (folder / ESTIMATOR).exists() else []
 
 
-def _split(estimator: Any) -> tuple[Pipeline | None, Any]:  # noqa: ANN401
+def split_pipeline(estimator: Any) -> tuple[Pipeline | None, Any]:  # noqa: ANN401
     """Return the steps of a pipeline before the last one, if there are some, and the last one."""
     if type(estimator) is not Pipeline:
         return None, estimator

@@ -46,7 +46,7 @@ def log_files(
     """Log a fitted estimator to the active MLflow run, with its package, its packages' versions and golden predictions.
 
     Args:
-        estimator: the fitted estimator.
+        estimator: what `fitting.fit_estimator` returned.
         model: the model package.
         settings: its settings.
         parts: the training rows and the fresh rows.
@@ -68,9 +68,7 @@ def log_files(
     signature = ModelSignature(_input_schema(settings, parts), infer_signature(rows, predictions).outputs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        framework = save_estimator(
-            estimator, _list_classes(estimator, parts[0][settings.data.target], settings), folder, trust
-        )
+        framework = save_estimator(estimator, folder, trust)
         golden = _predict(open_estimator(folder, framework, trust), rows, settings)
         if difference := golden_predictions.describe_difference(golden, predictions[: len(rows)]):
             raise UserError(
@@ -154,14 +152,6 @@ def sign_files(
 
 def _predict(estimator: Any, rows: pd.DataFrame, settings: Settings) -> NDArray[Any]:  # noqa: ANN401
     return np.asarray(getattr(estimator, settings.model.method)(rows))
-
-
-def _list_classes(estimator: Any, labels: pd.Series, settings: Settings) -> NDArray[Any] | None:  # noqa: ANN401
-    """Return a classifier's classes; XGBoost's are 0 and 1 if the labels are False and True."""
-    if settings.model.task == "regression":
-        return None
-    classes = np.asarray(estimator.classes_)
-    return classes.astype(bool) if labels.dtype == bool and len(classes) == 2 else classes
 
 
 def _input_schema(settings: Settings, parts: Sequence[pd.DataFrame]) -> Schema:

@@ -17,6 +17,8 @@ import pytest
 from continuous_training.settings import load_settings
 from continuous_training.versions.estimator import save_estimator
 from continuous_training.versions.file_names import CODE
+from continuous_training.versions.fitting import fit_estimator
+from continuous_training.versions.frameworks.fitting import LabelledRows
 from continuous_training.versions.golden_predictions import describe_difference
 from continuous_training.versions.host import PROGRAM, HostConnection, HostStarter
 from continuous_training.versions.manifest import Manifest
@@ -53,10 +55,10 @@ def version(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest
     rows = table[FEATURES]
     build = importlib.import_module("toy.model").build
     estimator = build(categories=["shade"], numbers=["x", "y"], **load_settings("toy").model.parameters)
-    estimator.fit(rows, table["late"])
+    fitted, _ = fit_estimator(estimator, "toy", LabelledRows(rows, table["late"]), None, lambda *_: None)
     folder = workspace / "version"
     folder.mkdir()
-    framework = save_estimator(estimator, np.asarray(estimator.classes_), folder, Trust("toy"))
+    framework = save_estimator(fitted, folder, Trust("toy"))
     shutil.copytree("src/toy", folder / CODE / "toy")
     manifest = Manifest(
         model="toy",

@@ -174,7 +174,7 @@ class TestValidation:
         rows.loc[(rows["seen"] >= since) & (rows["seen"] < until), "late"] = False
         store(rows)
         pipeline = Pipeline(monkeypatch)
-        with pytest.raises(UserError, match=f"cannot be validated: all rows have the same class {where}"):
+        with pytest.raises(UserError, match=f"model.grid: all rows have the same class {where}"):
             pipeline.train()
         assert "RUNNING" not in statuses(pipeline)
 

@@ -6,7 +6,6 @@ The function gets the window's first moment and its end, in UTC without a zone, 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,9 +15,10 @@ from continuous_training.data import duckdb_connection
 from continuous_training.data.driver_errors import first_line
 from continuous_training.data.sources.base import Source, batch_rows, check_columns
 from continuous_training.errors import UserError
+from continuous_training.function_references import import_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from ibis.expr.types import Table
@@ -41,7 +41,7 @@ class FunctionSource(Source):
         """
         self.name = name
         self.time = time
-        self.function = _import_function(name)
+        self.function = import_function(name, "data.source")
 
     def read(self, since: datetime, until: datetime) -> pa.RecordBatchReader:
         """Call the function, and check that its rows lie inside of the window."""
@@ -103,20 +103,6 @@ class FunctionSource(Source):
 
     def _failure(self, error: Exception) -> UserError:
         return UserError(f"data.source {self.name} raised {type(error).__name__}: {first_line(error)}")
-
-
-def _import_function(name: str) -> Callable[[datetime, datetime], Any]:
-    module, _, attribute = name.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except AttributeError:
-        raise UserError(f"data.source: the module {module} has no function {attribute}") from None
-    except Exception as error:  # whatever the import of the team's module raises
-        problem = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"data.source: the module {module} cannot be imported: {problem}") from error
-    if not callable(function):
-        raise UserError(f"data.source: {name} is a {type(function).__name__}, not a function")
-    return function  # type: ignore[no-any-return]
 
 
 def _portable_type(kind: pa.DataType) -> pa.DataType:

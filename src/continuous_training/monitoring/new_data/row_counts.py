@@ -72,6 +72,9 @@ def count_rows(table: Table, data: Data, moment: datetime) -> RowCounts:
                 f"column '{name}' has type {table[name].type()}, training.yaml declares {column.type}: "
                 "has a table changed?"
             )
+    if data.null_target == "drop":  # a snapshot lacks these rows
+        target = table[data.target]
+        table = table.filter(target.notnull() & ~target.isnan() if target.type().is_floating() else target.notnull())
     seconds = _epoch_seconds(table[data.time])
     rows = table.select(
         day=seconds // DAY_SECONDS,

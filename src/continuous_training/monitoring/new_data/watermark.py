@@ -59,9 +59,10 @@ def compute_watermark(snapshot: Snapshot, data: Data) -> Watermark:
 
 
 def hash_query(data: Data) -> str:
-    """Return the hash of the query and of the columns' names and types."""
+    """Return the hash of the query, of the columns' names and types, and of the target whose nulls are left out."""
     columns = [(name, column.type) for name, column in data.columns.items()]
-    return hashlib.sha256(repr((data.query or data.source, data.time, columns)).encode()).hexdigest()
+    dropped = (data.target,) if data.null_target == "drop" else ()
+    return hashlib.sha256(repr((data.query or data.source, data.time, columns, *dropped)).encode()).hexdigest()
 
 
 def save_watermark(client: MlflowClient, run_id: str, watermark: Watermark) -> None:

@@ -1,12 +1,15 @@
-"""The frameworks in which an estimator can be made beside scikit-learn: how each one's is stored, and opened again.
+"""The frameworks in which an estimator can be made: how each one's is fitted, stored, and opened again.
 
-A framework is a module here with two functions, and a row of `FRAMEWORKS`:
+A framework is a module here with three functions, and a row of `FRAMEWORKS`:
 
-    save(estimator, folder)              writes the fitted estimator's files: data, and no code
-    load(folder, package) -> estimator   reads them; `package` is the model's package, whose code has been examined
+    fit(estimator, training, validation, report) -> Fit   as its library wants rows, weights and validation rows
+    save(estimator, folder)                               writes the fitted estimator's files: data, and no code
+    load(folder, package) -> estimator                    reads them; `package` is the model's package, whose code has
+                                                          been examined
 
 A classifier's folder has `classes.json`. The estimator that `load` returns has `predict_proba` if it is a classifier,
-else `predict`. `load` raises whatever its library raises: it runs in the process of a version.
+else `predict`. `fit` and `load` raise whatever their library raises; `load` runs in the process of a version.
+Scikit-learn has only `fit`: its estimators are stored by skops.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from continuous_training.extras import describe_missing
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from continuous_training.versions.frameworks.fitting import Fit, LabelledRows, Report
+
 SCIKIT_LEARN, OWN_CLASS = "scikit-learn", "own class"
 FRAMEWORKS = {  # the name of the library that defines the estimator's class, or OWN_CLASS: the module here
     "catboost": "catboost",
@@ -32,7 +37,10 @@ FRAMEWORKS = {  # the name of the library that defines the estimator's class, or
 class Framework(Protocol):
     """What a module of a framework has."""
 
-    def save(self, estimator: Any, folder: Path) -> None:  # noqa: ANN401 - any estimator
+    def fit(self, estimator: Any, training: LabelledRows, validation: LabelledRows | None, report: Report) -> Fit:  # noqa: ANN401 - any estimator
+        """Fit an estimator, and report each step."""
+
+    def save(self, estimator: Any, folder: Path) -> None:  # noqa: ANN401
         """Write a fitted estimator's files."""
 
     def load(self, folder: Path, package: str) -> Any:  # noqa: ANN401

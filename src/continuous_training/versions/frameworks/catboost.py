@@ -9,13 +9,63 @@ import catboost
 import numpy as np
 
 from continuous_training.versions.frameworks.classes import read_classes
+from continuous_training.versions.frameworks.fitting import TRAINING, VALIDATION, Fit, StopFit, check_early_stopping
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from continuous_training.versions.frameworks.fitting import LabelledRows, Report
+
 BOOSTER = "booster.cbm"
+PATIENCE = ("early_stopping_rounds", "od_wait", "od_pval")
+COLUMNS = ("cat_features", "text_features", "embedding_features")  # parameters that a set of rows needs too
+
+
+class _Steps:
+    """A callback that reports the metrics of each step."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.stop: StopFit | None = None  # an exception would not leave CatBoost
+
+    def after_iteration(self, step: Any) -> bool:  # noqa: ANN401
+        """Report a step; True continues the fit."""
+        values = {
+            f"{name}/{metric}": series[-1]
+            for part, name in (("learn", TRAINING), ("validation", VALIDATION))
+            for metric, series in step.metrics.get(part, {}).items()
+            if series
+        }
+        try:
+            self._report(step.iteration, values)
+        except StopFit as stop:
+            self.stop = stop
+        return self.stop is None
+
+
+def fit(estimator: catboost.CatBoost, training: LabelledRows, validation: LabelledRows | None, report: Report) -> Fit:
+    """Fit an estimator; its parameter `early_stopping_rounds` is the patience."""
+    check_early_stopping(estimator, PATIENCE, validation)
+    options: dict[str, Any] = {"sample_weight": training.weights}
+    ranks = isinstance(estimator, catboost.CatBoostRanker)
+    if ranks:
+        options["group_id"] = training.groups_for(estimator)
+    if validation is not None:
+        columns = {name: estimator.get_param(name) for name in COLUMNS}
+        columns["group_id"] = validation.groups_for(estimator) if ranks else None
+        options["eval_set"] = catboost.Pool(
+            validation.features, validation.labels, weight=validation.weights, **columns
+        )
+    steps = _Steps(report)
+    if estimator.get_param("task_type") != "GPU":  # where it takes no callbacks
+        options["callbacks"] = [steps]
+    estimator.fit(training.features, training.labels, **options)
+    if steps.stop:
+        raise steps.stop
+    classes = np.asarray(estimator.classes_) if isinstance(estimator, catboost.CatBoostClassifier) else None
+    return Fit(classes, None if validation is None else estimator.tree_count_)
 
 
 class StoredModel:

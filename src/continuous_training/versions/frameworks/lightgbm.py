@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import lightgbm
 import numpy as np
+
+from continuous_training.versions.frameworks.fitting import TRAINING, VALIDATION, Fit, check_early_stopping
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from continuous_training.versions.frameworks.fitting import LabelledRows, Report
+
 BOOSTER = "booster.txt"
+PATIENCE = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
 
 
 class StoredBooster:
@@ -36,6 +42,34 @@ class StoredBooster:
         if probabilities.ndim == 1:  # of the second of two classes
             return np.column_stack([1 - probabilities, probabilities])
         return probabilities
+
+
+def fit(estimator: lightgbm.LGBMModel, training: LabelledRows, validation: LabelledRows | None, report: Report) -> Fit:
+    """Fit an estimator; its parameter `early_stopping_round` is the patience."""
+    check_early_stopping(estimator, PATIENCE, validation)
+    parts = {TRAINING: training} | ({VALIDATION: validation} if validation else {})
+    options: dict[str, Any] = {
+        "eval_set": [(part.features, part.labels) for part in parts.values()],
+        "eval_names": [*parts],
+        "callbacks": [lambda step: report(step.iteration + 1, _metrics(step))],
+    }
+    if training.weights is not None:
+        options |= {
+            "sample_weight": training.weights,
+            "eval_sample_weight": [part.weights for part in parts.values()],
+        }
+    if isinstance(estimator, lightgbm.LGBMRanker):
+        sizes = [np.bincount(part.groups_for(estimator)) for part in parts.values()]
+        options |= {"group": sizes[0], "eval_group": sizes}
+    with warnings.catch_warnings():  # eval_X and eval_y, which are newer, do not take texts as labels
+        warnings.simplefilter("ignore", lightgbm.basic.LGBMDeprecationWarning)
+        estimator.fit(training.features, training.labels, **options)
+    classes = np.asarray(estimator.classes_) if isinstance(estimator, lightgbm.LGBMClassifier) else None
+    return Fit(classes, estimator.best_iteration_ or None)
+
+
+def _metrics(step: lightgbm.callback.CallbackEnv) -> dict[str, float]:
+    return {f"{each.dataset_name}/{each.metric_name}": each.metric_value for each in step.evaluation_result_list}
 
 
 def save(estimator: lightgbm.LGBMModel, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """A class of the model's package that stores itself: `save(folder)`, and `load(folder)` as a class method.
 
 So PyTorch, Keras, statsmodels, Prophet or a rule book become a model. `fit`, `predict` and, for a classifier,
-`predict_proba` and `classes_` are as in scikit-learn. As the last step of a pipeline it has to inherit from
-scikit-learn's `BaseEstimator`, which the pipeline requires.
+`predict_proba` and `classes_` are as in scikit-learn, and so is what `fit` takes beside rows and labels. As the last
+step of a pipeline it has to inherit from scikit-learn's `BaseEstimator`, which the pipeline requires.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.errors import UserError
+from continuous_training.versions.frameworks.scikit_learn import fit
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = ["fit", "load", "save"]
 
 CLASS = "class.json"
 

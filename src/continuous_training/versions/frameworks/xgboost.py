@@ -5,21 +5,74 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xgboost
 
+from continuous_training.errors import UserError
 from continuous_training.versions.frameworks.classes import read_classes
+from continuous_training.versions.frameworks.fitting import TRAINING, VALIDATION, Fit, check_early_stopping
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from continuous_training.versions.frameworks.fitting import LabelledRows, Report
+
 BOOSTER, PARAMETERS = "booster.ubj", "parameters.json"
 STORED = ("missing", "enable_categorical")  # parameters that decide predictions and that the booster does not store
+RANKS = "ranks"  # whether it is a ranker, in the same file
+PATIENCE = ("early_stopping_rounds",)
+FORESTS = (xgboost.XGBRFClassifier, xgboost.XGBRFRegressor)  # their only step takes no callbacks
+
+
+class _Steps(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+    """A callback that reports the metrics of each step."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self._report = report
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401, ARG002
+        parts = zip((TRAINING, VALIDATION), evals_log.values(), strict=False)
+        values = {f"{part}/{name}": series[-1] for part, metrics in parts for name, series in metrics.items()}
+        self._report(epoch + 1, values)
+        return False
+
+
+def fit(estimator: xgboost.XGBModel, training: LabelledRows, validation: LabelledRows | None, report: Report) -> Fit:
+    """Fit an estimator; its parameter `early_stopping_rounds` is the patience. Labels may be texts."""
+    check_early_stopping(estimator, PATIENCE, validation)
+    parts = [training, validation] if validation else [training]
+    classes = None
+    if isinstance(estimator, xgboost.XGBClassifier):
+        classes = np.unique(training.labels.to_numpy())
+        parts = [part.encode(classes) for part in parts]
+    options: dict[str, Any] = {"eval_set": [(part.features, part.labels) for part in parts], "verbose": False}
+    if training.weights is not None:
+        options |= {
+            "sample_weight": training.weights,
+            "sample_weight_eval_set": [part.weights for part in parts],
+        }
+    if isinstance(estimator, xgboost.XGBRanker):
+        if training.weights is not None:
+            raise UserError("XGBRanker takes weights of groups, not of rows: remove data.weight")
+        groups = [part.groups_for(estimator) for part in parts]
+        options |= {"qid": groups[0], "eval_qid": groups}
+    callbacks = estimator.callbacks
+    if not isinstance(estimator, FORESTS):
+        estimator.set_params(callbacks=[*(callbacks or []), _Steps(report)])
+    try:
+        estimator.fit(parts[0].features, parts[0].labels, **options)
+    finally:
+        estimator.set_params(callbacks=callbacks)
+    is_stopped = estimator.early_stopping_rounds is not None
+    return Fit(classes, estimator.best_iteration + 1 if is_stopped else None)
 
 
 def save(estimator: xgboost.XGBModel, folder: Path) -> None:
     """Write a fitted estimator's files."""
     estimator.save_model(folder / BOOSTER)
     parameters = {name: getattr(estimator, name) for name in STORED}
+    parameters[RANKS] = isinstance(estimator, xgboost.XGBRanker)
     (folder / PARAMETERS).write_text(json.dumps(parameters), encoding="utf-8")
 
 
@@ -27,7 +80,10 @@ def load(folder: Path, package: str) -> Any:  # noqa: ANN401, ARG001 - it needs 
     """Read them."""
     stored = json.loads((folder / PARAMETERS).read_bytes())
     parameters = {name: stored[name] for name in STORED}
-    is_classifier = read_classes(folder) is not None
-    estimator = (xgboost.XGBClassifier if is_classifier else xgboost.XGBRegressor)(**parameters)
+    estimator: xgboost.XGBModel
+    if read_classes(folder) is not None:
+        estimator = xgboost.XGBClassifier(**parameters)
+    else:
+        estimator = (xgboost.XGBRanker if stored.get(RANKS) else xgboost.XGBRegressor)(**parameters)
     estimator.load_model(folder / BOOSTER)
     return estimator

@@ -1,0 +1,114 @@
+"""A model's estimator: built, fitted on a part of the training rows, and scored on another one."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from continuous_training.comparison import evaluation
+from continuous_training.comparison.ground_truth import GroundTruth
+from continuous_training.errors import UserError
+from continuous_training.extras import describe_missing
+from continuous_training.function_references import describe
+from continuous_training.stages.validation import split_newest
+from continuous_training.versions import fitting
+from continuous_training.versions.frameworks.fitting import LabelledRows, StopFit
+
+if TYPE_CHECKING:
+    from continuous_training.settings import Settings
+    from continuous_training.versions.frameworks.fitting import Report
+
+log = logging.getLogger(__name__)
+
+
+def build_estimator(model: str, settings: Settings, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - any estimator
+    """Return the unfitted estimator of a model package.
+
+    Raises:
+        UserError: the package cannot be imported, has no `build`, or it fails, with these parameters for example.
+    """
+    try:
+        build = importlib.import_module(f"{model}.model").build
+    except ModuleNotFoundError as error:
+        raise UserError(f"src/{model}/model.py cannot be imported: {describe_missing(error)}") from error
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"src/{model}/model.py has no function build: {error}") from error
+    parts = {kind: settings.data.features_of(kind) for kind in ("category", "number")}
+    try:
+        return build(categories=parts["category"], numbers=parts["number"], **parameters)
+    except Exception as error:  # whatever the model's own code raises
+        raise UserError(f"build in src/{model}/model.py raised {describe(error)}") from error
+
+
+def fit_estimator(
+    estimator: Any,  # noqa: ANN401
+    model: str,
+    rows: pd.DataFrame,
+    settings: Settings,
+    report: Report,
+) -> tuple[Any, int | None]:
+    """Fit an estimator on rows, but for the newest `validation_days`, which stop the fit early.
+
+    Returns:
+        The estimator in the form in which it is stored, and the step whose model it uses, if that is not the last one.
+
+    Raises:
+        UserError: it cannot be fitted on these rows, or lacks what its task needs.
+        StopFit: `report` has raised it.
+    """
+    name, task, days = type(estimator).__name__, settings.model.task, settings.model.validation_days
+    validation = None
+    if days is not None:
+        rows, newest = split_newest(rows, days, "model.validation_days", settings)
+        validation = _label(newest, settings)
+        log.info("%s rows of the last %s days stop the fit early", f"{len(newest):,}", days)
+    log.info("Fitting %s on %s rows of %d features", name, f"{len(rows):,}", len(settings.data.features))
+    try:
+        fitted, best_step = fitting.fit_estimator(estimator, model, _label(rows, settings), validation, report)
+    except (UserError, StopFit):
+        raise
+    except Exception as error:  # whatever a library or the model's own code raises
+        raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
+    needed = ("predict_proba", "classes_") if task == "classification" else ("predict",)
+    if missing := [attribute for attribute in needed if not hasattr(estimator, attribute)]:
+        raise UserError(f"{name} has no {' and no '.join(missing)}, which the task {task} needs")
+    return fitted, best_step
+
+
+def _label(rows: pd.DataFrame, settings: Settings) -> LabelledRows:
+    data, weights, groups = settings.data, None, None
+    if data.group is not None:
+        rows = rows.sort_values(data.group, kind="stable")
+        groups = pd.factorize(rows[data.group])[0]
+    if data.weight is not None:
+        weights = rows[data.weight].to_numpy(np.float64)
+    return LabelledRows(rows[data.features], rows[data.target], weights, groups)
+
+
+def validate(
+    model: str,
+    train: pd.DataFrame,
+    settings: Settings,
+    parameters: dict[str, Any],
+    report: Report,
+) -> float:
+    """Fit on all but the newest `fresh_days` of the training rows, and score on those, as Compare does later.
+
+    If the best parameters were chosen by the fresh rows, their score would be biased upwards in Compare, which uses the
+    same rows.
+
+    Raises:
+        UserError: there are no rows before those days, or a part has only one class.
+        StopFit: `report` has raised it.
+    """
+    data = settings.data
+    key = "model.grid" if settings.model.grid else "model.search"
+    before, last = split_newest(train, data.fresh_days, key, settings)
+    log.info("Validating on %s rows after fitting on %s", f"{len(last):,}", f"{len(before):,}")
+    fitted, _ = fit_estimator(build_estimator(model, settings, parameters), model, before, settings, report)
+    predictions = evaluation.predict(fitted, last[data.features], settings.model.task)
+    return evaluation.score(settings.compare.metric, predictions, GroundTruth.of(last, settings))
