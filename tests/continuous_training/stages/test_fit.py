@@ -34,6 +34,7 @@ PARAMETERS = "{n_estimators: 200, early_stopping_round: 5}"
 
 
 def use_boosting(monkeypatch: pytest.MonkeyPatch, parameters: str = PARAMETERS, more: str = "") -> None:
+    pytest.importorskip("lightgbm", reason="lightgbm is not installed: scripts/ct test installs it")
     Path("src/toy/model.py").write_text(BOOSTING)
     change("parameters: {C: 1.0}", f"parameters: {parameters}{more}")
     import_again(monkeypatch)

@@ -147,6 +147,7 @@ class TestSearch:
         assert pipeline.train().trials.complete == 2  # type: ignore[union-attr]
 
     def test_trials_without_prospect_end_early(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("lightgbm", reason="lightgbm is not installed: scripts/ct test installs it")
         Path("src/toy/model.py").write_text(BOOSTING)
         change("shade: {type: category, values: [red, green, blue]}", "shade: {type: category, feature: false}")
         import_again(monkeypatch)

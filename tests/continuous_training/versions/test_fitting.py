@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import catboost
-import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
-import xgboost
 from sklearn.base import BaseEstimator
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -24,12 +21,17 @@ from continuous_training.versions.fitting import fit_estimator
 from continuous_training.versions.frameworks import SCIKIT_LEARN, framework_of
 from continuous_training.versions.frameworks.fitting import LabelledRows
 from continuous_training.versions.skops_archive import Trust
+from framework_models import BOOSTERS as LIBRARIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+lightgbm, xgboost, catboost = (
+    pytest.importorskip(name, reason=f"{name} is not installed: scripts/ct test installs it") for name in LIBRARIES
+)
 
 ROUNDS, PATIENCE = 300, 5
 BOOSTERS: dict[str, Callable[[], Any]] = {
