@@ -13,10 +13,13 @@ from continuous_training.comparison.ranking import NDCG, score_groups
 from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
 CALIBRATION_BINS = 10
+ROWS_AT_ONCE = 100_000  # that a model predicts
 BOOLEANS = np.array([False, True])
 PROBABILITY_LOSSES = {"neg_log_loss": log_loss, "neg_brier_score": brier_score_loss}
 
@@ -74,10 +77,23 @@ def predict(estimator: Any, rows: pd.DataFrame, task: Literal["classification", 
         UserError: they are not of the right shape, or not all are finite numbers.
     """
     is_classifier = task == "classification"
-    values = np.asarray(estimator.predict_proba(rows) if is_classifier else estimator.predict(rows))
+    method = estimator.predict_proba if is_classifier else estimator.predict
+    values = np.concatenate([np.asarray(method(part)) for part in split_rows(rows)])
     if len(values) != len(rows):
         raise UserError(f"the model returns {len(values):,} predictions for {len(rows):,} rows")
     return as_predictions(values, np.asarray(estimator.classes_) if is_classifier else None)
+
+
+def split_rows(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield rows in parts that are predicted at once: what a model makes of a part needs memory, too."""
+    for start in range(0, max(1, len(rows)), ROWS_AT_ONCE):
+        yield rows.iloc[start : start + ROWS_AT_ONCE]
+
+
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    """Return the predictions of one model for parts of rows as one object."""
+    values = np.concatenate([part.values for part in parts])
+    return as_predictions(values, parts[0].classes_ if isinstance(parts[0], ClassifierPredictions) else None)
 
 
 def as_predictions(values: NDArray[Any], classes: NDArray[Any] | None) -> Predictions:

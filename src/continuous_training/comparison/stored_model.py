@@ -44,7 +44,7 @@ class StoredModel:
         """
         if missing := [name for name in self.input_columns if name not in self._rows]:
             raise UserError(f"the model {self.uri} cannot predict the rows: they have no column {', '.join(missing)}")
-        return self._predict(self._rows[self.input_columns])[0]
+        return self.predict(self._rows)
 
     def predict(self, rows: pd.DataFrame) -> Predictions:
         """Return its predictions for other rows, which have its input columns.
@@ -52,7 +52,8 @@ class StoredModel:
         Raises:
             UserError: the prediction fails.
         """
-        return self._predict(rows[self.input_columns])[0]
+        parts = [self._predict(part)[0] for part in evaluation.split_rows(rows[self.input_columns])]
+        return evaluation.concatenate(parts)
 
     @cached_property
     def _first_row(self) -> pd.DataFrame:

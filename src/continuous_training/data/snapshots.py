@@ -39,15 +39,41 @@ def read_snapshot(path: Path, data: Data) -> pd.DataFrame:
     Raises:
         UserError: the file does not exist.
     """
+    check_exists(path)
+    frame = to_frame(pq.read_table(path), data)
+    return frame.sort_values([name for name in data.key if name in frame], ignore_index=True, kind="stable")
+
+
+def check_exists(path: Path) -> None:
+    """Check that a file of a snapshot exists.
+
+    Raises:
+        UserError: it does not.
+    """
     if not path.exists():
         raise UserError(f"the snapshot {path} does not exist any more: run scripts/ct snapshot again")
-    table = pq.read_table(path)
+
+
+def to_frame(table: pa.Table, data: Data) -> pd.DataFrame:
+    """Return rows of a snapshot as a frame, in the types that `read_snapshot` describes."""
     for place, name in enumerate(table.schema.names):
         column = data.columns.get(name)
         if column and column.feature and column.becomes_double:
             table = table.set_column(place, name, table[name].cast(pa.float64(), safe=False))
     frame: pd.DataFrame = table.to_pandas()
-    return frame.sort_values([name for name in data.key if name in frame], ignore_index=True, kind="stable")
+    return frame
+
+
+def nullable_columns(path: Path) -> set[str]:
+    """Return the columns of a snapshot's file that have nulls, from its metadata."""
+    metadata = pq.read_metadata(path)
+    names = metadata.schema.to_arrow_schema().names
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return {name for place, name in enumerate(names) if any(_has_nulls(group.column(place)) for group in groups)}
+
+
+def _has_nulls(chunk: pq.ColumnChunkMetaData) -> bool:
+    return not chunk.is_stats_set or not chunk.statistics.has_null_count or chunk.statistics.null_count > 0
 
 
 def content_hash(path: Path) -> str:

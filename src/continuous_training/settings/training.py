@@ -40,6 +40,11 @@ class Model(Section):
     """The length in days of the newest part of the training rows that is not fitted on: it stops a fit early. How early
     is a parameter of the estimator, such as `early_stopping_round` of LightGBM. No fresh row is among them."""
 
+    batches: bool = False
+    """Whether the training rows are read in batches, for snapshots that are larger than memory. Estimators of LightGBM
+    and XGBoost can be fitted so, and classes of the model's package that have `fit_batches`. The steps of a pipeline
+    before them are fitted on a sample of 200,000 rows."""
+
     trusted_types: tuple[str, ...] = Field(default=(), examples=[["category_encoders.target_encoder.TargetEncoder"]])
     """Classes of other libraries that a stored model may contain. Those of scikit-learn and of the model's own package,
     and the estimators of LightGBM, XGBoost and CatBoost need not be listed. An error at Train names those that are
@@ -52,6 +57,9 @@ class Model(Section):
         """Yield a grid beside a search."""
         if self.grid and self.search:
             yield "grid", "grid and search exclude each other: give one"
+        for name in ("grid", "search", "validation_days"):
+            if self.batches and getattr(self, name):
+                yield "batches", f"batches and {name} exclude each other: batches are not split for a validation"
 
     @property
     def method(self) -> str:

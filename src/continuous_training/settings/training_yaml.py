@@ -64,6 +64,8 @@ class Settings(Section):
                 yield path, f"'{name}' is not among the columns"
         if self.compare.resample_by == "group" and self.data.group is None:
             yield "compare.resample_by", "group needs data.group, the column that names the group of a row"
+        if self.model.batches and self.data.group is not None:
+            yield "model.batches", "rows of data.group cannot be fitted in batches, which would separate them"
         if "ndcg" in self.compare.scorers and self.compare.resample_by != "group":
             yield "compare.resample_by", "the metric ndcg needs resample_by: group, whose rows it ranks"
         for name in self.data.features_of("category"):

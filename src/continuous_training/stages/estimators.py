@@ -16,9 +16,11 @@ from continuous_training.extras import describe_missing
 from continuous_training.function_references import describe
 from continuous_training.stages.validation import split_newest
 from continuous_training.versions import fitting
+from continuous_training.versions.frameworks.batches import LabelledBatches
 from continuous_training.versions.frameworks.fitting import LabelledRows, StopFit
 
 if TYPE_CHECKING:
+    from continuous_training.data.row_groups import RowGroups
     from continuous_training.settings import Settings
     from continuous_training.versions.frameworks.fitting import Report
 
@@ -77,6 +79,46 @@ def fit_estimator(
     if missing := [attribute for attribute in needed if not hasattr(estimator, attribute)]:
         raise UserError(f"{name} has no {' and no '.join(missing)}, which the task {task} needs")
     return fitted, best_step
+
+
+def fit_in_batches(
+    estimator: Any,  # noqa: ANN401
+    model: str,
+    sample: pd.DataFrame,
+    rows: RowGroups,
+    settings: Settings,
+    report: Report,
+) -> tuple[Any, int | None]:
+    """Fit an estimator on rows beyond memory, and return it as `fit_estimator` does.
+
+    Args:
+        estimator: the unfitted estimator.
+        model: the model package.
+        sample: a sample of the rows, for the steps before the estimator.
+        rows: all rows.
+        settings: the settings of the model.
+        report: receives the metrics of each step.
+
+    Raises:
+        UserError: it cannot be fitted on these rows in batches.
+    """
+    data, name = settings.data, type(estimator).__name__
+    weights = None if data.weight is None else rows.read_column(data.weight).to_numpy(np.float64)
+    batches = LabelledBatches(
+        lambda number: rows.read(number, data.features)[data.features],
+        data.features,
+        rows.sizes,
+        rows.read_column(data.target),
+        weights,
+    )
+    total = f"{len(batches.labels):,} rows of {len(data.features)} features"
+    log.info("Fitting %s on %s in %d batches", name, total, len(rows.sizes))
+    try:
+        return fitting.fit_in_batches(estimator, model, _label(sample, settings), batches, report)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a library or the model's own code raises
+        raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
 
 
 def _label(rows: pd.DataFrame, settings: Settings) -> LabelledRows:

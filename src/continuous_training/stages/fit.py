@@ -12,16 +12,23 @@ import mlflow
 
 from continuous_training.comparison import evaluation
 from continuous_training.comparison.ground_truth import GroundTruth
-from continuous_training.data.snapshots import FRESH, TRAIN, read_snapshot
+from continuous_training.data.row_groups import RowGroups
+from continuous_training.data.snapshots import FRESH, TRAIN, nullable_columns, read_snapshot
 from continuous_training.registry import connection, runs
 from continuous_training.scorers import TRAINING, VALIDATION
 from continuous_training.settings import load_settings
-from continuous_training.stages.estimators import build_estimator, fit_estimator, validate
+from continuous_training.stages.estimators import build_estimator, fit_estimator, fit_in_batches, validate
 from continuous_training.stages.fit_history import FitHistory
 from continuous_training.versions import packing
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pandas as pd
+
+    from continuous_training.settings import Settings
+
+SAMPLE_ROWS = 200_000  # of training rows beyond memory: for their score, and for the steps before the estimator
 
 
 def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
@@ -40,7 +47,8 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
     """
     settings = load_settings(model)
     parameters = settings.model.parameters | parameters
-    train, fresh = (read_snapshot(folder / name, settings.data) for name in (TRAIN, FRESH))
+    train, batches = _read_training_rows(folder / TRAIN, settings)
+    fresh = read_snapshot(folder / FRESH, settings.data)
     features = settings.data.features
     client = connection.open_client()
     with mlflow.start_run(experiment_id=runs.experiment_id(client, model)) as run:
@@ -58,7 +66,10 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
             mlflow.log_metric(f"{VALIDATION}{settings.compare.metric}", score)
         estimator, history = build_estimator(model, settings, parameters), FitHistory(client, run_id)
         start = time.monotonic()
-        fitted, best_step = fit_estimator(estimator, model, train, settings, history.report)
+        if batches:
+            fitted, best_step = fit_in_batches(estimator, model, train, batches, settings, history.report)
+        else:
+            fitted, best_step = fit_estimator(estimator, model, train, settings, history.report)
         history.close(best_step)
         mlflow.log_metric("fit_seconds", time.monotonic() - start)
         on_fresh = evaluation.predict(fitted, fresh[features], settings.model.task)
@@ -68,5 +79,15 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
             mlflow.log_metrics(
                 {f"{prefix}{name}": evaluation.score(name, predictions, truth) for name in settings.compare.metrics}
             )
-        packing.log_files(fitted, model, settings, (train, fresh), on_fresh.values)
+        nullable = nullable_columns(folder / TRAIN) | nullable_columns(folder / FRESH)
+        packing.log_files(fitted, model, settings, fresh, nullable, on_fresh.values)
     return run_id
+
+
+def _read_training_rows(path: Path, settings: Settings) -> tuple[pd.DataFrame, RowGroups | None]:
+    """Return the training rows; with `model.batches` a sample of them, and all of them in batches."""
+    if not settings.model.batches:
+        return read_snapshot(path, settings.data), None
+    batches = RowGroups(path, settings.data)
+    classes = settings.data.target if settings.model.task == "classification" else None
+    return batches.sample(SAMPLE_ROWS, classes), batches

@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Any
 
+from continuous_training.errors import UserError
 from continuous_training.versions.estimator import NativeEstimator, split_pipeline
 from continuous_training.versions.frameworks import SCIKIT_LEARN, framework_of, load_framework, scikit_learn
 
 if TYPE_CHECKING:
+    from continuous_training.versions.frameworks.batches import LabelledBatches
     from continuous_training.versions.frameworks.fitting import LabelledRows, Report
+
+log = logging.getLogger(__name__)
+
+
+def fit_in_batches(
+    estimator: Any,  # noqa: ANN401
+    package: str,
+    sample: LabelledRows,
+    training: LabelledBatches,
+    report: Report,
+) -> tuple[NativeEstimator, int | None]:
+    """Fit an estimator on rows that are larger than memory, and return it as `fit_estimator` does.
+
+    Args:
+        estimator: the unfitted estimator.
+        package: the model's package.
+        sample: a sample of the rows, on which the steps of a pipeline before the last one are fitted.
+        training: all rows.
+        report: receives the metrics of each step.
+
+    Raises:
+        UserError: its framework does not fit rows in batches. Its library may raise any other exception.
+    """
+    transformers, last = split_pipeline(estimator)
+    framework = framework_of(last, package)
+    library: Any = None if framework == SCIKIT_LEARN else load_framework(framework)
+    if not hasattr(library, "fit_batches"):
+        raise UserError(
+            f"{type(last).__name__} cannot be fitted in batches, only estimators of LightGBM and XGBoost and classes "
+            "with fit_batches can: use one, or remove model.batches"
+        )
+    if transformers is not None:
+        log.info("Fitting the steps before %s on a sample of %s rows", type(last).__name__, f"{len(sample.labels):,}")
+        transformers.fit(sample.features, sample.labels)
+        training = training.transform(transformers.transform)
+    fit = library.fit_batches(last, training, report)
+    return NativeEstimator(transformers, last if fit.estimator is None else fit.estimator, fit.classes), fit.best_step
 
 
 def fit_estimator(

@@ -22,7 +22,7 @@ from continuous_training.versions.signing import sign
 from continuous_training.versions.skops_archive import Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     import pandas as pd
     from mlflow import MlflowClient
@@ -40,7 +40,8 @@ def log_files(
     estimator: Any,  # noqa: ANN401
     model: str,
     settings: Settings,
-    parts: Sequence[pd.DataFrame],
+    fresh: pd.DataFrame,
+    nullable: Collection[str],
     predictions: NDArray[Any],
 ) -> str:
     """Log a fitted estimator to the active MLflow run, with its package, its packages' versions and golden predictions.
@@ -49,7 +50,8 @@ def log_files(
         estimator: what `fitting.fit_estimator` returned.
         model: the model package.
         settings: its settings.
-        parts: the training rows and the fresh rows.
+        fresh: the fresh rows.
+        nullable: the columns that have nulls in the fresh rows or the training rows.
         predictions: of the estimator for the fresh rows, of shape (rows, ...).
 
     Returns:
@@ -63,9 +65,9 @@ def log_files(
     from continuous_training.versions import mlflow_format
 
     features = settings.data.features
-    rows = parts[-1][features].head(golden_predictions.ROWS)
+    rows = fresh[features].head(golden_predictions.ROWS)
     trust = Trust(model, settings.model.trusted_types)
-    signature = ModelSignature(_input_schema(settings, parts), infer_signature(rows, predictions).outputs)
+    signature = ModelSignature(_input_schema(settings, nullable), infer_signature(rows, predictions).outputs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         framework = save_estimator(estimator, folder, trust)
@@ -154,7 +156,7 @@ def _predict(estimator: Any, rows: pd.DataFrame, settings: Settings) -> NDArray[
     return np.asarray(getattr(estimator, settings.model.method)(rows))
 
 
-def _input_schema(settings: Settings, parts: Sequence[pd.DataFrame]) -> Schema:
+def _input_schema(settings: Settings, nullable: Collection[str]) -> Schema:
     """Return the types of the features by training.yaml, whatever the rows have; one without nulls is required."""
     from mlflow.types import ColSpec, Schema, TensorSpec
 
@@ -162,6 +164,5 @@ def _input_schema(settings: Settings, parts: Sequence[pd.DataFrame]) -> Schema:
     for name in settings.data.features:
         column = settings.data.columns[name]
         kind = "double" if column.becomes_double else TYPES[column.type]
-        has_nulls = any(part[name].isna().any() for part in parts)
-        columns.append(ColSpec(kind, name, required=not has_nulls))
+        columns.append(ColSpec(kind, name, required=name not in nullable))
     return Schema(columns)

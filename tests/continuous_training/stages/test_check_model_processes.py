@@ -80,7 +80,7 @@ def test_a_broken_candidate_fails_the_tests_of_its_defect(
     estimator = fit(build, rows[data.features], rows[data.target].astype(bool))
     with mlflow.start_run(experiment_id=runs.experiment_id(run.client, run.run.model)) as tracked_run:
         predictions = estimator.predict_proba(rows[data.features])
-        model_uri = packing.log_files(estimator, run.run.model, run.settings, [rows], predictions)
+        model_uri = packing.log_files(estimator, run.run.model, run.settings, rows, set(), predictions)
     run_id = tracked_run.info.run_id
     packing.sign_files(run.client, model_uri, run.run.model, run.settings, run_id, {})
     checks = check(run, model_uri, run_id)

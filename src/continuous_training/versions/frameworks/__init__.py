@@ -7,6 +7,9 @@ A framework is a module here with three functions, and a row of `FRAMEWORKS`:
     load(folder, package) -> estimator                    reads them; `package` is the model's package, whose code has
                                                           been examined
 
+A framework that fits rows beyond memory also has `fit_batches(estimator, training, report) -> Fit`, whose rows are
+`LabelledBatches`.
+
 A classifier's folder has `classes.json`. The estimator that `load` returns has `predict_proba` if it is a classifier,
 else `predict`. `fit` and `load` raise whatever their library raises; `load` runs in the process of a version.
 Scikit-learn has only `fit`: its estimators are stored by skops.
@@ -54,7 +57,7 @@ def framework_of(estimator: Any, package: str) -> str:  # noqa: ANN401
         estimator: a fitted estimator.
         package: the model's package.
     """
-    library = type(estimator).__module__.partition(".")[0]
+    library = type(estimator).__module__.removeprefix(f"{__name__}.").partition(".")[0]
     if library == package and hasattr(estimator, "save") and hasattr(type(estimator), "load"):
         return OWN_CLASS
     return library if library in FRAMEWORKS else SCIKIT_LEARN

@@ -67,10 +67,12 @@ class Fit(NamedTuple):
     Attributes:
         classes: a classifier's, in the order of its probabilities; None of a regressor.
         best_step: the step whose model is used, if it is not the last one.
+        estimator: what is stored in place of the estimator, if it was not fitted in place.
     """
 
     classes: NDArray[Any] | None = None
     best_step: int | None = None
+    estimator: Any = None
 
 
 def check_early_stopping(estimator: Any, names: Sequence[str], validation: LabelledRows | None) -> None:  # noqa: ANN401

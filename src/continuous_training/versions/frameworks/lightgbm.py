@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lightgbm
 import numpy as np
 
+from continuous_training.versions.frameworks.batches import refuse, to_numbers
 from continuous_training.versions.frameworks.fitting import TRAINING, VALIDATION, Fit, check_early_stopping
 
 if TYPE_CHECKING:
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from continuous_training.versions.frameworks.batches import LabelledBatches
     from continuous_training.versions.frameworks.fitting import LabelledRows, Report
 
 BOOSTER = "booster.txt"
+WRAPPED = {"class_weight", "importance_type", "n_estimators"}  # parameters of estimators that boosters do not have
 PATIENCE = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
 
 
@@ -26,6 +29,11 @@ class StoredBooster:
 
     def __init__(self, booster: lightgbm.Booster) -> None:
         self._booster = booster
+
+    @property
+    def booster_(self) -> lightgbm.Booster:
+        """The booster, as LightGBM's own estimators name it."""
+        return self._booster
 
     @property
     def feature_names_in_(self) -> list[str]:
@@ -72,7 +80,56 @@ def _metrics(step: lightgbm.callback.CallbackEnv) -> dict[str, float]:
     return {f"{each.dataset_name}/{each.metric_name}": each.metric_value for each in step.evaluation_result_list}
 
 
-def save(estimator: lightgbm.LGBMModel, folder: Path) -> None:
+class _Batch(lightgbm.Sequence):  # type: ignore[misc]
+    """A batch as LightGBM reads it: single rows in their order, for the borders of the bins, and then all rows."""
+
+    def __init__(self, batches: LabelledBatches, number: int) -> None:
+        self._batches, self._number = batches, number
+        self.batch_size = batches.sizes[number]
+
+    def __len__(self) -> int:
+        return int(self.batch_size)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float64]:  # noqa: ANN401 - a number or a slice
+        values: NDArray[np.float64] = self._batches.features(self._number)[index]
+        return values
+
+
+def fit_batches(estimator: lightgbm.LGBMModel, training: LabelledBatches, report: Report) -> Fit:
+    """Fit an estimator's booster: in memory is the bin of each value, which is a byte.
+
+    Raises:
+        UserError: the estimator has a parameter that only its fit in memory has.
+    """
+    parameters = {name: value for name, value in estimator.get_params().items() if value is not None}
+    refuse({"class_weight": parameters.get("class_weight"), **{name: parameters.get(name) for name in PATIENCE}})
+    refuse({"a function as objective": callable(parameters.get("objective"))})
+    classes, names = None, training.columns
+    if isinstance(estimator, lightgbm.LGBMClassifier):
+        training, classes = training.encode()
+        several = {"objective": "multiclass", "num_class": len(classes)}
+        parameters = (several if len(classes) > 2 else {"objective": "binary"}) | parameters
+    parameters = {"objective": "regression"} | {name: parameters[name] for name in sorted({*parameters} - WRAPPED)}
+    batches = training.transform(to_numbers)
+    rows = lightgbm.Dataset(
+        [_Batch(batches, number) for number in range(len(batches.sizes))],
+        label=training.labels.to_numpy(),
+        weight=training.weights,
+        feature_name=names or "auto",
+        params=parameters,
+    )
+    booster = lightgbm.train(
+        parameters,
+        rows,
+        num_boost_round=estimator.n_estimators,
+        valid_sets=[rows],
+        valid_names=[TRAINING],
+        callbacks=[lambda step: report(step.iteration + 1, _metrics(step))],
+    )
+    return Fit(classes, estimator=StoredBooster(booster))
+
+
+def save(estimator: lightgbm.LGBMModel | StoredBooster, folder: Path) -> None:
     """Write a fitted estimator's files."""
     estimator.booster_.save_model(folder / BOOSTER)
 

@@ -3,6 +3,9 @@
 So PyTorch, Keras, statsmodels, Prophet or a rule book become a model. `fit`, `predict` and, for a classifier,
 `predict_proba` and `classes_` are as in scikit-learn, and so is what `fit` takes beside rows and labels. As the last
 step of a pipeline it has to inherit from scikit-learn's `BaseEstimator`, which the pipeline requires.
+
+With `model.batches`, its method `fit_batches(batches)` takes the place of `fit`. Each iteration over `batches` reads
+the rows again; a batch has `features`, `labels` and `weights`, and `batches.labels` has the labels of all rows.
 """
 
 from __future__ import annotations
@@ -13,14 +16,31 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.errors import UserError
+from continuous_training.versions.frameworks.fitting import Fit
 from continuous_training.versions.frameworks.scikit_learn import fit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["fit", "load", "save"]
+    from continuous_training.versions.frameworks.batches import LabelledBatches
+    from continuous_training.versions.frameworks.fitting import Report
+
+__all__ = ["fit", "fit_batches", "load", "save"]
 
 CLASS = "class.json"
+
+
+def fit_batches(estimator: Any, training: LabelledBatches, report: Report) -> Fit:  # noqa: ANN401 - any class
+    """Let a class fit batches, with its method `fit_batches`.
+
+    Raises:
+        UserError: it has no such method.
+    """
+    if not hasattr(estimator, "fit_batches"):
+        raise UserError(f"{type(estimator).__name__} has no method fit_batches: add it, or remove model.batches")
+    takes_callback = "callback" in inspect.signature(estimator.fit_batches).parameters
+    estimator.fit_batches(training, **({"callback": report} if takes_callback else {}))
+    return Fit(getattr(estimator, "classes_", None))
 
 
 def save(estimator: Any, folder: Path) -> None:  # noqa: ANN401 - any class

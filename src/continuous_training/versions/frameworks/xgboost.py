@@ -9,18 +9,21 @@ import numpy as np
 import xgboost
 
 from continuous_training.errors import UserError
+from continuous_training.versions.frameworks.batches import refuse, to_numbers
 from continuous_training.versions.frameworks.classes import read_classes
 from continuous_training.versions.frameworks.fitting import TRAINING, VALIDATION, Fit, check_early_stopping
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from continuous_training.versions.frameworks.batches import LabelledBatches
     from continuous_training.versions.frameworks.fitting import LabelledRows, Report
 
 BOOSTER, PARAMETERS = "booster.ubj", "parameters.json"
 STORED = ("missing", "enable_categorical")  # parameters that decide predictions and that the booster does not store
 RANKS = "ranks"  # whether it is a ranker, in the same file
 PATIENCE = ("early_stopping_rounds",)
+RANKER = xgboost.XGBRanker
 FORESTS = (xgboost.XGBRFClassifier, xgboost.XGBRFRegressor)  # their only step takes no callbacks
 
 
@@ -66,6 +69,58 @@ def fit(estimator: xgboost.XGBModel, training: LabelledRows, validation: Labelle
         estimator.set_params(callbacks=callbacks)
     is_stopped = estimator.early_stopping_rounds is not None
     return Fit(classes, estimator.best_iteration + 1 if is_stopped else None)
+
+
+class _Batches(xgboost.DataIter):  # type: ignore[misc]
+    """Batches as XGBoost reads them, several times."""
+
+    def __init__(self, batches: LabelledBatches, names: list[str] | None) -> None:
+        super().__init__()
+        self._batches, self._names = batches, names
+        self._next = iter(batches)
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._next = iter(self._batches)
+
+    def next(self, input_data: Any) -> bool:  # noqa: ANN401
+        """Pass the next batch on; return whether there was one."""
+        rows = next(self._next, None)
+        if rows is not None:
+            input_data(data=rows.features, label=rows.labels, weight=rows.weights, feature_names=self._names)
+        return rows is not None
+
+
+def fit_batches(estimator: xgboost.XGBModel, training: LabelledBatches, report: Report) -> Fit:
+    """Fit an estimator's booster: in memory is the bin of each value, which is a byte.
+
+    Raises:
+        UserError: the estimator has a parameter that only its fit in memory has.
+    """
+    refuse({"early_stopping_rounds": estimator.early_stopping_rounds, "XGBRanker": isinstance(estimator, RANKER)})
+    refuse({"a function as objective": callable(estimator.objective), "XGBRF": isinstance(estimator, FORESTS)})
+    parameters = estimator.get_xgb_params()
+    classes, names = None, training.columns
+    if isinstance(estimator, xgboost.XGBClassifier):
+        training, classes = training.encode()
+        if len(classes) > 2:
+            parameters |= {"objective": "multi:softprob", "num_class": len(classes)}
+    rows = xgboost.QuantileDMatrix(
+        _Batches(training.transform(to_numbers), names),
+        max_bin=estimator.max_bin,
+        missing=estimator.missing,
+        nthread=estimator.n_jobs,
+    )
+    booster = xgboost.train(
+        parameters,
+        rows,
+        estimator.get_num_boosting_rounds(),
+        evals=[(rows, TRAINING)],
+        callbacks=[*(estimator.callbacks or []), _Steps(report)],
+        verbose_eval=False,
+    )
+    estimator.load_model(booster.save_raw())
+    return Fit(classes)
 
 
 def save(estimator: xgboost.XGBModel, folder: Path) -> None:
