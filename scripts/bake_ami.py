@@ -6,7 +6,7 @@ from continuous_training import command
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Bake an image for the commit of build/run.json and print its id."""
+    """Bake an image for the commit of build/run.json for each platform, and print their ids."""
     from continuous_training.compute.ec2 import bake_ami  # imports DuckDB and pyarrow: a second that --help should save
     from continuous_training.compute.ec2.aws import Aws
     from continuous_training.documents import Run, Snapshot
@@ -14,7 +14,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     run = Run.read()
     report = bake_ami.bake(Aws(), run, load_settings(run.model), Snapshot.read(), arguments.source, arguments.keep)
-    print(report.model_dump_json() if arguments.json else report.id)
+    print(report.model_dump_json() if arguments.json else "\n".join(report.images.values()))
 
 
 def parse_count(text: str) -> int:
@@ -30,7 +30,7 @@ if __name__ == "__main__":
         "--from", dest="source", metavar="AMI", help="the image to start from (default: the newest stock Ubuntu 24.04)"
     )
     parser.add_argument(
-        "--keep", type=parse_count, default=3, metavar="N", help="how many images to keep (default: %(default)s)"
+        "--keep", type=parse_count, default=3, metavar="N", help="how many images to keep of each platform (default: 3)"
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON object: id, lock, removed")
+    parser.add_argument("--json", action="store_true", help="print a JSON object: images, lock, removed")
     command.start(main, parser)

@@ -11,10 +11,14 @@ from continuous_training.fork_server import client
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Fit the model on a snapshot and print the id of its MLflow run."""
-    from continuous_training.stages import fit  # MLflow takes seconds to import, which --help should not pay
+    """Fit the model on a snapshot in a process of its own, and print the id of its MLflow run."""
+    from continuous_training.compute import supervision
+    from continuous_training.settings import load_settings
 
-    print(fit.fit(arguments.model, arguments.snapshot, arguments.parameters))
+    with supervision.supervised(load_settings(arguments.model).compute.max_hours):
+        from continuous_training.stages import fit  # MLflow takes seconds to import, which --help should not pay
+
+        print(fit.fit(arguments.model, arguments.snapshot, arguments.parameters))
 
 
 def overrides(text: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from continuous_training.formatting import format_parameters
 
+PEAK_MEMORY = "peak_memory_mb"  # a metric: the memory that the fit needed, by which people choose a machine
+
 
 @dataclass(frozen=True)
 class Trial:

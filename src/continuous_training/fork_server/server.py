@@ -197,9 +197,7 @@ def _take_over_process_state(supervisor: int, streams: list[int], folder: str, e
     gc.freeze()
     gc.enable()
     os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        os._exit(1)
+    end_with_parent(supervisor)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -208,6 +206,14 @@ def _take_over_process_state(supervisor: int, streams: list[int], folder: str, e
     os.environ.update(environment)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()  # else all forks draw the same numbers; the module random does so itself
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when the process that forked it ends, which Linux does for the main thread."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _run(script: str, *arguments: str) -> None:

@@ -73,18 +73,20 @@ class Model(Section):
 
 
 class Compute(Section):
-    """The machines that a run with `COMPUTE=ec2` may start. It needs this section."""
+    """Limits of the training, and the machines that a run with `COMPUTE=ec2` may start."""
 
-    instance_types: tuple[str, ...] = Field(min_length=1, examples=[["c7i.xlarge", "m6i.xlarge"]])
-    """EC2 instance types in the order of preference."""
+    instance_types: tuple[str, ...] = Field(default=(), examples=[["c7i.xlarge", "m6i.xlarge"], ["g6.xlarge"]])
+    """EC2 instance types in the order of preference; `COMPUTE=ec2` needs at least one. One with NVIDIA GPUs trains only
+    if they are usable."""
 
     spot: bool = True
     """Whether to use spot capacity. On demand instances are used where there is none."""
 
-    max_hours: float = Field(gt=0, le=168, examples=[1])
-    """After how many hours each trial ends at the latest; its instance then ends itself."""
+    max_hours: float = Field(default=5, gt=0, le=168, examples=[1])
+    """After how many hours each trial ends at the latest, on this machine too; an instance then ends itself. The
+    pipeline's own limit is 6 hours."""
 
-    max_cost_usd: float = Field(gt=0, examples=[0.5])
+    max_cost_usd: float = Field(default=1, gt=0, examples=[0.5])
     """What all trials of a run may cost together, in US dollars. A trial that has used its share ends."""
 
     disk_gb: int = Field(default=30, ge=8, le=16384)

@@ -44,7 +44,7 @@ class Settings(Section):
 
     model: Model
 
-    compute: Compute | None = None
+    compute: Compute = Compute()
 
     compare: Compare
 
@@ -82,13 +82,13 @@ class Settings(Section):
 
     @property
     def ec2(self) -> Compute:
-        """The section `compute`, which COMPUTE=ec2 requires.
+        """The section `compute`, in which COMPUTE=ec2 requires instance types.
 
         Raises:
-            UserError: there is none.
+            UserError: there are none.
         """
-        if self.compute is None:
-            raise UserError("COMPUTE=ec2 needs a section compute in training.yaml")
+        if not self.compute.instance_types:
+            raise UserError("COMPUTE=ec2 needs compute.instance_types in training.yaml, such as [c7i.xlarge]")
         return self.compute
 
     @property

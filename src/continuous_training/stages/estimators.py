@@ -11,6 +11,7 @@ import pandas as pd
 
 from continuous_training.comparison import evaluation
 from continuous_training.comparison.ground_truth import GroundTruth
+from continuous_training.compute import gpus
 from continuous_training.errors import UserError
 from continuous_training.extras import describe_missing
 from continuous_training.function_references import describe
@@ -31,7 +32,8 @@ def build_estimator(model: str, settings: Settings, parameters: dict[str, Any]) 
     """Return the unfitted estimator of a model package.
 
     Raises:
-        UserError: the package cannot be imported, has no `build`, or it fails, with these parameters for example.
+        UserError: the package cannot be imported, has no `build`, or it fails, with these parameters for example; or
+            this instance has GPUs that the package's libraries cannot use.
     """
     try:
         build = importlib.import_module(f"{model}.model").build
@@ -41,9 +43,11 @@ def build_estimator(model: str, settings: Settings, parameters: dict[str, Any]) 
         raise UserError(f"src/{model}/model.py has no function build: {error}") from error
     parts = {kind: settings.data.features_of(kind) for kind in ("category", "number")}
     try:
-        return build(categories=parts["category"], numbers=parts["number"], **parameters)
+        estimator = build(categories=parts["category"], numbers=parts["number"], **parameters)
     except Exception as error:  # whatever the model's own code raises
         raise UserError(f"build in src/{model}/model.py raised {describe(error)}") from error
+    gpus.check_libraries()
+    return estimator
 
 
 def fit_estimator(

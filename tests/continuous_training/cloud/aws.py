@@ -27,6 +27,15 @@ BUCKET = "continuous-training"
 ROLE = "continuous-training"  # of the instances, and the name of its profile
 USER = "jenkins"
 
+UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
+DEEP_LEARNING = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+STOCK_IMAGES = {  # the names of SSM's parameters, with the architecture of each image
+    UBUNTU: "x86_64",
+    UBUNTU.replace("amd64", "arm64"): "arm64",
+    DEEP_LEARNING: "x86_64",
+    DEEP_LEARNING.replace("x86_64", "arm64"): "arm64",
+}
+
 POLICIES = Path(__file__).parents[3] / "jenkins"
 USER_POLICY, ROLE_POLICY = POLICIES / "iam-policy.json", POLICIES / "iam-policy-instance.json"
 
@@ -67,6 +76,11 @@ class Aws:
     def prices(self) -> dict[str, float]:
         """The prices of instance types in USD per hour on demand; a test can change them."""
         return self._extensions.prices
+
+    @property
+    def stock_amis(self) -> dict[str, str]:
+        """The ids of stock images, by the names of SSM's parameters."""
+        return self._extensions.stock_amis
 
     @property
     def consoles(self) -> dict[str, Path]:
@@ -131,8 +145,9 @@ class Aws:
             for n, zone in enumerate("ab")
         ]
         group = ec2.create_security_group(GroupName="training", Description="No inbound rule", VpcId=vpc)["GroupId"]
-        image = ec2.register_image(Name="stock Ubuntu", RootDeviceName="/dev/sda1")["ImageId"]
-        self._extensions.stock_ami = image
+        for name, architecture in STOCK_IMAGES.items():
+            image = ec2.register_image(Name=name, RootDeviceName="/dev/sda1", Architecture=architecture)["ImageId"]
+            self.stock_amis[name] = image
         trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
         iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=document)
@@ -154,7 +169,7 @@ class Aws:
             "CT_SUBNETS": ",".join(subnet["SubnetId"] for subnet in subnets),
             "CT_SECURITY_GROUP": group,
             "CT_INSTANCE_PROFILE": ROLE,
-            "CT_AMI": image,
+            "CT_AMI": self.stock_amis[UBUNTU],
         }
 
     def set_policies(self, *, user: str, role: str) -> None:

@@ -17,7 +17,7 @@ from cloud.call import Call, Handler, Response
 from cloud.errors import ApiError, error_response
 from cloud.required_permissions import ACCOUNT, REGION
 
-UBUNTU_PARAMETERS = "/aws/service/canonical/ubuntu/"  # SSM's public parameters with the ids of Ubuntu's images
+PUBLIC_PARAMETERS = "/aws/service/"  # of SSM, with the ids of stock images
 MAX_USER_DATA = 16 * 1024  # bytes, before Base64
 MAX_CONSOLE = 64 * 1024  # bytes
 
@@ -28,13 +28,17 @@ NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 class MotoExtensions:
     """Responds in place of moto, or corrects its response.
 
-    `prices` are in USD per hour on demand; `consoles` has the file with each machine's output.
+    `stock_amis` are by the name of SSM's parameter, `prices` in USD per hour on demand; `consoles` has the file with each
+    machine's output.
     """
 
     handler: Handler
-    stock_ami: str = ""
+    stock_amis: dict[str, str] = field(default_factory=dict)
     prices: dict[str, float] = field(
-        default_factory=lambda: {"c7i.large": 0.10185, "c7i.xlarge": 0.2037, "c6i.xlarge": 0.194, "m6i.xlarge": 0.23}
+        default_factory=lambda: {
+            **{"c7i.large": 0.10185, "c7i.xlarge": 0.2037, "c6i.xlarge": 0.194, "m6i.xlarge": 0.23},
+            **{"g6.xlarge": 1.0059},
+        }
     )
     consoles: dict[str, Path] = field(default_factory=dict)
     _launched: dict[tuple[str, str], tuple[dict[str, str], Response]] = field(default_factory=dict)
@@ -114,9 +118,12 @@ class MotoExtensions:
 
     def _parameter(self, call: Call) -> Response:
         name = call.parameters["Name"]
-        if not name.startswith(UBUNTU_PARAMETERS):
+        if not name.startswith(PUBLIC_PARAMETERS):
             return self.handler(call)
-        parameter = {"Name": name, "Type": "String", "Value": self.stock_ami, "Version": 1, "DataType": "aws:ec2:image"}
+        if name not in self.stock_amis:
+            raise ApiError("ParameterNotFound", f"Parameter {name} not found.")
+        value = self.stock_amis[name]
+        parameter = {"Name": name, "Type": "String", "Value": value, "Version": 1, "DataType": "aws:ec2:image"}
         body = json.dumps({"Parameter": parameter})
         return Response(200, [("Content-Type", "application/x-amz-json-1.1")], body.encode())
 

@@ -22,6 +22,7 @@ from cloud.machine import Machines
 from conftest import ROOT, TIMEOUT, wait_until
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import bake_ami, image_lifecycle
+from continuous_training.compute.ec2.images import Platform
 from continuous_training.compute.ec2.tags import PROJECT, PROJECT_FILTER, read_tags
 from continuous_training.documents import Run, Snapshot
 from continuous_training.errors import UserError
@@ -39,6 +40,9 @@ compute:
   heartbeat_seconds: 3
 compare:
 """
+
+
+PLATFORM = Platform("x86_64")
 
 
 class Account:
@@ -136,7 +140,7 @@ class TestBaking:
         assert baking.returncode == 0, errors
         assert "Fitting Pipeline on" in errors
         (image,) = account.images()
-        assert json.loads(output) == {"id": image["ImageId"], "lock": run.lock, "removed": []}
+        assert json.loads(output) == {"images": {"x86_64": image["ImageId"]}, "lock": run.lock, "removed": []}
         expected = {"ct:project": PROJECT, "ct:lock": run.lock, "ct:commit": run.commit, "Name": image["Name"]}
         assert read_tags(image) == expected
         assert [read_tags(snapshot) for snapshot in account.snapshots()] == [expected]
@@ -160,7 +164,7 @@ class TestBaking:
         Path("src/toy/model.py").write_text("import a_package_outside_the_lock\n")
         run, snapshot = prepare(monkeypatch)
         with Machines(account.aws, project / "machines", forked_python.venv):  # noqa: SIM117 - the machines run longer
-            with pytest.raises(UserError, match=r"there is no new image: training failed on i-\w+ with exit code 1"):
+            with pytest.raises(UserError, match=r"there is no new image for x86_64: training failed on i-\w+: .*a_package_outside_the_lock"):
                 bake_ami.bake(api.Aws(), run, load_settings("toy"), snapshot)
         assert "a_package_outside_the_lock" in caplog.text
         assert account.images() == account.snapshots() == account.aws.billable_resources() == []
@@ -184,7 +188,7 @@ class TestImage:
         instance = account.launch()
         account.set_state("failed")
         with pytest.raises(UserError, match="AWS created no image, its state is failed"):
-            image_lifecycle.create_image(api.Aws(), instance, "lock", "commit")
+            image_lifecycle.create_image(api.Aws(), instance, PLATFORM, "lock", "commit")
         assert account.images() == account.snapshots() == []
 
     def test_after_a_lost_response_the_image_is_found_by_its_name(self, account: Account) -> None:
@@ -197,7 +201,7 @@ class TestImage:
             raise ApiError("InternalError", "An internal error has occurred", 500)
 
         account.aws.faults.before("ec2", "CreateImage", create_and_fail)
-        image_id = image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
+        image_id = image_lifecycle.create_image(api.Aws(), account.launch(), PLATFORM, "lock", "commit")
         assert [image["ImageId"] for image in account.images()] == [image_id]
         assert len(account.aws.faults.calls_of("ec2", "CreateImage")) == 2
 
@@ -206,7 +210,7 @@ class TestImage:
         monkeypatch.setattr(image_lifecycle, "POLL_SECONDS", 0.01)
         monkeypatch.setattr(image_lifecycle, "CREATION_TIMEOUT_SECONDS", 0.05)
         with pytest.raises(UserError, match="AWS took more than"):
-            image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
+            image_lifecycle.create_image(api.Aws(), account.launch(), PLATFORM, "lock", "commit")
         assert account.images() == account.snapshots() == []
 
     def test_an_image_that_cannot_be_removed_is_named_beside_the_first_error(
@@ -215,7 +219,7 @@ class TestImage:
         account.set_state("failed")
         account.aws.faults.refuse("ec2", "DeregisterImage", "OperationNotPermitted")
         with pytest.raises(UserError, match="AWS created no image"):
-            image_lifecycle.create_image(api.Aws(), account.launch(), "lock", "commit")
+            image_lifecycle.create_image(api.Aws(), account.launch(), PLATFORM, "lock", "commit")
         assert re.search(
             r"may still exist, do not use it: cannot deregister the image ami-\w+: AWS answers OperationNotPermitted",
             caplog.text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import tarfile
@@ -25,6 +26,7 @@ from continuous_training.compute.ec2 import (
     bundle,
     image_lifecycle,
     images,
+    instance_types,
     launch,
     prices,
     storage,
@@ -35,10 +37,13 @@ from continuous_training.compute.ec2 import (
 from continuous_training.compute.ec2.account import REQUIRED_VARIABLES, Account, read_tracking_uri
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.budget import BOOT_MINUTES, MIN_MINUTES, Budget
-from continuous_training.compute.ec2.images import Image
+from continuous_training.compute.ec2.images import Image, Platform
+from continuous_training.compute.ec2.instance_types import Hardware, InstanceType
 from continuous_training.compute.ec2.launch import LaunchContext, LaunchOption
 from continuous_training.compute.ec2.tags import PROJECT, read_tags
+from continuous_training.compute.ec2.usage import Heartbeat, UsageLog
 from continuous_training.compute.ec2.user_data import Task
+from continuous_training.compute.supervision import read_outcome
 from continuous_training.errors import UserError
 from continuous_training.settings import Compute
 from toy import make_run
@@ -67,6 +72,18 @@ TASK = Task(
     command=["mlflow", "run", "."],
     heartbeat_seconds=15,
 )
+
+
+X86, X86_GPU, ARM = Platform("x86_64"), Platform("x86_64", has_gpu=True), Platform("arm64")
+
+
+def make_type(name: str = "c7i.xlarge", gpus: int = 0) -> InstanceType:
+    return InstanceType(name, Hardware("x86_64", gpus), Image("ami-1", "x86_64", "/dev/sda1", 8, "stock"), 0.2)
+
+
+def make_context(account: Account = ACCOUNT) -> LaunchContext:
+    types = {name: make_type(name) for name in ("c7i.xlarge", "m7i.xlarge")}
+    return LaunchContext(account, make_compute(), make_run(), types)
 
 
 def make_task(**fields: Any) -> Task:
@@ -199,8 +216,8 @@ HOSTILE = """it's "quoted" $HOME `id` \\ {{ minutes }} {% raw %} #\n; shutdown -
 
 class TestUserData:
     @staticmethod
-    def render(task: Task) -> str:
-        return user_data.render(task, "runs/1/1", "runs/1/checkpoint", 42)
+    def render(task: Task, gpus: int = 0) -> str:
+        return user_data.render(task, make_type(gpus=gpus), "runs/1/1", "runs/1/checkpoint", 42)
 
     def arguments_of_mlflow(self, task: Task, *commands: str) -> list[str]:
         """Run commands in the scope of the user data, with stubs for all programs; return the arguments of `mlflow`."""
@@ -230,10 +247,12 @@ class TestUserData:
     @pytest.mark.parametrize("stays", [False, True])
     @pytest.mark.parametrize("user", [None, HOSTILE])
     @pytest.mark.parametrize("secret", [None, "/continuous-training/a'b\"c"])
-    def test_the_user_data_is_valid_bash(self, stays: bool, secret: str | None, user: str | None) -> None:
-        script = self.render(
-            make_task(stay_running=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE])
+    @pytest.mark.parametrize("gpus", [0, 8])
+    def test_the_user_data_is_valid_bash(self, stays: bool, secret: str | None, user: str | None, gpus: int) -> None:
+        task = make_task(
+            stay_running=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE]
         )
+        script = self.render(task, gpus)
         process = subprocess.run(
             ["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=TIMEOUT
         )
@@ -263,11 +282,133 @@ class TestUserData:
         for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SERVING_TOKEN"):
             monkeypatch.setenv(name, "secret-value")
         account = ACCOUNT.model_copy(update={"mlflow_secret_parameter": "/continuous-training/mlflow-token"})
-        context = LaunchContext(account, make_compute(), make_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+        context = make_context(account)
         inputs = dict.fromkeys(("code", "train_rows", "fresh_rows"), "1" * 64)
         script = self.render(training.build_task(aws, context, "https://mlflow.example.org", inputs, ["mlflow", "run"]))
         assert "/continuous-training/mlflow-token" in script
         assert "secret-value" not in script
+
+
+class TestHardware:
+    """What moto says of instance types is what DescribeInstanceTypes answered when its list was made."""
+
+    def test_architecture_and_gpus_are_those_that_ec2_describes(self, aws: Aws) -> None:
+        hardware = instance_types.describe_hardware(aws, ["c7i.large", "g5g.xlarge", "g4dn.12xlarge"])
+        assert hardware == {
+            "c7i.large": Hardware("x86_64", 0),
+            "g5g.xlarge": Hardware("arm64", 1),
+            "g4dn.12xlarge": Hardware("x86_64", 4),
+        }
+        assert str(hardware["g5g.xlarge"].platform) == "arm64 with a GPU"
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("g9.colossal", f"compute.instance_types: {REGION} has no instance type g9.colossal"),
+            ("g4ad.xlarge", "compute.instance_types: g4ad.xlarge has GPUs of AMD; only NVIDIA's are supported"),
+            ("mac1.metal", "compute.instance_types: mac1.metal is for x86_64_mac, not x86_64 or arm64"),
+        ],
+    )
+    def test_a_type_that_cannot_be_used_is_refused_with_the_reason(self, aws: Aws, name: str, message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            instance_types.describe_hardware(aws, ["c7i.large", name])
+
+    def test_an_image_for_another_architecture_is_refused(self, aws: Aws) -> None:
+        image = make_type().image
+        with pytest.raises(UserError, match=r"the image ami-1, stock, is for x86_64, and c7g.large for arm64: change"):
+            instance_types.prepare_types(aws, make_compute(instance_types=("c7i.large", "c7g.large")), lambda _: image)
+
+
+# What nvidia-smi prints with --format=csv,noheader,nounits, by its manual page; the values of an L4 and the messages are
+# from outputs that users of EC2's g6 instances have published
+L4 = "{index}, NVIDIA L4, 23034, 595.71.05"
+NO_DRIVER = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest NVIDIA "
+    "driver is installed and running."
+)
+
+
+class TestGpus:
+    """The check of the GPUs in the user data, with an nvidia-smi that prints recorded output."""
+
+    def check(self, folder: Path, nvidia_smi: str | None, gpus: int = 1) -> tuple[int, str]:
+        """Run the check; return its exit code, and its error or output."""
+        if nvidia_smi is not None:
+            program = folder / "nvidia-smi"
+            program.write_text(f"#!/bin/sh\n{nvidia_smi}\n")
+            program.chmod(0o755)
+        script = user_data.render(TASK, make_type("g6.xlarge", gpus), "runs/1/1", "runs/1/checkpoint", 42)
+        functions = script.partition("\nmkdir -p ")[0]
+        process = subprocess.run(
+            ["bash"],
+            input=f"shutdown() {{ :; }}\n{functions}\ncheck_gpus\n",
+            env={"CT_ROOT": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
+        outcome = read_outcome(folder / "outcome")
+        return process.returncode, outcome.error or process.stdout.splitlines()[-1]
+
+    def test_the_gpus_of_the_type_are_listed(self, tmp_path: Path) -> None:
+        assert self.check(tmp_path, f"echo '{L4.format(index=0)}'") == (0, L4.format(index=0))
+
+    @pytest.mark.parametrize(
+        ("nvidia_smi", "message"),
+        [
+            (None, "g6.xlarge has no usable GPU: its image has no nvidia-smi"),
+            (f'echo "{NO_DRIVER}"; exit 9', f"g6.xlarge has no usable GPU: nvidia-smi: {NO_DRIVER}"),
+            ("echo 'No devices were found'; exit 6", "g6.xlarge has no usable GPU: nvidia-smi: No devices were found"),
+            ("echo 'No devices were found'", "g6.xlarge has 1 GPU, but nvidia-smi lists: No devices were found"),
+        ],
+        ids=["no drivers in the image", "driver not loaded", "no device", "no device without an exit code"],
+    )
+    def test_an_unusable_gpu_is_reported_with_the_reason(
+        self, tmp_path: Path, nvidia_smi: str | None, message: str
+    ) -> None:
+        assert self.check(tmp_path, nvidia_smi) == (1, message)
+
+    def test_a_gpu_that_is_missing_among_several_is_reported(self, tmp_path: Path) -> None:
+        listed = [L4.format(index=index) for index in (0, 1, 3)]
+        code, message = self.check(tmp_path, f"printf '%s\\n' {' '.join(map(repr, listed))}", gpus=4)
+        assert code == 1
+        assert message == "g6.xlarge has 4 GPUs, but nvidia-smi lists: " + "\n".join(listed)
+
+
+class TestHeartbeat:
+    def test_the_use_of_memory_and_gpus_is_read(self) -> None:
+        heartbeat = Heartbeat.parse("training 12\nmemory 3174 7812\n97, 18231, 23034\n89, 4625, 23034\n")
+        assert (heartbeat.step, heartbeat.number, heartbeat.gpus) == ("training", 12, 2)
+        assert heartbeat.describe_use() == ", memory 3.1 of 7.6 GB, 2 GPUs 93 %, 22.3 of 45.0 GB"
+
+    @pytest.mark.parametrize(
+        "text", ["checking the GPU 3", "checking the GPU 3\nmemory\n[N/A], [N/A], 23034\nNo devices were found", ""]
+    )
+    def test_what_is_not_reported_is_left_out(self, text: str) -> None:
+        heartbeat = Heartbeat.parse(text)
+        assert (heartbeat.step, heartbeat.number) == (("checking the GPU", 3) if text else ("", 0))
+        assert heartbeat.describe_use() == ""
+        log = UsageLog()
+        log.add(heartbeat)
+        assert log.metrics() == []
+
+    def test_the_use_over_time_fits_into_one_call_of_mlflow(self) -> None:
+        log = UsageLog()
+        for number in range(2000):
+            log.add(Heartbeat.parse(f"training {number}\n{number % 100}, {20_000 if number == 77 else number}, 23034"))
+        metrics = log.metrics()
+        assert 500 < len(metrics) <= 1000
+        assert {metric.key: metric.value for metric in metrics if metric.key == "peak_gpu_memory_mb"} == {
+            "peak_gpu_memory_mb": 20_000
+        }
+
+    @pytest.mark.parametrize(("percents", "idle"), [([0, 0, 0], True), ([0, 5, 0], False), ([0, 0], False)])
+    def test_a_gpu_is_idle_if_it_is_in_use_at_none_of_several_heartbeats(self, percents: list[int], idle: bool) -> None:
+        log = UsageLog()
+        for number, percent in enumerate(percents):
+            log.add(Heartbeat.parse(f"training {number}\n{percent}, 400, 23034"))
+        assert log.gpu_is_idle == idle
 
 
 class TestAccount:
@@ -356,7 +497,7 @@ class TestBundle:
 
 
 class TestLaunchOptions:
-    context = LaunchContext(ACCOUNT, make_compute(), make_run(), Image("ami-1", "/dev/sda1", 8, "stock"), {})
+    context = make_context()
 
     def test_options_are_ordered_by_market_type_and_zone(self) -> None:
         options = [
@@ -437,12 +578,16 @@ class TestImages:
         self.aws = aws
         self.models = ec2_backends[DEFAULT_ACCOUNT_ID][REGION].amis
         self.instance = launch_instance(aws, project="another")
-        self.stock = aws.ec2.describe_images(Owners=["self"])["Images"][0]["ImageId"]
-        monkeypatch.setattr(images, "STOCK_PARAMETER", "/ubuntu")  # only AWS can write below /aws
-        aws.ssm.put_parameter(Name="/ubuntu", Value=self.stock, Type="String")
+        parameters = {platform: f"/stock/{number}" for number, platform in enumerate(images.STOCK_PARAMETERS)}
+        monkeypatch.setattr(images, "STOCK_PARAMETERS", parameters)  # only AWS can write below /aws
+        self.stock = {}
+        for platform, name in parameters.items():
+            image = aws.ec2.register_image(Name=name, RootDeviceName="/dev/sda1", Architecture=platform.architecture)
+            self.stock[platform] = image["ImageId"]
+            aws.ssm.put_parameter(Name=name, Value=image["ImageId"], Type="String")
 
-    def bake(self, day: int, state: str = "available", **tags: str) -> str:
-        """Create an image of a day in 2020; `lock` is the hash of its packages."""
+    def bake(self, day: int, state: str = "available", architecture: str = "x86_64", **tags: str) -> str:
+        """Create an image of a day in 2020; `lock` is the hash of its packages, `gpu` has a value if it has drivers."""
         image_tags = {"ct:project": PROJECT, "Name": f"of day {day}"} | {
             f"ct:{name}": tag for name, tag in tags.items()
         }
@@ -450,11 +595,12 @@ class TestImages:
         response = self.aws.ec2.create_image(InstanceId=self.instance, Name=f"of day {day}", TagSpecifications=tagging)
         model = self.models[response["ImageId"]]
         model.creation_date, model.state = datetime(2020, 1, 1) + timedelta(days=day), state
+        model.architecture = architecture
         self.aws.ec2.create_tags(Resources=[model.ebs_snapshot.id], Tags=tag_list(image_tags))
         return str(response["ImageId"])
 
-    def choose(self, lock: str = "new", ami: str | None = None) -> str:
-        return images.choose_image(self.aws, ACCOUNT.model_copy(update={"ami": ami}), lock).id
+    def choose(self, lock: str = "new", ami: str | None = None, platform: Platform = X86) -> str:
+        return images.choose_image(self.aws, ACCOUNT.model_copy(update={"ami": ami}), lock, platform).id
 
     def list_images(self) -> tuple[set[str], set[str]]:
         """Return the ids of all images with a project, and the names of this project's snapshots."""
@@ -490,7 +636,17 @@ class TestImages:
         self.bake(2, lock="new", state="failed")
         self.bake(3)
         self.bake(4, lock="new", project="another")
-        assert self.choose() == self.stock
+        assert self.choose() == self.stock[X86]
+
+    def test_each_platform_has_its_own_baked_and_stock_images(self) -> None:
+        baked = {
+            X86: self.bake(1, lock="new"),
+            X86_GPU: self.bake(2, lock="new", gpu="nvidia"),
+            ARM: self.bake(3, lock="new", architecture="arm64"),
+        }
+        assert {platform: self.choose(platform=platform) for platform in baked} == baked
+        arm_gpu = Platform("arm64", has_gpu=True)
+        assert self.choose(platform=arm_gpu) == self.stock[arm_gpu]
 
     def test_old_images_are_removed_with_their_snapshots(self) -> None:
         created = [self.bake(day, lock=str(day)) for day in (3, 1, 4, 2)]
@@ -499,6 +655,11 @@ class TestImages:
         assert {created[1], created[3]} < set(removed)
         assert len(removed) == 4
         assert self.list_images() == ({created[0], created[2], foreign}, {"of day 3", "of day 4"})
+
+    def test_old_images_of_another_platform_are_counted_apart(self) -> None:
+        created = {self.bake(1, lock="a"), self.bake(2, lock="a", gpu="nvidia"), self.bake(3, lock="a")}
+        assert image_lifecycle.prune_images(self.aws, 2, None) == []
+        assert self.list_images()[0] == created
 
     def test_the_image_in_ct_ami_and_pending_images_are_not_removed(self) -> None:
         named, old, new = (self.bake(day, lock="a") for day in (1, 2, 3))

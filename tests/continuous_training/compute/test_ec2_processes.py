@@ -46,16 +46,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration(seconds=30)
 
-COMPUTE = """
-compute:
-  instance_types: [c7i.large, c6i.large]
-  spot: false
-  max_hours: 1
-  max_cost_usd: 1
-  prices: {c7i.large: 0.1, c6i.large: 0.09}
-  boot_minutes: 5
-  heartbeat_seconds: 2
-"""
 ENDLESS_MODEL = """
 import time
 def build(categories, numbers, **parameters):
@@ -73,119 +63,6 @@ def build(categories, numbers, **parameters):
     return build_estimator(categories, numbers, **parameters)
 """
 MAX_MISSED_HEARTBEATS = watcher.MAX_MISSED_HEARTBEATS
-
-
-@pytest.fixture(scope="module")
-def mlflow_server(
-    tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path, forked_python: ForkedPython
-) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    shutil.copy(empty_mlflow, folder)
-    with MlflowServer(folder, forked_python.mlflow) as server:
-        yield server
-
-
-class Project:
-    """A project that trains on EC2."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, aws: Aws, python: ForkedPython, folder: Path) -> None:
-        self.aws = aws
-        self.python = python
-        self.tracking_uri = os.environ["MLFLOW_TRACKING_URI"]
-        self.monkeypatch = monkeypatch
-        self.folder = folder
-
-    def machines(self, **settings: Any) -> Machines:
-        """Return the machines of the account, to be used as a context."""
-        extra = {"OMP_NUM_THREADS": "1", **settings.pop("extra", {})}
-        return Machines(self.aws, self.folder / "machines", self.python.venv, extra=extra, **settings)
-
-    def set_up(self, tag: str = "ct-1", **parameters: str) -> Pipeline:
-        """Commit the project, and set up a run of it."""
-        for command in (["add", "--all"], ["commit", "--quiet", "--allow-empty", "--message", "a change"]):
-            subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *command], check=True)
-        return Pipeline(self.monkeypatch, COMPUTE="ec2", BUILD_TAG=tag, FORCE="true", **parameters)
-
-    def train(self) -> str:
-        """Train in this process; return the candidate's MLflow run id."""
-        return self.set_up().train().run_id
-
-    def start(self, tag: str = "ct-1", **parameters: str) -> subprocess.Popen[str]:
-        """Train in a separate process and workspace, as an agent does."""
-        pipeline = self.set_up(tag, **parameters)
-        pipeline.make_plan()
-        for document in (pipeline.run, pipeline.snapshot, pipeline.plan):
-            document.write()
-        workspace = self.folder / tag
-        shutil.copytree(".", workspace, symlinks=True)
-        environment = os.environ | {"PYTHONPATH": str(workspace / "src")}
-        return subprocess.Popen(
-            [*RECEIVES_SIGINT, self.python.python, "scripts/train.py"],
-            cwd=workspace,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def kill(self, tag: str = "ct-1") -> None:
-        """Kill -9 the training and its processes: all those in its workspace."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):  # it has ended
-                if Path(process.cwd()) == self.folder / tag:
-                    process.kill()
-
-    def launched_instances(self) -> list[str]:
-        """Return the ids of all instances, including terminated ones."""
-        reservations = self.aws.client("ec2").describe_instances()["Reservations"]
-        return [instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]]
-
-    def launch_unwatched(self, deadline: datetime) -> str:
-        """Launch an instance of this project that no process watches."""
-        tags = {"ct:project": "continuous-training", "ct:deadline": deadline.isoformat()}
-        tag_list = [{"Key": key, "Value": value} for key, value in tags.items()]
-        response = self.aws.client("ec2").run_instances(
-            ImageId=self.aws.environment["CT_AMI"],
-            InstanceType="c7i.large",
-            MinCount=1,
-            MaxCount=1,
-            TagSpecifications=[{"ResourceType": "instance", "Tags": tag_list}],
-        )
-        return str(response["Instances"][0]["InstanceId"])
-
-    def reap(self, tag: str = "ct-1") -> list[str]:
-        """Reap as the Jenkinsfile's `post` does, in the workspace of a run."""
-        self.monkeypatch.chdir(self.folder / tag)
-        return reap.reap(api.Aws(), self.aws.bucket, run_identifier(tag, "")).instances
-
-
-@pytest.fixture
-def project(
-    workspace: Path,
-    mlflow_server: MlflowServer,
-    forked_python: ForkedPython,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path_factory: pytest.TempPathFactory,
-    record_property: Callable[[str, object], None],
-    caplog: pytest.LogCaptureFixture,
-) -> Iterator[Project]:
-    """Make the toy workspace a git repository like that of a real model, with an AWS account."""
-    caplog.set_level("INFO", logger="continuous_training")
-    monkeypatch.setattr(watcher, "MAX_MISSED_HEARTBEATS", TIMEOUT)  # on a busy machine they are late
-    change("compare:\n", f"{COMPUTE.lstrip()}compare:\n")
-    for name in ("scripts", "src/continuous_training"):
-        shutil.copytree(ROOT / name, workspace / name)  # with bytecode for a faster start; git ignores it
-    shutil.copy(ROOT / "MLproject", workspace)
-    (workspace / ".gitignore").write_text(".ct/\nbuild/\n__pycache__/\n")
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    with Aws() as aws:
-        for name, value in {**aws.environment, "MLFLOW_TRACKING_URI": mlflow_server.uri}.items():
-            monkeypatch.setenv(name, value)
-        yield Project(monkeypatch, aws, forked_python, tmp_path_factory.mktemp("cloud"))
-        remaining = aws.billable_resources()
-        record_property("remaining resources", ", ".join(remaining) or "nothing")
-        assert remaining == []
-        assert aws.authorizer.denied == []
 
 
 @pytest.fixture

@@ -195,8 +195,9 @@ class TestJenkins:
         assert not self.allows("iam:PassRole", role, iam_PassedToService="lambda.amazonaws.com")
         assert not self.allows("iam:PassRole", f"{role}-administrator", iam_PassedToService="ec2.amazonaws.com")
 
-    def test_jenkins_reads_the_parameter_of_the_stock_image_and_no_secret(self) -> None:
-        assert self.allows("ssm:GetParameter", f"arn:aws:ssm:eu-west-1::parameter{images.STOCK_PARAMETER}")
+    def test_jenkins_reads_the_parameters_of_the_stock_images_and_no_secret(self) -> None:
+        for name in images.STOCK_PARAMETERS.values():
+            assert self.allows("ssm:GetParameter", f"arn:aws:ssm:eu-west-1::parameter{name}")
         assert not self.allows(
             "ssm:GetParameter", "arn:aws:ssm:eu-west-1:111122223333:parameter/continuous-training/token"
         )

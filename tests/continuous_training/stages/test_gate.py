@@ -235,7 +235,7 @@ class TestTrain:
         assert sorted(run.info.status for run in tracked_runs) == ["FINISHED", "KILLED"]
 
     def test_ec2_without_its_settings_is_rejected_at_set_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(UserError, match="COMPUTE=ec2 needs a section compute in training.yaml"):
+        with pytest.raises(UserError, match="COMPUTE=ec2 needs compute.instance_types in training.yaml"):
             Pipeline(monkeypatch, COMPUTE="ec2")
         section = "compute: {instance_types: [c7i.large], max_hours: 1, max_cost_usd: 1}"
         change("compare:\n", f"{section}\ncompare:\n")

@@ -232,10 +232,11 @@ class TestFailure:
         monkeypatch.setenv("PATH", os.environ["PATH"])  # restored after the test, because training changes it
         monkeypatch.setattr(sys, "executable", str(forked_python.python))  # the entry point's Python is beside it
         monkeypatch.setitem(train.COMPUTE, "local", local.train)
-        with pytest.raises(UserError, match=r"the training entry point failed with note=.* C=-1\.0: see its output"):
+        with pytest.raises(UserError, match=r"the training failed with note=.* C=-1\.0: .*cannot be fitted: .*'C'"):
             pipeline.train()
         trials = runs_by_name(pipeline)
         assert trials["ct-7-1"].data.params["note"] == hostile
+        assert 50 < trials["ct-7-1"].data.metrics["peak_memory_mb"] < 5000
         assert {name: run.info.status for name, run in trials.items()} == {
             "ct-7-1": "FINISHED",
             "ct-7-2": "FAILED",

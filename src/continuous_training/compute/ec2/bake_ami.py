@@ -1,6 +1,7 @@
 """Bake an AMI with the packages of a model, so that training starts a minute after the launch.
 
 An instance of a stock image installs the packages, trains on a few rows to prove that it can, and becomes the image.
+There is one for each platform of compute.instance_types.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from continuous_training.compute.ec2 import (
     fleet,
     image_lifecycle,
     images,
+    instance_types,
     launch,
-    prices,
     storage,
     termination,
     training,
@@ -37,6 +38,7 @@ from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.aws import Aws
+    from continuous_training.compute.ec2.images import Image, Platform
     from continuous_training.compute.ec2.user_data import Task
     from continuous_training.documents import Run, Snapshot, SnapshotFile
     from continuous_training.settings import Settings
@@ -47,9 +49,9 @@ TRAIN_ROWS, FRESH_ROWS = 2000, 500
 
 
 class BakeReport(Value):
-    """The id of the new image, the hash of its lock, and the ids of deleted images and snapshots."""
+    """The ids of the new images by platform, the hash of their lock, and the ids of deleted images and snapshots."""
 
-    id: str
+    images: dict[str, str]
     lock: str
     removed: list[str]
 
@@ -57,32 +59,39 @@ class BakeReport(Value):
 def bake(
     aws: Aws, run: Run, settings: Settings, snapshot: Snapshot, source: str | None = None, keep: int = 3
 ) -> BakeReport:
-    """Create an image, and delete all of this project's images but the newest.
+    """Create an image for each platform, and delete all of this project's images but the newest.
 
     Args:
         aws: the clients.
         run: the run whose commit and lock are baked.
-        settings: compute.max_hours and max_cost_usd apply here too.
+        settings: compute.max_hours and max_cost_usd apply to each image.
         snapshot: the trial training uses a few of its rows.
-        source: the id of the image to start from; None is the newest stock image.
-        keep: how many images stay, including the new one.
+        source: the id of the image to start from; None is the newest stock image of each platform.
+        keep: how many images of each platform stay, including the new one.
 
     Raises:
-        UserError: a step failed; there is no new image, and the instance is terminated.
+        UserError: a step failed; there is no new image of this platform, and the instance is terminated.
     """
     account, compute = Account.from_environment(), settings.ec2
     launch.check_security_group(aws, account.security_group)
-    image = images.describe_image(aws, source, "set by --from") if source else images.find_stock_image(aws)
-    hourly_prices = {kind: prices.find_hourly_price(aws, kind, compute) for kind in compute.instance_types}
-    context = LaunchContext(account, compute, run, image, hourly_prices)
-    log.info("Baking from %s, %s", image.id, image.origin)
-    image_id = _create_image(aws, context, _build_task(aws, context, settings, snapshot))
+
+    def find_image(platform: Platform) -> Image:
+        if source:
+            return images.describe_image(aws, source, "set by --from")
+        return images.find_stock_image(aws, platform)
+
+    types = instance_types.prepare_types(aws, compute, find_image)
+    task = _build_task(aws, LaunchContext(account, compute, run, types), settings, snapshot)
+    created = {}
+    for platform in dict.fromkeys(instance_type.hardware.platform for instance_type in types.values()):
+        fitting = {name: one for name, one in types.items() if one.hardware.platform == platform}
+        created[str(platform)] = _create_image(aws, LaunchContext(account, compute, run, fitting), platform, task)
     if account.ami:
         log.warning("Runs still start from %s, because CT_AMI is set", account.ami)
-    return BakeReport(id=image_id, lock=run.lock, removed=image_lifecycle.prune_images(aws, keep, account.ami))
+    return BakeReport(images=created, lock=run.lock, removed=image_lifecycle.prune_images(aws, keep, account.ami))
 
 
-def _create_image(aws: Aws, context: LaunchContext, task: Task) -> str:
+def _create_image(aws: Aws, context: LaunchContext, platform: Platform, task: Task) -> str:
     """Launch an instance, wait until it has trained, and create an image of it; terminate all instances in any case."""
     run, settings = context.run, context.settings
     budget = Budget(settings, 1)
@@ -103,9 +112,10 @@ def _create_image(aws: Aws, context: LaunchContext, task: Task) -> str:
             time.sleep(settings.heartbeat_seconds / fleet.POLLS_PER_HEARTBEAT)
         if outcome.kind != "done":
             log.error("The last lines of its log:\n%s", "\n".join(watcher.tail()))
-            raise UserError(f"there is no new image: {outcome.message}")
-        image_id = image_lifecycle.create_image(aws, instance.id, run.lock, run.commit)
-        log.info("Baked %s in %.0f min, for about %.3f USD", image_id, instance.age_seconds / 60, instance.cost_usd)
+            raise UserError(f"there is no new image for {platform}: {outcome.message}")
+        image_id = image_lifecycle.create_image(aws, instance.id, platform, run.lock, run.commit)
+        minutes = instance.age_seconds / 60
+        log.info("Baked %s for %s in %.0f min, for about %.3f USD", image_id, platform, minutes, instance.cost_usd)
         return image_id
     finally:
         with defer_signals():

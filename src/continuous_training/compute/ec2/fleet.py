@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from continuous_training.compute import PEAK_MEMORY
 from continuous_training.compute.ec2 import launch, storage, termination
 from continuous_training.compute.ec2.budget import Budget
 from continuous_training.compute.ec2.launch import LaunchContext, LaunchRequest
@@ -18,6 +19,8 @@ from continuous_training.registry import connection, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from mlflow.entities import Metric
 
     from continuous_training.compute import Trial
     from continuous_training.compute.ec2.aws import Aws
@@ -53,6 +56,7 @@ class Fleet:
         self._instance_ids: list[str] = []  # launched and not yet terminated
         self._instance_descriptions: defaultdict[str, list[str]] = defaultdict(list)  # by MLflow run
         self._completed: set[str] = set()  # MLflow runs
+        self._metrics: defaultdict[str, list[Metric]] = defaultdict(list)  # of the use of memory, by MLflow run
 
     def train(self) -> None:
         """Train all trials, `at_once` at a time. After a spot interruption a trial is repeated on demand.
@@ -82,8 +86,8 @@ class Fleet:
             for attempt in self._attempts:
                 self._charge(attempt)
 
-    def log_costs(self) -> None:
-        """Log each trial's instances and cost to MLflow, and close MLflow runs that an instance has left open."""
+    def log_usage(self) -> None:
+        """Log each trial's instances, cost and memory to MLflow, and close MLflow runs that an instance has left open."""
         log.info("All instances together cost about %.3f USD", sum(self._budget.usd.values()))
         try:
             client = connection.open_client()
@@ -91,10 +95,11 @@ class Fleet:
                 client.log_metric(run_id, "ec2_seconds", round(seconds, 1))
                 client.log_metric(run_id, "ec2_cost_usd", round(self._budget.usd[run_id], 6))
                 client.set_tag(run_id, "ct.instances", "; ".join(self._instance_descriptions[run_id]))
+                client.log_batch(run_id, metrics=self._metrics[run_id])
                 if run_id not in self._completed:
                     runs.fail_open_run(client, run_id)
         except Exception as error:
-            log.warning("Cannot log the cost of the instances to MLflow: %s", error)
+            log.warning("Cannot log the cost and the memory of the instances to MLflow: %s", error)
 
     def _start(self, trial: Trial, number: int, spot: bool) -> None:
         trial_key = f"runs/{trial.run_id}"
@@ -113,6 +118,7 @@ class Fleet:
         self._attempts.append(Attempt(trial, number, spot, watcher))
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._record_usage(attempt, outcome)
         if outcome.kind == "done":
             self._completed.add(attempt.trial.run_id)
         elif outcome.kind == "interrupted" and attempt.spot:
@@ -126,6 +132,18 @@ class Fleet:
         self._instance_ids.remove(instance_id)
         self._attempts.remove(attempt)
         self._charge(attempt)
+
+    def _record_usage(self, attempt: Attempt, outcome: Outcome) -> None:
+        from mlflow.entities import Metric
+
+        instance, usage = attempt.watcher.instance, attempt.watcher.usage
+        metrics = self._metrics[attempt.trial.run_id]
+        metrics += usage.metrics()
+        if outcome.peak_memory_mb:
+            metrics.append(Metric(PEAK_MEMORY, outcome.peak_memory_mb, int(time.time() * 1000), 0))
+        if usage.gpu_is_idle:
+            kind = instance.option.instance_type
+            log.warning("The GPU of %s was never in use: a type without one costs less", kind)
 
     def _charge(self, attempt: Attempt) -> None:
         instance = attempt.watcher.instance

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.compute.ec2 import images
 from continuous_training.compute.ec2.aws import ignore_errors, translate_errors
 from continuous_training.compute.ec2.tags import (
     COMMIT_TAG,
+    GPU_TAG,
     LOCK_TAG,
     PROJECT,
     PROJECT_FILTER,
@@ -21,6 +23,7 @@ from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.aws import Aws
+    from continuous_training.compute.ec2.images import Platform
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ IN_USE = "InvalidSnapshot.InUse"
 ALREADY_CREATED = "InvalidAMIName.Duplicate"  # the call was repeated because its response was lost
 
 
-def create_image(aws: Aws, instance_id: str, lock: str, commit: str) -> str:
+def create_image(aws: Aws, instance_id: str, platform: Platform, lock: str, commit: str) -> str:
     """Create an image of an instance, which goes on running; return the image's id once it is available.
 
     The instance is not rebooted, because a reboot would cancel its scheduled shutdown.
@@ -42,7 +45,8 @@ def create_image(aws: Aws, instance_id: str, lock: str, commit: str) -> str:
     """
     name = f"{PROJECT} {instance_id}"  # identifies the image even if the response to the call is lost
     try:
-        _request_image(aws, instance_id, name, {"Name": name, PROJECT_TAG: PROJECT, LOCK_TAG: lock, COMMIT_TAG: commit})
+        tags = {"Name": name, PROJECT_TAG: PROJECT, LOCK_TAG: lock, COMMIT_TAG: commit}
+        _request_image(aws, instance_id, name, tags | ({GPU_TAG: "nvidia"} if platform.has_gpu else {}))
         return _wait_until_available(aws, name)
     except BaseException:
         try:
@@ -53,11 +57,11 @@ def create_image(aws: Aws, instance_id: str, lock: str, commit: str) -> str:
 
 
 def prune_images(aws: Aws, keep: int, protected_id: str | None) -> list[str]:
-    """Delete all baked images but the newest, failed images, and snapshots without an image.
+    """Delete all baked images but the newest of each platform, failed images, and snapshots without an image.
 
     Args:
         aws: the clients.
-        keep: how many images stay.
+        keep: how many images of each platform stay.
         protected_id: the id of an image that stays in any case.
 
     Returns:
@@ -66,7 +70,11 @@ def prune_images(aws: Aws, keep: int, protected_id: str | None) -> list[str]:
     failed_images = [
         image for image in images.list_project_images(aws) if image["State"] not in {"available", "pending"}
     ]
-    obsolete = [image["ImageId"] for image in (*images.list_baked_images(aws)[keep:], *failed_images)]
+    baked: defaultdict[Platform, list[dict[str, Any]]] = defaultdict(list)
+    for image in images.list_baked_images(aws):
+        baked[images.platform_of(image)].append(image)
+    old_images = [image for same_platform in baked.values() for image in same_platform[keep:]]
+    obsolete = [image["ImageId"] for image in (*old_images, *failed_images)]
     return _delete_images(aws, [image_id for image_id in obsolete if image_id != protected_id])
 
 

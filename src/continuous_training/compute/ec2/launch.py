@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from continuous_training.compute.ec2.account import Account
-    from continuous_training.compute.ec2.images import Image
+    from continuous_training.compute.ec2.instance_types import InstanceType
     from continuous_training.compute.ec2.user_data import Task
     from continuous_training.documents import Run
     from continuous_training.settings import Compute
@@ -95,21 +95,18 @@ class LaunchRequest:
 
 @dataclass(frozen=True)
 class LaunchContext:
-    """What all instances of a run have in common. `prices` are in USD an hour, by instance type."""
+    """What all instances of a run have in common. `types` are by name, in order of preference."""
 
     account: Account
     settings: Compute
     run: Run
-    image: Image
-    prices: dict[str, float]
+    types: dict[str, InstanceType]
 
 
 def list_launch_options(context: LaunchContext, *, spot: bool) -> Iterator[LaunchOption]:
     """Yield all options in order of preference: spot first, then by type, then by subnet."""
     markets: tuple[Market, ...] = ("spot", "on demand") if spot else ("on demand",)
-    for market, instance_type, subnet in itertools.product(
-        markets, context.settings.instance_types, context.account.subnets
-    ):
+    for market, instance_type, subnet in itertools.product(markets, context.types, context.account.subnets):
         yield LaunchOption(instance_type, market, subnet)
 
 
@@ -137,7 +134,7 @@ def launch_instance(aws: Aws, context: LaunchContext, request: LaunchRequest, in
 
     failures = []
     for option in list_launch_options(context, spot=request.spot):
-        price = context.prices[option.instance_type]
+        price = context.types[option.instance_type].price
         try:
             minutes = request.deadline_minutes(price)
         except UserError as error:  # the next type may be cheaper
@@ -167,7 +164,8 @@ def _run_instances_arguments(
     The client token is the same for the same attempt and option: a call that is repeated because its response was lost
     returns the same instance.
     """
-    account, image = context.account, context.image
+    account, instance_type = context.account, context.types[option.instance_type]
+    image = instance_type.image
     size = max(context.settings.disk_gb, image.root_gb)
     disk = {"VolumeSize": size, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
     tags = _tags(context.run, aws.now + timedelta(minutes=minutes))
@@ -177,7 +175,9 @@ def _run_instances_arguments(
         "MinCount": 1,
         "MaxCount": 1,
         "ClientToken": hashlib.sha256(f"{request.attempt_key} {option}".encode()).hexdigest(),
-        "UserData": user_data.render(request.task, request.attempt_key, request.checkpoint_key, minutes),
+        "UserData": user_data.render(
+            request.task, instance_type, request.attempt_key, request.checkpoint_key, minutes
+        ),
         "InstanceInitiatedShutdownBehavior": "terminate",
         "IamInstanceProfile": {"Name": account.instance_profile},
         "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": option.subnet, "Groups": [account.security_group]}],

@@ -2,7 +2,7 @@
 
 objects/<sha256>                        code and rows; an object that exists is not uploaded again
 runs/<MLflow run>/checkpoint            what an interrupted attempt leaves for the next one
-runs/<MLflow run>/<attempt>/heartbeat   the current step, and a number that increases
+runs/<MLflow run>/<attempt>/heartbeat   the current step, a number that increases, and the use of memory and GPUs
 runs/<MLflow run>/<attempt>/log/000000  the log, in chunks
 runs/<MLflow run>/<attempt>/result      how the attempt ended
 """
@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from continuous_training import progress
 from continuous_training.compute.ec2.aws import Aws, error_code, translate_errors
+from continuous_training.compute.ec2.usage import Heartbeat
+from continuous_training.compute.supervision import FitOutcome
 from continuous_training.documents import Value, first_error
 from continuous_training.errors import UserError
 
@@ -27,11 +29,15 @@ NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
 
 
 class Result(Value):
-    """How an attempt ended, as the instance reports it: `step` was the last step, `code` its exit code."""
+    """How an attempt ended, as the instance reports it: `step` was the last step, `code` its exit code.
+
+    `fit` is the outcome of the fit, if there was one, or else may have the error of an earlier step.
+    """
 
     outcome: Literal["done", "failed", "interrupted", "deadline"]
     step: str
     code: int
+    fit: FitOutcome | None = None
 
 
 def check_bucket(aws: Aws, bucket: str) -> None:
@@ -79,10 +85,10 @@ class AttemptFolder:
     key: str
     _last_chunk: str = ""
 
-    def read_heartbeat(self) -> str | None:
-        """Return the newest heartbeat, '<step> <number>', or None before the first."""
+    def read_heartbeat(self) -> Heartbeat | None:
+        """Return the newest heartbeat, or None before the first."""
         body = self._read(f"{self.key}/heartbeat")
-        return body.decode(errors="replace") if body else None
+        return Heartbeat.parse(body.decode(errors="replace")) if body else None
 
     def read_result(self) -> Result | None:
         """Return how the attempt ended, or None while there is no result.

@@ -16,6 +16,7 @@ RUN_TAG = "ct:run"  # on an instance and its volume: `run_identifier`
 DEADLINE_TAG = "ct:deadline"  # on an instance: when it shuts itself down, by AWS's clock, ISO 8601
 LOCK_TAG = "ct:lock"  # on an image: hash of the locks whose packages it contains
 COMMIT_TAG = "ct:commit"  # on an image
+GPU_TAG = "ct:gpu"  # on an image that was made on an instance with GPUs, and has their drivers
 
 PROJECT_FILTER = {"Name": f"tag:{PROJECT_TAG}", "Values": [PROJECT]}
 

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.compute.ec2 import bundle, images, launch, prices, storage
+from continuous_training.compute.ec2 import bundle, images, instance_types, launch, storage
 from continuous_training.compute.ec2.account import Account, read_tracking_uri
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.fleet import Fleet
@@ -35,10 +35,10 @@ def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
     settings = load_settings(run.model).ec2
     aws, account, uri = Aws(), Account.from_environment(), read_tracking_uri()
     launch.check_security_group(aws, account.security_group)
-    hourly_prices = {kind: prices.find_hourly_price(aws, kind, settings) for kind in settings.instance_types}
-    image = images.choose_image(aws, account, run.lock)
-    log.info("Instances start from %s, %s", image.id, image.origin)
-    context = LaunchContext(account, settings, run, image, hourly_prices)
+    types = instance_types.prepare_types(
+        aws, settings, lambda platform: images.choose_image(aws, account, run.lock, platform)
+    )
+    context = LaunchContext(account, settings, run, types)
     inputs = upload_inputs(aws, account.bucket, run, snapshot)
     fleet = Fleet(
         aws,
@@ -54,10 +54,10 @@ def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
                 fleet.terminate()
             except UserError as error:  # not the reason why the training failed
                 log.error("%s", error)  # noqa: TRY400
-            fleet.log_costs()
+            fleet.log_usage()
         raise
     fleet.terminate()
-    fleet.log_costs()
+    fleet.log_usage()
 
 
 def upload_inputs(aws: Aws, bucket: str, run: Run, snapshot: Snapshot) -> dict[str, str]:

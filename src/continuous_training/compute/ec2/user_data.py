@@ -13,6 +13,8 @@ from continuous_training.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from continuous_training.compute.ec2.instance_types import InstanceType
+
 TEMPLATE = Path(__file__).with_name("user_data.sh.j2")
 MAX_BYTES = 16 * 1024  # EC2's limit, before base64
 
@@ -41,11 +43,14 @@ class Task:
     stay_running: bool = False
 
 
-def render(task: Task, attempt_key: str, checkpoint_key: str, deadline_minutes: int) -> str:
+def render(
+    task: Task, instance_type: InstanceType, attempt_key: str, checkpoint_key: str, deadline_minutes: int
+) -> str:
     """Return the script of an instance that shuts itself down at its deadline, whatever happens.
 
     Args:
         task: what it does.
+        instance_type: the type of the instance, whose GPUs it checks.
         attempt_key: the S3 key of the attempt's folder.
         checkpoint_key: the S3 key of the checkpoint that one attempt leaves for the next.
         deadline_minutes: the deadline, counted on the instance from its first second, so that no clock must be right.
@@ -60,6 +65,8 @@ def render(task: Task, attempt_key: str, checkpoint_key: str, deadline_minutes: 
     secret_request = {"Name": task.secret_parameter, "WithDecryption": True}
     variables = vars(task) | {
         "secret_request": json.dumps(secret_request) if task.secret_parameter else None,
+        "instance_type": instance_type.name,
+        "gpus": instance_type.hardware.gpus,
         "attempt_key": attempt_key,
         "checkpoint_key": checkpoint_key,
         "deadline_minutes": deadline_minutes,

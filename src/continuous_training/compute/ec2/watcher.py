@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from continuous_training.compute.ec2.aws import Aws, error_code, translate_errors
+from continuous_training.compute.ec2.usage import UsageLog
+from continuous_training.compute.supervision import ADVICE
 from continuous_training.errors import UserError
+from continuous_training.fork_server.client import KILL_EXIT_CODE
 
 if TYPE_CHECKING:
     from continuous_training.compute.ec2.launch import Instance
@@ -29,10 +32,11 @@ SPOT_REASONS = {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `message` is a sentence for people."""
+    """How an attempt ended. `message` is a sentence for people, `peak_memory_mb` the memory that the fit needed."""
 
     kind: Literal["done", "failed", "interrupted", "deadline", "silent", "terminated", "no result"]
     message: str
+    peak_memory_mb: float | None = None
 
 
 class AttemptWatcher:
@@ -41,9 +45,9 @@ class AttemptWatcher:
     def __init__(self, aws: Aws, settings: Compute, instance: Instance, folder: AttemptFolder, label: str = "") -> None:
         self._aws, self._settings, self._folder, self._label = aws, settings, folder, label
         self.instance = instance
+        self.usage = UsageLog()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._partial_line = b""
-        self._heartbeat: str | None = None
         self._heartbeat_time = time.monotonic()
         self._progress_time = -float(LOG_SECONDS)
         self._unavailable_since: float | None = None
@@ -94,15 +98,15 @@ class AttemptWatcher:
             text = line.decode(errors="replace")
             self._tail.append(text)
             log.info("%s%s", self._label, text)
-        if heartbeat is None or heartbeat == self._heartbeat:
+        if heartbeat is None or heartbeat == self.usage.last:
             return
-        self._heartbeat, self._heartbeat_time = heartbeat, time.monotonic()
-        step = heartbeat.rpartition(" ")[0]
-        if step != self._step or self._heartbeat_time - self._progress_time >= LOG_SECONDS:
-            self._step, self._progress_time = step, self._heartbeat_time
+        self.usage.add(heartbeat)
+        self._heartbeat_time = time.monotonic()
+        if heartbeat.step != self._step or self._heartbeat_time - self._progress_time >= LOG_SECONDS:
+            self._step, self._progress_time = heartbeat.step, self._heartbeat_time
             minutes, seconds = divmod(int(self.instance.age_seconds), 60)
-            usage = f"{minutes} min {seconds} s, about {self.instance.cost_usd:.3f} USD"
-            log.info("%s%s: %s, %s", self._label, self.instance.id, step, usage)
+            cost = f"{minutes} min {seconds} s, about {self.instance.cost_usd:.3f} USD"
+            log.info("%s%s: %s, %s%s", self._label, self.instance.id, self._step, cost, heartbeat.describe_use())
 
     def _describe_state(self) -> tuple[str, str]:
         """Return the instance's state and the code of its reason."""
@@ -120,13 +124,19 @@ class AttemptWatcher:
 
     def _outcome_of_result(self, result: Result) -> Outcome:
         instance = self.instance
+        peak_memory_mb = result.fit.peak_memory_mb if result.fit else None
         if result.outcome == "done":
-            return Outcome("done", f"{instance.id} is done")
+            return Outcome("done", f"{instance.id} is done", peak_memory_mb)
         if result.outcome == "interrupted":
             return Outcome("interrupted", f"AWS interrupts the spot instance {instance.id}")
         if result.outcome == "deadline":
             return Outcome("deadline", f"{instance.id} reached its deadline of {instance.deadline_minutes} minutes")
-        return Outcome("failed", f"{result.step} failed on {instance.id} with exit code {result.code}")
+        message = f"{result.step} failed on {instance.id}"
+        if result.fit and result.fit.error:
+            return Outcome("failed", f"{message}: {result.fit.error}", peak_memory_mb)
+        if result.code == KILL_EXIT_CODE:
+            return Outcome("failed", f"{message}, killed by signal 9, probably for lack of memory: {ADVICE}")
+        return Outcome("failed", f"{message} with exit code {result.code}")
 
     def _outcome_of_termination(self, reason: str) -> Outcome:
         instance, step = self.instance, self._step
@@ -146,9 +156,13 @@ class AttemptWatcher:
         if instance.age_seconds > instance.deadline_minutes * 60 + SHUTDOWN_GRACE_SECONDS:
             message = f"{instance.id} still runs after its deadline of {instance.deadline_minutes} minutes"
             return Outcome("deadline", message)
-        if self._heartbeat is None:
+        last = self.usage.last
+        if last is None:
             limit, problem = self._settings.boot_minutes * 60, "no heartbeat since the launch"
         else:
             limit, problem = MAX_MISSED_HEARTBEATS * self._settings.heartbeat_seconds, "no more heartbeats"
         seconds = now - self._heartbeat_time
-        return Outcome("silent", f"{instance.id}: {problem} for {seconds:.0f} s") if seconds > limit else None
+        if seconds <= limit:
+            return None
+        use = f"; at the last one {last.memory} of memory were in use" if last and last.memory else ""
+        return Outcome("silent", f"{instance.id}: {problem} for {seconds:.0f} s{use}")
