@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from datetime import datetime
@@ -17,14 +18,13 @@ import pytest
 from cloud.aws import Aws
 from cloud.machine import Machines
 from conftest import RECEIVES_SIGINT
-from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute import Trial
+from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import reap, training
 from continuous_training.compute.ec2.tags import run_identifier
 from continuous_training.registry import runs
 from forked_python import ForkedPython
 from pipeline import Pipeline
-from toy import change
 
 COMPUTE = """
 compute:
@@ -36,6 +36,12 @@ compute:
   boot_minutes: 5
   heartbeat_seconds: 2
 """
+
+
+def write_entry_point(command: str) -> None:
+    """Let MLproject's entry point run a command."""
+    path = Path("MLproject")
+    path.write_text(re.sub("command: .*", lambda _: f"command: {json.dumps(command)}", path.read_text()))
 
 
 class Project:
@@ -65,7 +71,7 @@ class Project:
 
     def run_entry_point(self, command: str) -> str:
         """Train with a command in place of the fit, which takes seconds; return the MLflow run's id."""
-        change('command: "python scripts/fit.py --model {model} --snapshot {snapshot} --parameters {parameters}"', f"command: {json.dumps(command)}", Path("MLproject"))
+        write_entry_point(command)
         pipeline = self.set_up()
         pipeline.take_snapshot()
         run_id = pipeline.client.create_run(runs.experiment_id(pipeline.client, "toy")).info.run_id

@@ -46,7 +46,7 @@ def count() -> int:
 
 
 def check_libraries() -> None:
-    """Check that a library that this process has imported can use the GPUs, if there are any and it is known to use GPUs.
+    """Check that, if there are GPUs, one of the libraries that this process has imported can use them.
 
     Raises:
         UserError: none of them can; the training would be paid for a GPU that it does not use.

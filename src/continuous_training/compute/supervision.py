@@ -74,25 +74,22 @@ def supervised(max_hours: float) -> Iterator[None]:
             problem = _explain_lack_of_memory(error)
             message = str(problem) if isinstance(problem, UserError) else f"{type(problem).__name__}: {problem}"
             os.write(writer, " ".join(message.split()).encode()[:MAX_MESSAGE])
+            if problem is error:
+                raise
             raise problem from error
         return
     os.close(writer)
     code, peak_memory_mb = _wait(fork, max_hours * 3600)
+    if code is not None and code >= 0:
+        message = os.read(reader, MAX_MESSAGE).decode(errors="ignore")
+        _write_outcome(message, peak_memory_mb)
+        sys.exit(code)
     if code is None:
-        error: str | None = f"the training did not end within {max_hours:g} h: raise compute.max_hours, or train less"
-    elif code < 0:
-        error = _explain_signal(-code, peak_memory_mb)
+        message = f"the training did not end within {max_hours:g} h: raise compute.max_hours, or train less"
     else:
-        with open(reader, "rb") as pipe:
-            error = pipe.read().decode(errors="ignore") or None
-    if path := os.environ.get(OUTCOME_VARIABLE):
-        outcome = FitOutcome(error=error, peak_memory_mb=round(peak_memory_mb, 1))
-        partial = Path(f"{path}.partial")
-        partial.write_text(outcome.model_dump_json(), encoding="utf-8")
-        partial.rename(path)
-    if code is None or code < 0:
-        raise UserError(str(error))
-    sys.exit(code)
+        message = _explain_signal(-code, peak_memory_mb)
+    _write_outcome(message, peak_memory_mb)
+    raise UserError(message)
 
 
 def read_outcome(path: Path) -> FitOutcome:
@@ -101,6 +98,14 @@ def read_outcome(path: Path) -> FitOutcome:
         return FitOutcome.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return FitOutcome()
+
+
+def _write_outcome(error: str, peak_memory_mb: float) -> None:
+    if path := os.environ.get(OUTCOME_VARIABLE):
+        outcome = FitOutcome(error=error or None, peak_memory_mb=round(peak_memory_mb, 1))
+        partial = Path(f"{path}.partial")
+        partial.write_text(outcome.model_dump_json(), encoding="utf-8")
+        partial.rename(path)
 
 
 def _become_the_first_victim() -> None:

@@ -146,7 +146,8 @@ class Aws:
         ]
         group = ec2.create_security_group(GroupName="training", Description="No inbound rule", VpcId=vpc)["GroupId"]
         for name, architecture in STOCK_IMAGES.items():
-            image = ec2.register_image(Name=name, RootDeviceName="/dev/sda1", Architecture=architecture)["ImageId"]
+            image = ec2.register_image(Name=name, RootDeviceName="/dev/sda1")["ImageId"]
+            self.ec2.amis[image].architecture = architecture  # which moto's RegisterImage does not set
             self.stock_amis[name] = image
         trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})

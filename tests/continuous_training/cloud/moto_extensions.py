@@ -28,16 +28,19 @@ NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 class MotoExtensions:
     """Responds in place of moto, or corrects its response.
 
-    `stock_amis` are by the name of SSM's parameter, `prices` in USD per hour on demand; `consoles` has the file with each
-    machine's output.
+    `stock_amis` are by the names of SSM's parameters, `prices` are in USD per hour on demand; `consoles` has the file
+    with each machine's output.
     """
 
     handler: Handler
     stock_amis: dict[str, str] = field(default_factory=dict)
     prices: dict[str, float] = field(
         default_factory=lambda: {
-            **{"c7i.large": 0.10185, "c7i.xlarge": 0.2037, "c6i.xlarge": 0.194, "m6i.xlarge": 0.23},
-            **{"g6.xlarge": 1.0059},
+            "c7i.large": 0.10185,
+            "c7i.xlarge": 0.2037,
+            "c6i.xlarge": 0.194,
+            "m6i.xlarge": 0.23,
+            "g6.xlarge": 1.0059,
         }
     )
     consoles: dict[str, Path] = field(default_factory=dict)

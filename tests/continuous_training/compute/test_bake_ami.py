@@ -164,7 +164,10 @@ class TestBaking:
         Path("src/toy/model.py").write_text("import a_package_outside_the_lock\n")
         run, snapshot = prepare(monkeypatch)
         with Machines(account.aws, project / "machines", forked_python.venv):  # noqa: SIM117 - the machines run longer
-            with pytest.raises(UserError, match=r"there is no new image for x86_64: training failed on i-\w+: .*a_package_outside_the_lock"):
+            with pytest.raises(
+                UserError,
+                match=r"there is no new image for x86_64: training failed on i-\w+: .*a_package_outside_the_lock",
+            ):
                 bake_ami.bake(api.Aws(), run, load_settings("toy"), snapshot)
         assert "a_package_outside_the_lock" in caplog.text
         assert account.images() == account.snapshots() == account.aws.billable_resources() == []

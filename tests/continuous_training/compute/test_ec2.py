@@ -249,9 +249,7 @@ class TestUserData:
     @pytest.mark.parametrize("secret", [None, "/continuous-training/a'b\"c"])
     @pytest.mark.parametrize("gpus", [0, 8])
     def test_the_user_data_is_valid_bash(self, stays: bool, secret: str | None, user: str | None, gpus: int) -> None:
-        task = make_task(
-            stay_running=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE]
-        )
+        task = make_task(stay_running=stays, secret_parameter=secret, mlflow_username=user, command=["mlflow", HOSTILE])
         script = self.render(task, gpus)
         process = subprocess.run(
             ["bash", "-n"], input=script, text=True, capture_output=True, check=False, timeout=TIMEOUT
@@ -305,7 +303,6 @@ class TestHardware:
         ("name", "message"),
         [
             ("g9.colossal", f"compute.instance_types: {REGION} has no instance type g9.colossal"),
-            ("g4ad.xlarge", "compute.instance_types: g4ad.xlarge has GPUs of AMD; only NVIDIA's are supported"),
             ("mac1.metal", "compute.instance_types: mac1.metal is for x86_64_mac, not x86_64 or arm64"),
         ],
     )
@@ -313,14 +310,25 @@ class TestHardware:
         with pytest.raises(UserError, match=message):
             instance_types.describe_hardware(aws, ["c7i.large", name])
 
+    def test_gpus_of_another_manufacturer_are_refused(self, aws: Aws) -> None:
+        """Moto's list has no such type."""
+        gpus = {"Gpus": [{"Name": "Radeon Pro V520", "Manufacturer": "AMD", "Count": 1}]}
+        processor = {"SupportedArchitectures": ["x86_64"]}
+        description = {"InstanceType": "g4ad.xlarge", "ProcessorInfo": processor, "GpuInfo": gpus}
+        message = "compute.instance_types: g4ad.xlarge has GPUs of AMD, and the images drivers of NVIDIA"
+        with Stubber(aws.ec2) as stubber:
+            stubber.add_response("describe_instance_types", {"InstanceTypes": [description]})
+            with pytest.raises(UserError, match=message):
+                instance_types.describe_hardware(aws, ["g4ad.xlarge"])
+
     def test_an_image_for_another_architecture_is_refused(self, aws: Aws) -> None:
         image = make_type().image
         with pytest.raises(UserError, match=r"the image ami-1, stock, is for x86_64, and c7g.large for arm64: change"):
             instance_types.prepare_types(aws, make_compute(instance_types=("c7i.large", "c7g.large")), lambda _: image)
 
 
-# What nvidia-smi prints with --format=csv,noheader,nounits, by its manual page; the values of an L4 and the messages are
-# from outputs that users of EC2's g6 instances have published
+# What nvidia-smi prints with --format=csv,noheader,nounits, by its manual page; the values of an L4, and the messages,
+# are from outputs that users of such machines have published
 L4 = "{index}, NVIDIA L4, 23034, 595.71.05"
 NO_DRIVER = (
     "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest NVIDIA "
@@ -582,9 +590,10 @@ class TestImages:
         monkeypatch.setattr(images, "STOCK_PARAMETERS", parameters)  # only AWS can write below /aws
         self.stock = {}
         for platform, name in parameters.items():
-            image = aws.ec2.register_image(Name=name, RootDeviceName="/dev/sda1", Architecture=platform.architecture)
-            self.stock[platform] = image["ImageId"]
-            aws.ssm.put_parameter(Name=name, Value=image["ImageId"], Type="String")
+            image_id = aws.ec2.register_image(Name=name, RootDeviceName="/dev/sda1")["ImageId"]
+            self.models[image_id].architecture = platform.architecture  # which moto's RegisterImage does not set
+            self.stock[platform] = image_id
+            aws.ssm.put_parameter(Name=name, Value=image_id, Type="String")
 
     def bake(self, day: int, state: str = "available", architecture: str = "x86_64", **tags: str) -> str:
         """Create an image of a day in 2020; `lock` is the hash of its packages, `gpu` has a value if it has drivers."""

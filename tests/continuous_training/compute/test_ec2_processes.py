@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -26,31 +25,22 @@ import pytest
 
 from cloud.aws import Aws
 from cloud.errors import ApiError
-from cloud.machine import Machines
-from cloud.mlflow_server import MlflowServer
-from conftest import RECEIVES_SIGINT, ROOT, TIMEOUT, wait_until
+from conftest import TIMEOUT, wait_until
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import reap, termination, watcher
-from continuous_training.compute.ec2.tags import run_identifier
 from continuous_training.errors import UserError
-from continuous_training.registry import connection
-from forked_python import ForkedPython
+from continuous_training.registry import connection, runs
+from ec2_project import Project, write_entry_point
 from pipeline import Pipeline
 from toy import change
 from wheels import pin, write_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cloud.call import Call
 
 pytestmark = pytest.mark.integration(seconds=30)
 
-ENDLESS_MODEL = """
-import time
-def build(categories, numbers, **parameters):
-    time.sleep(600)
-"""
+ENDLESS = "sleep 600"  # an entry point
 RESUMING_MODEL = """
 import os, pathlib, sys, time
 from toy.estimator import build as build_estimator
@@ -115,7 +105,7 @@ def test_without_capacity_in_the_first_type_and_zone_the_next_are_used(
 
     project.aws.faults.refuse("ec2", "RunInstances", "InsufficientInstanceCapacity", 500, condition=lacks_capacity)
     with project.machines():
-        run_id = project.train()
+        run_id = project.run_entry_point("true")
     (launched,) = [
         call for call in project.aws.faults.calls_of("ec2", "RunInstances") if not lacks_capacity(call.parameters)
     ]
@@ -143,18 +133,17 @@ def test_throttled_calls_are_retried(project: Project, record_outcome: RecordOut
     project.monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))  # between attempts
     project.aws.faults.throttle(times=2)
     with project.machines():
-        assert "roc_auc" in metrics(project.train())
+        assert "ec2_seconds" in metrics(project.run_entry_point("true"))
     record_outcome("throttling of every kind of call", "trained after retries")
 
 
 def test_an_outage_of_aws_during_the_training_is_tolerated(
     project: Project, record_outcome: RecordOutcome, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Path("MLproject").write_text("name: a project without an entry point\n")
     keys = {"InstanceId.1"}
     project.aws.faults.refuse("ec2", "DescribeInstances", "Unavailable", 400, times=2, condition=keys.issubset)
-    with project.machines(), pytest.raises(UserError, match="training failed on i-"):
-        project.train()
+    with project.machines():
+        project.run_entry_point("true")
     assert "Unavailable" in caplog.text
     record_outcome("AWS does not answer for a moment", "watched until the training ended")
 
@@ -164,7 +153,7 @@ def test_an_instance_whose_launching_process_was_killed_ends(
     project: Project, record_outcome: RecordOutcome, ended_by: str
 ) -> None:
     project.aws.faults.after("ec2", "RunInstances", lambda _: project.kill(), times=1)
-    write_model(ENDLESS_MODEL)
+    write_entry_point(ENDLESS)
     with project.machines(minute=60.0 if ended_by == "reap" else 0.1):
         assert project.start().wait(TIMEOUT) == -signal.SIGKILL
         if ended_by == "reap":
@@ -221,8 +210,7 @@ def test_an_instance_without_a_first_heartbeat_is_terminated(project: Project, r
 
 def test_an_instance_whose_heartbeats_stop_is_terminated(project: Project, record_outcome: RecordOutcome) -> None:
     project.monkeypatch.setattr(watcher, "MAX_MISSED_HEARTBEATS", MAX_MISSED_HEARTBEATS)
-    change("heartbeat_seconds: 2", "heartbeat_seconds: 0.5")
-    write_model(ENDLESS_MODEL)
+    change("heartbeat_seconds: 2", "heartbeat_seconds: 0.3")
     with project.machines() as machines:
 
         def freeze() -> None:
@@ -232,8 +220,8 @@ def test_an_instance_whose_heartbeats_stop_is_terminated(project: Project, recor
                     psutil.Process(process).suspend()
 
         run_in_thread(freeze)
-        with pytest.raises(UserError, match="no more heartbeats") as error:
-            project.train()
+        with pytest.raises(UserError, match=r"no more heartbeats for \d s; at the last one .* GB of memory") as error:
+            project.run_entry_point(ENDLESS)
     record_outcome("no more heartbeats", str(error.value))
 
 
@@ -247,6 +235,27 @@ def test_a_failed_training_is_reported_with_its_last_lines(
     assert "there is no such kernel" in last_lines
     assert len(last_lines.splitlines()) <= 51
     record_outcome("training exits non-zero", str(error.value))
+
+
+def test_a_training_that_is_killed_on_the_instance_is_its_result(
+    project: Project, record_outcome: RecordOutcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_model("import os, signal\ndef build(*_, **__):\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    message = r"training failed on i-\w+: the training was killed by signal 9, probably for lack of memory \(it used "
+    with project.machines(), pytest.raises(UserError, match=message) as error:
+        project.train()
+    assert "the training was killed by signal 9" in caplog.text
+    client = connection.open_client()
+    (tracked_run,) = client.search_runs([runs.experiment_id(client, "toy")], max_results=1)
+    assert tracked_run.info.status == "FAILED"
+    assert tracked_run.data.metrics["peak_memory_mb"] > 50
+    record_outcome("training killed for lack of memory", str(error.value))
+
+
+def test_an_entry_point_that_is_killed_is_reported_with_advice(project: Project) -> None:
+    message = r"training failed on i-\w+, killed by signal 9, probably for lack of memory: use a larger machine"
+    with project.machines(), pytest.raises(UserError, match=message):
+        project.run_entry_point("kill -9 $PPID")  # mlflow run
 
 
 def test_an_instance_of_a_stock_image_installs_the_lock(project: Project, caplog: pytest.LogCaptureFixture) -> None:
@@ -301,7 +310,6 @@ def test_after_a_refused_upload_of_the_result_the_next_run_uses_the_candidate(
 
 
 def test_an_instance_that_a_user_terminates_is_reported(project: Project, record_outcome: RecordOutcome) -> None:
-    write_model(ENDLESS_MODEL)
     with project.machines():
 
         def end() -> None:
@@ -310,7 +318,7 @@ def test_an_instance_that_a_user_terminates_is_reported(project: Project, record
 
         run_in_thread(end)
         with pytest.raises(UserError, match="a user terminated i-") as error:
-            project.train()
+            project.run_entry_point(ENDLESS)
     record_outcome("instance terminated from outside", str(error.value))
 
 
@@ -359,22 +367,20 @@ def test_an_instance_that_cannot_reach_mlflow_is_reported(project: Project, reco
 
 def test_an_instance_that_reaches_its_deadline_is_reported(project: Project, record_outcome: RecordOutcome) -> None:
     change("max_hours: 1", "max_hours: 0.12")
-    write_model(ENDLESS_MODEL)
     environment = {"SECONDS": "236"}  # bash starts counting 4 seconds before the last minute
     with (
         project.machines(extra=environment),
         pytest.raises(UserError, match="reached its deadline of 5 minutes") as error,
     ):
-        project.train()
+        project.run_entry_point(ENDLESS)
     record_outcome("deadline reached", str(error.value))
 
 
 def test_a_failed_termination_is_retried(project: Project, record_outcome: RecordOutcome) -> None:
     project.monkeypatch.setattr(termination, "RETRY_SECONDS", [0.01] * len(termination.RETRY_SECONDS))
     project.aws.faults.refuse("ec2", "TerminateInstances", "OperationNotPermitted", 400, times=3)
-    Path("MLproject").write_text("name: a project without an entry point\n")
-    with project.machines(minute=3600.0), pytest.raises(UserError, match="training failed on i-"):
-        project.train()
+    with project.machines(minute=3600.0):
+        project.run_entry_point("true")
     assert len(project.aws.faults.calls_of("ec2", "TerminateInstances")) > 3
     record_outcome("terminate fails three times", "ended by the fourth attempt")
 
@@ -397,7 +403,7 @@ def test_an_abort_during_the_launch_terminates_the_instance(project: Project, re
 def test_an_abort_of_the_build_terminates_the_instance(
     project: Project, record_outcome: RecordOutcome, number: signal.Signals
 ) -> None:
-    write_model(ENDLESS_MODEL)
+    write_entry_point(ENDLESS)
     with project.machines():
         running = project.start()
         wait_until(lambda: has_sent_heartbeat(project.aws), "it sends a heartbeat")
@@ -410,8 +416,8 @@ def test_an_abort_of_the_build_terminates_the_instance(
 def test_two_concurrent_runs_have_separate_instances(project: Project, record_outcome: RecordOutcome) -> None:
     change("heartbeat_seconds: 2", "heartbeat_seconds: 6")  # two machines start at once
     with project.machines():
-        runs = [project.start("ct-1", AS_OF="2020-03-01"), project.start("ct-2", AS_OF="2020-03-08")]
-        for run in runs:
+        trainings = [project.start("ct-1", AS_OF="2020-03-01"), project.start("ct-2", AS_OF="2020-03-08")]
+        for run in trainings:
             output, _ = run.communicate(timeout=TIMEOUT)
             assert run.returncode == 0, output
     assert len(project.launched_instances()) == 2
@@ -421,7 +427,7 @@ def test_two_concurrent_runs_have_separate_instances(project: Project, record_ou
 def test_a_clock_skew_of_ten_minutes_is_tolerated(project: Project, record_outcome: RecordOutcome) -> None:
     project.aws.faults.skew(-10)
     with project.machines():
-        assert "roc_auc" in metrics(project.train())
+        project.run_entry_point("true")
     (launched,) = project.aws.faults.calls_of("ec2", "RunInstances")
     tags = {launched.parameters[f"TagSpecification.1.Tag.{n}.{part}"] for n in range(1, 7) for part in ("Key", "Value")}
     deadline = max(datetime.fromisoformat(tag) for tag in tags if tag.startswith("20"))
@@ -485,14 +491,8 @@ def test_the_password_of_mlflow_comes_from_the_parameter_store(
     project.aws.client("ssm").put_parameter(Name=name, Value="s3cr3t", Type="SecureString")
     project.monkeypatch.setenv("CT_MLFLOW_SECRET_PARAMETER", name)
     project.monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "training")
-    write_model("""
-import hashlib, os
-def build(categories, numbers, **parameters):
-    login = os.environ["MLFLOW_TRACKING_USERNAME"] + os.environ["MLFLOW_TRACKING_PASSWORD"]
-    raise SystemExit(hashlib.sha256(login.encode()).hexdigest())
-""")
-    with project.machines(), pytest.raises(UserError, match="training failed"):
-        project.train()
+    with project.machines():
+        project.run_entry_point('printf %s "$MLFLOW_TRACKING_USERNAME$MLFLOW_TRACKING_PASSWORD" | sha256sum')
     assert hashlib.sha256(b"trainings3cr3t").hexdigest() in caplog.text
     (launched,) = project.aws.faults.calls_of("ec2", "RunInstances")
     assert "s3cr3t" not in caplog.text + str(launched.parameters)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cloud.aws import DEEP_LEARNING
-from conftest import TIMEOUT
+from conftest import TIMEOUT, wait_until
+from continuous_training.compute.ec2 import watcher
 from continuous_training.errors import UserError
 from continuous_training.registry import connection
 from ec2_project import Project
@@ -48,20 +51,27 @@ def gpu_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 @pytest.mark.integration(seconds=5)
 @pytest.mark.parametrize("percent", [97, 0])
 def test_a_gpu_starts_from_an_image_with_drivers_and_its_use_is_logged(
-    gpu_project: Project, caplog: pytest.LogCaptureFixture, percent: int
+    gpu_project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, percent: int
 ) -> None:
-    with gpu_project.machines(prepare=install_nvidia_smi(NVIDIA_SMI.format(percent=percent))):
-        run_id = gpu_project.run_entry_point("sleep 3; echo $CT_GPUS GPU")
+    monkeypatch.setattr(watcher, "LOG_SECONDS", 0)  # each heartbeat is logged
+    use = f"GPU {percent} %, 17.8 of 22.5 GB"
+    with gpu_project.machines(prepare=install_nvidia_smi(NVIDIA_SMI.format(percent=percent))) as machines:
+
+        def go_on() -> None:
+            wait_until(lambda: len(re.findall(f"training, .*{use}", caplog.text)) > 2, "three heartbeats arrive")
+            (machines.folder(gpu_project.launched_instances()[0]) / "opt" / "go").touch()
+
+        threading.Thread(target=go_on, daemon=True).start()
+        run_id = gpu_project.run_entry_point("until [ -e $CT_ROOT/go ]; do sleep 0.1; done; echo $CT_GPUS GPU")
     (launched,) = gpu_project.aws.faults.calls_of("ec2", "RunInstances")
     assert launched.parameters["InstanceType"] == "g6.xlarge"
     assert launched.parameters["ImageId"] == gpu_project.aws.stock_amis[DEEP_LEARNING]
     assert "0, NVIDIA L4, 23034, 595.71.05" in caplog.messages
     assert "1 GPU" in caplog.messages
-    assert f"GPU {percent} %, 17.8 of 22.5 GB" in caplog.text
     metrics = connection.open_client().get_run(run_id).data.metrics
     assert metrics["gpu_percent"] == percent
     assert metrics["gpu_memory_mb"] == metrics["peak_gpu_memory_mb"] == 18231
-    assert metrics["ec2_cost_usd"] == pytest.approx(metrics["ec2_seconds"] / 3600 * 1.0059, abs=2e-6)
+    assert metrics["ec2_cost_usd"] == pytest.approx(metrics["ec2_seconds"] / 3600 * 1.0059, abs=2e-5)
     assert ("The GPU of g6.xlarge was never in use: a type without one costs less" in caplog.messages) == (percent == 0)
 
 
@@ -69,8 +79,12 @@ def test_a_gpu_starts_from_an_image_with_drivers_and_its_use_is_logged(
 def test_a_gpu_that_is_not_usable_ends_the_training_before_anything_is_installed(
     gpu_project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failing = '#!/bin/sh\necho "NVIDIA-SMI has failed because it couldn\'t communicate with the NVIDIA driver."\nexit 9\n'
-    message = r"checking the GPU failed on i-\w+: g6.xlarge has no usable GPU: nvidia-smi: NVIDIA-SMI has failed because"
+    failing = (
+        '#!/bin/sh\necho "NVIDIA-SMI has failed because it couldn\'t communicate with the NVIDIA driver."\nexit 9\n'
+    )
+    message = (
+        r"checking the GPU failed on i-\w+: g6.xlarge has no usable GPU: nvidia-smi: NVIDIA-SMI has failed because"
+    )
     with gpu_project.machines(prepare=install_nvidia_smi(failing)), pytest.raises(UserError, match=message):
         gpu_project.run_entry_point("true")
     assert "instance: fetching" not in caplog.messages
@@ -80,7 +94,9 @@ def test_a_gpu_that_is_not_usable_ends_the_training_before_anything_is_installed
 def test_a_model_whose_libraries_cannot_use_the_gpu_ends_before_its_fit(gpu_project: Project) -> None:
     change("def build", "import xgboost\n\n\ndef build", Path("src/toy/model.py"))
     usable = install_nvidia_smi(NVIDIA_SMI.format(percent=0))
-    message = r"training failed on i-\w+: the instance has 1 GPU, which xgboost [\d.]+ cannot use: install a build with CUDA"
+    message = (
+        r"training failed on i-\w+: the instance has 1 GPU, which xgboost [\d.]+ cannot use: install a build with CUDA"
+    )
     with gpu_project.machines(prepare=usable), pytest.raises(UserError, match=message):
         gpu_project.train()
 

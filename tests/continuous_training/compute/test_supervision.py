@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import TIMEOUT, wait_until
+from conftest import wait_until
 from continuous_training.compute.supervision import FitOutcome, read_outcome
 
 SCRIPT = """
@@ -31,6 +31,7 @@ def main(arguments):
 command.start(main, command.parser("A fit."))
 """
 SECONDS = 1 / 3600  # in hours
+TIMEOUT = 60  # seconds
 
 
 class Fit:
@@ -79,7 +80,7 @@ def test_a_fit_that_succeeds_exits_as_if_it_were_not_supervised(tmp_path: Path) 
 def test_the_memory_of_several_processes_counts_together(tmp_path: Path) -> None:
     fit = Fit(
         tmp_path,
-        "child = os.fork()\nblock = b'x' * (200 << 20)\ntime.sleep(0.5)\nos.waitpid(child, 0) if child else os._exit(0)",
+        "child = os.fork()\nblock = b'x' * (200 << 20)\ntime.sleep(1)\nos.waitpid(child, 0) if child else os._exit(0)",
     )
     assert fit.wait()[0] == 0
     assert fit.outcome.peak_memory_mb is not None
@@ -134,7 +135,9 @@ def test_a_crash_of_a_library_is_reported_with_its_signal(tmp_path: Path) -> Non
 @pytest.mark.parametrize("stubborn", [False, True], ids=["ends at SIGTERM", "ignores SIGTERM"])
 def test_a_fit_that_never_ends_is_ended_with_its_children(tmp_path: Path, stubborn: bool) -> None:
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if stubborn else ""
-    body = f"{ignore}child = subprocess.Popen(['sleep', '600'])\nPath('pid').write_text(str(child.pid))\ntime.sleep(600)"
+    body = (
+        f"{ignore}child = subprocess.Popen(['sleep', '600'])\nPath('pid').write_text(str(child.pid))\ntime.sleep(600)"
+    )
     fit = Fit(tmp_path, body, hours=2 * SECONDS, settings="supervision.GRACE_SECONDS = 0.3")
     code, _, errors = fit.wait()
     assert code == 1

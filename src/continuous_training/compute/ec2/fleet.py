@@ -87,7 +87,7 @@ class Fleet:
                 self._charge(attempt)
 
     def log_usage(self) -> None:
-        """Log each trial's instances, cost and memory to MLflow, and close MLflow runs that an instance has left open."""
+        """Log each trial's instances, cost and memory to MLflow; close MLflow runs that an instance has left open."""
         log.info("All instances together cost about %.3f USD", sum(self._budget.usd.values()))
         try:
             client = connection.open_client()

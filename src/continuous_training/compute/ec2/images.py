@@ -1,4 +1,4 @@
-"""The image that an instance starts from: CT_AMI, the newest baked image, or a stock one of Ubuntu, with GPU drivers."""
+"""The image that an instance starts from: CT_AMI, the newest baked image, or a stock one, for GPUs with drivers."""
 
 from __future__ import annotations
 

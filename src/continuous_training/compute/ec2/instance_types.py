@@ -1,4 +1,4 @@
-"""The instance types that a run may use: what EC2 says of their hardware, the image they start from, and their price."""
+"""The instance types that a run may use: their hardware as EC2 describes it, their image, and their price."""
 
 from __future__ import annotations
 
@@ -91,10 +91,12 @@ def _to_hardware(description: dict[str, Any]) -> Hardware:
     supported = description["ProcessorInfo"]["SupportedArchitectures"]
     architecture = next((architecture for architecture in ARCHITECTURES if architecture in supported), None)
     if architecture is None:
-        raise UserError(f"compute.instance_types: {name} is for {', '.join(supported)}, not {' or '.join(ARCHITECTURES)}")
-    gpus = description.get("GpuInfo", {}).get("Gpus", [])
-    if others := {gpu["Manufacturer"] for gpu in gpus} - {GPU_MANUFACTURER}:
         raise UserError(
-            f"compute.instance_types: {name} has GPUs of {', '.join(sorted(others))}; only {GPU_MANUFACTURER}'s are supported"
+            f"compute.instance_types: {name} is for {', '.join(supported)}, not {' or '.join(ARCHITECTURES)}"
+        )
+    gpus = description.get("GpuInfo", {}).get("Gpus", [])
+    if others := ", ".join({gpu["Manufacturer"] for gpu in gpus} - {GPU_MANUFACTURER}):
+        raise UserError(
+            f"compute.instance_types: {name} has GPUs of {others}, and the images drivers of {GPU_MANUFACTURER}"
         )
     return Hardware(architecture, sum(gpu["Count"] for gpu in gpus))

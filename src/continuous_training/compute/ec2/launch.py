@@ -175,9 +175,7 @@ def _run_instances_arguments(
         "MinCount": 1,
         "MaxCount": 1,
         "ClientToken": hashlib.sha256(f"{request.attempt_key} {option}".encode()).hexdigest(),
-        "UserData": user_data.render(
-            request.task, instance_type, request.attempt_key, request.checkpoint_key, minutes
-        ),
+        "UserData": user_data.render(request.task, instance_type, request.attempt_key, request.checkpoint_key, minutes),
         "InstanceInitiatedShutdownBehavior": "terminate",
         "IamInstanceProfile": {"Name": account.instance_profile},
         "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": option.subnet, "Groups": [account.security_group]}],

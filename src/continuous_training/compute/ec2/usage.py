@@ -1,8 +1,8 @@
 """What an instance reports of its memory and its GPUs with each heartbeat.
 
-    training 12                 the step, and a number that increases
-    memory 3174 7812            MB in use, and in all
-    97, 18231, 23034            for each GPU: use in per cent, MB in use, and in all, as nvidia-smi prints them
+training 12                 the step, and a number that increases
+memory 3174 7812            MB in use, and in all
+97, 18231, 23034            for each GPU: use in per cent, MB in use, and in all, as nvidia-smi prints them
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class UsageLog:
         from mlflow.entities import Metric
 
         points = [
-            (moment, beat.number, beat.gpu_percent, beat.gpu_memory.used_mb)
+            (moment, beat.number, beat.gpu_percent or 0.0, beat.gpu_memory.used_mb)
             for moment, beat in self._heartbeats
             if beat.gpu_memory
         ]
