@@ -19,6 +19,7 @@ pytestmark = pytest.mark.integration(seconds=10)
 def test_a_booster_is_compared_with_a_champion_of_scikit_learn(
     project: Project, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("lightgbm", reason="lightgbm is not installed: scripts/ct test installs it")
     monkeypatch.setattr(client, "command", forked_python.command)
     champion = Pipeline(monkeypatch, BUILD_TAG="ct-1").promote(compare=False)
     path = Path("src/toy/model.py")
