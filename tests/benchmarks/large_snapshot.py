@@ -41,7 +41,7 @@ ROWS = f"""
     FROM numbers
 """
 TRAINING = f"""
-warehouse: duckdb://events.duckdb?memory_limit=1GB
+warehouse: duckdb://events.duckdb
 data:
   time: seen
   target: late

@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 
 MEMORY = 128  # MB: DuckDB would cache all that it reads
 MEMORY_PER_COLUMN = 0.5  # MB: each thread has a vector of every column in several steps of a statement
+MEMORY_PER_ROW = 5e-5  # MB: a group of each row, such as that of its key; what needs more than the limit is on the disk
+MAX_MEMORY_OF_ROWS = 1500  # MB
 MANY_COLUMNS = 250  # from here on a single thread, which needs a fraction of the memory and is as fast
 
 
-def settings_for(columns: int = 0) -> dict[str, str | int]:
-    """Return DuckDB's settings for statements that read so many columns at once."""
-    memory = round(MEMORY + MEMORY_PER_COLUMN * columns)
+def settings_for(columns: int = 0, rows: int = 0) -> dict[str, str | int]:
+    """Return DuckDB's settings for statements that read so many columns at once and group or sort so many rows."""
+    memory = round(MEMORY + MEMORY_PER_COLUMN * columns + min(MEMORY_PER_ROW * rows, MAX_MEMORY_OF_ROWS))
     return {"memory_limit": f"{memory}MB", "threads": 4 if columns < MANY_COLUMNS else 1}
 
 
 def connect(
-    path: str = ":memory:", options: dict[str, str] | None = None, columns: int = 0
+    path: str = ":memory:", options: dict[str, str] | None = None, columns: int = 0, rows: int = 0
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB file for reading only, or a database in memory, with sessions in UTC.
 
@@ -30,12 +32,13 @@ def connect(
         path: the file.
         options: DuckDB's settings in addition to, or in place of, those of `settings_for`.
         columns: the number of columns that statements read at once.
+        rows: the number of rows that they group or sort.
     """
     in_memory = path == ":memory:"
     connection = duckdb.connect(path, read_only=not in_memory)
     fixed = {"TimeZone": "UTC", "python_enable_replacements": "false"}
     try:
-        _apply(connection, {**settings_for(columns), **fixed, **(options or {})})
+        _apply(connection, {**settings_for(columns, rows), **fixed, **(options or {})})
     except BaseException:
         connection.close()
         raise

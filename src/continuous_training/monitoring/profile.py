@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 
+from continuous_training.data import duckdb_connection
 from continuous_training.data.duckdb_connection import quote
 from continuous_training.documents import Value
 from continuous_training.monitoring import distances
@@ -20,6 +21,7 @@ from continuous_training.monitoring.distances import DriftTest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import duckdb
     from numpy.typing import NDArray
 
     from continuous_training.settings import Settings
@@ -53,7 +55,7 @@ class ColumnProfile(Value):
 
 def profile_columns(path: Path, settings: Settings) -> dict[str, ColumnProfile]:
     """Return the profile of each feature of a snapshot's file."""
-    with duckdb.connect() as connection:
+    with _open(path, settings) as connection:
         rows = connection.read_parquet(str(path))
         names = [name for name in settings.data.features if name in rows.columns]
         period, [count] = _window_number(rows, settings), _aggregate(rows, "count(*)")
@@ -78,7 +80,7 @@ def sample_rows(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - a pyar
 
     From a large file only the rows whose hash is divisible by some number are sorted: about twice the sample's size.
     """
-    with duckdb.connect() as connection:
+    with _open(path, settings) as connection:
         rows = connection.read_parquet(str(path))
         features = ", ".join(
             f"{cast_sql(quote(name), settings.data.columns[name])} AS {quote(name)}" for name in settings.data.features
@@ -88,6 +90,10 @@ def sample_rows(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - a pyar
         [count] = _aggregate(rows, "count(*)")
         subset = rows.filter(f"{key_hash} % {max(count // (2 * size), 1)} = 0").order(key_hash).limit(size)
         return subset.project(features).to_arrow_table()
+
+
+def _open(path: Path, settings: Settings) -> duckdb.DuckDBPyConnection:
+    return duckdb_connection.connect(columns=len(settings.data.columns), rows=pq.read_metadata(path).num_rows)
 
 
 def _profile_column(columns: duckdb.DuckDBPyRelation, name: str, settings: Settings) -> ColumnProfile:

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from continuous_training.data import duckdb_connection, snapshot_rows
+from continuous_training.data.snapshot_rows import SnapshotRows
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.stages import check_data
 from pipeline import Pipeline
@@ -212,3 +214,28 @@ def test_a_thousand_columns_are_checked_in_several_statements(monkeypatch: pytes
     checks = {check.column: check for check in Pipeline(monkeypatch).check_data() if check.name == "values"}
     assert len(checks) == 1006
     assert all(check.passed for check in checks.values())
+
+
+def test_of_many_rows_a_part_is_ranked_which_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Pipeline(monkeypatch)
+    snapshot, key = run.take_snapshot(), run.settings.data.key
+
+    def rank() -> tuple[int, float]:
+        with SnapshotRows(snapshot, key) as rows:
+            auc = rows.aucs(["x"], "late")["x"]
+            [[count]] = rows._query("SELECT count(*) FROM copy")
+            return count, auc
+
+    all_rows, exact = rank()
+    assert all_rows == snapshot.rows
+    monkeypatch.setattr(snapshot_rows, "RANKED_ROWS", 600)
+    part, auc = rank()
+    assert 500 < part < 1000
+    assert (part, auc) == rank()
+    assert auc == pytest.approx(exact, abs=0.05)
+    assert auc != exact
+
+
+def test_duckdb_gets_memory_for_many_rows_up_to_a_limit() -> None:
+    limits = [duckdb_connection.settings_for(20, rows)["memory_limit"] for rows in (0, 20_000_000, 10**10)]
+    assert limits == ["138MB", "1138MB", "1638MB"]
