@@ -79,9 +79,7 @@ def fit_estimator(
         raise
     except Exception as error:  # whatever a library or the model's own code raises
         raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
-    needed = ("predict_proba", "classes_") if task == "classification" else ("predict",)
-    if missing := [attribute for attribute in needed if not hasattr(estimator, attribute)]:
-        raise UserError(f"{name} has no {' and no '.join(missing)}, which the task {task} needs")
+    _check_fitted(estimator, task)
     return fitted, best_step
 
 
@@ -123,6 +121,23 @@ def fit_in_batches(
         raise
     except Exception as error:  # whatever a library or the model's own code raises
         raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
+
+
+def _check_fitted(estimator: Any, task: str) -> None:  # noqa: ANN401
+    """Check that a fitted estimator has what its task needs.
+
+    Raises:
+        UserError: it lacks a method or an attribute, or its classes are not sorted.
+    """
+    name = type(estimator).__name__
+    needed = ("predict_proba", "classes_") if task == "classification" else ("predict",)
+    if missing := [attribute for attribute in needed if not hasattr(estimator, attribute)]:
+        raise UserError(f"{name} has no {' and no '.join(missing)}, which the task {task} needs")
+    if task == "classification" and (classes := list(estimator.classes_)) != sorted(classes):
+        order = ", ".join(map(str, classes))
+        raise UserError(
+            f"{name}.classes_ is {order}: sort it, as np.unique does; the second of two is the positive class"
+        )
 
 
 def _label(rows: pd.DataFrame, settings: Settings) -> LabelledRows:

@@ -30,6 +30,7 @@ from sklearn.random_projection import SparseRandomProjection
 from continuous_training.errors import UserError
 from continuous_training.registry import model_versions
 from continuous_training.serving.following import follower
+from continuous_training.settings import load_settings
 from continuous_training.stages import roll_back
 from continuous_training.versions.estimator import open_estimator, save_estimator
 from continuous_training.versions.file_names import ESTIMATOR, NATIVE
@@ -42,7 +43,7 @@ from framework_models import BOOSTERS, INSTALLED, NETWORKS, use
 from pipeline import Pipeline
 from server import Server
 from stored_versions import read_golden_predictions
-from toy import change
+from toy import change, import_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,12 +86,6 @@ def fit(estimator: object, rows: pd.DataFrame, labels: Any) -> Any:
 def test_every_framework_is_tested() -> None:
     assert {*BOOSTERS, OWN_CLASS} == FRAMEWORKS.keys()
     assert CLASSIFIERS.keys() == BOOSTERS.keys() == REGRESSORS.keys()
-
-
-@pytest.mark.parametrize("library", NETWORKS)
-def test_networks_are_tested_where_their_library_is_installed(library: str) -> None:
-    if library not in INSTALLED:
-        pytest.skip(f"{library} is not installed: scripts/ct test installs it")
 
 
 LABELS = {
@@ -183,6 +178,39 @@ def test_a_class_of_the_package_can_be_the_last_step_of_a_pipeline(
     assert (stored.predict_proba(rows[["x"]]) == fitted.predict_proba(rows[["x"]])).all()
 
 
+@pytest.mark.parametrize("library", NETWORKS)
+class TestNetworks:
+    @pytest.fixture(autouse=True)
+    def _model(self, library: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG002 - its folder
+        if library not in INSTALLED:
+            pytest.skip(f"{library} is not installed: scripts/ct test installs it")
+        use(library, monkeypatch)
+
+    def fit(self, rows: pd.DataFrame) -> Any:
+        parameters = load_settings("toy").model.parameters
+        network = importlib.import_module("toy.model").build(categories=["shade"], numbers=["x", "y"], **parameters)
+        return network.fit(rows, rows["x"] > 0)
+
+    def test_weights_predict_in_single_precision_as_the_fitted_network(
+        self, rows: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        fitted, folder = self.fit(rows), tmp_path / "version"
+        folder.mkdir()
+        assert save_estimator(fitted, fitted.classes_, folder, TRUST) == OWN_CLASS
+        stored = open_estimator(folder, OWN_CLASS, TRUST)
+        assert stored.predict_proba(rows).dtype == "float32"
+        assert describe_difference(stored.predict_proba(rows), fitted.predict_proba(rows)) is None
+        assert (stored.predict(rows) == (rows["x"] > 0)).mean() > 0.8
+
+    def test_a_network_that_does_not_store_itself_is_refused_with_advice(
+        self, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        change("def save", "def store", Path("src/toy/model.py"))
+        import_again(monkeypatch)
+        with pytest.raises(UserError, match=r"Network can store itself, with save\(folder\) and a class method load"):
+            save_estimator(self.fit(rows), None, tmp_path, TRUST)
+
+
 def test_an_unknown_framework_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="its framework 'os' is none of catboost, lightgbm"):
         open_estimator(tmp_path, "os", TRUST)
@@ -241,6 +269,14 @@ def dense(values: Any) -> Any:
 
 @pytest.mark.usefixtures("mlflow_workspace")
 class TestRuns:
+    def test_half_precision_is_compared_as_such(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use(OWN_CLASS, monkeypatch)
+        change("[1 - late, late])", "[0.9 - late, 0.1 + late]).astype('float16')", Path("src/toy/model.py"))
+        run = Pipeline(monkeypatch)
+        run.promote()
+        with Server() as server:
+            check_predictions(server, run, "1")
+
     @pytest.mark.integration(seconds=90)
     def test_champions_of_one_framework_after_the_other_are_served_and_rolled_back(
         self, monkeypatch: pytest.MonkeyPatch
@@ -298,6 +334,11 @@ class TestRuns:
             ("        self.limit =", "        raise ValueError('too few rows')\n        self.limit =", "too few rows"),
             ("(folder / ", "(folder / 'nowhere' / ", "Rule cannot be stored: .*nowhere"),
             ("json.loads((", "json.loads('' and (", "its estimator cannot be opened: "),
+            (
+                "np.unique(labels)",
+                "np.unique(labels)[::-1]",
+                "Rule.classes_ is True, False: sort it, as np.unique does",
+            ),
             ("    @classmethod\n", "", "Rule.load is not a class method: write @classmethod above it"),
             ("rule.limit = ", "rule.limit = 9 + ", "what the fitted one does, so it is not used: 0.75 in place of"),
         ],
