@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from conftest import ROOT, TIMEOUT
+from wheels import install_only_from, pin, write_wheel
 
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 EXAMPLE = re.compile(r"([A-Z_]+=\S+ )*scripts/ct (?P<verb>[a-z-]+)\b.*")
@@ -80,6 +83,29 @@ class TestLauncher:
     def test_it_works_from_any_folder(self, tmp_path: Path) -> None:
         process = ct(str(ROOT / "scripts/ct"), "plan", "--help", cwd=tmp_path)
         assert process.returncode == 0
+
+    def test_a_library_that_a_model_imports_is_installed_before_the_verb_starts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In a copy with a prepared environment, from a package on this machine."""
+        install_only_from(tmp_path / "wheels", monkeypatch)
+        clone, extras = tmp_path / "clone", "src/continuous_training/extras"
+        for name in ("scripts/ct", f"{extras}/install.sh", "src/continuous_training/fork_server/client.py"):
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone / name)
+        (clone / "requirements.lock").touch()
+        (clone / "scripts/plan.py").write_text("import tiny; print(tiny.SIGN)\n")
+        (clone / extras / "tiny.lock").write_text(pin(write_wheel(tmp_path / "wheels", "tiny", "1.0", "SIGN = 1\n")))
+        subprocess.run([find_uv_bin(), "venv", "--quiet", "--python", sys.executable, clone / ".venv"], check=True)
+        (clone / ".venv/bin/uv").symlink_to(find_uv_bin())
+        checksum = subprocess.run(["cksum"], input=b"", capture_output=True, check=True).stdout.decode()
+        (clone / ".venv/.set-up").write_text(f"{clone}\n{checksum}")
+        assert "No module named 'tiny'" in ct("scripts/ct", "plan", cwd=clone).stderr
+        (clone / "src/shop").mkdir()
+        (clone / "src/shop/model.py").write_text("import tiny\n")
+        process = ct("scripts/ct", "plan", cwd=clone)
+        assert process.stdout == "1\n", process.stderr
+        assert process.stderr == f"ct: installing tiny in {clone}/.venv, once\n"
 
     def test_without_a_supported_python_the_error_names_the_supported_versions(self, tmp_path: Path) -> None:
         clone = tmp_path / "clone"

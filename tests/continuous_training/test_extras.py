@@ -118,6 +118,19 @@ class TestInstaller:
         write_wheel(installation.wheels, "tiny", "1.0")
         assert installation.install("tiny").returncode == 0  # a failure is not remembered as an installation
 
+    def test_a_command_that_needs_an_extra_at_once_installs_it(
+        self, installation: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(extras, "FOLDER", installation.locks)
+        monkeypatch.setattr(sys, "prefix", str(installation.venv))
+        caplog.set_level("INFO")
+        extras.install("tiny")
+        assert installation.installed() == {"tiny-1.0"}
+        assert caplog.messages == [f"installing tiny in {installation.venv}, once"]
+        write_wheel(installation.wheels, "huge", "1.0", "SIGN = -1\n")
+        with pytest.raises(UserError, match=r"^huge cannot be installed \(log: .*log\)$"):
+            extras.install("huge")
+
     @pytest.mark.parametrize(("source", "does_import"), IMPORTS)
     def test_shell_and_python_agree_about_what_is_an_import(
         self, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, does_import: bool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import logging
 import subprocess
 import sys
 from contextlib import suppress
@@ -18,6 +19,8 @@ from continuous_training.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
 BUILDS = ("torch",)  # has one build for processors, and one for each version of CUDA
@@ -46,9 +49,14 @@ def install(*names: str) -> None:
         UserError: a package cannot be installed.
     """
     command = ["sh", str(FOLDER / "install.sh"), sys.prefix, *names]
-    process = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    lines = []
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or ():
+            lines.append(line.strip().removeprefix("ct: "))
+            if not lines[-1].startswith("error: "):
+                log.info("%s", lines[-1])
     if process.returncode:
-        raise UserError(process.stderr.strip().rpartition("\n")[2] or f"{', '.join(names)} cannot be installed")
+        raise UserError(lines[-1].removeprefix("error: "))
     importlib.invalidate_caches()
 
 
