@@ -189,14 +189,14 @@ class TestNetworks:
     def fit(self, rows: pd.DataFrame) -> Any:
         parameters = load_settings("toy").model.parameters
         network = importlib.import_module("toy.model").build(categories=["shade"], numbers=["x", "y"], **parameters)
-        return network.fit(rows, rows["x"] > 0)
+        return fit(network, rows, rows["x"] > 0)
 
     def test_weights_predict_in_single_precision_as_the_fitted_network(
         self, rows: pd.DataFrame, tmp_path: Path
     ) -> None:
         fitted, folder = self.fit(rows), tmp_path / "version"
         folder.mkdir()
-        assert save_estimator(fitted, fitted.classes_, folder, TRUST) == OWN_CLASS
+        assert save_estimator(fitted, folder, TRUST) == OWN_CLASS
         stored = open_estimator(folder, OWN_CLASS, TRUST)
         assert stored.predict_proba(rows).dtype == "float32"
         assert describe_difference(stored.predict_proba(rows), fitted.predict_proba(rows)) is None
@@ -208,7 +208,7 @@ class TestNetworks:
         change("def save", "def store", Path("src/toy/model.py"))
         import_again(monkeypatch)
         with pytest.raises(UserError, match=r"Network can store itself, with save\(folder\) and a class method load"):
-            save_estimator(self.fit(rows), None, tmp_path, TRUST)
+            save_estimator(self.fit(rows), tmp_path, TRUST)
 
 
 def test_an_unknown_framework_is_an_error(tmp_path: Path) -> None:
