@@ -41,7 +41,7 @@ def draw_groups(rows: pd.DataFrame, settings: Settings) -> NDArray[Any] | None:
     """Return the group of each row that the bootstrap draws as a whole, of shape (rows,); None if it draws rows."""
     data, resample_by = settings.data, settings.compare.resample_by
     if resample_by == "group":
-        return pd.factorize(rows[str(data.group)])[0]
+        return pd.factorize(rows[str(data.group)], use_na_sentinel=False)[0]
     return time_groups(rows[data.time], resample_by)
 
 

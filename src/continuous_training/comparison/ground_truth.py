@@ -44,7 +44,7 @@ class GroundTruth:
         data = settings.data
         weights = np.ones(len(rows)) if data.weight is None else rows[data.weight].to_numpy(np.float64)
         functions = load_metric_functions(settings.compare)
-        groups = None if data.group is None else pd.factorize(rows[data.group])[0]
+        groups = None if data.group is None else pd.factorize(rows[data.group], use_na_sentinel=False)[0]
         return cls(rows[data.target].to_numpy(), weights, rows, functions, groups)
 
     @classmethod

@@ -62,16 +62,31 @@ class Settings(Section):
         ):
             for name in sorted(set(names) - set(columns)):
                 yield path, f"'{name}' is not among the columns"
+        yield from self._find_mistakes_of_groups()
+        yield from self._find_mistakes_of_validation()
+        for name in self.data.features_of("category"):
+            if self.monitor.measure_of(name, "category").test == "wasserstein":
+                path = f"monitor.columns.{name}" if name in self.monitor.columns else "monitor.categories"
+                yield path, f"'{name}' is a category and cannot be measured as a number: use jensenshannon"
+
+    def _find_mistakes_of_groups(self) -> Iterator[Mistake]:
         if self.compare.resample_by == "group" and self.data.group is None:
             yield "compare.resample_by", "group needs data.group, the column that names the group of a row"
         if self.model.batches and self.data.group is not None:
             yield "model.batches", "rows of data.group cannot be fitted in batches, which would separate them"
         if "ndcg" in self.compare.scorers and self.compare.resample_by != "group":
             yield "compare.resample_by", "the metric ndcg needs resample_by: group, whose rows it ranks"
-        for name in self.data.features_of("category"):
-            if self.monitor.measure_of(name, "category").test == "wasserstein":
-                path = f"monitor.columns.{name}" if name in self.monitor.columns else "monitor.categories"
-                yield path, f"'{name}' is a category and cannot be measured as a number: use jensenshannon"
+
+    def _find_mistakes_of_validation(self) -> Iterator[Mistake]:
+        selection = {"grid": bool(self.model.grid), "search": self.model.search is not None}
+        days = {key: self.data.fresh_days for key, is_used in selection.items() if is_used}
+        if self.model.validation_days is not None:
+            days["validation_days"] = self.model.validation_days
+        if (total := sum(days.values())) >= self.data.train_days:
+            message = (
+                f"the newest {total} days validate, and train_days is {self.data.train_days}: none is left to fit on"
+            )
+            yield f"model.{next(iter(days))}", message
 
     @field_validator("sample")
     @classmethod

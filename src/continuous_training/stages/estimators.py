@@ -144,7 +144,7 @@ def _label(rows: pd.DataFrame, settings: Settings) -> LabelledRows:
     data, weights, groups = settings.data, None, None
     if data.group is not None:
         rows = rows.sort_values(data.group, kind="stable")
-        groups = pd.factorize(rows[data.group])[0]
+        groups = pd.factorize(rows[data.group], use_na_sentinel=False)[0]
     if data.weight is not None:
         weights = rows[data.weight].to_numpy(np.float64)
     return LabelledRows(rows[data.features], rows[data.target], weights, groups)

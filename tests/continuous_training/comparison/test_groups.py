@@ -24,7 +24,7 @@ def add_customers(customers: object, *, resample: bool = True) -> pd.DataFrame:
     store(rows)
     change("x, y, late", "x, y, customer, late")
     change("  key: [id]", "  key: [id]\n  group: customer")
-    change("    shade:", "    customer: {type: integer, feature: false}\n    shade:")
+    change("    shade:", "    customer: {type: integer, feature: false, max_null_share: 1}\n    shade:")
     if resample:
         change("  resamples: 200", "  resamples: 200\n  resample_by: group")
     return rows
@@ -47,6 +47,12 @@ def test_the_bootstrap_draws_whole_groups() -> None:
     assert groups is not None
     for weights in bootstrap.resample_weights(len(rows), 10, groups):
         assert all(len(set(weights[rows["customer"] == customer])) == 1 for customer in range(7))
+
+
+@pytest.mark.usefixtures("workspace")
+def test_rows_without_a_group_are_one() -> None:
+    rows = add_customers(np.where(np.arange(3600) % 2, 1.0, np.nan))
+    assert set(bootstrap.draw_groups(rows, load_settings("toy"))) == {0, 1}  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("workspace")

@@ -28,7 +28,7 @@ from jenkins_stub import TOKEN, jenkins
 from logged_predictions import log_predictions, make_batch, newest_events, true_probabilities
 from pipeline import Pipeline
 from ports import free_port
-from toy import change, events, store
+from toy import change, events, import_again, store
 
 pytestmark = pytest.mark.file_seconds(70)
 
@@ -160,6 +160,23 @@ class TestDecision:
         assert not EVIDENTLY_REPORT.exists()  # written only if something drifted
         newest = history.read_history(champion.client, "toy", 1)[0]
         assert (newest.at, newest.version, newest.verdict) == (report.at, "1", "none")
+
+
+@pytest.mark.parametrize("source", ["log", "warehouse"])
+def test_the_live_metric_can_be_a_function_of_all_columns(
+    champion: Pipeline, source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("src/toy/metrics.py").write_text(
+        "def share(labels, predictions, rows):\n    return (rows['id'] > 0).mean() / 2\n"
+    )
+    import_again(monkeypatch)
+    log_predictions(newest_events())
+    settings = load_settings("toy")
+    compare = settings.compare.model_copy(update={"metric": "share", "functions": {"share": "toy.metrics:share"}})
+    settings = settings.model_copy(update={"compare": compare})
+    report = ModelMonitor(champion.client, "toy", settings, source, AS_OF).check("none", "2020-03-20")
+    assert report.current, report.summary
+    assert (report.current.metric, report.current.value) == ("share", 0.5)
 
 
 class TestWarehouse:

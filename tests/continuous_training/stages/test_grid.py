@@ -181,8 +181,10 @@ class TestValidation:
     def test_a_training_window_without_older_rows_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_grid("{C: [0.01, 1.0]}")
         change("train_days: 60", "train_days: 14")
-        with pytest.raises(UserError, match="there are no rows before the last 14 days of the training rows"):
-            Pipeline(monkeypatch).train()
+        with pytest.raises(
+            UserError, match="model.grid: the newest 14 days validate, and train_days is 14: none is left"
+        ):
+            Pipeline(monkeypatch)
 
     @staticmethod
     def fit_model(rows: pd.DataFrame) -> Any:

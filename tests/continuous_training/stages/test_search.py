@@ -179,6 +179,13 @@ class TestSearch:
             pipeline.train()
         assert len(trials_of(pipeline)) == 3
 
+    def test_a_search_ends_when_its_time_is_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_search(f"{{C: {C}}}", "trials: 1000\n    minutes: 0.03")
+        pipeline = Pipeline(monkeypatch)
+        candidate = pipeline.train()
+        assert candidate.trials is not None
+        assert 0 < candidate.trials.complete < 1000
+
     def test_a_process_that_dies_is_a_trial_that_failed(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -224,6 +231,19 @@ class TestSettings:
     def test_a_grid_beside_a_search_is_a_mistake(self) -> None:
         set_search(f"{{C: {C}}}", "trials: 4\n  grid: {C: [1.0]}")
         with pytest.raises(UserError, match="model.grid: grid and search exclude each other: give one"):
+            load_settings("toy")
+
+    @pytest.mark.parametrize(
+        ("train_days", "more", "message"),
+        [
+            (14, "", "model.search: the newest 14 days validate, and train_days is 14: none is left to fit on"),
+            (30, "\n  validation_days: 16", "model.search: the newest 30 days validate, and train_days is 30"),
+        ],
+    )
+    def test_windows_that_leave_no_training_rows_are_a_mistake(self, train_days: int, more: str, message: str) -> None:
+        change("train_days: 60", f"train_days: {train_days}")
+        set_search(f"{{C: {C}}}", f"trials: 4{more}")
+        with pytest.raises(UserError, match=message):
             load_settings("toy")
 
     def test_the_section_is_read(self) -> None:
