@@ -26,8 +26,9 @@ def format_percent(share: float) -> str:
 
 
 def format_parameters(parameters: Mapping[str, Any]) -> str:
-    """Format the parameters of a trial, as in 'C=0.1 max_iter=200'."""
-    pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in parameters.items())
+    """Format the parameters of a trial, as in 'C=0.1 max_iter=200', with four digits of a fraction."""
+    values = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in parameters.items()}
+    pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
     return " ".join(pairs) or "the parameters of training.yaml"
 
 

@@ -98,17 +98,14 @@ def add_trial(
     client: MlflowClient, training: TrackedRun, name: str, fingerprint: str, trial: TrackedTrial, metric: str
 ) -> None:
     """Add the MLflow run of a trial that has ended, below that of its training."""
-    tags = {
-        PARENT: training.info.run_id,
-        TRIAL_OF: fingerprint,
-        TRIAL_PARAMETERS: json.dumps(trial.parameters),
-    }
+    tags = {PARENT: training.info.run_id, TRIAL_OF: fingerprint}
     run_id = client.create_run(training.info.experiment_id, run_name=name, tags=tags).info.run_id
     for key, value in trial.parameters.items():
         client.log_param(run_id, key, value)
     if trial.score is not None:
         client.log_metric(run_id, metric, trial.score)
     client.set_terminated(run_id, status=trial.status)
+    client.set_tag(run_id, TRIAL_PARAMETERS, json.dumps(trial.parameters))  # last: without it, a trial has not ended
 
 
 def find_run_with_same_trigger(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:

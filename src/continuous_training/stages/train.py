@@ -149,6 +149,8 @@ def _summarize_trials(client: MlflowClient, model: str, settings: Settings, fing
         return None
     metric = settings.compare.metric
     trials = runs.find_trials(client, runs.experiment_id(client, model), fingerprint, f"{VALIDATION}{metric}")
+    if settings.model.grid:  # an interrupted one begins again
+        trials = [*{json.dumps(trial.parameters): trial for trial in trials}.values()]
     scores = [TrialScore(parameters=trial.parameters, score=trial.score) for trial in trials if trial.score is not None]
     return Trials(
         metric=metric,

@@ -98,6 +98,9 @@ class TestCandidate:
             "ct-7-3": ("0.5", "100"),
             "ct-7-4": ("0.5", "200"),
         }
+        assert candidate.trials is not None
+        assert (candidate.trials.complete, len(candidate.trials.best)) == (4, 4)
+        assert candidate.trials.best[0].score == candidate.metrics["validation_roc_auc"]
         for run in trials.values():
             assert run.info.status == "FINISHED"
             assert 0.5 < run.data.metrics["validation_roc_auc"] < 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from continuous_training.errors import UserError
+from continuous_training.formatting import format_parameters
 from continuous_training.registry import runs
 from continuous_training.reports import page
 from continuous_training.reports.run_documents import RunDocuments
@@ -92,7 +93,7 @@ class TestSearch:
         assert f"The best of 4 trials: roc_auc {max(scores):.4f} with C=" in caplog.text
         text = page.render(RunDocuments({}, run=pipeline.run, candidate=candidate))
         assert "4 scored, 0 stopped early, 0 failed" in text
-        assert f"with C={best.data.params['C']} max_iter=" in text
+        assert format_parameters({"C": float(best.data.params["C"])}) in text
 
     def test_the_fresh_rows_do_not_decide(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = events()
