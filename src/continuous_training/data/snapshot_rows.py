@@ -95,6 +95,13 @@ class SnapshotRows:
         [[count]] = self._query(f"SELECT count(DISTINCT {period}) FROM rows WHERE {FRESH}")
         return int(count)
 
+    def missing_classes(self, target: str) -> list[str]:
+        """Return the values of a target that training rows have and no fresh row has, in their order."""
+        label = quote(target)
+        values = f"SELECT {label} FROM rows WHERE {label} IS NOT NULL AND"
+        missing = self._query(f"({values} NOT {FRESH} EXCEPT {values} {FRESH}) ORDER BY 1")
+        return [str(value) for (value,) in missing]
+
     def count_fresh_values(self, name: str) -> int:
         """Count the distinct values of a column in the fresh rows; null is one."""
         column = quote(name)

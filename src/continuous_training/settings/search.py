@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -55,6 +55,13 @@ class Range(Section):
             yield "low", f"low, {self.low:g}, must not be larger than high, {self.high:g}"
         yield from self._find_mistakes_of_log()
 
+    def contains(self, value: Any) -> bool:  # noqa: ANN401 - a value of training.yaml
+        """Return whether a value is among those that are tried."""
+        if self.values is not None:
+            return value in self.values
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and self.low is not None and self.high is not None and self.low <= value <= self.high
+
     def _find_mistakes_of_log(self) -> Iterator[Mistake]:
         if self.log and self.type == "categorical":
             yield "log", "a categorical parameter has no log"
@@ -74,7 +81,8 @@ class Search(Section):
     space: dict[str, Range] = Field(
         min_length=1, examples=[{"learning_rate": {"type": "float", "low": 0.01, "high": 0.3, "log": True}}]
     )
-    """The parameters of `build` that are varied, by name, in place of those in `parameters`."""
+    """The parameters of `build` that are varied, by name. The first trial has their values in `parameters`, if these
+    are in the space."""
 
     trials: int = Field(default=50, gt=0)
     """How many values are tried at most."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5  # failing rows in each check
 PERIOD_SECONDS = {"hour": 3600, "day": 86_400, "week": 604_800}
+NEED_EVERY_CLASS = {"roc_auc_ovo", "roc_auc_ovo_weighted", "roc_auc_ovr", "roc_auc_ovr_weighted"}  # metrics
 RANKED_TYPES = {"number", "integer", "boolean"}  # the leak check ranks the target by these
 
 
@@ -42,6 +43,7 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, champion: dict[str, 
             check_freshness(run, settings, snapshot),
             *check_row_counts(settings, snapshot),
             *check_fresh_cases(rows, settings),
+            *check_fresh_classes(rows, settings),
             check_volume(settings, snapshot, champion),
             *check_leaks(rows, settings),
         ]
@@ -233,6 +235,21 @@ def check_fresh_cases(rows: SnapshotRows, settings: Settings) -> list[Check]:
         groups = rows.count_fresh_periods(data.time, PERIOD_SECONDS[by])
     rule = check_cases(rows.fresh, sizes, groups, settings.compare)
     return [Check(name=rule.name, column=data.target, passed=rule.passed, message=rule.message)]
+
+
+def check_fresh_classes(rows: SnapshotRows, settings: Settings) -> list[Check]:
+    """Check that the fresh rows have every class, if a metric is not defined without one."""
+    metrics = sorted(settings.compare.scorers & NEED_EVERY_CLASS)
+    if not metrics or settings.data.target not in rows.types:
+        return []
+    missing = rows.missing_classes(settings.data.target)
+    message = "the fresh rows have every class"
+    if missing:
+        message = (
+            f"the fresh rows lack the class {', '.join(missing)}, without which {metrics[0]} is not defined: increase "
+            "fresh_days, or use neg_log_loss"
+        )
+    return [Check(name="classes", column=settings.data.target, passed=not missing, message=message)]
 
 
 def check_volume(settings: Settings, snapshot: Snapshot, champion: dict[str, str] | None) -> Check:

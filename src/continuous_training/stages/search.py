@@ -62,6 +62,8 @@ def search(
     known = len(study.trials)
     if known:
         log.info("Continuing the search: %s of %s trials are known", known, limits.trials)
+    elif all(name in parameters and values.contains(parameters[name]) for name, values in limits.space.items()):
+        study.enqueue_trial({name: parameters[name] for name in limits.space})  # a search should not be worse
     if known < limits.trials:
         with _Objective(model, folder, limits, parameters) as objective:
             study.optimize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,7 @@ from continuous_training.errors import UserError
 from continuous_training.settings import load_settings
 from continuous_training.stages.validation import split_newest
 from pipeline import Pipeline
-from toy import change, events, store
+from toy import change, events, import_again, store
 
 
 def add_customers(customers: object, *, resample: bool = True) -> pd.DataFrame:
@@ -118,3 +120,36 @@ class TestRanking:
 
 def truth(relevance: np.ndarray, groups: np.ndarray) -> GroundTruth:
     return GroundTruth(relevance, np.ones(len(relevance)), pd.DataFrame(index=range(len(relevance))), {}, groups)
+
+
+RANKER = """
+from lightgbm import LGBMRanker
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+
+def build(categories, numbers, **parameters):
+    columns = make_column_transformer((OneHotEncoder(), categories), ("passthrough", numbers))
+    return make_pipeline(columns, LGBMRanker(verbose=-1, **parameters))
+"""
+
+
+@pytest.mark.usefixtures("mlflow_workspace")
+def test_a_ranker_is_compared_by_ndcg(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightgbm", reason="lightgbm is not installed: scripts/ct test installs it")
+    rows = add_customers(np.arange(3600) // 8)
+    store(rows.assign(late=rows["late"].astype(int)))
+    change("late: {type: boolean", "late: {type: integer")
+    change("task: classification", "task: regression")
+    change("parameters: {C: 1.0}", "parameters: {n_estimators: 10, early_stopping_round: 3}\n  validation_days: 10")
+    change("metric: roc_auc\n  report: [neg_log_loss]", "metric: ndcg\n  report: [r2]")
+    change("first: {roc_auc: 0.6}", "first: {ndcg: 0.7}")
+    Path("src/toy/model.py").write_text(RANKER)
+    import_again(monkeypatch)
+    first = Pipeline(monkeypatch, AS_OF="2020-02-15")
+    first.promote()
+    assert first.candidate.metrics["ndcg"] > 0.8
+    verdict = Pipeline(monkeypatch, AS_OF="2020-03-01").compare()
+    assert verdict.metrics[0].difference is not None
+    assert next(rule.name for rule in verdict.rules) == "ndcg improves"

@@ -239,3 +239,17 @@ def test_of_many_rows_a_part_is_ranked_which_is_the_same_each_time(monkeypatch: 
 def test_duckdb_gets_memory_for_many_rows_up_to_a_limit() -> None:
     limits = [duckdb_connection.settings_for(20, rows)["memory_limit"] for rows in (0, 20_000_000, 10**10)]
     assert limits == ["138MB", "1138MB", "1638MB"]
+
+
+def test_a_class_that_no_fresh_row_has_fails_for_a_metric_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    change("late: {type: boolean", "late: {type: category")
+    frame = events().assign(late=lambda rows: np.array(["blue", "green", "red"])[rows["id"] % 3])
+    frame.loc[frame["seen"] >= "2020-02-10", "late"] = "blue"
+    frame.loc[frame["id"] % 2 == 0, "late"] = "green"
+    assert "classes late" not in failures(monkeypatch, frame)
+    change("report: [neg_log_loss]", "report: [roc_auc_ovr]")
+    assert failures(monkeypatch, frame)["classes late"].message == (
+        "the fresh rows lack the class red, without which roc_auc_ovr is not defined: increase fresh_days, or use "
+        "neg_log_loss"
+    )
+    assert "classes late" not in failures(monkeypatch, frame, AS_OF="2020-02-15")

@@ -21,6 +21,7 @@ from toy import change, events, import_again, store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
+pytestmark = pytest.mark.file_seconds(40)
 
 C = "{type: float, low: 1.0e-6, high: 10, log: true}"
 BOOSTING = """
@@ -94,6 +95,16 @@ class TestSearch:
         text = page.render(RunDocuments({}, run=pipeline.run, candidate=candidate))
         assert "4 scored, 0 stopped early, 0 failed" in text
         assert format_parameters({"C": float(best.data.params["C"])}) in text
+
+    def test_the_first_trial_has_the_parameters_of_training_yaml(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_search(f"{{C: {C}}}", "trials: 1")
+        Pipeline(monkeypatch, BUILD_TAG="ct-1").train()
+        change("high: 10", "high: 0.5")
+        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-2")
+        pipeline.train()
+        first, second = (float(trial.data.params["C"]) for trial in trials_of(pipeline))
+        assert first == 1.0
+        assert second < 0.5
 
     def test_the_fresh_rows_do_not_decide(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = events()
