@@ -63,7 +63,7 @@ def has_annotations(package: Path) -> bool:
 def missing_imports(package: Path) -> list[str]:
     """List the imports of modules that are not installed, with file and line; those inside `try` are optional."""
     return [
-        f"{path}:{line}: no module named {name}: add it to the dependencies"
+        f"{path}:{line}: no module named {name}: add it to pyproject.toml and to a lock (see CONTRIBUTING.md)"
         for path, tree in _parse(package)
         for line, name in _imports(tree)
         if name != package.name and importlib.util.find_spec(name) is None

@@ -8,7 +8,7 @@ opened once, its memory is shared, and whatever it does ends the process of one 
 
 A process that predicts has one thread, or `OMP_NUM_THREADS`: there are as many processes as workers, and more threads
 would compete for the cores. The processes before it have one: GNU's OpenMP hangs in a fork whose parent has used
-several.
+several. They see no GPU, which a fork of a process that has used it cannot use.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main() -> None:
     gc.freeze()  # a collection would write to all pages, which are shared with the forks
     threads = int(os.environ[THREADS]) if os.environ.get(THREADS, "").isdecimal() else 1
     _limit_threads(1)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     children: dict[int, int] = {}
     while True:
         for descriptor in select.select([control.fileno(), *children], [], [])[0]:

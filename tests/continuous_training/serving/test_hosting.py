@@ -1,8 +1,9 @@
-"""The processes that predict for a server's workers do not compete for its cores, whatever library they use."""
+"""The processes that predict for a server's workers: they do not compete for its cores, and need no GPU."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import threading
 import time
@@ -18,13 +19,14 @@ from continuous_training.settings import load_settings
 from continuous_training.versions.estimator import save_estimator
 from continuous_training.versions.file_names import CODE
 from continuous_training.versions.fitting import fit_estimator
+from continuous_training.versions.frameworks import OWN_CLASS
 from continuous_training.versions.frameworks.fitting import LabelledRows
 from continuous_training.versions.golden_predictions import describe_difference
 from continuous_training.versions.host import PROGRAM, HostConnection, HostStarter
 from continuous_training.versions.manifest import Manifest
 from continuous_training.versions.skops_archive import Trust
 from framework_models import INSTALLED, use
-from toy import events
+from toy import change, events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration(seconds=30)
 
-THREADS = "OMP_NUM_THREADS"
+SOURCE, THREADS = Path("src/toy/model.py"), "OMP_NUM_THREADS"
 FEATURES = ["shade", "x", "y"]
 REPETITIONS = 50  # of all rows in a call, so that each library uses as many threads as it may
 
@@ -51,6 +53,11 @@ class Version(NamedTuple):
 @pytest.fixture(params=INSTALLED)
 def version(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Version:
     use(request.param, monkeypatch)
+    return fit_version(workspace)
+
+
+def fit_version(workspace: Path) -> Version:
+    """Fit and store the workspace's model."""
     table = events()
     rows = table[FEATURES]
     build = importlib.import_module("toy.model").build
@@ -122,4 +129,22 @@ def test_a_call_has_one_thread_or_as_many_as_a_variable_says(
     host.close()
     for answer in answers:
         assert describe_difference(answer, np.tile(version.probabilities, (REPETITIONS, 1))) is None
-    assert (peak.threads > 1) == (threads > 1)
+    assert threads > 1 or peak.threads == 1
+    assert threads == 1 or peak.threads > 1 or os.cpu_count() == 1
+
+
+def test_a_version_sees_no_gpu(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that the process has used before the fork would be an error in each call."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    use(OWN_CLASS, monkeypatch)
+    change("import json\n", "import json\nimport os\n", SOURCE)
+    change('rows["x"] > self.limit', 'os.environ["CUDA_VISIBLE_DEVICES"] == rows["shade"]', SOURCE)
+    version = fit_version(workspace)
+    starter = HostStarter()
+    try:
+        host = starter.start(version.folder, version.manifest, Path("socket"))
+        columns = {"shade": np.array(["", "0"], object), "x": np.zeros(2), "y": np.zeros(2)}
+        assert HostConnection(host.path).predict(columns)[:, 1].tolist() == [0.75, 0.25]
+        host.close()
+    finally:
+        starter.close()
