@@ -55,7 +55,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         run_id = str(run.info.run_id)
         score = None
         if settings.model.search:
-            from continuous_training.stages.search import search  # Optuna takes half a second to import
+            from continuous_training.stages.search import search  # Optuna takes a quarter of a second to import
 
             best, score = search(client, run_id, model, folder, settings, parameters)
             parameters |= best

@@ -9,6 +9,7 @@ whether to go on, and then its score.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,7 +24,10 @@ from continuous_training.versions.messages import receive, send
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GREATER_IS_BETTER = ("accuracy", "auc", "average_precision", "f1", "map", "ndcg", "precision", "r2", "recall", "score")
+GREATER_IS_BETTER = {  # the first words of such metrics of LightGBM, XGBoost, CatBoost and scikit-learn
+    *("accuracy", "auc", "aucpr", "average", "f1", "kappa", "map", "mcc", "ndcg", "precision", "r2", "recall", "score"),
+    *("totalf1",),
+}
 
 
 def main(model: str, folder: str) -> None:
@@ -45,6 +49,12 @@ def main(model: str, folder: str) -> None:
         send(responses, response)
 
 
+def is_greater_better(metric: str) -> bool:
+    """Return whether a larger value of a library's metric, such as `ndcg@5` or `Logloss`, is better."""
+    word = re.match("[a-z0-9]*", metric.lower())
+    return word is not None and word[0] in GREATER_IS_BETTER
+
+
 class _Steps:
     """Sends the validation metric of each step, greater for the better model."""
 
@@ -56,8 +66,8 @@ class _Steps:
         name = next((name for name in metrics if name.startswith(f"{VALIDATION}/")), None)
         if name is None:
             return
-        metric = name.removeprefix(f"{VALIDATION}/").lower()
-        value = float(metrics[name]) * (1 if metric.startswith(GREATER_IS_BETTER) else -1)
+        sign = 1 if is_greater_better(name.removeprefix(f"{VALIDATION}/")) else -1
+        value = sign * float(metrics[name])
         send(self._responses, {"step": step, "value": value})
         answer = receive(self._requests)
         if answer is None or not answer[0]["continue"]:

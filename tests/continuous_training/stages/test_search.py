@@ -15,6 +15,7 @@ from continuous_training.reports import page
 from continuous_training.reports.run_documents import RunDocuments
 from continuous_training.settings import Search, load_settings
 from continuous_training.stages import search
+from continuous_training.stages.search_worker import is_greater_better
 from pipeline import Pipeline
 from stored_versions import load_estimator
 from toy import change, events, import_again, store
@@ -216,6 +217,20 @@ class TestSearch:
         assert candidate.trials.complete + candidate.trials.failed == 6
         assert candidate.trials.failed > 0
         assert "its process died (signal 9) with C=2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "metric", ["auc", "aucpr", "map@5", "ndcg@1", "AUC:type=Mu", "F1:class=0", "average_precision"]
+)
+def test_a_larger_value_of_these_metrics_is_better(metric: str) -> None:
+    assert is_greater_better(metric)
+
+
+@pytest.mark.parametrize(
+    "metric", ["mape", "binary_logloss", "mlogloss", "Logloss", "RMSE", "loss", "error", "Poisson"]
+)
+def test_a_smaller_value_of_these_metrics_is_better(metric: str) -> None:
+    assert not is_greater_better(metric)
 
 
 @pytest.mark.usefixtures("workspace")
