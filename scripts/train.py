@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 def main(_: argparse.Namespace) -> None:
     """Train the candidate of build/plan.json."""
     from continuous_training.documents import Candidate, Plan, Run, Snapshot
-    from continuous_training.generalization import describe_gap
+    from continuous_training.formatting.generalization import describe_gap
+    from continuous_training.formatting.scorers import format_score, plain_name
     from continuous_training.registry import connection
-    from continuous_training.scorers import format_score, plain_name
     from continuous_training.settings import load_settings
     from continuous_training.stages import train
 

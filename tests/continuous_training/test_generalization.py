@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from continuous_training.generalization import describe_gap
+from continuous_training.formatting.generalization import describe_gap
 
 MAE = "neg_mean_absolute_error"
 

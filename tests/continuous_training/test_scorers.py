@@ -10,10 +10,10 @@ from sklearn.metrics import get_scorer, get_scorer_names
 
 from continuous_training.comparison import rules
 from continuous_training.documents import Metric, Verdict
+from continuous_training.formatting.scorers import format_score, is_error, natural_value, plain_name
 from continuous_training.monitoring import decision
 from continuous_training.monitoring.decision import LIVE_METRIC
 from continuous_training.monitoring.performance import MetricDrop, MetricEstimate
-from continuous_training.scorers import format_score, is_error, natural_value, plain_name
 from continuous_training.settings import Compare, Monitor
 
 if TYPE_CHECKING:

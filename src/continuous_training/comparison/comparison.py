@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from continuous_training.comparison.stored_model import StoredModel
-    from continuous_training.documents import Rule
-    from continuous_training.inspection import Confusion, Curve, Importance, ModelRole
+    from continuous_training.documents import Confusion, Curve, Importance, ModelRole, Rule
     from continuous_training.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from continuous_training.comparison.evaluation import CALIBRATION_BINS, ClassifierPredictions
-from continuous_training.inspection import Confusion, Curve
+from continuous_training.documents import Confusion, Curve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from continuous_training.comparison.evaluation import Predictions
-    from continuous_training.inspection import ModelRole
+    from continuous_training.documents import ModelRole
 
 CURVE_POINTS = 100  # enough for a plot
 PERIODS = 28  # of the fresh rows, in which their residuals are averaged

@@ -17,7 +17,7 @@ import pandas as pd
 
 from continuous_training.comparison import evaluation
 from continuous_training.comparison.ground_truth import GroundTruth
-from continuous_training.inspection import CorrelatedFeatures, FeatureImportance, Importance
+from continuous_training.documents import CorrelatedFeatures, FeatureImportance, Importance
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

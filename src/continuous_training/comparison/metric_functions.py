@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.errors import UserError
+from continuous_training.formatting.scorers import is_error
 from continuous_training.function_references import describe, import_function
-from continuous_training.scorers import is_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

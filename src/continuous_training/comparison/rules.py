@@ -16,7 +16,7 @@ import numpy as np
 
 from continuous_training.documents import CHAMPION_OPENS, Rule
 from continuous_training.formatting import format_number
-from continuous_training.scorers import format_improvement, format_score, is_error, natural_value, plain_name
+from continuous_training.formatting.scorers import format_improvement, format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

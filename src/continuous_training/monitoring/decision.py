@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from continuous_training.documents import Value
 from continuous_training.formatting import format_percent, pluralize
+from continuous_training.formatting.scorers import format_score, is_error, plain_name
 from continuous_training.monitoring.drift import PREDICTIONS
-from continuous_training.scorers import format_score, is_error, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

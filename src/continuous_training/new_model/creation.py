@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from continuous_training import extras
 from continuous_training.errors import UserError
+from continuous_training.formatting.scorers import natural_value, plain_name
 from continuous_training.model_packages import SOURCES
 from continuous_training.new_model import package, trial
 from continuous_training.new_model.frameworks import FRAMEWORKS
@@ -17,7 +18,6 @@ from continuous_training.new_model.package import Draft
 from continuous_training.new_model.periods import choose_periods, has_scattered_nulls
 from continuous_training.new_model.profile import days_of, profile
 from continuous_training.new_model.roles import RoleOptions, choose_roles
-from continuous_training.scorers import natural_value, plain_name
 
 if TYPE_CHECKING:
     from pathlib import Path

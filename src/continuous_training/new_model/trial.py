@@ -61,7 +61,7 @@ class Trial(NamedTuple):
         from sklearn.dummy import DummyClassifier, DummyRegressor
 
         from continuous_training.comparison import evaluation
-        from continuous_training.versions.fitting import fit_estimator
+        from continuous_training.training.fitting import fit_estimator
         from continuous_training.versions.frameworks.fitting import LabelledRows
 
         data, task = self.settings.data, self.settings.model.task

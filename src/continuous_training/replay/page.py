@@ -14,10 +14,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from continuous_training.documents import BUILD, write_atomically
+from continuous_training.formatting.scorers import format_score, is_error, natural_value, plain_name
 from continuous_training.replay import summary
 from continuous_training.replay.months import MONTH_FORMAT
 from continuous_training.reports.templates import template
-from continuous_training.scorers import format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

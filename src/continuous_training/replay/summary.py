@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from continuous_training.formatting import pluralize
+from continuous_training.formatting.scorers import format_improvement, format_score, plain_name
 from continuous_training.replay.months import MONTH_FORMAT
-from continuous_training.scorers import format_improvement, format_score, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from continuous_training.formatting.scorers import format_score
 from continuous_training.replay.summary import describe_runs, format_difference, summarize
-from continuous_training.scorers import format_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

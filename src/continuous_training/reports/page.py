@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, write_atomically
 from continuous_training.formatting import format_day, format_duration, format_number, format_parameters, format_time
-from continuous_training.generalization import describe_gap
+from continuous_training.formatting.generalization import describe_gap
+from continuous_training.formatting.scorers import TRAINING, format_score, is_error, natural_value, plain_name
 from continuous_training.reports import plots
 from continuous_training.reports.outcome import outcome
 from continuous_training.reports.run_documents import RunDocuments, read_run_documents
 from continuous_training.reports.templates import template
-from continuous_training.scorers import TRAINING, format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
     from continuous_training.documents import Metric

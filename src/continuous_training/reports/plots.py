@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from continuous_training.documents import Document, Metric, Run, Snapshot
-    from continuous_training.inspection import Curve, FeatureImportance, ModelRole
+    from continuous_training.documents import Curve, Document, FeatureImportance, Metric, ModelRole, Run, Snapshot
 
 TICKS = 5  # approximate number of ticks on an axis
 LEFT, RIGHT, BOTTOM, TOP = 40, 308, 268, 12  # of the area of a square plot

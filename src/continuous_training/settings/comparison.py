@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from continuous_training.formatting.scorers import is_error
 from continuous_training.function_references import PATTERN
-from continuous_training.scorers import is_error
 from continuous_training.settings.section import Mistake, Section
 
 if TYPE_CHECKING:

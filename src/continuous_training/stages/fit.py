@@ -14,11 +14,11 @@ from continuous_training.comparison import evaluation
 from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.data.row_groups import RowGroups
 from continuous_training.data.snapshots import FRESH, TRAIN, nullable_columns, read_snapshot
+from continuous_training.formatting.scorers import TRAINING, VALIDATION
 from continuous_training.registry import connection, runs
-from continuous_training.scorers import TRAINING, VALIDATION
 from continuous_training.settings import load_settings
-from continuous_training.stages.estimators import build_estimator, fit_estimator, fit_in_batches, validate
-from continuous_training.stages.fit_history import FitHistory
+from continuous_training.training.estimators import build_estimator, fit_estimator, fit_in_batches, validate
+from continuous_training.training.fit_history import FitHistory
 from continuous_training.versions import packing
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
         run_id = str(run.info.run_id)
         score = None
         if settings.model.search:
-            from continuous_training.stages.search import search  # Optuna takes a quarter of a second to import
+            from continuous_training.training.search import search  # Optuna takes a quarter of a second to import
 
             best, score = search(client, run_id, model, folder, settings, parameters)
             parameters |= best

@@ -15,9 +15,9 @@ from continuous_training.comparison.ranking import NDCG
 from continuous_training.compute.ec2 import account
 from continuous_training.documents import BUILD, Run, Stopwatch, first_error
 from continuous_training.errors import UserError
+from continuous_training.formatting.scorers import ERROR
 from continuous_training.git import current_commit
 from continuous_training.model_packages import default_model
-from continuous_training.scorers import ERROR
 from continuous_training.settings import BRANCH, Compare, Settings, load_settings, lock_hash, parse_as_of
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from continuous_training.compute import Trial, local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch, Trials, TrialScore
 from continuous_training.errors import UserError
+from continuous_training.formatting.scorers import VALIDATION, format_score, plain_name
 from continuous_training.registry import connection, runs
-from continuous_training.scorers import VALIDATION, format_score, plain_name
 from continuous_training.settings import source_hash
 from continuous_training.versions import packing
 

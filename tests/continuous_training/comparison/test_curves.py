@@ -8,7 +8,7 @@ import pytest
 
 from continuous_training.comparison.curves import MAX_CLASSES, OTHERS, compute_curves, count_confusions
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
-from continuous_training.inspection import Confusion
+from continuous_training.documents import Confusion
 
 TIMES = pd.Series(pd.date_range("2020-02-01", periods=2800, freq="15min"))
 

@@ -15,7 +15,7 @@ from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.comparison.weighted_metrics import weighted_metric
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings
-from continuous_training.stages.validation import split_newest
+from continuous_training.training.validation import split_newest
 from pipeline import Pipeline
 from toy import change, events, import_again, store
 

@@ -20,7 +20,7 @@ from continuous_training.comparison.importance import (
     sample_rows,
     shuffle,
 )
-from continuous_training.inspection import CorrelatedFeatures, FeatureImportance, Importance
+from continuous_training.documents import CorrelatedFeatures, FeatureImportance, Importance
 
 MAE = "neg_mean_absolute_error"
 

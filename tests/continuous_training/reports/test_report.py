@@ -17,9 +17,14 @@ from continuous_training.comparison import rules
 from continuous_training.documents import (
     Candidate,
     Check,
+    Confusion,
+    CorrelatedFeatures,
+    Curve,
     DataCheck,
     Deployment,
     Document,
+    FeatureImportance,
+    Importance,
     Lint,
     Metric,
     ModelCheck,
@@ -34,7 +39,6 @@ from continuous_training.documents import (
     Verdict,
 )
 from continuous_training.documents import Tests as Counts
-from continuous_training.inspection import Confusion, CorrelatedFeatures, Curve, FeatureImportance, Importance
 from continuous_training.reports import page as report
 
 ROOT = Path(__file__).parents[3]

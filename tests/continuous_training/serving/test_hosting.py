@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from continuous_training.settings import load_settings
+from continuous_training.training.fitting import fit_estimator
 from continuous_training.versions.estimator import save_estimator
 from continuous_training.versions.file_names import CODE
-from continuous_training.versions.fitting import fit_estimator
 from continuous_training.versions.frameworks import OWN_CLASS
 from continuous_training.versions.frameworks.fitting import LabelledRows
 from continuous_training.versions.golden_predictions import describe_difference

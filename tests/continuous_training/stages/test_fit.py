@@ -13,9 +13,9 @@ import pytest
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
 from continuous_training.settings import load_settings
-from continuous_training.stages import fit_history
-from continuous_training.stages.fit_history import FitHistory, is_stored
-from continuous_training.stages.validation import split_newest
+from continuous_training.training import fit_history
+from continuous_training.training.fit_history import FitHistory, is_stored
+from continuous_training.training.validation import split_newest
 from pipeline import Pipeline
 from toy import change, events, import_again, store
 

@@ -14,8 +14,8 @@ from continuous_training.registry import runs
 from continuous_training.reports import page
 from continuous_training.reports.run_documents import RunDocuments
 from continuous_training.settings import Search, load_settings
-from continuous_training.stages import search
-from continuous_training.stages.search_worker import is_greater_better
+from continuous_training.training import search
+from continuous_training.training.search_worker import is_greater_better
 from pipeline import Pipeline
 from stored_versions import load_estimator
 from toy import change, events, import_again, store

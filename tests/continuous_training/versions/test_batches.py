@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from continuous_training.errors import UserError
+from continuous_training.training.fitting import fit_estimator, fit_in_batches
 from continuous_training.versions.estimator import NativeEstimator, open_estimator, save_estimator
-from continuous_training.versions.fitting import fit_estimator, fit_in_batches
 from continuous_training.versions.frameworks.batches import LabelledBatches
 from continuous_training.versions.frameworks.fitting import LabelledRows
 from continuous_training.versions.skops_archive import Trust

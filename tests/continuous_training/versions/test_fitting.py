@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from continuous_training.errors import UserError
+from continuous_training.training.fitting import fit_estimator
 from continuous_training.versions.estimator import NativeEstimator, open_estimator, save_estimator
-from continuous_training.versions.fitting import fit_estimator
 from continuous_training.versions.frameworks import SCIKIT_LEARN, framework_of
 from continuous_training.versions.frameworks.fitting import LabelledRows
 from continuous_training.versions.skops_archive import Trust

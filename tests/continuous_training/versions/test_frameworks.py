@@ -32,9 +32,9 @@ from continuous_training.registry import model_versions
 from continuous_training.serving.following import follower
 from continuous_training.settings import load_settings
 from continuous_training.stages import roll_back
+from continuous_training.training.fitting import fit_estimator
 from continuous_training.versions.estimator import open_estimator, save_estimator
 from continuous_training.versions.file_names import ESTIMATOR, NATIVE
-from continuous_training.versions.fitting import fit_estimator
 from continuous_training.versions.frameworks import FRAMEWORKS, OWN_CLASS, SCIKIT_LEARN, framework_of
 from continuous_training.versions.frameworks.fitting import LabelledRows
 from continuous_training.versions.golden_predictions import describe_difference

@@ -15,8 +15,8 @@ from continuous_training.compute import gpus
 from continuous_training.errors import UserError
 from continuous_training.extras import describe_missing
 from continuous_training.function_references import describe
-from continuous_training.stages.validation import split_newest
-from continuous_training.versions import fitting
+from continuous_training.training import fitting
+from continuous_training.training.validation import split_newest
 from continuous_training.versions.frameworks.batches import LabelledBatches
 from continuous_training.versions.frameworks.fitting import LabelledRows, StopFit
 

@@ -6,7 +6,7 @@ lists the causes. It decides nothing, because only the score on the fresh rows c
 
 from __future__ import annotations
 
-from continuous_training.scorers import TRAINING, format_score, is_error, plain_name
+from continuous_training.formatting.scorers import TRAINING, format_score, is_error, plain_name
 
 MAX_RATIO = 2.0  # of the errors on fresh and on training rows: a rule of thumb, from which on a sentence says so
 

@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 
 from continuous_training.errors import UserError
 from continuous_training.formatting import format_parameters
+from continuous_training.formatting.scorers import VALIDATION, format_score, plain_name
 from continuous_training.registry import runs
-from continuous_training.scorers import VALIDATION, format_score, plain_name
-from continuous_training.stages.search_process import SearchProcess
+from continuous_training.training.search_process import SearchProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

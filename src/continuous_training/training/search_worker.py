@@ -1,6 +1,6 @@
 """The program that fits and scores the trials of a search, in a process of its own; `search_process.py` starts it.
 
-    python -m continuous_training.stages.search_worker MODEL FOLDER
+    python -m continuous_training.training.search_worker MODEL FOLDER
 
 Each request has the parameters of a trial. The responses are its steps, each of which the other end answers with
 whether to go on, and then its score.
@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from continuous_training.data.snapshots import TRAIN, read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings
-from continuous_training.stages.estimators import validate
+from continuous_training.training.estimators import validate
 from continuous_training.versions.frameworks.fitting import VALIDATION, StopFit
 from continuous_training.versions.messages import receive, send
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+Scalar = str | float | int | bool | None
+
 
 class Value(BaseModel):
     """An immutable value: no unknown fields, no changes."""

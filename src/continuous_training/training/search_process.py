@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PROGRAM = "continuous_training.stages.search_worker"
+PROGRAM = "continuous_training.training.search_worker"
 
 
 class SearchProcess:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from continuous_training.documents.values import Value
 from continuous_training.formatting import format_number, join_names, pluralize
-from continuous_training.scorers import format_improvement, plain_name
-from continuous_training.values import Value
+from continuous_training.formatting.scorers import format_improvement, plain_name
 
 ModelRole = Literal["candidate", "champion"]
 

@@ -1,0 +1,78 @@
+"""The verdict, with the metrics and rules behind it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from continuous_training.documents.document import Document
+from continuous_training.documents.inspection import Confusion, Curve, Importance
+from continuous_training.documents.values import Value
+from continuous_training.formatting.scorers import format_score, is_error, plain_name
+
+CHAMPION_OPENS = "the champion can be opened"  # the rule that fails if it cannot; it is listed only then
+
+
+class Rule(Value):
+    """One rule of the comparison: the value, its limit, and whether the rule holds."""
+
+    name: str
+    passed: bool
+    value: float | None
+    limit: float | None
+    message: str
+
+
+class Metric(Value):
+    """One scorer of both models on the fresh rows; higher is better. `scorers` has the natural sign of errors.
+
+    The deciding metric has a confidence interval of the difference, candidate minus champion, and the margin that the
+    interval must clear.
+    """
+
+    name: str
+    candidate: float
+    champion: float | None
+    difference: tuple[float, float] | None = None
+    margin: float | None = None
+
+
+class Verdict(Document):
+    """Compare: `promote` or `reject`, with every number behind the decision.
+
+    `curves`, `confusion` and `importance` decide nothing: the report shows them.
+    """
+
+    stem: ClassVar[str] = "verdict"
+    command: ClassVar[str] = "compare"
+
+    decision: Literal["promote", "reject"]
+    message: str
+    champion: str | None
+    fresh_rows: int
+    confidence: float
+    metrics: list[Metric]
+    rules: list[Rule]
+    curves: list[Curve]
+    confusion: list[Confusion] = Field(default_factory=list)
+    importance: Importance | None = None
+
+    @property
+    def lost_champion(self) -> str | None:
+        """Why the champion cannot be compared with, and the command that ends this; None if it can."""
+        return next((rule.message for rule in self.rules if rule.name == CHAMPION_OPENS and not rule.passed), None)
+
+    @property
+    def summary(self) -> str:
+        """The verdict as text for the approver and the console, one line per number."""
+        lines = [f"Verdict: {self.decision}"]
+        width = max(20, *(len(plain_name(metric.name)) for metric in self.metrics)) if self.metrics else 0
+        for metric in self.metrics:
+            line = f"{plain_name(metric.name):<{width}} candidate {format_score(metric.candidate, metric.name)}"
+            if metric.champion is not None:
+                line += f"   champion {format_score(metric.champion, metric.name)}"
+            lines.append(line + ("   lower is better" if is_error(metric.name) else ""))
+        lines += self.importance.sentences if self.importance else []
+        lines += [f"{'✓' if rule.passed else '✗'} {rule.message}" for rule in self.rules]
+        return "\n".join(lines)
