@@ -16,6 +16,7 @@ from continuous_training import extras
 from continuous_training.errors import UserError
 from continuous_training.extras import locking
 from continuous_training.settings import lock_hash
+from continuous_training.stages import test
 from requirements_lock import pins
 from wheels import install_only_from, pin, write_wheel
 
@@ -130,6 +131,17 @@ class TestInstaller:
         write_wheel(installation.wheels, "huge", "1.0", "SIGN = -1\n")
         with pytest.raises(UserError, match=r"^huge cannot be installed \(log: .*log\)$"):
             extras.install("huge")
+
+    def test_the_tests_of_an_extra_that_cannot_be_installed_are_skipped_with_the_reason(
+        self, installation: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(extras, "FOLDER", installation.locks)
+        monkeypatch.setattr(extras, "list_extras", lambda: ["huge", "tiny"])
+        monkeypatch.setattr(sys, "prefix", str(installation.venv))
+        write_wheel(installation.wheels, "huge", "1.0", "SIGN = -1\n")
+        test.install_extras()
+        assert installation.installed() == {"tiny-1.0"}
+        assert "The tests of huge are skipped: huge cannot be installed (log: " in caplog.text
 
     @pytest.mark.parametrize(("source", "does_import"), IMPORTS)
     def test_shell_and_python_agree_about_what_is_an_import(
