@@ -496,3 +496,17 @@ def test_the_password_of_mlflow_comes_from_the_parameter_store(
     assert hashlib.sha256(b"trainings3cr3t").hexdigest() in caplog.text
     (launched,) = project.aws.faults.calls_of("ec2", "RunInstances")
     assert "s3cr3t" not in caplog.text + str(launched.parameters)
+
+
+def test_the_trials_of_a_search_are_processes_of_one_instance(project: Project) -> None:
+    space = "{C: {type: float, low: 0.001, high: 10, log: true}}"
+    change("parameters: {C: 1.0}", f"parameters: {{C: 1.0}}\n  search: {{space: {space}, trials: 3, at_once: 2}}")
+    with project.machines():
+        run_id = project.train()
+    assert len(project.launched_instances()) == 1
+    client = connection.open_client()
+    query = f"tags.`{runs.PARENT}` = '{run_id}' and attributes.status = 'FINISHED'"
+    trials = client.search_runs([runs.experiment_id(client, "toy")], query)
+    scores = {trial.data.metrics["validation_roc_auc"] for trial in trials}
+    assert len(trials) == 3
+    assert client.get_run(run_id).data.metrics["validation_roc_auc"] == max(scores)
