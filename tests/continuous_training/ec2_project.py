@@ -69,14 +69,15 @@ class Project:
         """Train in this process; return the candidate's MLflow run id."""
         return self.set_up().train().run_id
 
-    def run_entry_point(self, command: str) -> str:
-        """Train with a command in place of the fit, which takes seconds; return the MLflow run's id."""
+    def run_entry_point(self, command: str, *trials: dict[str, Any]) -> list[str]:
+        """Run trials with a command in place of the fit, which takes seconds; return the ids of their MLflow runs."""
         write_entry_point(command)
         pipeline = self.set_up()
         pipeline.take_snapshot()
-        run_id = pipeline.client.create_run(runs.experiment_id(pipeline.client, "toy")).info.run_id
-        training.train(pipeline.run, pipeline.snapshot, [Trial(run_id, {})])
-        return str(run_id)
+        experiment = runs.experiment_id(pipeline.client, "toy")
+        run_ids = [str(pipeline.client.create_run(experiment).info.run_id) for _ in trials or [{}]]
+        training.train(pipeline.run, pipeline.snapshot, list(map(Trial, run_ids, trials or [{}])))
+        return run_ids
 
     def start(self, tag: str = "ct-1", **parameters: str) -> subprocess.Popen[str]:
         """Train in a separate process and workspace, as an agent does."""

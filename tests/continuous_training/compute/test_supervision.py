@@ -53,7 +53,11 @@ class Fit:
 
     def wait(self) -> tuple[int, str, str]:
         """Wait for its end; return its exit code, output and errors."""
-        output, errors = self.process.communicate(timeout=TIMEOUT)
+        try:
+            output, errors = self.process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # and the fit with it
+            raise
         return self.process.returncode, output, errors
 
     @property
