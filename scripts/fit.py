@@ -12,13 +12,27 @@ from continuous_training.fork_server import client
 
 def main(arguments: argparse.Namespace) -> None:
     """Fit the model on a snapshot in a process of its own, and print the id of its MLflow run."""
-    from continuous_training.compute import supervision
+    from continuous_training.compute import data_parallel, supervision
     from continuous_training.settings import load_settings
 
-    with supervision.supervised(load_settings(arguments.model).compute.max_hours):
-        from continuous_training.stages import fit  # MLflow takes seconds to import, which --help should not pay
+    if data_parallel.is_replica():
+        with data_parallel.process_group() as number:
+            _fit(arguments, is_first=number == 0)
+        return
+    limits = load_settings(arguments.model).compute
+    with supervision.supervised(limits.max_hours):
+        if limits.data_parallel:
+            data_parallel.start_replicas()  # and end this program, if there are several GPUs
+        _fit(arguments)
 
+
+def _fit(arguments: argparse.Namespace, *, is_first: bool = True) -> None:
+    from continuous_training.stages import fit  # MLflow takes seconds to import, which --help should not pay
+
+    if is_first:
         print(fit.fit(arguments.model, arguments.snapshot, arguments.parameters))
+    else:
+        fit.replicate(arguments.model, arguments.snapshot, arguments.parameters)
 
 
 def overrides(text: str) -> dict[str, Any]:

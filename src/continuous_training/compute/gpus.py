@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.errors import UserError
+from continuous_training.extras import imported_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 COUNT_VARIABLE = "CT_GPUS"  # of the environment: how many GPUs the instance's type has; none on other machines
 
@@ -32,8 +34,14 @@ def _catboost(_: Any) -> int:  # noqa: ANN401
     return int(get_gpu_device_count())
 
 
-LIBRARIES: dict[str, Callable[[Any], int]] = {  # how many GPUs a library can use; LightGBM does not tell
+def _keras(keras: Any) -> int:  # noqa: ANN401
+    backend = str(keras.backend.backend())
+    return LIBRARIES[backend](importlib.import_module(backend)) if backend in LIBRARIES else count()
+
+
+LIBRARIES: dict[str, Callable[[Any], int]] = {  # how many GPUs a library can use; LightGBM and JAX are not asked
     "catboost": _catboost,
+    "keras": _keras,
     "tensorflow": _tensorflow,
     "torch": _torch,
     "xgboost": _xgboost,
@@ -45,19 +53,21 @@ def count() -> int:
     return int(os.environ.get(COUNT_VARIABLE) or 0)
 
 
-def check_libraries() -> None:
-    """Check that, if there are GPUs, one of the libraries that this process has imported can use them.
+def check_libraries(package: Path) -> None:
+    """Check that, if there are GPUs, one of the libraries that a model's package imports can use them.
 
     Raises:
         UserError: none of them can; the training would be paid for a GPU that it does not use.
     """
     if not count():
         return
-    imported = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
-    usable = {name: LIBRARIES[name](module) for name, module in imported.items()}
-    if usable and not any(usable.values()):
-        names = " and ".join(f"{name} {getattr(imported[name], '__version__', '')}".strip() for name in usable)
+    imported = {name: importlib.import_module(name) for name in sorted(imported_modules(package) & LIBRARIES.keys())}
+    if imported and not any(LIBRARIES[name](module) for name, module in imported.items()):
+        names = " and ".join(
+            f"{name} {getattr(module, '__version__', '')}".strip() for name, module in imported.items()
+        )
+        gpus = "1 GPU" if count() == 1 else f"{count()} GPUs"
         raise UserError(
-            f"the instance has {count()} GPU, which {names} cannot use: install a build with CUDA for the drivers of "
-            "the image, or use an instance type without a GPU"
+            f"the instance has {gpus}, which {names} cannot use: install a build with CUDA for the drivers of the "
+            "image, or use an instance type without a GPU"
         )

@@ -89,6 +89,10 @@ class Compute(Section):
     max_cost_usd: float = Field(default=1, gt=0, examples=[0.5])
     """What all trials of a run may cost together, in US dollars. A trial that has used its share ends."""
 
+    data_parallel: bool = False
+    """Whether a PyTorch model trains on all GPUs of an instance, in a process for each that `torchrun` starts. Its
+    class has to share the work."""
+
     disk_gb: int = Field(default=30, ge=8, le=16384)
     """The size of each instance's disk in GB."""
 

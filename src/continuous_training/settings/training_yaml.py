@@ -55,6 +55,9 @@ class Settings(Section):
     def find_mistakes(self) -> Iterator[Mistake]:
         """Yield columns that other sections name and the data do not have, or have as another type."""
         columns = self.data.columns
+        for name in ("batches", "search"):
+            if self.compute.data_parallel and getattr(self.model, name):
+                yield "compute.data_parallel", f"a data-parallel training has no model.{name}"
         for path, names in (
             ("compare.slices", self.compare.slices),
             ("serving.redacted", self.serving.redacted),

@@ -84,6 +84,20 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
     return run_id
 
 
+def replicate(model: str, folder: Path, parameters: dict[str, Any]) -> None:
+    """Do the same fits as `fit`, in another process of a data-parallel training, and log and store nothing.
+
+    Raises:
+        UserError: as `fit`.
+    """
+    settings = load_settings(model)
+    parameters = settings.model.parameters | parameters
+    train = read_snapshot(folder / TRAIN, settings.data)
+    if settings.model.grid:
+        validate(model, train, settings, parameters, lambda *_: None)
+    fit_estimator(build_estimator(model, settings, parameters), model, train, settings, lambda *_: None)
+
+
 def _read_training_rows(path: Path, settings: Settings) -> tuple[pd.DataFrame, RowGroups | None]:
     """Return the training rows; with `model.batches` a sample of them, and all of them in batches."""
     if not settings.model.batches:

@@ -15,6 +15,7 @@ from continuous_training.compute import gpus
 from continuous_training.errors import UserError
 from continuous_training.extras import describe_missing
 from continuous_training.function_references import describe
+from continuous_training.model_packages import SOURCES
 from continuous_training.training import fitting
 from continuous_training.training.validation import split_newest
 from continuous_training.versions.frameworks.batches import LabelledBatches
@@ -46,7 +47,7 @@ def build_estimator(model: str, settings: Settings, parameters: dict[str, Any]) 
         estimator = build(categories=parts["category"], numbers=parts["number"], **parameters)
     except Exception as error:  # whatever the model's own code raises
         raise UserError(f"build in src/{model}/model.py raised {describe(error)}") from error
-    gpus.check_libraries()
+    gpus.check_libraries(SOURCES / model)
     return estimator
 
 

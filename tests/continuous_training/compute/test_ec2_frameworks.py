@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from continuous_training.fork_server import client
 from continuous_training.registry import connection
 from ec2_project import Project
 from forked_python import ForkedPython
+from framework_models import use
 from pipeline import Pipeline
-from toy import change, import_again
-
-pytestmark = pytest.mark.integration(seconds=10)
 
 
-def test_a_booster_is_compared_with_a_champion_of_scikit_learn(
-    project: Project, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.integration(seconds=15)
+@pytest.mark.parametrize("library", ["lightgbm", "torch"])
+def test_a_candidate_is_compared_with_a_champion_of_scikit_learn(
+    project: Project, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
-    pytest.importorskip("lightgbm", reason="lightgbm is not installed: scripts/ct test installs it")
+    pytest.importorskip(library, reason=f"{library} is not installed: scripts/ct test installs it")
     monkeypatch.setattr(client, "command", forked_python.command)
     champion = Pipeline(monkeypatch, BUILD_TAG="ct-1").promote(compare=False)
-    path = Path("src/toy/model.py")
-    change(
-        "LogisticRegression(**parameters)", "LGBMClassifier(n_estimators=20, num_leaves=4, verbose=-1, n_jobs=1)", path
-    )
-    change("from sklearn.linear_model import LogisticRegression", "from lightgbm import LGBMClassifier", path)
-    import_again(monkeypatch)
+    use(library, monkeypatch)
     candidate = project.set_up("ct-2")
     with project.machines():
         verdict = candidate.compare()

@@ -102,15 +102,18 @@ def test_a_model_whose_libraries_cannot_use_the_gpu_ends_before_its_fit(gpu_proj
         gpu_project.train()
 
 
-CHECK = "import {library}; from continuous_training.compute import gpus; gpus.check_libraries()"
+CHECK = "from pathlib import Path; from continuous_training.compute import gpus; gpus.check_libraries(Path('package'))"
 
 
-@pytest.mark.parametrize("library", ["catboost", "torch", "xgboost"])
-def test_a_library_that_cannot_use_the_gpu_is_refused(library: str) -> None:
+@pytest.mark.parametrize("library", ["catboost", "keras", "torch", "xgboost"])
+def test_a_library_that_cannot_use_the_gpu_is_refused(tmp_path: Path, library: str) -> None:
     pytest.importorskip(library, reason=f"{library} is not installed: scripts/ct test installs it")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/model.py").write_text(f"import sklearn, {library}\n")
     process = subprocess.run(
-        [sys.executable, "-c", CHECK.format(library=library)],
-        env={"CT_GPUS": "1"},
+        [sys.executable, "-c", CHECK],
+        cwd=tmp_path,
+        env={"CT_GPUS": "1", "KERAS_BACKEND": "torch"},
         capture_output=True,
         text=True,
         check=False,
