@@ -15,6 +15,7 @@ from continuous_training.data.snapshots import nullable_columns, read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings
 from continuous_training.stages import fit, snapshot
+from framework_models import TORCH
 from pipeline import Pipeline
 from toy import change, import_again
 
@@ -70,6 +71,23 @@ class Centres:
 def build(categories, numbers, **parameters):
     return Centres()
 '''
+EPOCHS = """
+    def fit_batches(self, batches, callback):
+        torch.manual_seed(0)
+        self.classes_ = np.unique(batches.labels)
+        self.module = self._build()
+        optimizer = torch.optim.Adam(self.module.parameters(), lr=0.05)
+        for epoch in range(1, 11):
+            for batch in batches:
+                targets = torch.tensor(np.searchsorted(self.classes_, batch.labels), device=DEVICE)
+                optimizer.zero_grad()
+                loss = torch.nn.functional.cross_entropy(self.module(self._inputs(batch.features)), targets)
+                loss.backward()
+                optimizer.step()
+            callback(epoch, {"training/loss": loss.item()})
+        return self
+
+    def save(self, folder):"""
 ROWS = 1800  # of training
 
 
@@ -126,6 +144,17 @@ class TestRun:
         history = run.client.get_metric_history(run.candidate.run_id, "training/rows")
         assert [metric.value for metric in history][-1] == ROWS
         assert len(history) == 4
+
+    def test_a_network_of_pytorch_reads_all_rows_in_each_epoch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("torch", reason="torch is not installed: scripts/ct test installs it")
+        Path("src/toy/model.py").write_text(TORCH.replace("\n    def save(self, folder):", EPOCHS))
+        change("batches: true", "batches: true\n  parameters: {hidden: 8}")
+        import_again(monkeypatch)
+        run = Pipeline(monkeypatch)
+        assert run.compare().decision == "promote", run.verdict.message
+        losses = [each.value for each in run.client.get_metric_history(run.candidate.run_id, "training/loss")]
+        assert len(losses) == 10
+        assert losses[-1] < losses[0]
 
     def test_a_class_without_fit_batches_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("src/toy/model.py").write_text(OWN_CLASS.replace("def fit_batches", "def fit"))
