@@ -28,6 +28,7 @@ KILLED = "import os\ndef build(*_, **__):\n    os.kill(os.getpid(), 9)\n"
         (ENDLESS, 0.001, r"the training did not end within 0\.001 h: raise compute\.max_hours, or train less"),
         (
             KILLED,
+            1,
             r"the training was killed by signal 9, probably for lack of memory \(it used [\d,]+ of this machine's",
         ),
     ],
