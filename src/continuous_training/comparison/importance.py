@@ -28,7 +28,7 @@ SEED = 0
 ROWS = 2000  # a sample: enough to rank features
 CLASS_ROWS = 100  # of each class, if there are as many: a metric of a rare class needs some of its rows
 REPEATS = 3  # shuffles of each feature, whose mean is its importance
-SECONDS = 3.0  # after which the other features are left out
+SECONDS = 5.0  # after which the other features are left out
 CORRELATED = 0.9  # rank correlation from which on two features stand in for each other
 
 

@@ -85,20 +85,22 @@ class Importance(Value):
 
     @property
     def sentences(self) -> list[str]:
-        """What matters most, what changed most, and what limits the values."""
+        """What had no time, what matters most, what changed most, and which values are too low."""
         sentences = [
+            self._describe_left_out(),
             self._describe_largest(),
             self._describe_change(),
-            self._describe_left_out(),
             self._describe_pairs(),
         ]
         return [sentence for sentence in sentences if sentence]
 
     def _describe_largest(self) -> str:
-        names = [feature.name for feature in self.features if (feature.candidate or 0) > 0][:MAX_NAMES]
+        by_value = sorted(self.features, key=lambda feature: -(feature.candidate or 0))
+        names = [feature.name for feature in by_value if (feature.candidate or 0) > 0][:MAX_NAMES]
         if not names:
             return "No feature alone matters to the candidate: shuffling it does not worsen the metric."
-        return f"The candidate looks most at {join_names(names)}."
+        of_these = "Of these, the" if self.left_out else "The"
+        return f"{of_these} candidate looks most at {join_names(names)}."
 
     def _describe_change(self) -> str:
         if not self.has_champion:

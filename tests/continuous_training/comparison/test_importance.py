@@ -81,6 +81,13 @@ def test_what_changed_most_between_champion_and_candidate_is_a_sentence(rows: pd
     assert reverse.sentences[1].startswith("Compared with the champion it has age too, worth +1.")
 
 
+def test_the_first_sentence_is_about_the_candidate_alone() -> None:
+    values = {"age": (0.1, 0.9), "size": (0.3, 0.2), "noise": (0.2, 0.1)}
+    features = [FeatureImportance(name=name, candidate=a, champion=b) for name, (a, b) in values.items()]
+    importance = Importance(metric=MAE, rows=9, left_out=0, features=features, correlated=[])
+    assert importance.sentences[0] == "The candidate looks most at size, noise and age."
+
+
 def test_equal_models_look_at_the_same_features(rows: pd.DataFrame) -> None:
     model = fit(rows, ["age", "size"])
     importance = importance_of(rows, model, model)

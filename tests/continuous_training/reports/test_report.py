@@ -328,9 +328,10 @@ def test_the_importance_of_both_models_is_a_table_with_sentences() -> None:
     pair = CorrelatedFeatures(names=("x0", "x1"), correlation=0.95)
     html = page(*UP_TO_TRAIN, make_verdict(importance=importance(left_out=7, correlated=[pair])))
     message = section(html, "comparison")
-    assert "What the models look at The candidate looks most at x0 and x1." in message
+    assert (
+        "The time was enough for the first 2 of 9 features. Of these, the candidate looks most at x0 and x1." in message
+    )
     assert "it looks more at x0: +0.1000 of roc_auc, the champion's value is +0.0100." in message
-    assert "The time was enough for the first 2 of 9 features." in message
     assert "Strongly correlated, and so more important than shown: x0 and x1 (0.9500)." in message
     assert "x0 +0.1000 +0.0100" in message
     assert "more feature" not in message
