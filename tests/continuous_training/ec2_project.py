@@ -98,10 +98,10 @@ class Project:
         )
 
     def kill(self, tag: str = "ct-1") -> None:
-        """Kill -9 the training and its processes: all those in its workspace."""
+        """Kill -9 the training and its processes: all those in its workspace but this one, which `reap` enters."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):  # it has ended
-                if Path(process.cwd()) == self.folder / tag:
+                if process.pid != os.getpid() and Path(process.cwd()) == self.folder / tag:
                     process.kill()
 
     def launched_instances(self) -> list[str]:
