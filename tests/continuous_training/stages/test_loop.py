@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-import numpy as np
 import psutil
 import pytest
 import requests
+from numpy.typing import NDArray
 
 from cloud.aws import Aws
 from cloud.machine import Machines
@@ -24,6 +24,7 @@ from cloud.mlflow_server import MlflowServer
 from conftest import ROOT, TIMEOUT, wait_until
 from continuous_training.model_packages import list_models
 from continuous_training.registry import connection
+from continuous_training.versions import golden_predictions
 from forked_python import ForkedPython
 from project_venv import link_venv
 from toy import MODELS, change, events, store
@@ -198,11 +199,9 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert clone.document("deployment")["model_version"] == "1"
     assert clone.production_version() == "1"
 
-    offline = json.loads(golden_file(clone, str(clone.document("candidate")["run_id"])).read_text())
-    response = requests.post(
-        f"{clone.url}/invocations", json={"dataframe_split": offline["dataframe_split"]}, timeout=TIMEOUT
-    )
-    assert np.allclose(response.json()["predictions"], offline["predictions"], rtol=0, atol=1e-9)
+    rows, predictions = golden(clone, str(clone.document("candidate")["run_id"]))
+    response = requests.post(f"{clone.url}/invocations", json={"dataframe_split": rows}, timeout=TIMEOUT)
+    assert golden_predictions.describe_difference(response.json()["predictions"], predictions) is None
 
     second = clone.run("-P", "AS_OF=2020-03-20", "-P", "TRIGGER=cron", "-P", "REASON=new rows")
     verdict = clone.document("verdict")
@@ -222,14 +221,15 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert "othing new to train" in page
 
 
-def golden_file(clone: Clone, run_id: str) -> Path:
-    """Return the file with the golden predictions of the model that an MLflow run in this clone has stored."""
+def golden(clone: Clone, run_id: str) -> tuple[dict[str, Any], NDArray[Any]]:
+    """Return the golden rows and predictions of the model that an MLflow run in this clone has stored."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{clone.folder / '.ct/mlflow.db'}"
     client = mlflow.MlflowClient(uri)
     experiment = client.get_run(run_id).info.experiment_id
     (model,) = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
     address = f"{model.artifact_location}/golden.json"
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, tracking_uri=uri))
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=address, tracking_uri=uri))
+    return golden_predictions.read_golden_predictions(path.parent)
 
 
 COMPUTE = """
@@ -256,8 +256,9 @@ def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(
     connection.open_client()
     snapshot = str(clone_on_ec2.document("snapshot")["train"]["path"]).rpartition("/")[0]
     run_ids = str(clone_on_ec2.document("candidate")["run_id"]), clone_on_ec2.fit(forked_python.python, snapshot)
-    ec2_predictions, local_predictions = (golden_file(clone_on_ec2, run_id).read_bytes() for run_id in run_ids)
-    assert ec2_predictions == local_predictions
+    (ec2_rows, ec2_predictions), (local_rows, local_predictions) = (golden(clone_on_ec2, each) for each in run_ids)
+    assert ec2_rows == local_rows
+    assert golden_predictions.describe_difference(ec2_predictions, local_predictions) is None
 
 
 def test_ctrl_c_ends_every_process_and_still_publishes_the_report(clone: Clone) -> None:
