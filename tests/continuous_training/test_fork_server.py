@@ -388,8 +388,8 @@ class TestLifeOfTheServer:
         first = run.start()
         run.environment[client.COOKIE] = str(uuid.uuid4())
         run.start()
-        assert run.forks()
-        assert run.forks(env=run.environment | {client.COOKIE: run.cookie})
+        wait(run.forks)
+        wait(lambda: run.forks(env=run.environment | {client.COOKIE: run.cookie}))
         second = next(other for other in psutil.process_iter() if run.is_server(other) and other.pid != first.pid)
         second.kill()
 

@@ -179,7 +179,10 @@ class TestBaking:
         account.set_state("pending")
         with Machines(account.aws, project / "machines", forked_python.venv):
             baking = start(project, forked_python)
-            wait_until(lambda: account.images() or baking.poll() is not None, "the image is being created")
+            wait_until(  # the account lists the image before its snapshot
+                lambda: (account.images() and account.snapshots()) or baking.poll() is not None,
+                "the image is being created",
+            )
             baking.send_signal(signal.SIGTERM)
             _, errors = baking.communicate(timeout=TIMEOUT)
         assert baking.returncode == 143, errors
