@@ -16,8 +16,10 @@ from continuous_training.errors import UserError
 from continuous_training.extras import describe_missing
 from continuous_training.function_references import describe
 from continuous_training.model_packages import SOURCES
+from continuous_training.settings.training import method_of
 from continuous_training.training import fitting
 from continuous_training.training.validation import split_newest
+from continuous_training.versions.estimator import NativeEstimator
 from continuous_training.versions.frameworks.batches import LabelledBatches
 from continuous_training.versions.frameworks.fitting import LabelledRows, StopFit
 
@@ -80,7 +82,7 @@ def fit_estimator(
         raise
     except Exception as error:  # whatever a library or the model's own code raises
         raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
-    _check_fitted(estimator, task)
+    _check_fitted(fitted, name, task)
     return fitted, best_step
 
 
@@ -117,24 +119,28 @@ def fit_in_batches(
     total = f"{len(batches.labels):,} rows of {len(data.features)} features"
     log.info("Fitting %s on %s in %d batches", name, total, len(rows.sizes))
     try:
-        return fitting.fit_in_batches(estimator, model, _label(sample, settings), batches, report)
+        fitted, best_step = fitting.fit_in_batches(estimator, model, _label(sample, settings), batches, report)
     except UserError:
         raise
     except Exception as error:  # whatever a library or the model's own code raises
         raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
+    _check_fitted(fitted, name, settings.model.task)
+    return fitted, best_step
 
 
-def _check_fitted(estimator: Any, task: str) -> None:  # noqa: ANN401
-    """Check that a fitted estimator has what its task needs.
+def _check_fitted(fitted: Any, name: str, task: str) -> None:  # noqa: ANN401
+    """Check that what a fit has returned has what its task needs; `name` is that of the estimator's class.
 
     Raises:
         UserError: it lacks a method or an attribute, or its classes are not sorted.
     """
-    name = type(estimator).__name__
-    needed = ("predict_proba", "classes_") if task == "classification" else ("predict",)
-    if missing := [attribute for attribute in needed if not hasattr(estimator, attribute)]:
+    method = method_of(task)
+    missing = [] if hasattr(fitted.estimator if isinstance(fitted, NativeEstimator) else fitted, method) else [method]
+    if task == "classification" and not hasattr(fitted, "classes_"):
+        missing.append("classes_")
+    if missing:
         raise UserError(f"{name} has no {' and no '.join(missing)}, which the task {task} needs")
-    if task == "classification" and (classes := list(estimator.classes_)) != sorted(classes):
+    if task == "classification" and (classes := list(fitted.classes_)) != sorted(classes):
         order = ", ".join(map(str, classes))
         raise UserError(
             f"{name}.classes_ is {order}: sort it, as np.unique does; the second of two is the positive class"
