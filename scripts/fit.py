@@ -2,12 +2,17 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from continuous_training import command
+from continuous_training.errors import UserError
 from continuous_training.fork_server import client
+
+if TYPE_CHECKING:
+    from continuous_training.registry.trials import Share
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -29,7 +34,11 @@ def main(arguments: argparse.Namespace) -> None:
 def _fit(arguments: argparse.Namespace, *, is_first: bool = True) -> None:
     from continuous_training.stages import fit  # MLflow takes seconds to import, which --help should not pay
 
-    if is_first:
+    if arguments.share:
+        if "MLFLOW_RUN_ID" not in os.environ:
+            raise UserError("--share is for a training whose MLflow run is in MLFLOW_RUN_ID, and that is not set")
+        fit.try_share(arguments.model, arguments.snapshot, os.environ["MLFLOW_RUN_ID"], arguments.share)
+    elif is_first:
         print(fit.fit(arguments.model, arguments.snapshot, arguments.parameters))
     else:
         fit.replicate(arguments.model, arguments.snapshot, arguments.parameters)
@@ -46,6 +55,13 @@ def overrides(text: str) -> dict[str, Any]:
     return parameters
 
 
+def share(text: str) -> "Share":
+    """Read a share of the trials."""
+    from continuous_training.registry.trials import Share
+
+    return Share.parse(text)
+
+
 if __name__ == "__main__":
     parser = command.parser(str(__doc__), "ct fit --snapshot .ct/snapshots/1f2e3d4c5b6a7980")
     command.add_model(parser)
@@ -55,6 +71,12 @@ if __name__ == "__main__":
         type=overrides,
         default="{}",
         help="a JSON object that overrides the parameters of training.yaml",
+    )
+    parser.add_argument(
+        "--share",
+        type=share,
+        metavar="1/2",
+        help="only do this share of the trials of a grid or a search, for the training in the MLflow run MLFLOW_RUN_ID",
     )
     if client.is_usable(sys.argv[1:]):  # MLflow starts this script by itself, not by `ct`
         client.run("scripts/fit.py", sys.argv[1:])

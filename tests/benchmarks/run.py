@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from continuous_training.compute import Trial
     from continuous_training.documents import Run, Snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -131,11 +130,10 @@ def train() -> None:
     from continuous_training.stages import fit
     from continuous_training.stages import train as stage
 
-    def fit_in_process(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
-        for trial in trials:
-            os.environ["MLFLOW_RUN_ID"] = trial.run_id
-            fit.fit(run.model, snapshot.train.path.parent, trial.parameters)
-            os.environ.pop("MLFLOW_RUN_ID", None)  # if MLflow has not
+    def fit_in_process(run: Run, snapshot: Snapshot, run_id: str) -> None:
+        os.environ["MLFLOW_RUN_ID"] = run_id
+        fit.fit(run.model, snapshot.train.path.parent, {})
+        os.environ.pop("MLFLOW_RUN_ID", None)  # if MLflow has not
 
     stage.COMPUTE["local"] = fit_in_process
     run_script("train")

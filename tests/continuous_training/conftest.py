@@ -196,6 +196,13 @@ def mlflow_workspace(
     return workspace
 
 
+@pytest.fixture
+def search_workspace(mlflow_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter such a workspace, whose model package the processes of a search can import."""
+    monkeypatch.setenv("PYTHONPATH", str(mlflow_workspace / "src"))
+    return mlflow_workspace
+
+
 @pytest.fixture(scope="module")
 def mlflow_workspace_patch(
     tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path, forked_python: ForkedPython

@@ -18,13 +18,13 @@ import pytest
 from cloud.aws import Aws
 from cloud.machine import Machines
 from conftest import RECEIVES_SIGINT
-from continuous_training.compute import Trial
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import reap, training
 from continuous_training.compute.ec2.tags import run_identifier
 from continuous_training.registry import runs
 from forked_python import ForkedPython
 from pipeline import Pipeline
+from toy import change
 
 COMPUTE = """
 compute:
@@ -42,6 +42,14 @@ def write_entry_point(command: str) -> None:
     """Let MLproject's entry point run a command."""
     path = Path("MLproject")
     path.write_text(re.sub("command: .*", lambda _: f"command: {json.dumps(command)}", path.read_text()))
+
+
+def share_grid(program: str = "") -> None:
+    """Let two instances share the trials of a grid, by a Python program in place of the fit if one is given."""
+    change("parameters: {C: 1.0}", "grid: {C: [0.1, 1.0, 2.0, 3.0]}")
+    change("max_hours: 1\n", "max_hours: 1\n  at_once: 2\n")
+    if program:
+        Path("scripts/fit.py").write_text(f"import sys, time\nshare = sys.argv[-1]\n{program}\n")
 
 
 class Project:
@@ -69,15 +77,14 @@ class Project:
         """Train in this process; return the candidate's MLflow run id."""
         return self.set_up().train().run_id
 
-    def run_entry_point(self, command: str, *trials: dict[str, Any]) -> list[str]:
-        """Run trials with a command in place of the fit, which takes seconds; return the ids of their MLflow runs."""
+    def run_entry_point(self, command: str) -> str:
+        """Train with a command in place of the fit, which takes seconds; return the id of the MLflow run."""
         write_entry_point(command)
         pipeline = self.set_up()
         pipeline.take_snapshot()
-        experiment = runs.experiment_id(pipeline.client, "toy")
-        run_ids = [str(pipeline.client.create_run(experiment).info.run_id) for _ in trials or [{}]]
-        training.train(pipeline.run, pipeline.snapshot, list(map(Trial, run_ids, trials or [{}])))
-        return run_ids
+        run_id = str(pipeline.client.create_run(runs.experiment_id(pipeline.client, "toy")).info.run_id)
+        training.train(pipeline.run, pipeline.snapshot, run_id)
+        return run_id
 
     def start(self, tag: str = "ct-1", **parameters: str) -> subprocess.Popen[str]:
         """Train in a separate process and workspace, as an agent does."""

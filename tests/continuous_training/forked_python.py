@@ -34,8 +34,10 @@ sys.path.append({source!r})
 from continuous_training.fork_server import client
 client.FOLDER, client.fingerprint, client._path = {folder!r}, lambda: {fingerprint!r}, {folder!r}.__add__
 program, *arguments = sys.argv
+if arguments[0] == "-IS":  # what the client of a run's server starts, which this client replaces
+    arguments = arguments[2:]
 if arguments[0] == "-m" or not arguments[0].startswith("-"):
-    client.run({script!r}, sys.argv)
+    client.run({script!r}, [program, *arguments])
 program = os.path.join({bin!r}, os.path.basename(program))  # the server does not know the option, or did not respond
 os.execv(program, [program, *arguments])
 """

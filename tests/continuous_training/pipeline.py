@@ -14,12 +14,9 @@ from continuous_training.stages.plan import make_plan
 from continuous_training.stages.snapshot import take_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pytest
     from mlflow import MlflowClient
 
-    from continuous_training.compute import Trial
     from continuous_training.documents import Candidate, Check, Deployment, Plan, Registration, Run, Snapshot
 
 
@@ -129,10 +126,9 @@ class Pipeline:
         )
 
     @staticmethod
-    def _fit(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
-        for trial in trials:
-            os.environ["MLFLOW_RUN_ID"] = trial.run_id
-            try:
-                fit.fit(run.model, snapshot.train.path.parent, trial.parameters)
-            finally:
-                os.environ.pop("MLFLOW_RUN_ID", None)
+    def _fit(run: Run, snapshot: Snapshot, run_id: str) -> None:
+        os.environ["MLFLOW_RUN_ID"] = run_id
+        try:
+            fit.fit(run.model, snapshot.train.path.parent, {})
+        finally:
+            os.environ.pop("MLFLOW_RUN_ID", None)

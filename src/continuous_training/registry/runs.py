@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from continuous_training.registry.connection import clip, none_if_missing, tracking_uri
 from continuous_training.settings import STATE
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
 FINGERPRINT = "ct.fingerprint"
 TRIAL_OF = "ct.trial_of"  # the fingerprint, on each trial of a grid or a search
-TRIAL_PARAMETERS = "ct.trial_parameters"  # JSON: the parameters that distinguish it
-PARENT = "mlflow.parentRunId"  # MLflow's tag, on the trials of a search: the training that looks for the best one
-FINISHED, KILLED, FAILED = "FINISHED", "KILLED", "FAILED"  # MLflow's names of a run's status
 OUTCOME = "ct.outcome"  # set last: a run without one was interrupted
 DEPLOYED, REJECTED, HELD, UNAPPROVED = "deployed", "rejected", "held", "not approved"
 ROLLED_BACK = "rolled back"
@@ -27,20 +23,6 @@ TRIGGER, REASON, AS_OF = "ct.trigger", "ct.reason", "ct.as_of"
 EVIDENCE = "ct.evidence"  # where the monitor's evidence is, on a run that the monitor triggered
 TRAINED_UNTIL = "ct.trained_until"
 TERMS = "ct.terms"  # hash of the rules and the champion that the verdict depends on
-
-
-class TrackedTrial(NamedTuple):
-    """A trial of a grid or a search.
-
-    Attributes:
-        parameters: those that distinguish it.
-        status: of its MLflow run; KILLED if it was stopped early.
-        score: on the validation rows, if it is FINISHED.
-    """
-
-    parameters: dict[str, Any]
-    status: str
-    score: float | None
 
 
 def experiment_id(client: MlflowClient, model: str) -> str:
@@ -65,47 +47,6 @@ def find_training_run(
         order_by=["attributes.start_time DESC"],
     )
     return runs[0] if runs else None
-
-
-def find_trials(client: MlflowClient, experiment: str, fingerprint: str, metric: str) -> list[TrackedTrial]:
-    """Return the trials of a fingerprint that have ended, the oldest first.
-
-    Args:
-        client: of MLflow.
-        experiment: the id of the model's experiment.
-        fingerprint: what they are trials of.
-        metric: the name of their score.
-    """
-    query, order = f"tags.`{TRIAL_OF}` = '{fingerprint}'", ["attributes.start_time ASC"]
-    runs, token = [], None
-    while True:
-        page = client.search_runs([experiment], query, order_by=order, page_token=token)
-        runs += [run for run in page if run.info.status != "RUNNING" and TRIAL_PARAMETERS in run.data.tags]
-        token = page.token
-        if not token:
-            break
-    return [
-        TrackedTrial(
-            json.loads(run.data.tags[TRIAL_PARAMETERS]),
-            run.info.status,
-            run.data.metrics.get(metric) if run.info.status == FINISHED else None,
-        )
-        for run in runs
-    ]
-
-
-def add_trial(
-    client: MlflowClient, training: TrackedRun, name: str, fingerprint: str, trial: TrackedTrial, metric: str
-) -> None:
-    """Add the MLflow run of a trial that has ended, below that of its training."""
-    tags = {PARENT: training.info.run_id, TRIAL_OF: fingerprint}
-    run_id = client.create_run(training.info.experiment_id, run_name=name, tags=tags).info.run_id
-    for key, value in trial.parameters.items():
-        client.log_param(run_id, key, value)
-    if trial.score is not None:
-        client.log_metric(run_id, metric, trial.score)
-    client.set_terminated(run_id, status=trial.status)
-    client.set_tag(run_id, TRIAL_PARAMETERS, json.dumps(trial.parameters))  # last: without it, a trial has not ended
 
 
 def find_run_with_same_trigger(client: MlflowClient, run: Run, since: datetime) -> TrackedRun | None:

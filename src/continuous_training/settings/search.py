@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+STEP_TOLERANCE = 1e-8  # of Optuna, in steps
+
+
 class Range(Section):
     """The values of one parameter that are tried: `values`, or a range of numbers."""
 
@@ -55,12 +58,23 @@ class Range(Section):
             yield "low", f"low, {self.low:g}, must not be larger than high, {self.high:g}"
         yield from self._find_mistakes_of_log()
 
-    def contains(self, value: Any) -> bool:  # noqa: ANN401 - a value of training.yaml
+    def contains(self, value: Any) -> bool:  # noqa: ANN401 - a value of training.yaml or of MLflow
         """Return whether a value is among those that are tried."""
         if self.values is not None:
             return value in self.values
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and self.low is not None and self.high is not None and self.low <= value <= self.high
+        if not is_number or self.low is None or self.high is None or not self.low <= value <= self.high:
+            return False
+        step = self.step or (1 if self.type == "int" else None)
+        return step is None or abs((value - self.low) / step - round((value - self.low) / step)) < STEP_TOLERANCE
+
+    @property
+    def first(self) -> Scalar:
+        """The first of `values`, or `low`."""
+        if self.values is not None:
+            return self.values[0]
+        low = self.low or 0.0  # it is not missing: the settings are checked
+        return int(low) if self.type == "int" else low
 
     def _find_mistakes_of_log(self) -> Iterator[Mistake]:
         if self.log and self.type == "categorical":
@@ -75,7 +89,8 @@ class Search(Section):
     """The search for parameters by Optuna's tree-structured Parzen estimator, in place of a grid.
 
     The newest `fresh_days` of the training rows decide which trial is the best; its parameters are then fitted on all
-    training rows. A run that was interrupted continues the search. Packages and instances are those of one training.
+    training rows. A run that was interrupted continues the search. With `COMPUTE=ec2`, `compute.at_once` instances
+    share the trials.
     """
 
     space: dict[str, Range] = Field(
@@ -88,10 +103,11 @@ class Search(Section):
     """How many values are tried at most."""
 
     minutes: float | None = Field(default=None, gt=0, examples=[30])
-    """After how many minutes no other trial begins."""
+    """After how many minutes no other trial begins; each instance counts from its first trial."""
 
     at_once: int = Field(default=1, ge=1)
-    """How many trials run at the same time, each in a process. With 1, the same `seed` tries the same values."""
+    """How many trials run at the same time on a machine, each in a process. With 1, the same `seed` tries the same
+    values, unless several instances share the trials."""
 
     seed: int = Field(default=0, ge=0)
     """The seed of the random numbers."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
@@ -11,7 +13,7 @@ from continuous_training.settings.search import Search
 from continuous_training.settings.section import Mistake, Section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 def method_of(task: str) -> str:
@@ -32,7 +34,8 @@ class Model(Section):
         default_factory=dict, examples=[{"learning_rate": [0.03, 0.1], "max_leaf_nodes": [15, 31]}]
     )
     """Lists of values that are tried instead of those in `parameters`, one trial for each combination. The newest
-    `fresh_days` of the training rows decide which trial becomes the candidate."""
+    `fresh_days` of the training rows decide which one is the best; its parameters are then fitted on all training rows.
+    A run that was interrupted continues with the trials that are left."""
 
     search: Search | None = None
 
@@ -67,9 +70,41 @@ class Model(Section):
         return method_of(self.task)
 
     @property
-    def trials(self) -> list[dict[str, JsonValue]]:
-        """Every combination of the grid's values, to override `parameters`; without a grid, one that overrides none."""
-        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+    def trials(self) -> int:
+        """How many trials a grid or a search has at most; 0 without either."""
+        if self.search:
+            return self.search.trials
+        return math.prod(map(len, self.grid.values())) if self.grid else 0
+
+    @property
+    def first_values(self) -> dict[str, Any]:
+        """The first value of each parameter that a grid or a search varies."""
+        if self.search:
+            return {name: values.first for name, values in self.search.space.items()}
+        return {name: values[0] for name, values in self.grid.items()}
+
+    def combination(self, number: int) -> dict[str, JsonValue]:
+        """Return the parameters of a trial of the grid by its number, from 0."""
+        values = next(itertools.islice(itertools.product(*self.grid.values()), number, None))
+        return dict(zip(self.grid, values, strict=True))
+
+    def has_trial(self, number: int, parameters: Mapping[str, Any]) -> bool:
+        """Return whether a trial of the grid or the search can have this number, from 0, and these parameters."""
+        if not 0 <= number < self.trials:
+            return False
+        if self.search is None:  # as JSON, in which 1, 1.0 and true differ
+            return json.dumps(parameters) == json.dumps(self.combination(number))
+        space = self.search.space
+        return parameters.keys() == space.keys() and all(space[name].contains(parameters[name]) for name in space)
+
+    def override(self, parameters: Mapping[str, Any]) -> Model:
+        """Return the section with other values of some parameters, which neither a grid nor a search varies then."""
+        grid = {name: values for name, values in self.grid.items() if name not in parameters}
+        search = self.search
+        if search:
+            space = {name: values for name, values in search.space.items() if name not in parameters}
+            search = search.model_copy(update={"space": space}) if space else None
+        return self.model_copy(update={"parameters": {**self.parameters, **parameters}, "grid": grid, "search": search})
 
 
 class Compute(Section):
@@ -83,11 +118,12 @@ class Compute(Section):
     """Whether to use spot capacity. On demand instances are used where there is none."""
 
     max_hours: float = Field(default=5, gt=0, le=168, examples=[1])
-    """After how many hours each trial ends at the latest, on this machine too; an instance then ends itself. The
+    """After how many hours a training ends at the latest, on this machine too; each instance ends itself then. The
     pipeline's own limit is 6 hours."""
 
     max_cost_usd: float = Field(default=1, gt=0, examples=[0.5])
-    """What all trials of a run may cost together, in US dollars. A trial that has used its share ends."""
+    """What all instances of a run may cost together, in US dollars. One that has used its share ends. If several share
+    the trials of a grid or a search, half of it is for them, in equal shares; the training has the rest."""
 
     data_parallel: bool = False
     """Whether a PyTorch model trains on all GPUs of an instance, in a process for each that `torchrun` starts. Its
@@ -96,8 +132,9 @@ class Compute(Section):
     disk_gb: int = Field(default=30, ge=8, le=16384)
     """The size of each instance's disk in GB."""
 
-    at_once: int = Field(default=4, ge=1)
-    """How many instances may run at the same time."""
+    at_once: int = Field(default=1, ge=1)
+    """How many instances may share the trials of a grid or a search, before another one trains. With 1, the
+    instance that trains does all trials, as it does those of an instance that is lost."""
 
     prices: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict, examples=[{"c7i.xlarge": 0.2}])
     """Prices on demand in US dollars an hour, by instance type, for accounts that may not use AWS' Pricing API."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -18,7 +18,7 @@ from continuous_training.settings.section import Mistake, Section
 from continuous_training.settings.training import Compute, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -55,7 +55,7 @@ class Settings(Section):
     def find_mistakes(self) -> Iterator[Mistake]:
         """Yield columns that other sections name and the data do not have, or have as another type."""
         columns = self.data.columns
-        for name in ("batches", "search"):
+        for name in ("batches", "grid", "search"):
             if self.compute.data_parallel and getattr(self.model, name):
                 yield "compute.data_parallel", f"a data-parallel training has no model.{name}"
         for path, names in (
@@ -97,6 +97,10 @@ class Settings(Section):
         if sample is not None and sample.count(":") != 1:
             raise ValueError("write it as package.module:function")
         return sample
+
+    def override(self, parameters: Mapping[str, Any]) -> Settings:
+        """Return settings with other values of some parameters of the model, which are not varied then."""
+        return self.model_copy(update={"model": self.model.override(parameters)})
 
     @property
     def ec2(self) -> Compute:

@@ -17,7 +17,7 @@ from continuous_training.data.snapshots import FRESH, TRAIN, nullable_columns, r
 from continuous_training.formatting.scorers import TRAINING, VALIDATION
 from continuous_training.registry import connection, runs
 from continuous_training.settings import load_settings
-from continuous_training.training.estimators import build_estimator, fit_estimator, fit_in_batches, validate
+from continuous_training.training.estimators import build_estimator, fit_estimator, fit_in_batches
 from continuous_training.training.fit_history import FitHistory
 from continuous_training.versions import packing
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from continuous_training.registry.trials import Share
     from continuous_training.settings import Settings
 
 SAMPLE_ROWS = 200_000  # of training rows beyond memory: for their score, and for the steps before the estimator
@@ -34,36 +35,32 @@ SAMPLE_ROWS = 200_000  # of training rows beyond memory: for their score, and fo
 def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
     """Fit, evaluate and log the model; return the id of its MLflow run (MLFLOW_RUN_ID, or a new one).
 
-    A trial of a grid is validated first, and a search first looks for the best parameters.
+    A grid or a search looks for the best parameters before.
 
     Args:
         model: the model package.
         folder: a snapshot's folder, with train.parquet and fresh.parquet.
-        parameters: override those of training.yaml.
+        parameters: override those of training.yaml, and are not varied.
 
     Raises:
-        UserError: the package has no `build`, the rows cannot be split for the validation, or the stored model's
-            predictions differ from the fitted one's.
+        UserError: no trial succeeds, the package has no `build`, the rows cannot be split for the validation, or the
+            stored model's predictions differ from the fitted one's.
     """
-    settings = load_settings(model)
-    parameters = settings.model.parameters | parameters
-    train, batches = _read_training_rows(folder / TRAIN, settings)
-    fresh = read_snapshot(folder / FRESH, settings.data)
-    features = settings.data.features
+    settings = load_settings(model).override(parameters)
+    parameters, features = settings.model.parameters, settings.data.features
     client = connection.open_client()
     with mlflow.start_run(experiment_id=runs.experiment_id(client, model)) as run:
         run_id = str(run.info.run_id)
-        score = None
-        if settings.model.search:
-            from continuous_training.training.search import search  # Optuna takes a quarter of a second to import
+        if settings.model.trials:
+            from continuous_training.training import search  # Optuna takes a quarter of a second to import
 
-            best, score = search(client, run_id, model, folder, settings, parameters)
-            parameters |= best
-        mlflow.log_params({"task": settings.model.task, "features": len(features), **parameters})
-        if settings.model.grid:
-            score = validate(model, train, settings, parameters, FitHistory(client, None).report)
-        if score is not None:
+            best, score = search.find_best_parameters(client, run_id, model, folder, settings)
+            parameters = parameters | best
             mlflow.log_metric(f"{VALIDATION}{settings.compare.metric}", score)
+        # After the search, whose processes have the rows in their own memory
+        train, batches = _read_training_rows(folder / TRAIN, settings)
+        fresh = read_snapshot(folder / FRESH, settings.data)
+        mlflow.log_params({"task": settings.model.task, "features": len(features), **parameters})
         estimator, history = build_estimator(model, settings, parameters), FitHistory(client, run_id)
         start = time.monotonic()
         if batches:
@@ -84,18 +81,29 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
     return run_id
 
 
+def try_share(model: str, folder: Path, run_id: str, share: Share) -> None:
+    """Do a share of the trials of a grid or a search, for the training of an MLflow run, which fits the best one later.
+
+    Args:
+        model: the model package.
+        folder: a snapshot's folder.
+        run_id: the MLflow run of the training.
+        share: which trials.
+    """
+    from continuous_training.training import search
+
+    search.try_share(connection.open_client(), run_id, model, folder, load_settings(model), share)
+
+
 def replicate(model: str, folder: Path, parameters: dict[str, Any]) -> None:
     """Do the same fits as `fit`, in another process of a data-parallel training, and log and store nothing.
 
     Raises:
         UserError: as `fit`.
     """
-    settings = load_settings(model)
-    parameters = settings.model.parameters | parameters
+    settings = load_settings(model).override(parameters)
     train = read_snapshot(folder / TRAIN, settings.data)
-    if settings.model.grid:
-        validate(model, train, settings, parameters, lambda *_: None)
-    fit_estimator(build_estimator(model, settings, parameters), model, train, settings, lambda *_: None)
+    fit_estimator(build_estimator(model, settings, settings.model.parameters), model, train, settings, lambda *_: None)
 
 
 def _read_training_rows(path: Path, settings: Settings) -> tuple[pd.DataFrame, RowGroups | None]:

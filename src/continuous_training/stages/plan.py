@@ -28,15 +28,18 @@ PINGS = {"drift", "data"}  # the triggers that programs send
 
 
 def _training_parameters(settings: Settings) -> str:
-    """Return the part of training.yaml that a model depends on: its section `model` and the roles of columns."""
+    """Return the part of training.yaml that a model depends on: its section `model` and the roles of columns.
+
+    How long a search goes on, and how many trials run at the same time, does not change what a trial is.
+    """
     data = settings.data
     features = [(name, data.columns[name].type) for name in data.features]
-    is_selected = settings.model.grid or settings.model.search
-    selection_metric = settings.compare.metric if is_selected else None
+    metric = settings.compare.metric
+    selection = [metric, settings.compare.functions.get(metric)] if settings.model.trials else None
     return json.dumps(
         [
-            settings.model.model_dump(),
-            selection_metric,
+            settings.model.model_dump(exclude={"search": {"minutes", "at_once"}}),
+            selection,
             data.target,
             data.weight,
             data.group,

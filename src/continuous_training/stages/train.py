@@ -1,7 +1,4 @@
-"""Train: an MLflow run with its full lineage, which the training entry point fills on the selected compute.
-
-A grid has one MLflow run per trial, and the best trial by validation score is the candidate.
-"""
+"""Train: an MLflow run with its full lineage, which the training entry point fills on the selected compute."""
 
 from __future__ import annotations
 
@@ -9,18 +6,18 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from continuous_training.compute import Trial, local
+from continuous_training.compute import local
 from continuous_training.documents import Candidate, Plan, Run, Snapshot, Stopwatch, Trials, TrialScore
 from continuous_training.errors import UserError
-from continuous_training.formatting.scorers import VALIDATION, format_score, plain_name
-from continuous_training.registry import connection, runs
+from continuous_training.registry import connection, runs, trials
 from continuous_training.settings import source_hash
 from continuous_training.versions import packing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from mlflow import MlflowClient
+    from mlflow.entities import Run as TrackedRun
 
     from continuous_training.settings import Settings
 
@@ -30,13 +27,13 @@ BEST_TRIALS = 5  # in the report
 LINEAGE = "ct."  # the prefix of the tags of an MLflow run that are signed with its model
 
 
-def _on_ec2(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
+def _on_ec2(run: Run, snapshot: Snapshot, run_id: str) -> None:
     from continuous_training.compute.ec2 import training  # boto3 takes half a second to import
 
-    training.train(run, snapshot, trials)
+    training.train(run, snapshot, run_id)
 
 
-COMPUTE: dict[str, Callable[[Run, Snapshot, Sequence[Trial]], None]] = {"local": local.train, "ec2": _on_ec2}
+COMPUTE: dict[str, Callable[[Run, Snapshot, str], None]] = {"local": local.train, "ec2": _on_ec2}
 
 
 def train(
@@ -45,7 +42,7 @@ def train(
     """Train the candidate, or use the one that an interrupted run has trained already.
 
     Raises:
-        UserError: training failed, in a grid that of any trial; or the model package has changed since Plan.
+        UserError: training failed, or the model package has changed since Plan.
     """
     if plan.parts["source"] != source_hash(run.model):
         raise UserError(
@@ -53,16 +50,12 @@ def train(
         )
     run_id = plan.resumed_run_id
     if run_id is None:
-        trials = _create_runs(client, run, settings, snapshot, plan)
+        run_id = _create_run(client, run, settings, snapshot, plan)
         try:
-            COMPUTE[run.compute](run, snapshot, trials)
+            COMPUTE[run.compute](run, snapshot, run_id)
         except BaseException:
             _close_runs(client, run, plan)
             raise
-        run_id = trials[0].run_id
-        if settings.model.grid:
-            run_id = _best_trial(client, trials, settings.compare.metric).run_id
-            client.set_tag(run_id, runs.FINGERPRINT, plan.fingerprint)
     else:
         log.info("Using the candidate of MLflow run %s, which an earlier run trained", run_id)
     tracked_run = client.get_run(run_id)
@@ -76,19 +69,18 @@ def train(
         model_uri=models[0].model_uri,
         fingerprint=plan.fingerprint,
         metrics=tracked_run.data.metrics,
-        trials=_summarize_trials(client, run.model, settings, plan.fingerprint),
+        trials=_summarize_trials(client, tracked_run, settings) if settings.model.trials else None,
         **timer.stop(),
     )
 
 
-def _create_runs(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, plan: Plan) -> list[Trial]:
-    """Create each trial's MLflow run with its lineage, before anything can fail.
+def _create_run(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, plan: Plan) -> str:
+    """Create the MLflow run with its lineage, before anything can fail; return its id.
 
-    Open MLflow runs of the same fingerprint, left by a killed run, are closed. A trial of a grid gets the fingerprint
-    as its own only when it is selected: until then nothing uses it as a candidate.
+    Open MLflow runs of the same fingerprint, left by a killed run, are closed.
     """
     lineage = {
-        runs.TRIAL_OF if settings.model.grid else runs.FINGERPRINT: plan.fingerprint,
+        runs.FINGERPRINT: plan.fingerprint,
         "ct.snapshot": snapshot.hash,
         "ct.source": plan.parts["source"],
         "ct.lock": run.lock,
@@ -111,51 +103,32 @@ def _create_runs(client: MlflowClient, run: Run, settings: Settings, snapshot: S
     runs.close_open_runs(client, run.model, plan.fingerprint)
     experiment = runs.experiment_id(client, run.model)
     watermark = compute_watermark(snapshot, settings.data)
-    trials = []
-    for number, parameters in enumerate(settings.model.trials, start=1):
-        name = f"{run.build_tag}-{number}" if settings.model.grid else run.build_tag
-        tags = lineage | ({runs.TRIAL_PARAMETERS: json.dumps(parameters)} if settings.model.grid else {})
-        tracked_run = client.create_run(experiment, run_name=name, tags=tags)
-        client.log_text(
-            tracked_run.info.run_id, json.dumps(json.loads(snapshot.model_dump_json()), indent=2), "snapshot.json"
-        )
-        save_watermark(client, tracked_run.info.run_id, watermark)
-        trials.append(Trial(str(tracked_run.info.run_id), parameters))
-    return trials
+    run_id = str(client.create_run(experiment, run_name=run.build_tag, tags=lineage).info.run_id)
+    client.log_text(run_id, json.dumps(json.loads(snapshot.model_dump_json()), indent=2), "snapshot.json")
+    save_watermark(client, run_id, watermark)
+    return run_id
 
 
 def _close_runs(client: MlflowClient, run: Run, plan: Plan) -> None:
-    """Close the MLflow runs of trials that have not started."""
+    """Close the MLflow run of a training that has not started."""
     try:
         runs.close_open_runs(client, run.model, plan.fingerprint)
     except Exception as error:
         log.warning("MLflow runs of this training may still be open: %s", error)
 
 
-def _best_trial(client: MlflowClient, trials: Sequence[Trial], metric: str) -> Trial:
-    """Return the trial with the highest score on the validation rows, the first of equals."""
-    scores = [client.get_run(trial.run_id).data.metrics[f"{VALIDATION}{metric}"] for trial in trials]
-    best = scores.index(max(scores))
-    for number, (trial, score) in enumerate(zip(trials, scores, strict=True)):
-        value = f"{plain_name(metric)} {format_score(score, metric)}"
-        log.info("Trial %s of %s: validation %s with %s", number + 1, len(trials), value, trial)
-    log.info("Trial %s is the candidate", best + 1)
-    return trials[best]
-
-
-def _summarize_trials(client: MlflowClient, model: str, settings: Settings, fingerprint: str) -> Trials | None:
-    """Return the trials of a grid or a search; None if there is neither."""
-    if not settings.model.grid and settings.model.search is None:
-        return None
-    metric = settings.compare.metric
-    trials = runs.find_trials(client, runs.experiment_id(client, model), fingerprint, f"{VALIDATION}{metric}")
-    if settings.model.grid:  # an interrupted one begins again
-        trials = [*{json.dumps(trial.parameters): trial for trial in trials}.values()]
-    scores = [TrialScore(parameters=trial.parameters, score=trial.score) for trial in trials if trial.score is not None]
+def _summarize_trials(client: MlflowClient, training: TrackedRun, settings: Settings) -> Trials:
+    """Return the trials of a grid or a search."""
+    found = trials.find_trials(client, training, settings)
+    scores = [
+        TrialScore(parameters=trial.parameters, score=trial.score)
+        for _, trial in sorted(found.items())
+        if trial.score is not None
+    ]
     return Trials(
-        metric=metric,
+        metric=settings.compare.metric,
         complete=len(scores),
-        pruned=sum(trial.status == runs.KILLED for trial in trials),
-        failed=sum(trial.status == runs.FAILED for trial in trials),
+        pruned=sum(trial.status == trials.KILLED for trial in found.values()),
+        failed=sum(trial.status == trials.FAILED for trial in found.values()),
         best=sorted(scores, key=lambda trial: -trial.score)[:BEST_TRIALS],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from continuous_training.versions.frameworks.batches import LabelledBatches
 from continuous_training.versions.frameworks.fitting import LabelledRows, StopFit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from continuous_training.data.row_groups import RowGroups
     from continuous_training.settings import Settings
     from continuous_training.versions.frameworks.fitting import Report
@@ -76,12 +79,8 @@ def fit_estimator(
         validation = _label(newest, settings)
         log.info("%s rows of the last %s days stop the fit early", f"{len(newest):,}", days)
     log.info("Fitting %s on %s rows of %d features", name, f"{len(rows):,}", len(settings.data.features))
-    try:
+    with _explain_errors(name):
         fitted, best_step = fitting.fit_estimator(estimator, model, _label(rows, settings), validation, report)
-    except (UserError, StopFit):
-        raise
-    except Exception as error:  # whatever a library or the model's own code raises
-        raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
     _check_fitted(fitted, name, task)
     return fitted, best_step
 
@@ -118,14 +117,21 @@ def fit_in_batches(
     )
     total = f"{len(batches.labels):,} rows of {len(data.features)} features"
     log.info("Fitting %s on %s in %d batches", name, total, len(rows.sizes))
-    try:
+    with _explain_errors(name):
         fitted, best_step = fitting.fit_in_batches(estimator, model, _label(sample, settings), batches, report)
-    except UserError:
+    _check_fitted(fitted, name, settings.model.task)
+    return fitted, best_step
+
+
+@contextmanager
+def _explain_errors(name: str) -> Iterator[None]:
+    """Say of which estimator's fit an error is."""
+    try:
+        yield
+    except (UserError, StopFit):
         raise
     except Exception as error:  # whatever a library or the model's own code raises
         raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
-    _check_fitted(fitted, name, settings.model.task)
-    return fitted, best_step
 
 
 def _check_fitted(fitted: Any, name: str, task: str) -> None:  # noqa: ANN401

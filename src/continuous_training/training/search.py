@@ -1,12 +1,15 @@
-"""The search for parameters: trials by Optuna, in processes, each with an MLflow run below that of the training.
+"""The search for parameters, by a grid or by Optuna: trials in processes, each with an MLflow run below its training's.
 
-MLflow has all that a search remembers, so an interrupted one continues on any machine.
+MLflow has all that a search remembers, so an interrupted one continues on any machine, and several machines share one.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
+import threading
+import time
+from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,78 +20,158 @@ from optuna.trial import TrialState
 from continuous_training.errors import UserError
 from continuous_training.formatting import format_parameters
 from continuous_training.formatting.scorers import VALIDATION, format_score, plain_name
-from continuous_training.registry import runs
+from continuous_training.registry import trials
+from continuous_training.registry.trials import TrackedTrial
 from continuous_training.training.search_process import SearchProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlflow import MlflowClient
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+    from continuous_training.registry.trials import Share
     from continuous_training.settings import Range, Search, Settings
 
 log = logging.getLogger(__name__)
 
-MAX_FAILURES = 3  # trials that may fail before one succeeds
+MAX_FAILURES = 3  # trials of a search that may fail before one succeeds
 FIRST_STEPS, FIRST_TRIALS = 10, 5  # that are not stopped: too little is known
-STATUS = {TrialState.COMPLETE: runs.FINISHED, TrialState.PRUNED: runs.KILLED, TrialState.FAIL: runs.FAILED}
+STATUS = {TrialState.COMPLETE: trials.FINISHED, TrialState.PRUNED: trials.KILLED, TrialState.FAIL: trials.FAILED}
+STATES = {status: state for state, status in STATUS.items()}
+NUMBER = "number"  # the attribute of Optuna's trials that has ours: Optuna counts what MLflow has, too
 
 
-def search(
-    client: MlflowClient, run_id: str, model: str, folder: Path, settings: Settings, parameters: dict[str, Any]
+def find_best_parameters(
+    client: MlflowClient, run_id: str, model: str, folder: Path, settings: Settings
 ) -> tuple[dict[str, Any], float]:
-    """Return the best parameters, and their score on the newest training rows.
+    """Do the trials that are left; return the best one's parameters, and its score on the newest training rows.
 
     Args:
         client: of MLflow.
         run_id: the MLflow run of the training.
         model: the model package.
         folder: a snapshot's folder.
-        settings: the settings of the model.
-        parameters: those that are not varied.
+        settings: the settings of the model, with a grid or a search.
 
     Raises:
-        UserError: training.yaml has no search, or no trial succeeds.
+        UserError: no trial succeeds.
     """
-    limits = settings.model.search
-    if limits is None:
-        raise UserError("training.yaml has no model.search")
-    study = create_study(limits)
-    record = _Record(client, run_id, settings.compare.metric)
-    study.add_trials([*record.read(distributions(limits))])
-    known = len(study.trials)
-    if known:
-        log.info("Continuing the search: %s of %s trials are known", known, limits.trials)
-    elif all(name in parameters and values.contains(parameters[name]) for name, values in limits.space.items()):
-        study.enqueue_trial({name: parameters[name] for name in limits.space})  # a search should not be worse
-    if known < limits.trials:
-        with _Objective(model, folder, limits, parameters) as objective:
+    study = _Study(client, run_id, settings)
+    if study.known:
+        log.info("Continuing the search: %s of %s trials are known", len(study.known), settings.model.trials)
+    study.run(model, folder, trials.find_open_trials(client, study.training, settings))
+    complete = [trial for trial in study.known.values() if trial.score is not None]
+    if not complete:
+        errors = [trial.error for _, trial in sorted(study.known.items()) if trial.error]
+        raise UserError(f"no trial of the search succeeds: {errors[0] if errors else 'its time is over'}")
+    best = max(complete, key=lambda trial: (trial.score, -trial.number))
+    score = best.score or 0.0  # it is not missing
+    result = f"{study.describe(score)} with {format_parameters(best.parameters)}"
+    log.info("Trial %s is the best of %s: %s", best.number + 1, len(study.known), result)
+    return best.parameters, score
+
+
+def try_share(client: MlflowClient, run_id: str, model: str, folder: Path, settings: Settings, share: Share) -> None:
+    """Do those trials of a share that are left, beside other instances, whose trials count for the suggestions.
+
+    The arguments are those of `find_best_parameters`, which finds the trials in MLflow later.
+    """
+    study = _Study(client, run_id, settings)
+    study.run(model, folder, share.select(trials.find_open_trials(client, study.training, settings)), is_shared=True)
+
+
+class _Study:
+    """The trials of a training: those that MLflow has, and those that are done here."""
+
+    def __init__(self, client: MlflowClient, run_id: str, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+        self.training = client.get_run(run_id)
+        self.known = trials.find_trials(client, self.training, settings)
+        self._lock = threading.Lock()  # trials that run at the same time end in threads
+
+    def run(self, model: str, folder: Path, numbers: Sequence[int], *, is_shared: bool = False) -> None:
+        """Do the trials of these numbers."""
+        limits = self._settings.model.search
+        if not numbers or (limits and self._all_fail()):
+            return
+        optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # `_add` logs the trials
+        study, at_once, seconds = optuna.create_study(direction="maximize"), 1, None
+        if limits:
+            # With another seed, or else a search that continues would try its first values again
+            study = create_study(limits, limits.seed + numbers[0])
+            study.add_trials([_to_optuna(trial, limits) for trial in self.known.values()])
+            at_once, seconds = limits.at_once, None if limits.minutes is None else 60 * limits.minutes
+            parameters = self._settings.model.parameters
+            if numbers[0] == 0 and all(name in parameters for name in limits.space):  # a search should not be worse
+                first = {name: parameters[name] for name in limits.space}
+                if self._settings.model.has_trial(0, first):
+                    study.enqueue_trial(first)
+
+        def finish(study: optuna.Study, frozen: FrozenTrial) -> None:
+            with self._lock:
+                self._add(frozen)
+                if limits and is_shared:
+                    study.add_trials([_to_optuna(trial, limits) for trial in self._read_others()])
+                if limits and self._all_fail():  # the next ones would fail, too
+                    study.stop()
+
+        start = time.monotonic()
+        with _Objective(model, folder, self._settings, numbers, at_once) as objective:
             study.optimize(
                 objective,
-                n_trials=limits.trials - known,
-                timeout=None if limits.minutes is None else 60 * limits.minutes,
-                n_jobs=limits.at_once,
+                n_trials=len(numbers),
+                timeout=seconds,
+                n_jobs=at_once,
                 catch=(UserError,),
-                callbacks=[record.write, _stop_if_all_fail],
+                callbacks=[finish],
             )
-    if not study.get_trials(states=[TrialState.COMPLETE]):
-        errors = [trial.user_attrs["error"] for trial in study.trials if "error" in trial.user_attrs]
-        raise UserError(f"no trial of the search succeeds: {errors[0] if errors else 'its time is over'}")
-    metric = settings.compare.metric
-    result = f"{plain_name(metric)} {format_score(study.best_value, metric)}"
-    log.info("The best of %s trials: %s with %s", len(study.trials), result, format_parameters(study.best_params))
-    return study.best_params, study.best_value
+        if is_shared and seconds is not None and time.monotonic() - start >= seconds:
+            self._client.set_tag(self.training.info.run_id, trials.TIME_IS_OVER, "true")
+
+    def describe(self, score: float) -> str:
+        """Return a score as text, with the metric's name."""
+        metric = self._settings.compare.metric
+        return f"{plain_name(metric)} {format_score(score, metric)}"
+
+    def _add(self, frozen: FrozenTrial) -> None:
+        """Add a trial that has ended, and log it."""
+        number, parameters = frozen.user_attrs[NUMBER], frozen.user_attrs["parameters"]
+        score, error, result = None, None, "stopped early"
+        if frozen.state == TrialState.COMPLETE and frozen.value is not None:
+            score, result = frozen.value, f"{VALIDATION}{self.describe(frozen.value)}"
+        elif frozen.state == TrialState.FAIL:
+            error = result = frozen.user_attrs.get("error", "its score is no number")
+        trial = TrackedTrial(number, parameters, STATUS[frozen.state], score, error)
+        self.known[number] = trial
+        trials.add_trial(self._client, self.training, trial, self._settings)
+        log.info("Trial %s: %s with %s", number + 1, result, format_parameters(parameters))
+
+    def _read_others(self) -> list[TrackedTrial]:
+        """Return the trials that other instances have done since the last call."""
+        found = trials.find_trials(self._client, self.training, self._settings)
+        new = [trial for number, trial in found.items() if number not in self.known]
+        self.known |= {trial.number: trial for trial in new}
+        return new
+
+    def _all_fail(self) -> bool:
+        statuses = [trial.status for trial in self.known.values()]
+        return len(statuses) >= MAX_FAILURES and set(statuses) == {trials.FAILED}
 
 
-def create_study(limits: Search) -> optuna.Study:
-    """Return a study in memory, whose trials depend on the seed."""
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # `_Record` logs the trials
+def create_study(limits: Search, seed: int) -> optuna.Study:
+    """Return a study in memory, whose suggestions depend on the seed."""
     pruner = optuna.pruners.MedianPruner(FIRST_TRIALS, FIRST_STEPS) if limits.prune else optuna.pruners.NopPruner()
-    sampler = optuna.samplers.TPESampler(seed=limits.seed, constant_liar=limits.at_once > 1)
+    sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=limits.at_once > 1)
     return optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+
+
+def _to_optuna(trial: TrackedTrial, limits: Search) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=STATES[trial.status], params=trial.parameters, distributions=distributions(limits), value=trial.score
+    )
 
 
 def distributions(limits: Search) -> dict[str, BaseDistribution]:
@@ -118,9 +201,11 @@ def _suggest(trial: optuna.Trial, name: str, values: BaseDistribution) -> Any:  
 class _Objective:
     """Scores trials in processes, which it starts when they are needed."""
 
-    def __init__(self, model: str, folder: Path, limits: Search, parameters: dict[str, Any]) -> None:
-        self._model, self._folder, self._at_once, self._parameters = model, folder, limits.at_once, parameters
-        self._space = distributions(limits)
+    def __init__(self, model: str, folder: Path, settings: Settings, numbers: Sequence[int], at_once: int) -> None:
+        self._model, self._folder, self._at_once = model, folder, at_once
+        self._settings = settings.model
+        self._space = distributions(settings.model.search) if settings.model.search else None
+        self._numbers = deque(numbers)
         self._idle: queue.SimpleQueue[SearchProcess] = queue.SimpleQueue()
         self._processes = ExitStack()
 
@@ -131,15 +216,20 @@ class _Objective:
         self._processes.close()
 
     def __call__(self, trial: optuna.Trial) -> float:
-        chosen = {name: _suggest(trial, name, values) for name, values in self._space.items()}
+        number = self._numbers.popleft()
+        chosen = self._choose(trial, number)
+        trial.set_user_attr(NUMBER, number)
+        trial.set_user_attr("parameters", chosen)
 
         def goes_on(step: int, value: float) -> bool:
+            if self._space is None:
+                return True
             trial.report(value, step)
             return not trial.should_prune()
 
         process = self._take_process()
         try:
-            score = process.score(self._parameters | chosen, goes_on)
+            score = process.score(self._settings.parameters | chosen, goes_on)
         except UserError as error:
             trial.set_user_attr("error", str(error))
             raise
@@ -150,49 +240,14 @@ class _Objective:
             raise optuna.TrialPruned
         return score
 
+    def _choose(self, trial: optuna.Trial, number: int) -> dict[str, Any]:
+        """Return the values of the parameters that are varied."""
+        if self._space is None:
+            return self._settings.combination(number)
+        return {name: _suggest(trial, name, values) for name, values in self._space.items()}
+
     def _take_process(self) -> SearchProcess:
         try:
             return self._idle.get_nowait()
         except queue.Empty:
             return self._processes.enter_context(SearchProcess(self._model, self._folder, self._at_once))
-
-
-class _Record:
-    """The trials of a training in MLflow, and of an interrupted one with the same fingerprint."""
-
-    def __init__(self, client: MlflowClient, run_id: str, metric: str) -> None:
-        self._client, self._metric = client, f"{VALIDATION}{metric}"
-        self._training = client.get_run(run_id)
-        self._fingerprint = self._training.data.tags.get(runs.FINGERPRINT, run_id)
-
-    def read(self, space: dict[str, BaseDistribution]) -> Iterator[FrozenTrial]:
-        """Yield the trials that are known."""
-        states = {status: state for state, status in STATUS.items()}
-        for trial in runs.find_trials(self._client, self._training.info.experiment_id, self._fingerprint, self._metric):
-            if trial.status in states and trial.parameters.keys() == space.keys():
-                yield optuna.trial.create_trial(
-                    state=states[trial.status], params=trial.parameters, distributions=space, value=trial.score
-                )
-
-    def write(self, study: optuna.Study, trial: FrozenTrial) -> None:  # noqa: ARG002 - Optuna passes it
-        """Add a trial, and log it."""
-        score = trial.value if trial.state == TrialState.COMPLETE else None
-        runs.add_trial(
-            self._client,
-            self._training,
-            f"{self._training.info.run_name}-{trial.number + 1}",
-            self._fingerprint,
-            runs.TrackedTrial(trial.params, STATUS[trial.state], score),
-            self._metric,
-        )
-        result = trial.user_attrs.get("error", "stopped early")
-        if score is not None:
-            result = f"{plain_name(self._metric)} {format_score(score, self._metric)}"
-        log.info("Trial %s: %s with %s", trial.number + 1, result, format_parameters(trial.params))
-
-
-def _stop_if_all_fail(study: optuna.Study, trial: FrozenTrial) -> None:  # noqa: ARG001 - Optuna passes it
-    """End a search whose first trials have all failed: the next ones would fail, too."""
-    states = [each.state for each in study.trials if each.state.is_finished()]
-    if len(states) >= MAX_FAILURES and set(states) == {TrialState.FAIL}:
-        study.stop()

@@ -130,15 +130,17 @@ def start(workspace: Path, python: ForkedPython) -> subprocess.Popen[str]:
 
 @pytest.mark.integration(seconds=40)
 class TestBaking:
-    def test_an_image_is_created_from_an_instance_that_has_trained(
+    def test_an_image_is_created_from_an_instance_that_has_trained_without_a_search(
         self, project: Path, account: Account, forked_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        change("parameters: {C: 1.0}", "search: {space: {C: {type: float, low: 0.1, high: 1}}, trials: 3}")
         run, _ = prepare(monkeypatch)
         with Machines(account.aws, project / "machines", forked_python.venv):
             baking = start(project, forked_python)
             output, errors = baking.communicate(timeout=TIMEOUT)
         assert baking.returncode == 0, errors
         assert "Fitting Pipeline on" in errors
+        assert "Trial 1" not in errors
         (image,) = account.images()
         assert json.loads(output) == {"images": {"x86_64": image["ImageId"]}, "lock": run.lock, "removed": []}
         expected = {"ct:project": PROJECT, "ct:lock": run.lock, "ct:commit": run.commit, "Name": image["Name"]}

@@ -125,8 +125,10 @@ def test_a_process_for_each_gpu_is_started_if_there_are_several(gpus: str, outpu
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_data_parallel_training_in_batches_is_refused() -> None:
+@pytest.mark.parametrize("other", ["batches: true", "grid: {C: [1]}"])
+def test_a_data_parallel_training_in_batches_or_with_a_grid_is_refused(other: str) -> None:
     change("compare:\n", "compute: {data_parallel: true}\ncompare:\n")
-    change("model:\n", "model:\n  batches: true\n")
-    with pytest.raises(UserError, match=r"compute.data_parallel: a data-parallel training has no model.batches"):
+    change("model:\n", f"model:\n  {other}\n")
+    message = f"compute.data_parallel: a data-parallel training has no model.{other.partition(':')[0]}"
+    with pytest.raises(UserError, match=message):
         load_settings("toy")

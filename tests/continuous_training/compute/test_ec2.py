@@ -36,7 +36,7 @@ from continuous_training.compute.ec2 import (
 )
 from continuous_training.compute.ec2.account import REQUIRED_VARIABLES, Account, read_tracking_uri
 from continuous_training.compute.ec2.aws import Aws
-from continuous_training.compute.ec2.budget import BOOT_MINUTES, MIN_MINUTES, Budget
+from continuous_training.compute.ec2.budget import BOOT_MINUTES, MIN_MINUTES, SEARCH_PART, Budget
 from continuous_training.compute.ec2.images import Image, Platform
 from continuous_training.compute.ec2.instance_types import Hardware, InstanceType
 from continuous_training.compute.ec2.launch import LaunchContext, LaunchOption
@@ -45,6 +45,7 @@ from continuous_training.compute.ec2.usage import Heartbeat, UsageLog
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.compute.supervision import read_outcome
 from continuous_training.errors import UserError
+from continuous_training.registry.trials import Share
 from continuous_training.settings import Compute
 from toy import make_run
 
@@ -129,38 +130,64 @@ class TestBudget:
     @given(
         usd=st.floats(0.01, 100),
         hours=st.floats(0.1, 168),
-        trials=st.integers(1, 8),
+        searches=st.integers(0, 8),
         attempts=st.lists(st.tuples(st.integers(0, 7), st.floats(0.001, 50), st.floats(0, 1)), max_size=60),
     )
     @settings(deadline=None)
-    def test_interruptions_never_exceed_the_cost_of_a_run_or_the_time_of_a_trial(
-        self, usd: float, hours: float, trials: int, attempts: list[tuple[int, float, float]]
+    def test_interruptions_never_exceed_the_cost_of_a_run_or_the_time_of_an_instance(
+        self, usd: float, hours: float, searches: int, attempts: list[tuple[int, float, float]]
     ) -> None:
-        budget = Budget(make_compute(max_cost_usd=usd, max_hours=hours), trials)
-        max_usd = dict.fromkeys(map(str, range(trials)), 0.0)  # by trial, if all machines run until their deadlines
-        for number, price, used in attempts:
-            trial = str(number % trials)
+        names = [str(number) for number in range(searches)]
+        budget = Budget(make_compute(max_cost_usd=usd, max_hours=hours), names)
+        max_usd = dict.fromkeys([*names, "training"], 0.0)  # if all machines run until their deadlines
+        searching = [(names[number % searches], *use) for number, *use in attempts[:40]] if searches else []
+        for task, price, used in (*searching, *(("training", *use) for _, *use in attempts[40:])):
             try:
-                minutes = budget.deadline_minutes(trial, price)
+                minutes = budget.deadline_minutes(task, price)
             except UserError:
                 continue
             assert minutes >= MIN_MINUTES
-            assert budget.seconds[trial] + minutes * 60 <= hours * 3600 * (1 + 1e-9)
-            max_usd[trial] = budget.usd[trial] + minutes / 60 * price
+            assert budget.seconds[task] + minutes * 60 <= hours * 3600 * (1 + 1e-9)
+            max_usd[task] = budget.usd[task] + minutes / 60 * price
+            if task == "training":  # the others have ended
+                max_usd |= {name: budget.usd[name] for name in names}
+            else:
+                assert sum(max_usd.values()) <= usd * SEARCH_PART * (1 + 1e-9)
             assert sum(max_usd.values()) <= usd * (1 + 1e-9)
-            budget.charge(trial, used * minutes * 60, price)
+            budget.charge(task, used * minutes * 60, price)
 
-    def test_an_interrupted_trial_keeps_its_remaining_budget(self) -> None:
-        budget = Budget(make_compute(max_hours=2, max_cost_usd=1), 2)
-        assert budget.deadline_minutes("a", 0.5) == 60 - BOOT_MINUTES
-        budget.charge("a", 30 * 60, 0.5)
+    def test_searches_share_half_of_the_budget_and_the_training_has_what_is_left(self) -> None:
+        budget = Budget(make_compute(max_hours=2, max_cost_usd=1), ["a", "b"])
         assert budget.deadline_minutes("a", 0.25) == 60 - BOOT_MINUTES
-        assert budget.deadline_minutes("a", 0.125) == 90 - BOOT_MINUTES
-        assert budget.deadline_minutes("b", 0.5) == 60 - BOOT_MINUTES
+        budget.charge("a", 30 * 60, 0.25)
+        assert budget.deadline_minutes("a", 0.125) == 60 - BOOT_MINUTES
+        assert budget.deadline_minutes("a", 0.01) == 90 - BOOT_MINUTES
+        assert budget.deadline_minutes("b", 0.25) == 60 - BOOT_MINUTES
+        assert budget.deadline_minutes("training", 0.5) == 105 - BOOT_MINUTES
 
     def test_a_budget_that_is_too_small_is_refused(self) -> None:
         with pytest.raises(UserError, match=r"leave 2 minutes at 12\.5 USD an hour: at least 5 are needed"):
-            Budget(make_compute(), 1).deadline_minutes("a", 12.5)
+            Budget(make_compute()).deadline_minutes("training", 12.5)
+
+
+class TestShares:
+    @given(numbers=st.sets(st.integers(0, 40)).map(sorted), instances=st.integers(1, 9))
+    def test_each_open_trial_is_in_one_share_and_each_share_has_one(self, numbers: list[int], instances: int) -> None:
+        shares = training.share_trials(numbers, instances)
+        selected = [share.select(numbers) for share in shares]
+        assert all(selected)
+        assert len(shares) != 1
+        assert len(shares) <= min(instances, len(numbers))
+        if shares:
+            assert sorted(number for share in selected for number in share) == numbers
+
+    def test_one_instance_does_all_trials_by_default(self) -> None:
+        assert training.share_trials(range(50), make_compute().at_once) == []
+
+    def test_a_share_is_searched_for_the_training_without_closing_its_mlflow_run(self) -> None:
+        command = training.build_search_command(make_run(), "abc", Share(1, 3))
+        assert command[:4] == ["env", "MLFLOW_RUN_ID=abc", "python", "scripts/fit.py"]
+        assert command[-2:] == ["--share", "2/3"]
 
 
 class TestPrice:
@@ -273,7 +300,7 @@ class TestUserData:
         assert len(self.render(TASK).encode()) < user_data.MAX_BYTES / 2
 
     def test_user_data_above_the_size_limit_is_refused(self) -> None:
-        with pytest.raises(UserError, match="bytes, EC2 accepts 16,384: shorten the grid's values"):
+        with pytest.raises(UserError, match="bytes, EC2 accepts 16,384: shorten addresses"):
             self.render(make_task(command=["mlflow", "ü" * 8000]))
 
     def test_the_user_data_has_no_secret_of_the_environment(self, monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:

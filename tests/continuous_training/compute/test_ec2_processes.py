@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -29,10 +30,11 @@ from conftest import TIMEOUT, wait_until
 from continuous_training.compute.ec2 import aws as api
 from continuous_training.compute.ec2 import reap, termination, watcher
 from continuous_training.errors import UserError
-from continuous_training.registry import connection, runs
-from ec2_project import Project, write_entry_point
+from continuous_training.registry import connection, runs, trials
+from ec2_project import Project, share_grid, write_entry_point
 from pipeline import Pipeline
 from toy import change
+from tracked_trials import find_trials
 from wheels import pin, write_wheel
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def test_without_capacity_in_the_first_type_and_zone_the_next_are_used(
 
     project.aws.faults.refuse("ec2", "RunInstances", "InsufficientInstanceCapacity", 500, condition=lacks_capacity)
     with project.machines():
-        (run_id,) = project.run_entry_point("true")
+        run_id = project.run_entry_point("true")
     (launched,) = [
         call for call in project.aws.faults.calls_of("ec2", "RunInstances") if not lacks_capacity(call.parameters)
     ]
@@ -133,7 +135,7 @@ def test_throttled_calls_are_retried(project: Project, record_outcome: RecordOut
     project.monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))  # between attempts
     project.aws.faults.throttle(times=2)
     with project.machines():
-        (run_id,) = project.run_entry_point("true")
+        run_id = project.run_entry_point("true")
     assert "ec2_seconds" in metrics(run_id)
     record_outcome("throttling of every kind of call", "trained after retries")
 
@@ -179,10 +181,12 @@ def test_a_process_that_is_killed_before_run_instances_launches_nothing(
     record_outcome("kill -9 right before RunInstances", "nothing was launched")
 
 
-def test_an_instance_is_launched_encrypted_without_a_key_and_with_its_role(project: Project) -> None:
+def test_an_instance_is_launched_encrypted_without_a_key_and_terminated_if_it_sends_no_heartbeat(
+    project: Project, record_outcome: RecordOutcome
+) -> None:
     change("boot_minutes: 5", "boot_minutes: 0.01")
-    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since the launch"):
-        project.train()
+    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since the launch") as error:
+        project.run_entry_point("true")
     (launched,) = project.aws.faults.calls_of("ec2", "RunInstances")
     parameters = launched.parameters
     assert parameters["MetadataOptions.HttpTokens"] == "required"
@@ -191,6 +195,7 @@ def test_an_instance_is_launched_encrypted_without_a_key_and_with_its_role(proje
     assert parameters["IamInstanceProfile.Name"] == project.aws.environment["CT_INSTANCE_PROFILE"]
     assert parameters["ClientToken"]
     assert "KeyName" not in parameters
+    record_outcome("no heartbeat at all", str(error.value))
 
 
 def test_a_security_group_with_inbound_rules_is_refused(project: Project) -> None:
@@ -200,13 +205,6 @@ def test_a_security_group_with_inbound_rules_is_refused(project: Project) -> Non
     with pytest.raises(UserError, match=f"the security group {group} has inbound rules"):
         project.train()
     assert project.launched_instances() == []
-
-
-def test_an_instance_without_a_first_heartbeat_is_terminated(project: Project, record_outcome: RecordOutcome) -> None:
-    change("boot_minutes: 5", "boot_minutes: 0.01")
-    with project.machines(boots=False), pytest.raises(UserError, match="no heartbeat since the launch") as error:
-        project.train()
-    record_outcome("no heartbeat at all", str(error.value))
 
 
 def test_an_instance_whose_heartbeats_stop_is_terminated(project: Project, record_outcome: RecordOutcome) -> None:
@@ -407,14 +405,19 @@ def test_an_abort_during_the_launch_terminates_the_instance(project: Project, re
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_an_abort_of_the_build_terminates_the_instance(
-    project: Project, record_outcome: RecordOutcome, number: signal.Signals
+@pytest.mark.parametrize(
+    ("number", "is_shared"), [(signal.SIGTERM, True), (signal.SIGINT, False)], ids=["SIGTERM, search", "SIGINT"]
+)
+def test_an_abort_of_the_build_terminates_all_instances(
+    project: Project, record_outcome: RecordOutcome, number: signal.Signals, is_shared: bool
 ) -> None:
+    if is_shared:
+        share_grid("time.sleep(600)")
     write_entry_point(ENDLESS)
     with project.machines():
         running = project.start()
         wait_until(lambda: has_sent_heartbeat(project.aws), "it sends a heartbeat")
+        assert len(project.aws.billable_instances()) == 1 + is_shared
         running.send_signal(number)
         assert running.wait(TIMEOUT) == 128 + number
         assert project.aws.billable_instances() == []
@@ -485,12 +488,43 @@ def test_detached_volumes_and_incomplete_uploads_are_removed(project: Project, r
     record_outcome("a volume and an unfinished upload are left", "removed by `ct reap`")
 
 
-def test_each_trial_has_its_own_instance_and_parameters(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_instance_of_a_search_does_not_fail_the_training(
+    project: Project, record_outcome: RecordOutcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    share_grid("sys.exit('no such share') if share == '1/2' else time.sleep(600)")
     with project.machines():
-        first, second = project.run_entry_point("echo {parameters}", {"C": 0.5}, {"C": 2.0})
-    assert len(project.launched_instances()) == 2
-    assert {'[1] {"C": 0.5}', '[2] {"C": 2.0}'} <= {*caplog.messages}
-    assert all(metrics(run_id)["ec2_cost_usd"] > 0 for run_id in (first, second))
+
+        def end() -> None:
+            wait_until(
+                lambda: len(project.aws.billable_instances()) == 1 and "[1] no such share" in caplog.text, "it fails"
+            )
+            project.aws.client("ec2").terminate_instances(InstanceIds=project.aws.billable_instances())
+
+        run_in_thread(end)
+        run_id = project.run_entry_point("true")
+    assert len(project.launched_instances()) == 3
+    assert re.search(
+        r"\[1\] training failed on i-\w+ with exit code 1; the trials that this instance has not done are left",
+        caplog.text,
+    )
+    assert re.search(
+        r"\[2\] a user terminated i-\w+ .*; the trials that this instance has not done are left", caplog.text
+    )
+    assert metrics(run_id)["ec2_cost_usd"] == pytest.approx(metrics(run_id)["ec2_seconds"] / 3600 * 0.1, abs=3e-6)
+    tags = connection.open_client().get_run(run_id).data.tags
+    assert all(instance in tags["ct.instances"] for instance in project.launched_instances())
+    record_outcome("one of two searching instances fails, the other one is terminated", "trained on a third one")
+
+
+def test_a_search_for_which_the_budget_is_too_small_is_left_to_the_training(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    share_grid()
+    change("max_cost_usd: 1", "max_cost_usd: 0.02")
+    with project.machines():
+        project.run_entry_point("true")
+    assert len(project.launched_instances()) == 1
+    assert "[2] no instance is available" in caplog.text
 
 
 def test_the_password_of_mlflow_comes_from_the_parameter_store(
@@ -507,15 +541,19 @@ def test_the_password_of_mlflow_comes_from_the_parameter_store(
     assert "s3cr3t" not in caplog.text + str(launched.parameters)
 
 
-def test_the_trials_of_a_search_are_processes_of_one_instance(project: Project) -> None:
+def test_two_instances_share_the_trials_of_a_search(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     space = "{C: {type: float, low: 0.001, high: 10, log: true}}"
-    change("parameters: {C: 1.0}", f"parameters: {{C: 1.0}}\n  search: {{space: {space}, trials: 3, at_once: 2}}")
+    change("parameters: {C: 1.0}", f"parameters: {{C: 1.0}}\n  search: {{space: {space}, trials: 3}}")
+    change("max_hours: 1\n", "max_hours: 1\n  at_once: 2\n")
     with project.machines():
         run_id = project.train()
-    assert len(project.launched_instances()) == 1
+    assert len(project.launched_instances()) == 3
+    assert "Continuing the search: 3 of 3 trials are known" in caplog.text
     client = connection.open_client()
-    query = f"tags.`{runs.PARENT}` = '{run_id}' and attributes.status = 'FINISHED'"
-    trials = client.search_runs([runs.experiment_id(client, "toy")], query)
-    scores = {trial.data.metrics["validation_roc_auc"] for trial in trials}
-    assert len(trials) == 3
-    assert client.get_run(run_id).data.metrics["validation_roc_auc"] == max(scores)
+    found = find_trials(client)
+    assert sorted(trial.info.run_name for trial in found) == ["ct-1-1", "ct-1-2", "ct-1-3"]
+    assert {trial.data.tags[trials.PARENT] for trial in found} == {run_id}
+    tracked_run = client.get_run(run_id)
+    assert tracked_run.info.status == "FINISHED"
+    scores = {trial.data.metrics["validation_roc_auc"] for trial in found}
+    assert tracked_run.data.metrics["validation_roc_auc"] == max(scores)

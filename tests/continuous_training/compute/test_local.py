@@ -51,5 +51,5 @@ def test_the_reason_for_the_end_of_a_fit_is_the_error(
     monkeypatch.setattr(sys, "executable", str(forked_python.python))  # the entry point's Python is beside it
     monkeypatch.setitem(train.COMPUTE, "local", local.train)
     monkeypatch.setenv("CT_FIT_OUTCOME", "")
-    with pytest.raises(UserError, match=rf"the training failed with the parameters of training.yaml: {message}"):
+    with pytest.raises(UserError, match=rf"the training failed: {message}"):
         pipeline.train()

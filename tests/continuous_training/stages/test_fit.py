@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from continuous_training.data.snapshots import read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
 from continuous_training.settings import load_settings
 from continuous_training.training import fit_history
+from continuous_training.training.estimators import validate
 from continuous_training.training.fit_history import FitHistory, is_stored
 from continuous_training.training.validation import split_newest
 from pipeline import Pipeline
@@ -66,16 +68,17 @@ class TestRun:
         assert len(pipeline.client.get_metric_history(candidate.run_id, "training/binary_logloss")) == len(losses)
         assert f"; the model is that of step {len(losses) - 5}" in caplog.text
 
-    def test_a_grid_is_judged_on_rows_that_stopped_no_fit(
+    def test_a_trial_of_a_grid_is_judged_on_rows_that_stopped_no_fit(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         use_boosting(monkeypatch, more="\n  validation_days: 7\n  grid: {num_leaves: [4]}")
+        pipeline = Pipeline(monkeypatch)
+        rows = read_snapshot(pipeline.take_snapshot().train.path, pipeline.settings.data)
         with caplog.at_level(logging.INFO):
-            Pipeline(monkeypatch).train()
+            validate("toy", rows, pipeline.settings, {"num_leaves": 4}, lambda *_: None)
         assert [message for message in caplog.messages if message.startswith(("Fitting", "Validating on"))] == [
             "Validating on 560 rows after fitting on 1,240",
             "Fitting Pipeline on 960 rows of 3 features",
-            "Fitting Pipeline on 1,520 rows of 3 features",
         ]
 
     def test_rows_without_weight_have_no_influence(self, monkeypatch: pytest.MonkeyPatch) -> None:

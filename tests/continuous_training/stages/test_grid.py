@@ -1,4 +1,4 @@
-"""A grid of parameters: the trial with the best validation score becomes the candidate."""
+"""A grid of parameters: those with the best validation score are fitted on all training rows."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from sklearn.metrics import roc_auc_score
 from conftest import ROOT, TIMEOUT
 from continuous_training.compute import local
 from continuous_training.errors import UserError
-from continuous_training.registry import runs
+from continuous_training.registry import runs, trials
 from continuous_training.settings import Model, load_settings
 from continuous_training.stages import fit, train
+from continuous_training.training import search
 from forked_python import ForkedPython
 from pipeline import Pipeline
 from stored_versions import load_estimator
 from toy import change, events, store
+from tracked_trials import find_trials, interrupt_after
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
 
-    from continuous_training.compute import Trial
-    from continuous_training.documents import Run, Snapshot
+pytestmark = pytest.mark.file_seconds(40)
 
 MODEL = Path("src/toy/model.py")
 
@@ -53,19 +54,21 @@ def use_one_number() -> None:
 
 
 def tracked_runs(pipeline: Pipeline) -> list[TrackedRun]:
-    """Return all MLflow runs."""
-    return list(pipeline.client.search_runs([runs.experiment_id(pipeline.client, "toy")]))
+    """Return all MLflow runs, the oldest first."""
+    experiment = runs.experiment_id(pipeline.client, "toy")
+    return list(pipeline.client.search_runs([experiment], order_by=["attributes.start_time ASC"]))
 
 
-def runs_by_name(pipeline: Pipeline) -> dict[str, TrackedRun]:
-    return {run.info.run_name: run for run in tracked_runs(pipeline)}
+def trials_of(pipeline: Pipeline) -> dict[str, TrackedRun]:
+    """Return the MLflow runs of the trials by name."""
+    return {run.info.run_name: run for run in find_trials(pipeline.client)}
 
 
 def statuses(pipeline: Pipeline) -> list[str]:
     return sorted(run.info.status for run in tracked_runs(pipeline))
 
 
-@pytest.mark.usefixtures("mlflow_workspace")
+@pytest.mark.usefixtures("search_workspace")
 class TestCandidate:
     def test_the_candidate_is_the_best_in_validation_not_on_the_fresh_rows(
         self, monkeypatch: pytest.MonkeyPatch
@@ -80,19 +83,20 @@ class TestCandidate:
         store(rows)
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         pipeline.compare()
-        by_y, by_x = runs_by_name(pipeline)["ct-7-1"], runs_by_name(pipeline)["ct-7-2"]
+        by_y, by_x = trials_of(pipeline)["ct-7-1"], trials_of(pipeline)["ct-7-2"]
         assert by_x.data.metrics["validation_roc_auc"] > by_y.data.metrics["validation_roc_auc"]
-        assert by_x.data.metrics["roc_auc"] < by_y.data.metrics["roc_auc"]
-        assert pipeline.candidate.run_id == by_x.info.run_id
-        assert "ct.verdict" in by_x.data.tags
-        assert "ct.verdict" not in by_y.data.tags
+        candidate = pipeline.client.get_run(pipeline.candidate.run_id)
+        assert candidate.data.params["number"] == "x"
+        assert candidate.data.metrics["roc_auc"] < 0.6
+        assert "ct.verdict" in candidate.data.tags
 
     def test_all_trials_are_in_mlflow_with_their_parameters_and_scores(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_grid("{C: [1.0e-9, 0.5], max_iter: [100, 200]}")
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         candidate = pipeline.train()
-        trials = runs_by_name(pipeline)
-        assert {name: (run.data.params["C"], run.data.params["max_iter"]) for name, run in trials.items()} == {
+        assert {
+            name: (run.data.params["C"], run.data.params["max_iter"]) for name, run in trials_of(pipeline).items()
+        } == {
             "ct-7-1": ("1e-09", "100"),
             "ct-7-2": ("1e-09", "200"),
             "ct-7-3": ("0.5", "100"),
@@ -101,46 +105,55 @@ class TestCandidate:
         assert candidate.trials is not None
         assert (candidate.trials.complete, len(candidate.trials.best)) == (4, 4)
         assert candidate.trials.best[0].score == candidate.metrics["validation_roc_auc"]
-        for run in trials.values():
+        for run in trials_of(pipeline).values():
             assert run.info.status == "FINISHED"
             assert 0.5 < run.data.metrics["validation_roc_auc"] < 1
             assert run.data.tags[runs.TRIAL_OF] == candidate.fingerprint
-            assert run.data.tags["ct.snapshot"] == pipeline.snapshot.hash
-            assert (runs.FINGERPRINT in run.data.tags) == (run.info.run_id == candidate.run_id)
+            assert run.data.tags[trials.PARENT] == candidate.run_id
+            assert runs.FINGERPRINT not in run.data.tags
 
-    def test_the_first_of_equal_trials_is_the_candidate_and_all_scores_are_logged(
+    def test_the_first_of_equal_trials_is_the_best_and_all_scores_are_logged(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         set_grid("{max_iter: [200, 300]}")
-        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
-        with caplog.at_level(logging.INFO, logger=train.__name__):
+        pipeline = Pipeline(monkeypatch)
+        with caplog.at_level(logging.INFO, logger=search.__name__):
             candidate = pipeline.train()
-        assert candidate.run_id == runs_by_name(pipeline)["ct-7-1"].info.run_id
+        assert pipeline.client.get_run(candidate.run_id).data.params["max_iter"] == "200"
         score = f"{candidate.metrics['validation_roc_auc']:.4f}"
-        assert caplog.messages == [
-            f"Trial 1 of 2: validation roc_auc {score} with max_iter=200",
-            f"Trial 2 of 2: validation roc_auc {score} with max_iter=300",
-            "Trial 1 is the candidate",
+        assert [record.getMessage() for record in caplog.records if record.name == search.__name__] == [
+            f"Trial 1: validation_roc_auc {score} with max_iter=200",
+            f"Trial 2: validation_roc_auc {score} with max_iter=300",
+            f"Trial 1 is the best of 2: roc_auc {score} with max_iter=200",
         ]
 
-    def test_the_next_run_uses_the_best_trial_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_values_may_be_any_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        change("numbers, **parameters", "numbers, note, **parameters", MODEL)
+        set_grid("{note: [null, [1, 2], {a: 1}, 1, true, 1.0]}")
+        candidate = Pipeline(monkeypatch).train()
+        assert candidate.trials is not None
+        notes = [json.dumps(trial.parameters["note"]) for trial in candidate.trials.best]
+        assert notes == ["null", "[1, 2]", '{"a": 1}', "1", "true"]  # the best five; all are equal
+        assert candidate.trials.complete == 6
+
+    def test_the_next_run_uses_the_candidate_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_grid("{C: [1.0e-9, 0.5]}")
         first = Pipeline(monkeypatch).train()
         again = Pipeline(monkeypatch)
         assert again.train().run_id == first.run_id
-        assert len(runs_by_name(again)) == 2
+        assert again.candidate.trials == first.trials
+        assert len(tracked_runs(again)) == 3
 
     def test_there_is_no_validation_without_a_grid(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
+        pipeline = Pipeline(monkeypatch)
         candidate = pipeline.train()
-        run = runs_by_name(pipeline)["ct-7"]
-        assert len(runs_by_name(pipeline)) == 1
+        (run,) = tracked_runs(pipeline)
         assert run.data.tags[runs.FINGERPRINT] == candidate.fingerprint
-        assert runs.TRIAL_OF not in run.data.tags
         assert not [name for name in candidate.metrics if name.startswith("validation")]
+        assert candidate.trials is None
 
 
-@pytest.mark.usefixtures("mlflow_workspace")
+@pytest.mark.usefixtures("search_workspace")
 class TestValidation:
     def test_validation_fits_on_the_rows_before_the_last_days_and_scores_on_those(
         self, monkeypatch: pytest.MonkeyPatch
@@ -200,53 +213,67 @@ class TestValidation:
         return float(roc_auc_score(last["late"], probability))
 
 
-@pytest.mark.usefixtures("mlflow_workspace")
+@pytest.mark.usefixtures("search_workspace")
 class TestFailure:
     @pytest.mark.parametrize("how", ["interrupted", "killed with -9"])
-    def test_an_interrupted_grid_is_repeated_and_leaves_no_open_mlflow_runs(
-        self, monkeypatch: pytest.MonkeyPatch, how: str
+    def test_an_interrupted_grid_continues_without_repeating_trials(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
     ) -> None:
-        set_grid("{C: [1.0e-9, 0.5]}")
-        first = Pipeline(monkeypatch)
-
-        def fit_one_and_interrupt(run: Run, snapshot: Snapshot, trials: list[Trial]) -> None:
-            first._fit(run, snapshot, trials[:1])
-            raise KeyboardInterrupt
-
-        monkeypatch.setitem(train.COMPUTE, "local", fit_one_and_interrupt)
-        if how == "killed with -9":
-            monkeypatch.setattr(train, "_close_runs", lambda *_: None)  # a killed process closes no runs
-        with pytest.raises(KeyboardInterrupt):
-            first.train()
-        assert statuses(first) == ["FINISHED", "KILLED" if how == "interrupted" else "RUNNING"]
-        again = Pipeline(monkeypatch)
-        again.train()
+        set_grid("{C: [1.0e-9, 0.5, 1.0]}")
+        first = Pipeline(monkeypatch, BUILD_TAG="ct-1")
+        with monkeypatch.context() as patch:
+            interrupt_after(2, patch)
+            with pytest.raises(KeyboardInterrupt):
+                first.train()
+        assert statuses(first) == ["FAILED", "FINISHED", "FINISHED"]
+        if how == "killed with -9":  # nothing closes the run of the training
+            first.client.update_run(tracked_runs(first)[0].info.run_id, "RUNNING")
+        again = Pipeline(monkeypatch, BUILD_TAG="ct-2")
+        with caplog.at_level(logging.INFO):
+            candidate = again.train()
         assert again.plan.resumed_run_id is None
-        assert statuses(again) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
+        assert "Continuing the search: 2 of 3 trials are known" in caplog.messages
+        assert [*trials_of(again)] == ["ct-1-1", "ct-1-2", "ct-2-3"]
+        assert "RUNNING" not in statuses(again)
+        assert candidate.trials is not None
+        assert candidate.trials.complete == 3
 
-    @pytest.mark.integration(seconds=45)
-    def test_parameters_pass_unchanged_through_mlproject_and_the_error_names_an_invalid_one(
-        self, monkeypatch: pytest.MonkeyPatch, mlflow_workspace: Path, forked_python: ForkedPython
+    @pytest.mark.integration(seconds=25)
+    def test_parameters_pass_unchanged_and_an_invalid_combination_fails_alone(
+        self, monkeypatch: pytest.MonkeyPatch, search_workspace: Path, forked_python: ForkedPython
     ) -> None:
         hostile = """it's "quoted" {C} $HOME `id` \\ & ü; #"""
         change("numbers, **parameters", "numbers, note, **parameters", MODEL)
-        set_grid(json.dumps({"note": [hostile], "C": [0.5, -1.0, 2.0]}))
-        shutil.copy(ROOT / "MLproject", mlflow_workspace)
-        shutil.copytree(ROOT / "scripts", mlflow_workspace / "scripts")
-        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7", PYTHONPATH=str(mlflow_workspace / "src"))
+        set_grid(json.dumps({"note": [hostile], "C": [-1.0, 2.0]}))
+        shutil.copy(ROOT / "MLproject", search_workspace)
+        shutil.copytree(ROOT / "scripts", search_workspace / "scripts")
+        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         monkeypatch.setenv("PATH", os.environ["PATH"])  # restored after the test, because training changes it
         monkeypatch.setattr(sys, "executable", str(forked_python.python))  # the entry point's Python is beside it
         monkeypatch.setitem(train.COMPUTE, "local", local.train)
-        with pytest.raises(UserError, match=r"the training failed with note=.* C=-1\.0: .*cannot be fitted: .*'C'"):
-            pipeline.train()
-        trials = runs_by_name(pipeline)
-        assert trials["ct-7-1"].data.params["note"] == hostile
-        assert 50 < trials["ct-7-1"].data.metrics["peak_memory_mb"] < 5000
-        assert {name: run.info.status for name, run in trials.items()} == {
-            "ct-7-1": "FINISHED",
-            "ct-7-2": "FAILED",
-            "ct-7-3": "KILLED",
-        }
+        candidate = pipeline.train()
+        assert candidate.trials is not None
+        assert (candidate.trials.complete, candidate.trials.failed) == (1, 1)
+        run = pipeline.client.get_run(candidate.run_id)
+        assert (run.data.params["note"], run.data.params["C"]) == (hostile, "2.0")
+        assert 50 < run.data.metrics["peak_memory_mb"] < 5000
+        failed = trials_of(pipeline)["ct-7-1"]
+        assert failed.info.status == "FAILED"
+        assert "cannot be fitted: The 'C' parameter" in failed.data.tags[trials.NOTE]
+
+    def test_failed_trials_are_tried_again_by_the_next_run_only(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        set_grid("{C: [-1.0, -2.0, -3.0, -4.0]}")
+        first = Pipeline(monkeypatch, BUILD_TAG="ct-1")
+        message = "^no trial of the search succeeds: Pipeline cannot be fitted: The 'C' parameter"
+        with caplog.at_level(logging.INFO), pytest.raises(UserError, match=message):
+            first.train()
+        assert "Trial 4: Pipeline cannot be fitted: The 'C' parameter" in caplog.text
+        assert statuses(first) == ["FAILED"] * 5
+        with pytest.raises(UserError, match=message):
+            Pipeline(monkeypatch, BUILD_TAG="ct-2").train()
+        assert [*trials_of(first)] == [f"ct-{run}-{number}" for run in (1, 2) for number in (1, 2, 3, 4)]
 
     @pytest.mark.parametrize("parameters", ["[1]", "C=1", '"C"'])
     def test_parameters_other_than_a_json_object_are_rejected(self, parameters: str) -> None:
@@ -259,6 +286,16 @@ class TestFailure:
         pipeline = Pipeline(monkeypatch)
         run_id = fit.fit("toy", pipeline.take_snapshot().train.path.parent, {"C": 0.25})
         assert pipeline.client.get_run(run_id).data.params["C"] == "0.25"
+
+    def test_parameters_of_the_command_are_not_varied(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_grid("{C: [0.5, 1.0], max_iter: [100, 200]}")
+        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
+        folder = pipeline.take_snapshot().train.path.parent
+        run_id = fit.fit("toy", folder, {"C": 0.25})
+        assert pipeline.client.get_run(run_id).data.params["C"] == "0.25"
+        assert [run.data.params for run in trials_of(pipeline).values()] == [{"max_iter": "100"}, {"max_iter": "200"}]
+        fit.fit("toy", folder, {"C": 0.25, "max_iter": 300})
+        assert len(trials_of(pipeline)) == 2
 
 
 @pytest.mark.usefixtures("workspace")
@@ -283,7 +320,10 @@ class TestGrid:
     )
 )
 def test_the_trials_are_all_combinations_without_duplicates(grid: dict[str, list[Any]]) -> None:
-    trials = Model(task="regression", grid=grid).trials
-    assert len({json.dumps(trial) for trial in trials}) == len(trials) == math.prod(map(len, grid.values()))
-    assert all(trial.keys() == grid.keys() for trial in trials)
-    assert all(value in grid[name] for trial in trials for name, value in trial.items())
+    model = Model(task="regression", grid=grid)
+    combinations = [model.combination(number) for number in range(model.trials)]
+    assert len({json.dumps(each) for each in combinations}) == (math.prod(map(len, grid.values())) if grid else 0)
+    assert all(each.keys() == grid.keys() for each in combinations)
+    assert all(value in grid[name] for each in combinations for name, value in each.items())
+    assert all(model.has_trial(number, each) for number, each in enumerate(combinations))
+    assert not any(model.has_trial(number + 1, each) for number, each in enumerate(combinations))

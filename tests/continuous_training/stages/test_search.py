@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import optuna
 import pytest
 
 from continuous_training.errors import UserError
 from continuous_training.formatting import format_parameters
-from continuous_training.registry import runs
+from continuous_training.registry import trials
+from continuous_training.registry.trials import Share
 from continuous_training.reports import page
 from continuous_training.reports.run_documents import RunDocuments
 from continuous_training.settings import Search, load_settings
+from continuous_training.stages import fit, train
+from continuous_training.stages.plan import _training_parameters
 from continuous_training.training import search
 from continuous_training.training.search_worker import is_greater_better
 from pipeline import Pipeline
 from stored_versions import load_estimator
 from toy import change, events, import_again, store
+from tracked_trials import find_trials, interrupt_after
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run as TrackedRun
+    from continuous_training.documents import Run, Snapshot
 pytestmark = pytest.mark.file_seconds(40)
 
 C = "{type: float, low: 1.0e-6, high: 10, log: true}"
@@ -52,22 +57,7 @@ def set_search(space: str, more: str = "trials: 4") -> None:
     change("parameters: {C: 1.0}", f"parameters: {{C: 1.0}}\n  search:\n    space: {space}\n    {more}")
 
 
-@pytest.fixture(autouse=True)
-def _source_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the processes of a search import the model's package of the workspace."""
-    if "mlflow_workspace" in request.fixturenames:
-        folder: Path = request.getfixturevalue("mlflow_workspace")
-        monkeypatch.setenv("PYTHONPATH", str(folder / "src"))
-
-
-def trials_of(pipeline: Pipeline) -> list[TrackedRun]:
-    """Return the MLflow runs of the trials, the oldest first."""
-    experiment = runs.experiment_id(pipeline.client, "toy")
-    query = f"tags.`{runs.PARENT}` != ''"
-    return list(pipeline.client.search_runs([experiment], query, order_by=["attributes.start_time ASC"]))
-
-
-@pytest.mark.usefixtures("mlflow_workspace")
+@pytest.mark.usefixtures("search_workspace")
 class TestSearch:
     def test_the_best_trial_is_fitted_on_all_training_rows(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -76,14 +66,14 @@ class TestSearch:
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
         with caplog.at_level(logging.INFO):
             candidate = pipeline.train()
-        trials = trials_of(pipeline)
-        scores = [trial.data.metrics["validation_roc_auc"] for trial in trials]
-        names = [trial.info.run_name for trial in trials]
+        found = find_trials(pipeline.client)
+        scores = [trial.data.metrics["validation_roc_auc"] for trial in found]
+        names = [trial.info.run_name for trial in found]
         assert names == ["ct-7-1", "ct-7-2", "ct-7-3", "ct-7-4"]
-        assert len({trial.data.params["C"] for trial in trials}) == 4
-        assert {trial.data.params["max_iter"] for trial in trials} <= {"100", "150", "200"}
-        assert {trial.data.tags[runs.PARENT] for trial in trials} == {candidate.run_id}
-        best = trials[scores.index(max(scores))]
+        assert len({trial.data.params["C"] for trial in found}) == 4
+        assert {trial.data.params["max_iter"] for trial in found} <= {"100", "150", "200"}
+        assert {trial.data.tags[trials.PARENT] for trial in found} == {candidate.run_id}
+        best = found[scores.index(max(scores))]
         assert candidate.metrics["validation_roc_auc"] == max(scores)
         assert pipeline.client.get_run(candidate.run_id).data.params["C"] == best.data.params["C"]
         assert float(best.data.params["C"]) == load_estimator(candidate.model_uri)[-1].C
@@ -92,7 +82,9 @@ class TestSearch:
         assert [trial.score for trial in candidate.trials.best] == sorted(scores, reverse=True)
         assert "Fitting Pipeline on 1,800 rows of 3 features" in caplog.messages
         assert f"Trial 1: validation_roc_auc {scores[0]:.4f} with C=" in caplog.text
-        assert f"The best of 4 trials: roc_auc {max(scores):.4f} with C=" in caplog.text
+        assert (
+            f"Trial {scores.index(max(scores)) + 1} is the best of 4: roc_auc {max(scores):.4f} with C=" in caplog.text
+        )
         text = page.render(RunDocuments({}, run=pipeline.run, candidate=candidate))
         assert "4 scored, 0 stopped early, 0 failed" in text
         assert format_parameters({"C": float(best.data.params["C"])}) in text
@@ -103,7 +95,7 @@ class TestSearch:
         change("high: 10", "high: 0.5")
         pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-2")
         pipeline.train()
-        first, second = (float(trial.data.params["C"]) for trial in trials_of(pipeline))
+        first, second = (float(trial.data.params["C"]) for trial in find_trials(pipeline.client))
         assert first == 1.0
         assert second < 0.5
 
@@ -123,30 +115,24 @@ class TestSearch:
         trained = [Pipeline(monkeypatch, BUILD_TAG=f"ct-{number}", AS_OF=f"2020-03-0{number}") for number in (1, 2)]
         for pipeline in trained:
             pipeline.train()
-        values = [trial.data.params["C"] for trial in trials_of(trained[1])]
+        values = [trial.data.params["C"] for trial in find_trials(trained[1].client)]
         assert values[:3] == values[3:]
 
-    def test_an_interrupted_search_continues(
+    def test_an_interrupted_search_continues_with_other_values(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         set_search(f"{{C: {C}}}")
-        written = search._Record.write
-
-        def interrupt(record: search._Record, study: object, trial: object) -> None:
-            written(record, study, trial)  # type: ignore[arg-type]
-            if len(trials_of(interrupted)) == 2:
-                raise KeyboardInterrupt
-
         interrupted = Pipeline(monkeypatch, BUILD_TAG="ct-1")
-        monkeypatch.setattr(search._Record, "write", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            interrupted.train()
-        monkeypatch.setattr(search._Record, "write", written)
+        with monkeypatch.context() as patch:
+            interrupt_after(2, patch)
+            with pytest.raises(KeyboardInterrupt):
+                interrupted.train()
         again = Pipeline(monkeypatch, BUILD_TAG="ct-2")
         with caplog.at_level(logging.INFO):
             candidate = again.train()
         assert "Continuing the search: 2 of 4 trials are known" in caplog.messages
-        assert [trial.info.run_name for trial in trials_of(again)] == ["ct-1-1", "ct-1-2", "ct-2-3", "ct-2-4"]
+        assert [trial.info.run_name for trial in find_trials(again.client)] == ["ct-1-1", "ct-1-2", "ct-2-3", "ct-2-4"]
+        assert len({trial.data.params["C"] for trial in find_trials(again.client)}) == 4
         assert candidate.trials is not None
         assert candidate.trials.complete == 4
 
@@ -173,7 +159,7 @@ class TestSearch:
         candidate = pipeline.train()
         assert candidate.trials is not None
         assert candidate.trials.pruned > 0
-        pruned = [trial for trial in trials_of(pipeline) if trial.info.status == "KILLED"]
+        pruned = [trial for trial in find_trials(pipeline.client) if trial.info.status == "KILLED"]
         assert {trial.data.params["learning_rate"] for trial in pruned} == {"1e-05"}
         assert candidate.trials.best[0].parameters == {"learning_rate": 0.1}
 
@@ -190,7 +176,7 @@ class TestSearch:
         pipeline = Pipeline(monkeypatch)
         with pytest.raises(UserError, match=r"^no trial of the search succeeds: .*number_of_trees"):
             pipeline.train()
-        assert len(trials_of(pipeline)) == 3
+        assert len(find_trials(pipeline.client)) == 3
 
     def test_a_search_ends_when_its_time_is_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_search(f"{{C: {C}}}", "trials: 1000\n    minutes: 0.03")
@@ -217,6 +203,89 @@ class TestSearch:
         assert candidate.trials.complete + candidate.trials.failed == 6
         assert candidate.trials.failed > 0
         assert "its process died (signal 9) with C=2" in caplog.text
+
+
+@pytest.mark.usefixtures("search_workspace")
+class TestShares:
+    """Instances that share the trials, here one after another."""
+
+    def test_each_trial_is_done_once_and_the_training_does_those_of_a_lost_instance(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        set_search(f"{{C: {C}}}", "trials: 6")
+        pipeline = self.search_before_training(monkeypatch, Share(0, 3), Share(1, 3))
+        with caplog.at_level(logging.INFO):
+            candidate = pipeline.train()
+        assert "Continuing the search: 4 of 6 trials are known" in caplog.messages
+        names = [trial.info.run_name for trial in find_trials(pipeline.client)]
+        assert names == [f"ct-7-{number}" for number in (1, 4, 2, 5, 3, 6)]
+        values = [trial.data.params["C"] for trial in find_trials(pipeline.client)]
+        assert values[0] == "1.0"
+        assert len(set(values)) == 6
+        assert {trial.data.tags[trials.PARENT] for trial in find_trials(pipeline.client)} == {candidate.run_id}
+        assert candidate.trials is not None
+        assert candidate.trials.complete == 6
+        assert candidate.metrics["validation_roc_auc"] == candidate.trials.best[0].score
+
+    def test_a_repeated_instance_does_only_what_is_left_of_its_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_search(f"{{C: {C}}}", "trials: 3")
+        pipeline = self.search_before_training(monkeypatch, Share(0, 2), Share(0, 2))
+        pipeline.train()
+        assert [trial.info.run_name for trial in find_trials(pipeline.client)] == ["ct-7-1", "ct-7-3", "ct-7-2"]
+
+    def test_an_instance_learns_from_the_trials_of_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        studies: list[optuna.Study] = []
+        create = search.create_study
+        monkeypatch.setattr(search, "create_study", lambda *limits: studies.append(create(*limits)) or studies[-1])
+        set_search(f"{{C: {C}}}", "trials: 4")
+        add = trials.add_trial
+
+        def add_beside_another(client: Any, training: Any, trial: trials.TrackedTrial, settings: Any) -> None:
+            add(client, training, trial, settings)
+            add(client, training, trial._replace(number=trial.number + 1), settings)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trials, "add_trial", add_beside_another)
+            pipeline = self.search_before_training(monkeypatch, Share(0, 2))
+            pipeline.train()
+        assert len(find_trials(pipeline.client)) == 4
+        assert [len(study.trials) for study in studies] == [4]  # two of its own, two of the other one
+
+    def test_when_the_time_is_over_the_training_begins_no_other_trial(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_search(f"{{C: {C}}}", "trials: 1000\n    minutes: 0.03")
+        pipeline = self.search_before_training(monkeypatch, Share(1, 2))
+        pipeline.train()
+        numbers = [int(trial.info.run_name.removeprefix("ct-7-")) for trial in find_trials(pipeline.client)]
+        assert numbers == [*range(2, 2 * len(numbers) + 1, 2)]
+        assert 0 < len(numbers) < 500
+
+    def test_a_search_all_of_whose_trials_failed_on_other_instances_fails_with_their_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_search("{number_of_trees: {type: int, low: 1, high: 9}}", "trials: 50")
+        pipeline = self.search_before_training(monkeypatch, Share(0, 2))
+        with pytest.raises(UserError, match=r"^no trial of the search succeeds: .*number_of_trees"):
+            pipeline.train()
+        assert len(find_trials(pipeline.client)) == 3
+
+    @staticmethod
+    def search_before_training(monkeypatch: pytest.MonkeyPatch, *shares: Share) -> Pipeline:
+        """Return a run whose training begins with a search by instances."""
+        pipeline = Pipeline(monkeypatch, BUILD_TAG="ct-7")
+
+        def train_after_search(run: Run, snapshot: Snapshot, run_id: str) -> None:
+            for share in shares:
+                fit.try_share(run.model, snapshot.train.path.parent, run_id, share)
+            pipeline._fit(run, snapshot, run_id)
+
+        monkeypatch.setitem(train.COMPUTE, "local", train_after_search)
+        return pipeline
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="share|invalid literal"):
+        Share.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +341,35 @@ class TestSettings:
         set_search(f"{{C: {C}}}", f"trials: 4{more}")
         with pytest.raises(UserError, match=message):
             load_settings("toy")
+
+    def test_limits_of_a_search_do_not_change_the_fingerprint(self) -> None:
+        set_search(f"{{C: {C}}}")
+        first = _training_parameters(load_settings("toy"))
+        change("trials: 4", "trials: 4\n    at_once: 2\n    minutes: 7")
+        change("compare:\n", "compute: {at_once: 3}\ncompare:\n")
+        assert _training_parameters(load_settings("toy")) == first
+        change("trials: 4", "trials: 5")
+        assert _training_parameters(load_settings("toy")) != first
+
+    def test_parameters_that_are_given_are_not_varied(self) -> None:
+        set_search(f"{{C: {C}, depth: {{type: int, low: 2, high: 8}}, kind: {{type: categorical, values: [a, b]}}}}")
+        model = load_settings("toy").model
+        assert model.first_values == {"C": 1e-6, "depth": 2, "kind": "a"}
+        assert model.override(model.first_values).trials == 0
+        fixed = model.override({"C": 0.5})
+        assert fixed.parameters == {"C": 0.5}
+        assert fixed.has_trial(0, {"depth": 8, "kind": "b"})
+        assert not fixed.has_trial(0, {"C": 0.5, "depth": 8, "kind": "b"})
+
+    @pytest.mark.parametrize(
+        ("number", "C", "depth"),
+        [(4, 1.0, 2), (-1, 1.0, 2), (0, 11, 2), (0, "1", 2), (0, True, 2), (0, 1.0, 2.5), (0, 1.0, 3)],
+    )
+    def test_a_trial_outside_the_space_is_none(self, number: int, C: Any, depth: Any) -> None:  # noqa: N803
+        set_search("{C: {type: float, low: 0.1, high: 10}, depth: {type: int, low: 2, high: 8, step: 2}}")
+        model = load_settings("toy").model
+        assert model.has_trial(3, {"C": 10, "depth": 4})
+        assert not model.has_trial(number, {"C": C, "depth": depth})
 
     def test_the_section_is_read(self) -> None:
         set_search(f"{{C: {C}}}")

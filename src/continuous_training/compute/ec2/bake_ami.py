@@ -94,7 +94,7 @@ def bake(
 def _create_image(aws: Aws, context: LaunchContext, platform: Platform, task: Task) -> str:
     """Launch an instance, wait until it has trained, and create an image of it; terminate all instances in any case."""
     run, settings = context.run, context.settings
-    budget = Budget(settings, 1)
+    budget = Budget(settings)
     attempt_key = f"runs/bake-{time.time_ns()}"  # unique
     request = LaunchRequest(
         attempt_key,
@@ -133,7 +133,7 @@ def _build_task(aws: Aws, context: LaunchContext, settings: Settings, snapshot: 
             "fresh_rows": _sample_rows(snapshot.fresh, FRESH_ROWS, settings, Path(name)),
         }
         inputs = {field: storage.upload_file(aws, bucket, path) for field, path in files.items()}
-    command = training.build_command(run, settings.model.trials[0])
+    command = training.build_command(run, settings.model.first_values)
     return training.build_task(aws, context, "", inputs, command, stay_running=True)
 
 

@@ -1,10 +1,11 @@
-"""The objects in S3: inputs by their hash, and a folder for each attempt of each trial.
+"""The objects in S3: inputs by their hash, and a folder for each attempt at a training.
 
 objects/<sha256>                        code and rows; an object that exists is not uploaded again
 runs/<MLflow run>/checkpoint            what an interrupted attempt leaves for the next one
 runs/<MLflow run>/<attempt>/heartbeat   the current step, a number that increases, and the use of memory and GPUs
 runs/<MLflow run>/<attempt>/log/000000  the log, in chunks
 runs/<MLflow run>/<attempt>/result      how the attempt ended
+runs/<MLflow run>/search-<number>/...   the same of each instance that only searches
 """
 
 from __future__ import annotations

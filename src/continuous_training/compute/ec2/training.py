@@ -1,4 +1,4 @@
-"""Training on EC2: each trial on its own instance. No instance outlives this process."""
+"""Training on EC2, after a search on several instances if there are. No instance outlives this process."""
 
 from __future__ import annotations
 
@@ -15,38 +15,46 @@ from continuous_training.compute.ec2.signals import defer_signals
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.errors import UserError
 from continuous_training.model_packages import SOURCES
+from continuous_training.registry import connection, trials
+from continuous_training.registry.trials import Share
 from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from continuous_training.compute import Trial
     from continuous_training.documents import Run, Snapshot
 
 log = logging.getLogger(__name__)
 
+SNAPSHOT = "../snapshot"  # on an instance, from the folder of the code
 
-def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
-    """Run MLproject's entry point `train` for each trial on an instance. It logs to the trial's MLflow run.
+
+def train(run: Run, snapshot: Snapshot, run_id: str) -> None:
+    """Run MLproject's entry point `train` on an instance, which logs to the MLflow run.
+
+    If `at_once` instances may run, they first share the trials of a grid or a search that are still to be done.
 
     Raises:
-        UserError: a trial failed; the message says how. All instances are terminated in that case too.
+        UserError: the training failed; the message says how. All instances are terminated in that case too.
     """
-    settings = load_settings(run.model).ec2
+    settings = load_settings(run.model)
     aws, account, uri = Aws(), Account.from_environment(), read_tracking_uri()
     launch.check_security_group(aws, account.security_group)
     types = instance_types.prepare_types(
-        aws, settings, lambda platform: images.choose_image(aws, account, run.lock, platform)
+        aws, settings.ec2, lambda platform: images.choose_image(aws, account, run.lock, platform)
     )
-    context = LaunchContext(account, settings, run, types)
+    context = LaunchContext(account, settings.ec2, run, types)
     inputs = upload_inputs(aws, account.bucket, run, snapshot)
-    fleet = Fleet(
-        aws,
-        context,
-        lambda trial: build_task(aws, context, uri, inputs, build_command(run, trial.parameters, trial.run_id)),
-        trials,
-    )
+
+    def build_task_of(share: Share | None) -> Task:
+        command = build_command(run, run_id=run_id) if share is None else build_search_command(run, run_id, share)
+        return build_task(aws, context, uri, inputs, command)
+
+    client = connection.open_client()
+    open_trials = trials.find_open_trials(client, client.get_run(run_id), settings)
+    fleet = Fleet(aws, context, run_id, share_trials(open_trials, settings.compute.at_once), build_task_of)
     try:
+        fleet.search()
         fleet.train()
     except BaseException:
         with defer_signals():
@@ -60,6 +68,13 @@ def train(run: Run, snapshot: Snapshot, trials: Sequence[Trial]) -> None:
     fleet.log_usage()
 
 
+def share_trials(numbers: Sequence[int], instances: int) -> list[Share]:
+    """Return the shares of some trials, none of them empty; nothing if one instance would do all."""
+    count = min(instances, len(numbers))
+    shares = [share for number in range(count) if (share := Share(number, count)).select(numbers)]
+    return shares if len(shares) > 1 else []
+
+
 def upload_inputs(aws: Aws, bucket: str, run: Run, snapshot: Snapshot) -> dict[str, str]:
     """Upload code and rows to S3; return the SHA-256 of each, by the names of Task's fields."""
     storage.check_bucket(aws, bucket)
@@ -68,12 +83,24 @@ def upload_inputs(aws: Aws, bucket: str, run: Run, snapshot: Snapshot) -> dict[s
         return {name: storage.upload_file(aws, bucket, path) for name, path in files.items()}
 
 
-def build_command(run: Run, parameters: Mapping[str, Any], run_id: str | None = None) -> list[str]:
-    """Return the command that runs MLproject's entry point on an instance. None for `run_id` opens a new MLflow run."""
-    arguments = {"model": run.model, "snapshot": "../snapshot", "parameters": json.dumps(parameters)}
+def build_command(run: Run, parameters: Mapping[str, Any] | None = None, run_id: str | None = None) -> list[str]:
+    """Return the command that runs MLproject's entry point on an instance.
+
+    Args:
+        run: the run.
+        parameters: override those of training.yaml.
+        run_id: the MLflow run; None opens a new one.
+    """
+    arguments = {"model": run.model, "snapshot": SNAPSHOT, "parameters": json.dumps(parameters or {})}
     options = [option for name, value in arguments.items() for option in ("-P", f"{name}={value}")]
     run_options = ["--run-id", run_id] if run_id else []
     return ["mlflow", "run", ".", "--entry-point", "train", "--env-manager", "local", *run_options, *options]
+
+
+def build_search_command(run: Run, run_id: str, share: Share) -> list[str]:
+    """Return the command that does a share of the trials on an instance, and leaves the training's MLflow run open."""
+    options = ["--model", run.model, "--snapshot", SNAPSHOT, "--share", str(share)]
+    return ["env", f"MLFLOW_RUN_ID={run_id}", "python", "scripts/fit.py", *options]
 
 
 def build_task(
@@ -92,7 +119,7 @@ def build_task(
         context: account and settings.
         tracking_uri: of the MLflow server; empty for files on the instance.
         inputs: what `upload_inputs` returned.
-        command: what `build_command` returned.
+        command: what it runs.
         stay_running: whether the instance goes on running when the command has succeeded.
     """
     return Task(

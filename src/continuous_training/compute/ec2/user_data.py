@@ -74,6 +74,7 @@ def render(
     script = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(variables)
     if len(script.encode()) > MAX_BYTES:
         raise UserError(
-            f"the user data has {len(script.encode()):,} bytes, EC2 accepts {MAX_BYTES:,}: shorten the grid's values"
+            f"the user data has {len(script.encode()):,} bytes, EC2 accepts {MAX_BYTES:,}: shorten addresses, or the "
+            "first values of model.grid"
         )
     return script
