@@ -227,9 +227,8 @@ def test_an_instance_whose_heartbeats_stop_is_terminated(project: Project, recor
 def test_a_failed_training_is_reported_with_its_last_lines(
     project: Project, record_outcome: RecordOutcome, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_model("def build(categories, numbers, **parameters):\n    raise SystemExit('there is no such kernel')\n")
     with project.machines(), pytest.raises(UserError, match="training failed on i-.* with exit code 1") as error:
-        project.train()
+        project.run_entry_point("echo there is no such kernel && exit 3")
     last_lines = next(message for message in caplog.messages if message.startswith("The last lines"))
     assert "there is no such kernel" in last_lines
     assert len(last_lines.splitlines()) <= 51
@@ -521,10 +520,12 @@ def test_a_search_for_which_the_budget_is_too_small_is_left_to_the_training(
 ) -> None:
     share_grid()
     change("max_cost_usd: 1", "max_cost_usd: 0.02")
-    with project.machines():
+    project.aws.faults.refuse("ec2", "RunInstances", "InsufficientInstanceCapacity", 500)
+    with pytest.raises(UserError, match="no instance is available: c7i.large on demand .*InsufficientInstanceCapacity"):
         project.run_entry_point("true")
-    assert len(project.launched_instances()) == 1
-    assert "[2] no instance is available" in caplog.text
+    for number in (1, 2):
+        assert f"[{number}] no instance is available: c7i.large on demand in subnet-" in caplog.text
+    assert "max_cost_usd leave 0 minutes at 0.1 USD an hour" in caplog.text
 
 
 def test_the_password_of_mlflow_comes_from_the_parameter_store(
