@@ -95,13 +95,13 @@ def _make_reference(settings: Settings, rows: int) -> tuple[Reference, pd.DataFr
         until=snapshot.fresh_since,
         window_days=settings.monitor.window_days,
         columns=profile.profile_columns(snapshot.train.path, settings),
-        prediction=profile.ColumnProfile(test="wasserstein", null_share=0, distances=[]),
+        predictions={},
         classes=None,
         baseline=None,
     )
     sample = profile.sample_rows(snapshot.train.path, settings).to_pandas()
     all_rows = pd.read_parquet(snapshot.train.path, columns=wide_model.FEATURES)
-    return Reference(reference_profile, sample, pd.Series(dtype=float)), all_rows
+    return Reference(reference_profile, sample, pd.DataFrame()), all_rows
 
 
 def _measure(

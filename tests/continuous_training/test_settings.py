@@ -9,6 +9,7 @@ from sklearn.metrics import get_scorer_names
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings, parse_as_of, source_hash
 from continuous_training.stages import set_up
+from several_targets import use_several_targets
 from toy import change
 
 LINES = ("targt", "soon", "shade: {", "min_train")
@@ -43,6 +44,56 @@ class TestTrainingYaml:
         ],
     )
     def test_a_mistake_is_reported_in_one_line(self, old: str, new: str, message: str) -> None:
+        change(old, new)
+        with pytest.raises(UserError) as error:
+            load_settings("toy")
+        assert message in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            (
+                "[bikes, docks]",
+                "[bikes]",
+                "data.target: a list of targets has two or more columns: write the name of a",
+            ),
+            ("[bikes, docks]", "[]", "data.target: a list of targets has two or more columns"),
+            ("[bikes, docks]", "[bikes, bikes]", "data.target: the target 'bikes' is listed twice"),
+            ("[bikes, docks]", "[bikes, trams]", "data.target: the target column 'trams' is not among the columns"),
+            ("[bikes, docks]", "[bikes, x]", "data.columns.x: the target 'x' must have feature: false"),
+            ("[bikes, docks]", "[bikes, id]", "data.target: 'id' is the key column and cannot be a target too"),
+            ("[bikes, docks]", "[bikes, seen]", "'seen' is the time column and cannot be a target too"),
+            (
+                "[bikes, docks]",
+                "[bikes, docks]\n  weight: docks",
+                "'docks' is the weight column and cannot be a target",
+            ),
+            (
+                "bikes: {type: number",
+                "bikes: {type: boolean",
+                "columns.bikes.type: the target 'bikes', one of several, must",
+            ),
+            (
+                "docks: {type: integer",
+                "docks: {type: integer, max_null_share: 0.1",
+                "the target 'docks' cannot be null",
+            ),
+            ("task: regression", "task: classification", "data.target: a classification predicts one target: give one"),
+            (
+                "task: regression",
+                "task: regression\n  batches: true",
+                "model.batches: rows with several targets cannot",
+            ),
+            ("report: [r2]", "report: [ndcg]", "data.target: the metric ndcg ranks rows by one target"),
+            ("[bikes, docks]", "{bikes: docks}", "yaml:4: data.target: must be text"),
+            ("[bikes, docks]", "[bikes, 5]", "yaml:4: data.target: must be text, not 5"),
+        ],
+    )
+    def test_a_list_of_targets_has_mistakes_of_its_own(
+        self, old: str, new: str, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        use_several_targets(monkeypatch)
+        assert load_settings("toy").data.targets == ("bikes", "docks")
         change(old, new)
         with pytest.raises(UserError) as error:
             load_settings("toy")

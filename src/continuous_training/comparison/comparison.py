@@ -34,8 +34,9 @@ class Comparison:
         self.fresh = fresh
         self.candidate = candidate
         self.champion = champion
-        self.labels: pd.Series = fresh[settings.data.target]
-        self.classes = self.labels if settings.model.task == "classification" else None
+        self.labels: pd.Series | pd.DataFrame = fresh[settings.data.target]
+        self.targets = settings.data.targets
+        self.classes = fresh[self.targets[0]] if settings.model.task == "classification" else None
         self._time = settings.data.time
         self.truth = GroundTruth.of(fresh, settings)
         self.groups = bootstrap.draw_groups(fresh, settings)
@@ -47,6 +48,8 @@ class Comparison:
         if self.champion:
             results.append(rules.check_champion_columns(self.champion.input_columns, self.fresh.columns))
             results.append(rules.check_classes(self.candidate.classes, self.champion.classes))
+            if len(self.candidate.targets) > 1 or len(self.champion.targets) > 1:
+                results.append(rules.check_targets(self.candidate.targets, self.champion.targets))
         return results
 
     def compute_metrics(self) -> list[Metric]:
@@ -56,6 +59,20 @@ class Comparison:
             name: -max_decrease for name, max_decrease in limits.guardrails.items()
         }
         return [self._compute_metric(name, margins.get(name)) for name in limits.metrics]
+
+    def score_targets(self) -> dict[str, Metric]:
+        """Score each of several targets by the primary metric on its own; a function scores all of them together."""
+        metric = self.limits.metric
+        if len(self.targets) == 1 or metric in self.truth.functions:
+            return {}
+        scores = [
+            [evaluation.score(metric, *target) for target in evaluation.split_targets(model.predictions, self.truth)]
+            for _, model in self._roles()
+        ]
+        return {
+            name: Metric(name=metric, candidate=candidate, champion=champion[0] if champion else None)
+            for name, candidate, *champion in zip(self.targets, *scores, strict=True)
+        }
 
     def check_first_model(self, metrics: list[Metric]) -> Iterator[Rule]:
         """Check a candidate without a champion: the absolute limits."""
@@ -81,7 +98,7 @@ class Comparison:
         return [
             curve
             for role, model in self._roles()
-            for curve in curves.compute_curves(model.predictions, self.labels, times, role)
+            for curve in curves.compute_curves(model.predictions, self.labels, times, role, self.targets)
         ]
 
     def confusion(self) -> list[Confusion]:

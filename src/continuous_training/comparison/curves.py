@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from continuous_training.comparison.evaluation import CALIBRATION_BINS, ClassifierPredictions
+from continuous_training.comparison.evaluation import CALIBRATION_BINS, ClassifierPredictions, split_targets
+from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.documents import Confusion, Curve
 
 if TYPE_CHECKING:
@@ -27,19 +28,28 @@ MAX_CLASSES = 12  # in a table: the rarest of more classes are counted as one
 OTHERS = "others"
 
 
-def compute_curves(predictions: Predictions, labels: ArrayLike, times: pd.Series, model: ModelRole) -> list[Curve]:
-    """Return the curves of a model with one output on labelled rows; none of a classifier of more than two classes.
+def compute_curves(
+    predictions: Predictions, labels: ArrayLike, times: pd.Series, model: ModelRole, targets: Sequence[str] = ()
+) -> list[Curve]:
+    """Return the curves of a model on labelled rows; none of a classifier of more than two classes.
 
     Args:
         predictions: for the rows.
-        labels: of shape (rows,).
+        labels: of shape (rows,), or (rows, targets).
         times: the time of each row, of shape (rows,).
         model: which one it is.
+        targets: the names of several targets, of which each has its own curves.
     """
     y_true = np.asarray(labels)
+    if y_true.ndim > 1:
+        return [
+            curve.model_copy(update={"target": name})
+            for name, (values, truth) in zip(
+                targets, split_targets(predictions, GroundTruth.of_labels(y_true)), strict=True
+            )
+            for curve in compute_curves(values, truth.labels, times, model)
+        ]
     if not isinstance(predictions, ClassifierPredictions):
-        if predictions.values.ndim > 1:
-            return []
         seconds = times.to_numpy().astype("datetime64[us]").astype(np.int64) / 1e6
         predicted = predictions.values.astype(np.float64)
         return [

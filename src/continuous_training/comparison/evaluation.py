@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ class _Predictions(BaseEstimator):  # type: ignore[misc]
 
 
 class RegressorPredictions(RegressorMixin, _Predictions):  # type: ignore[misc]
-    """The predictions of a regressor, of shape (rows,)."""
+    """The predictions of a regressor, of shape (rows,), or (rows, targets) if it predicts several targets."""
 
     def predict(self, rows: NDArray[np.int_]) -> NDArray[Any]:
         """Return the predictions for these rows."""
@@ -70,8 +71,19 @@ class ClassifierPredictions(ClassifierMixin, _Predictions):  # type: ignore[misc
 Predictions = RegressorPredictions | ClassifierPredictions
 
 
-def predict(estimator: Any, rows: pd.DataFrame, task: Literal["classification", "regression"]) -> Predictions:  # noqa: ANN401
+def predict(
+    estimator: Any,  # noqa: ANN401
+    rows: pd.DataFrame,
+    task: Literal["classification", "regression"],
+    targets: int = 1,
+) -> Predictions:
     """Return an estimator's predictions for rows.
+
+    Args:
+        estimator: a fitted estimator.
+        rows: the features, of shape (rows, features).
+        task: decides which method predicts.
+        targets: how many columns it predicts.
 
     Raises:
         UserError: they are not of the right shape, or not all are finite numbers.
@@ -81,7 +93,7 @@ def predict(estimator: Any, rows: pd.DataFrame, task: Literal["classification", 
     values = np.concatenate([np.asarray(method(part)) for part in split_rows(rows)])
     if len(values) != len(rows):
         raise UserError(f"the model returns {len(values):,} predictions for {len(rows):,} rows")
-    return as_predictions(values, np.asarray(estimator.classes_) if is_classifier else None)
+    return as_predictions(values, np.asarray(estimator.classes_) if is_classifier else None, targets)
 
 
 def split_rows(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -93,21 +105,45 @@ def split_rows(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """Return the predictions of one model for parts of rows as one object."""
     values = np.concatenate([part.values for part in parts])
-    return as_predictions(values, parts[0].classes_ if isinstance(parts[0], ClassifierPredictions) else None)
+    first = parts[0]
+    if isinstance(first, ClassifierPredictions):
+        return ClassifierPredictions(values, first.classes_)
+    return RegressorPredictions(values)
 
 
-def as_predictions(values: NDArray[Any], classes: NDArray[Any] | None) -> Predictions:
-    """Return the predictions of a classifier with these classes, or of a regressor.
+def as_predictions(values: NDArray[Any], classes: NDArray[Any] | None, targets: int = 1) -> Predictions:
+    """Return the predictions of a classifier with these classes, or of a regressor of so many targets.
 
     Raises:
         UserError: they are not of the right shape, or not all are finite numbers.
     """
-    shape: tuple[int, ...] = (len(values),) if classes is None else (len(values), len(classes))
+    outputs = targets if classes is None else len(classes)
+    shape = (len(values),) if classes is None and targets == 1 else (len(values), outputs)
     if values.shape != shape:
         raise UserError(f"the model returns predictions of shape {values.shape}, not {shape}")
     if not_finite := len(values) - int(np.isfinite(values).reshape(len(values), -1).all(axis=1).sum()):
         raise UserError(f"the model predicts NaN or infinite values for {not_finite:,} of {len(values):,} rows")
     return RegressorPredictions(values) if classes is None else ClassifierPredictions(values, classes)
+
+
+def check_targets(predictions: Predictions, truth: GroundTruth) -> None:
+    """Check that a regressor predicts as many targets as the rows have: numpy might broadcast others.
+
+    Raises:
+        UserError: it does not.
+    """
+    shapes = [predictions.values.shape[1:], truth.labels.shape[1:]]
+    if isinstance(predictions, RegressorPredictions) and shapes[0] != shapes[1]:
+        outputs, targets = (shape[0] if shape else 1 for shape in shapes)
+        raise UserError(f"the model predicts {outputs} and not {targets} targets")
+
+
+def split_targets(predictions: Predictions, truth: GroundTruth) -> list[tuple[RegressorPredictions, GroundTruth]]:
+    """Return the predictions and the ground truth of each of several targets on its own."""
+    return [
+        (RegressorPredictions(predictions.values[:, place]), replace(truth, labels=truth.labels[:, place]))
+        for place in range(truth.labels.shape[1])
+    ]
 
 
 def score(name: str, predictions: Predictions, truth: ArrayLike | GroundTruth) -> float:
@@ -116,12 +152,13 @@ def score(name: str, predictions: Predictions, truth: ArrayLike | GroundTruth) -
     Args:
         name: of a scorer of scikit-learn, or of a function of the ground truth.
         predictions: for the rows.
-        truth: the ground truth of the rows, or their labels, of shape (rows,).
+        truth: the ground truth of the rows, or their labels, of shape (rows,) or (rows, targets).
 
     Raises:
         UserError: there is no such metric, or it cannot be computed.
     """
     truth = GroundTruth.of_labels(truth)
+    check_targets(predictions, truth)
     try:
         value = apply_scorer(name, predictions, np.arange(len(truth)), truth)
     except ValueError as error:
@@ -173,9 +210,13 @@ def calibration_error(predictions: Predictions, labels: ArrayLike) -> float:
     """Return the mean error of predictions over ten bins with as many rows each, in the unit of the predictions.
 
     A classifier's prediction is the probability of the second of two classes or, of more, that of the most probable
-    class (Guo et al., On Calibration of Modern Neural Networks, 2017).
+    class (Guo et al., On Calibration of Modern Neural Networks, 2017). Of several targets it is the mean of their
+    errors.
     """
     y_true = np.asarray(labels)
+    if y_true.ndim > 1:
+        targets = split_targets(predictions, GroundTruth.of_labels(y_true))
+        return float(np.mean([calibration_error(each, truth.labels) for each, truth in targets]))
     if not isinstance(predictions, ClassifierPredictions):
         predicted, observed = predictions.values, y_true
     elif len(predictions.classes_) == 2:

@@ -21,7 +21,7 @@ class GroundTruth:
     """Labelled rows.
 
     Attributes:
-        labels: of shape (rows,).
+        labels: of shape (rows,), or (rows, targets) if there are several targets.
         weights: of shape (rows,); 1 for each row if training.yaml names no column of weights.
         rows: all columns of the rows.
         functions: the team's own metrics, by name.

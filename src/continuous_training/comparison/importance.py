@@ -59,7 +59,7 @@ def measure_importance(
     start = time.monotonic()
     models = [candidate, champion] if champion else [candidate]
     truth = GroundTruth.of_labels(truth)
-    sample = sample_rows(pd.Series(truth.labels), by_class=by_class)
+    sample = sample_rows(truth.labels, by_class=by_class)
     scores = [evaluation.score(metric, model.predictions.take(sample), truth.take(sample)) for model in models]
     names = list(dict.fromkeys(name for model in models for name in model.input_columns))
     frame = rows.iloc[sample].reset_index(drop=True)
@@ -83,17 +83,18 @@ def measure_importance(
     )
 
 
-def sample_rows(labels: pd.Series, *, by_class: bool) -> NDArray[np.intp]:
+def sample_rows(labels: ArrayLike, *, by_class: bool) -> NDArray[np.intp]:
     """Return the positions of a sample, in ascending order: the same for the same labels.
 
     Args:
-        labels: of shape (rows,).
+        labels: of shape (rows,) or (rows, targets).
         by_class: add rows of classes of which the sample has fewer than `CLASS_ROWS`.
     """
-    order = np.random.default_rng(SEED).permutation(len(labels))
+    values = np.asarray(labels)
+    order = np.random.default_rng(SEED).permutation(len(values))
     sample = order[:ROWS]
     if by_class:
-        classes = labels.to_numpy()[order]
+        classes = values[order]
         rare = [np.flatnonzero(classes == value)[:CLASS_ROWS] for value in pd.unique(classes)]
         sample = np.union1d(sample, order[np.concatenate(rare)])
     return np.sort(sample)

@@ -43,9 +43,11 @@ class MetricFunction:
         """Call the function; a larger result is better.
 
         Args:
-            labels: of shape (rows,); of two classes, whether it is the second one.
+            labels: of shape (rows,); of two classes, whether it is the second one. Of several targets, of shape
+                (rows, targets), in the order of `data.target`.
             predictions: of shape (rows,): numbers, or the probability of the second of two classes; of more classes,
-                their probabilities, of shape (rows, classes), in the order of the sorted classes.
+                their probabilities, of shape (rows, classes), in the order of the sorted classes. Of several targets,
+                of the labels' shape.
             weights: of shape (rows,).
             rows: all columns of the rows.
 

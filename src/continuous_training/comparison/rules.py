@@ -19,7 +19,7 @@ from continuous_training.formatting import format_number
 from continuous_training.formatting.scorers import format_improvement, format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -109,6 +109,16 @@ def check_classes(candidate: list[str], champion: list[str]) -> Rule:
     if candidate != champion:
         message = f"the candidate predicts {', '.join(candidate)}, the champion {', '.join(champion)}"
     return Rule(name="classes", passed=candidate == champion, value=None, limit=None, message=message)
+
+
+def check_targets(candidate: Sequence[str], champion: Sequence[str]) -> Rule:
+    """Check that both models predict the same targets, in the same order; an old model has one without a name."""
+    passed = tuple(candidate) == tuple(champion)
+    names = [", ".join(targets) or "one target" for targets in (candidate, champion)]
+    message = f"both models predict {names[0]}"
+    if not passed:
+        message = f"the candidate predicts {names[0]}, the champion {names[1]}"
+    return Rule(name="targets", passed=passed, value=None, limit=None, message=message)
 
 
 def check_first_metric(metric: Metric, limit: float) -> Rule:

@@ -30,6 +30,7 @@ class StoredModel:
         self.input_types = {str(column["name"]): str(column["type"]) for column in version.manifest.inputs}
         self.megabytes = version.manifest.megabytes
         self.input_columns: list[str] = version.process.columns or list(settings.data.features)
+        self.targets = version.manifest.targets
         classes = version.process.classes
         self.classes = [] if classes is None else [str(name) for name in classes]
         self._process = version.process
@@ -66,7 +67,8 @@ class StoredModel:
     def _predict(self, rows: pd.DataFrame) -> tuple[Predictions, float]:
         try:
             predictions, seconds = self._process.predict_with_duration(rows)
-            return evaluation.as_predictions(predictions, self._process.classes), seconds
+            targets = max(1, len(self.targets))  # a version that does not name them has one
+            return evaluation.as_predictions(predictions, self._process.classes, targets), seconds
         except UserError as error:
             raise UserError(f"the model {self.uri} cannot predict the rows: {error}") from error
 

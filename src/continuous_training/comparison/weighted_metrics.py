@@ -6,12 +6,12 @@ those of scikit-learn's scorers of the same names; the tests compare them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from continuous_training.comparison.evaluation import ClassifierPredictions, apply_scorer
+from continuous_training.comparison.evaluation import ClassifierPredictions, apply_scorer, check_targets, split_targets
 from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.comparison.ranking import NDCG, score_groups
 from continuous_training.errors import UserError
@@ -36,14 +36,20 @@ def weighted_metric(metric: str, predictions: Predictions, truth: ArrayLike | Gr
     Args:
         metric: its name.
         predictions: for the rows.
-        truth: the ground truth of the rows, or their labels, of shape (rows,).
+        truth: the ground truth of the rows, or their labels, of shape (rows,) or (rows, targets).
+
+    Raises:
+        UserError: the model does not predict as many targets as the rows have.
     """
     truth = GroundTruth.of_labels(truth)
+    check_targets(predictions, truth)
     if metric in truth.functions:
         return _repeat_rows(metric, predictions, truth)
     if metric == NDCG and truth.groups is not None:
         groups = score_groups(truth.labels, predictions.values, truth.groups)
         return _weighted_mean(groups.scores, groups.rows)  # the rows of a group are drawn together
+    if truth.labels.ndim > 1:
+        return _mean_of_targets([weighted_metric(metric, *target) for target in split_targets(predictions, truth)])
     labels = truth.labels
     binary = isinstance(predictions, ClassifierPredictions) and len(predictions.classes_) == 2
     if binary and metric in RANKING_METRICS:
@@ -53,6 +59,11 @@ def weighted_metric(metric: str, predictions: Predictions, truth: ArrayLike | Gr
         return lambda weights: -((-neg_mean_squared_error(weights)) ** 0.5)
     scores = _row_scores(metric, predictions, labels, binary=binary)
     return _repeat_rows(metric, predictions, truth) if scores is None else _weighted_mean(scores)
+
+
+def _mean_of_targets(metrics: Sequence[WeightedMetric]) -> WeightedMetric:
+    """Return the mean of the metrics of single targets, as scikit-learn's `multioutput="uniform_average"`."""
+    return lambda weights: sum(score(weights) for score in metrics) / len(metrics)
 
 
 def _roc_auc(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> WeightedMetric:

@@ -22,11 +22,13 @@ class Curve(Value):
 
     `roc` and `calibration` are of a classifier of two classes. `predicted` has the mean of the target for rows of
     similar predictions, and `residuals` the mean of the target less the prediction over time, in seconds since 1970.
-    `low` and `high` are their first and last decile, if the curve has them.
+    `low` and `high` are their first and last decile, if the curve has them. `target` names the one that a curve is of,
+    if there are several.
     """
 
     kind: Literal["roc", "calibration", "predicted", "residuals"]
     model: ModelRole
+    target: str | None = None
     x: list[float]
     y: list[float]
     low: list[float] | None = None

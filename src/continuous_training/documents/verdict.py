@@ -41,7 +41,8 @@ class Metric(Value):
 class Verdict(Document):
     """Compare: `promote` or `reject`, with every number behind the decision.
 
-    `curves`, `confusion` and `importance` decide nothing: the report shows them.
+    `targets` has the deciding metric for each of several targets on its own. It decides nothing, nor do `curves`,
+    `confusion` and `importance`: the report shows them.
     """
 
     stem: ClassVar[str] = "verdict"
@@ -53,6 +54,7 @@ class Verdict(Document):
     fresh_rows: int
     confidence: float
     metrics: list[Metric]
+    targets: dict[str, Metric] = Field(default_factory=dict)
     rules: list[Rule]
     curves: list[Curve]
     confusion: list[Confusion] = Field(default_factory=list)
@@ -67,9 +69,11 @@ class Verdict(Document):
     def summary(self) -> str:
         """The verdict as text for the approver and the console, one line per number."""
         lines = [f"Verdict: {self.decision}"]
-        width = max(20, *(len(plain_name(metric.name)) for metric in self.metrics)) if self.metrics else 0
-        for metric in self.metrics:
-            line = f"{plain_name(metric.name):<{width}} candidate {format_score(metric.candidate, metric.name)}"
+        metrics = [(plain_name(metric.name), metric) for metric in self.metrics]
+        metrics[1:1] = [(f"  of {target}", metric) for target, metric in self.targets.items()]
+        width = max(20, *(len(name) for name, _ in metrics)) if metrics else 0
+        for name, metric in metrics:
+            line = f"{name:<{width}} candidate {format_score(metric.candidate, metric.name)}"
             if metric.champion is not None:
                 line += f"   champion {format_score(metric.champion, metric.name)}"
             lines.append(line + ("   lower is better" if is_error(metric.name) else ""))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from continuous_training.documents import Value
 from continuous_training.formatting import format_percent, pluralize
 from continuous_training.formatting.scorers import format_score, is_error, plain_name
-from continuous_training.monitoring.drift import PREDICTIONS
+from continuous_training.monitoring.drift import is_of_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,20 +53,20 @@ def decide(
         baseline: the metric at promotion, if it was computed.
         current: the live metric, if it could be computed.
         drop: the drop from the baseline to the live metric, if both exist.
-        drifted: the names of what counts as drifted, after confirmations: columns, PREDICTIONS, LIVE_METRIC.
+        drifted: the names of what counts as drifted, after confirmations: columns, predictions, LIVE_METRIC.
         invalid_columns: the number of columns with data quality warnings.
         limits: the section `monitor` of training.yaml.
     """
-    columns = [drift for drift in drifts if drift.name != PREDICTIONS]
+    columns = [drift for drift in drifts if not is_of_predictions(drift.name)]
     names = [drift.name for drift in columns if drift.name in drifted]
-    predictions, metric = PREDICTIONS in drifted, LIVE_METRIC in drifted
+    predictions, metric = sorted(filter(is_of_predictions, drifted)), LIVE_METRIC in drifted
     many = bool(columns) and len(names) >= limits.columns_share * len(columns)
     causes = []
     if names or predictions:
-        causes.append(f"{_join_names([*names, *([PREDICTIONS] if predictions else [])])} drifted")
+        causes.append(f"{_join_names([*names, *predictions])} drifted")
     if metric and current:
         causes.append(f"the live {plain_name(current.metric)} {_worsened(current)}")
-    messages = [_describe_columns(names, len(columns), predictions=predictions)]
+    messages = [_describe_columns(names, len(columns), predictions)]
     if baseline and current and drop:
         messages.append(_describe_metric(baseline, current, drop, limits.window_days, dropped=metric))
     if invalid_columns:
@@ -79,11 +79,15 @@ def decide(
     return Decision(verdict=verdict, cause="; ".join(causes), message="; ".join(messages))
 
 
-def _describe_columns(names: list[str], total: int, *, predictions: bool) -> str:
+def _describe_columns(names: list[str], total: int, predictions: list[str]) -> str:
     if names:
-        also = f", and so did {PREDICTIONS}" if predictions else ""
+        also = f", and so did {_join_names(predictions)}" if predictions else ""
         return f"{_join_names(names)} drifted ({len(names)} of {pluralize(total, 'column')}){also}"
-    return f"{PREDICTIONS} drifted, no column did" if predictions else f"no drift in {pluralize(total, 'column')}"
+    return (
+        f"{_join_names(predictions)} drifted, no column did"
+        if predictions
+        else f"no drift in {pluralize(total, 'column')}"
+    )
 
 
 def _describe_metric(

@@ -20,13 +20,14 @@ from continuous_training.monitoring.columns import PREDICTION
 from continuous_training.monitoring.distances import DriftTest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from continuous_training.monitoring.profile import ColumnProfile
-    from continuous_training.monitoring.reference import Reference
+    from continuous_training.monitoring.reference import Reference, ReferenceProfile
     from continuous_training.settings import Settings
 
-PREDICTIONS = "the predictions"  # their name among the columns
+PREDICTIONS = "the predictions"  # their name among the columns; of several targets that of each: "… of bikes"
 
 
 class ColumnDrift(Value):
@@ -99,10 +100,10 @@ def measure_drift(
     for name, profile in profiles.items():
         if profile.test == "jensenshannon":  # categories, or numbers that are compared as categories
             before[name], after[name] = _as_text(before[name]), _as_text(after[name])
-    limits = compute_limits(profiles, settings, before, after)
+    limits = compute_limits(profiles, settings, before, after, reference.profile.prediction_columns)
     drifts = [
         ColumnDrift(
-            name=PREDICTIONS if name == PREDICTION else name,
+            name=_drift_name(name, reference.profile),
             test=profile.test,
             distance=distances.distance(profile.test, before[name], after[name]),
             limit=limits[name],
@@ -114,17 +115,44 @@ def measure_drift(
     return DriftResult(drifts, before, after)
 
 
+def is_of_predictions(name: str) -> bool:
+    """Whether the name of a drift is that of the predictions, or of the predictions of one of several targets."""
+    return name == PREDICTIONS or name.startswith(f"{PREDICTIONS} of ")
+
+
+def _drift_name(column: str, profile: ReferenceProfile) -> str:
+    if column == PREDICTION:
+        return PREDICTIONS
+    if column in profile.prediction_columns:
+        return f"{PREDICTIONS} of {column.removeprefix(f'{PREDICTION}.')}"
+    return column
+
+
 def compute_limits(
-    profiles: dict[str, ColumnProfile], settings: Settings, before: pd.DataFrame, after: pd.DataFrame
+    profiles: dict[str, ColumnProfile],
+    settings: Settings,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    predictions: Sequence[str] = (PREDICTION,),
 ) -> dict[str, float]:
-    """Return the limit of each column; the module `distances` describes its three parts."""
+    """Return the limit of each column; the module `distances` describes its three parts.
+
+    Args:
+        profiles: of the columns.
+        settings: the settings of the model.
+        before: the reference's sample of the columns.
+        after: the window's sample of the columns.
+        predictions: those of the columns that are predictions.
+    """
     window_distances = {
-        name: profile.window_distances for name, profile in profiles.items() if name != PREDICTION and profile.distances
+        name: profile.window_distances
+        for name, profile in profiles.items()
+        if name not in predictions and profile.distances
     }
     factor = distances.limit_factor(window_distances, settings.monitor.false_alarms)
     limits = {}
     for name, profile in profiles.items():
-        threshold = settings.monitor.predictions if name == PREDICTION else _threshold(name, settings)
+        threshold = settings.monitor.predictions if name in predictions else _threshold(name, settings)
         noise = distances.sampling_noise(profile.test, before[name], int(after[name].count()))
         usual = factor * distances.mean_distance(profile.window_distances)
         limits[name] = math.hypot(max(threshold, usual), noise)
@@ -134,10 +162,11 @@ def compute_limits(
 def _comparable_profiles(reference: Reference, window: pd.DataFrame, settings: Settings) -> dict[str, ColumnProfile]:
     """Return the profiles of the columns that have values on both sides, with the test that training.yaml has now."""
     profiles: dict[str, ColumnProfile] = {}
-    for name in (*settings.data.features, PREDICTION):
-        is_prediction = name == PREDICTION
-        profile = reference.profile.prediction if is_prediction else reference.profile.columns.get(name)
-        values = reference.predictions if is_prediction else reference.sample.get(name)
+    predictions = reference.profile.prediction_columns
+    for name in (*settings.data.features, *predictions):
+        is_prediction = name in predictions
+        profile = (reference.profile.predictions if is_prediction else reference.profile.columns).get(name)
+        values = (reference.predictions if is_prediction else reference.sample).get(name)
         if profile is None or values is None or name not in window or not values.count() or not window[name].count():
             continue
         if not is_prediction:

@@ -12,7 +12,7 @@ import pandas as pd
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
-from continuous_training.formatting import format_time
+from continuous_training.formatting import format_time, join_names
 from continuous_training.jenkins import ping
 from continuous_training.jenkins.ping import Ping, PingResult
 from continuous_training.monitoring import (
@@ -25,7 +25,6 @@ from continuous_training.monitoring import (
     reference,
     warehouse_rows,
 )
-from continuous_training.monitoring.columns import PREDICTION
 from continuous_training.monitoring.decision import Decision
 from continuous_training.monitoring.evaluation_windows import evaluation_days, evaluation_windows
 from continuous_training.monitoring.findings import Finding
@@ -166,7 +165,7 @@ class ModelMonitor:
             try:
                 predictions = warehouse_rows.predict(champion, sample, self.settings)
                 monitored = champion_reference.profile.monitored_predictions(np.asarray(predictions.values))
-                sample[PREDICTION] = monitored.to_numpy()
+                sample = pd.concat([sample, monitored.set_axis(sample.index)], axis=1)
             except UserError as error:
                 self._add_finding("warning", str(error))
         result = drift.measure_drift(champion_reference, sample, self.settings, null_shares)
@@ -209,6 +208,14 @@ class ModelMonitor:
         if not windows:
             rows_needed = f"{self.settings.monitor.window_days:g} days after the rows that version {champion.number}"
             self._add_finding("note", f"the live metric needs the labels of {rows_needed} was compared on")
+            return None
+        targets = champion_reference.profile.targets
+        if targets != data.targets and max(len(targets), len(data.targets)) > 1:
+            predicted = join_names(targets) if targets else "one target"
+            message = (
+                f"version {champion.number} predicts {predicted}, and data.target is {join_names(data.targets)} now"
+            )
+            self._add_finding("note", f"the live metric cannot be computed: {message}")
             return None
         estimate = None
         try:
@@ -275,8 +282,16 @@ def create_monitor(
 
 
 def _logged_predictions(rows: pd.DataFrame, champion_reference: Reference) -> Predictions:
-    """Return logged predictions in the form in which the comparison scores a model."""
+    """Return logged predictions in the form in which the comparison scores a model.
+
+    Raises:
+        UserError: the log has answers of another version's shape.
+    """
+    profile = champion_reference.profile
+    outputs = len(profile.classes or profile.prediction_columns)
+    if wrong := {len(answer) for answer in rows["answers"]} - {outputs}:
+        raise UserError(f"the predictions log has answers of {min(wrong)} values, where the version returns {outputs}")
     predictions = np.array(rows["answers"].tolist(), dtype=np.float64)
-    if champion_reference.profile.classes is None:
-        return RegressorPredictions(predictions.ravel())
-    return ClassifierPredictions(predictions, np.array(champion_reference.profile.classes))
+    if profile.classes is not None:
+        return ClassifierPredictions(predictions, np.array(profile.classes))
+    return RegressorPredictions(predictions if outputs > 1 else predictions.ravel())

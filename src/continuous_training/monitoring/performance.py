@@ -69,10 +69,10 @@ def estimate_metric(
         windows: the row numbers of each window, the newest last. Windows of few rows or of one class have no score.
         settings: the settings of the model.
     """
-    limits, labels = settings.compare, rows[settings.data.target]
-    classes = labels if isinstance(predictions, evaluation.ClassifierPredictions) else None
+    limits = settings.compare
+    classes = rows[settings.data.targets[0]] if isinstance(predictions, evaluation.ClassifierPredictions) else None
     groups = bootstrap.draw_groups(rows, settings)
-    if count_cases(len(labels), count_by_class(classes), count_groups(groups)) < limits.min_cases:
+    if count_cases(len(rows), count_by_class(classes), count_groups(groups)) < limits.min_cases:
         return None
     truth = GroundTruth.of(rows, settings)
     score = weighted_metric(limits.metric, predictions, truth)

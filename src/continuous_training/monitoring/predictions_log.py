@@ -92,7 +92,7 @@ class PredictionsLogReader:
             findings.append(Finding(kind="note", message=message))
         values = {name: cast_sql(f"inputs.{quote(name)}", column) for name, column in columns.items()}
         selected = [f"{value} AS {quote(name)}" for name, value in values.items()]
-        selected += [f"{_prediction_sql(profile)} AS {quote(PREDICTION)}"]
+        selected += [f"{value} AS {quote(name)}" for name, value in _predictions_sql(profile).items()]
         selected += [f"{ROW_HASH} AS {quote(ORDER)}"]
         where = f"{IS_CHAMPION} AND {IN_WINDOW}"
         for name, value in parameters.items():  # a view takes no parameters
@@ -134,6 +134,7 @@ class PredictionsLogReader:
         )
         key = ", ".join(f"labels.{quote(name)}" for name in data.key)
         columns = ", ".join(f"labels.{quote(name)}" for name in settings.label_columns)
+        known = " AND ".join(f"labels.{quote(name)} IS NOT NULL" for name in data.targets)
         parameters = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + CLOCK_TOLERANCE}
         for since, until in windows:
             rows = source.table(since, until)
@@ -146,7 +147,7 @@ class PredictionsLogReader:
                     f"""
                     SELECT log.answers, {columns}
                     FROM log JOIN labels ON {on}
-                    WHERE {IS_CHAMPION} AND {IN_WINDOW} AND labels.{quote(data.target)} IS NOT NULL
+                    WHERE {IS_CHAMPION} AND {IN_WINDOW} AND {known}
                     QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY log.time DESC, log.request_id, log.row) = 1
                     ORDER BY {ROW_HASH}
                     LIMIT {settings.monitor.sample_rows}
@@ -237,14 +238,14 @@ def _database_errors() -> Iterator[None]:
         raise UserError(f"the predictions log cannot be read: {str(error).strip().splitlines()[0]}") from error
 
 
-def _prediction_sql(profile: ReferenceProfile) -> str:
-    """Return SQL for a logged prediction as its monitored type."""
+def _predictions_sql(profile: ReferenceProfile) -> dict[str, str]:
+    """Return SQL for the logged predictions as columns of the monitored type, by their names."""
     if profile.prediction_type == "number":
-        return "list_extract(answers, 1)"
+        return {name: f"list_extract(answers, {place})" for place, name in enumerate(profile.prediction_columns, 1)}
     if profile.prediction_type == "probability":
-        return "list_extract(answers, 2)"
+        return {PREDICTION: "list_extract(answers, 2)"}
     names = ", ".join(_literal(str(name)) for name in profile.classes or [])
-    return f"list_extract([{names}], list_position(answers, list_max(answers)))"
+    return {PREDICTION: f"list_extract([{names}], list_position(answers, list_max(answers)))"}
 
 
 def _key_sql(expression: str, column: Column) -> str:

@@ -11,12 +11,12 @@ import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 
 from continuous_training.comparison.evaluation import ClassifierPredictions
 from continuous_training.documents import Scalar, Value, first_error
@@ -39,12 +39,18 @@ if TYPE_CHECKING:
 FOLDER, PROFILE, ROWS, PREDICTIONS = "reference", "profile.json", "rows.parquet", "predictions.parquet"
 
 
+def _name_prediction(profiles: Any) -> Any:  # noqa: ANN401 - whatever the document has
+    """Name the only profile of predictions that earlier releases wrote."""
+    return {PREDICTION: profiles} if isinstance(profiles, dict) and "distances" in profiles else profiles
+
+
 class ReferenceProfile(Value):
     """The profile of a version's training data, without the samples.
 
     The training rows are those from `since` to `until`, the fresh rows those until `fresh_until`, which old profiles do
-    not have. `classes` are a classifier's, in the order of its probabilities; `baseline` is the metric on the fresh
-    rows.
+    not have. `predictions` has a profile for each of `prediction_columns`. `classes` are a classifier's, in the order
+    of its probabilities; `targets` are the columns that are predicted, which old profiles do not have; `baseline` is
+    the metric on the fresh rows.
     """
 
     rows: int
@@ -53,8 +59,11 @@ class ReferenceProfile(Value):
     fresh_until: datetime | None = Field(default=None, validation_alias=AliasChoices("fresh_until", "judged_until"))
     window_days: float
     columns: dict[str, ColumnProfile]
-    prediction: ColumnProfile
+    predictions: Annotated[dict[str, ColumnProfile], BeforeValidator(_name_prediction)] = Field(
+        validation_alias=AliasChoices("predictions", "prediction")
+    )
     classes: list[Scalar] | None
+    targets: tuple[str, ...] = ()
     baseline: MetricEstimate | None = Field(validation_alias=AliasChoices("baseline", "measured"))
 
     @property
@@ -64,13 +73,19 @@ class ReferenceProfile(Value):
             return "number"
         return "probability" if len(self.classes) == 2 else "class"
 
-    def monitored_predictions(self, predictions: NDArray[np.float64]) -> pd.Series[Any]:
-        """Return predictions, of shape (rows, ...), as a series of the monitored type."""
+    @property
+    def prediction_columns(self) -> list[str]:
+        """The names of the monitored predictions among the columns: one, or one for each of several targets."""
+        return [f"{PREDICTION}.{name}" for name in self.targets] if len(self.targets) > 1 else [PREDICTION]
+
+    def monitored_predictions(self, predictions: NDArray[np.float64]) -> pd.DataFrame:
+        """Return predictions, of shape (rows, ...), as columns of the monitored type."""
+        names = self.prediction_columns
         if self.classes is None:
-            return pd.Series(predictions.ravel())
+            return pd.DataFrame(predictions.reshape(len(predictions), len(names)), columns=names)
         if len(self.classes) == 2:
-            return pd.Series(predictions[:, 1])
-        return pd.Series([str(self.classes[index]) for index in predictions.argmax(axis=1)])
+            return pd.DataFrame({PREDICTION: predictions[:, 1]})
+        return pd.DataFrame({PREDICTION: [str(self.classes[index]) for index in predictions.argmax(axis=1)]})
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ class Reference:
 
     profile: ReferenceProfile
     sample: pd.DataFrame
-    predictions: pd.Series[Any]
+    predictions: pd.DataFrame
 
 
 def save_reference(
@@ -108,22 +123,22 @@ def save_reference(
         fresh_until=snapshot.until,
         window_days=settings.monitor.window_days,
         columns=profile.profile_columns(snapshot.train.path, settings),
-        prediction=ColumnProfile(test="wasserstein", null_share=0, distances=[]),
+        predictions={},
         classes=[_to_scalar(label) for label in predictions.classes_]
         if isinstance(predictions, ClassifierPredictions)
         else None,
+        targets=settings.data.targets,
         baseline=performance.estimate_metric(predictions, fresh, windows, settings),
     )
     monitored = reference_profile.monitored_predictions(np.asarray(predictions.values))
-    reference_profile = reference_profile.model_copy(
-        update={"prediction": _profile_predictions(monitored, windows, reference_profile)}
-    )
+    profiles = {name: _profile_predictions(monitored[name], windows, reference_profile) for name in monitored}
+    reference_profile = reference_profile.model_copy(update={"predictions": profiles})
     sample = monitored.sample(min(len(monitored), settings.monitor.sample_rows), random_state=0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / PROFILE).write_text(reference_profile.model_dump_json(), encoding="utf-8")
         pq.write_table(profile.sample_rows(snapshot.train.path, settings), folder / ROWS)
-        sample.to_frame(PREDICTION).to_parquet(folder / PREDICTIONS, index=False)
+        sample.to_parquet(folder / PREDICTIONS, index=False)
         client.log_artifacts(run_id, temporary, FOLDER)
 
 
@@ -149,7 +164,7 @@ def load_reference(client: MlflowClient, version: Version) -> Reference | None:
             ) from error
         except Exception as error:
             raise UserError(f"the reference of version {version.number} cannot be read: {error}") from error
-    return Reference(reference_profile, sample, predictions[PREDICTION])
+    return Reference(reference_profile, sample, predictions[reference_profile.prediction_columns])
 
 
 def _split_windows(times: pd.Series[Any], days: float) -> list[NDArray[np.intp]]:

@@ -69,7 +69,7 @@ def read_labels(settings: Settings, windows: Sequence[Period]) -> list[pd.DataFr
         rows = source.table(since, until)
         columns = {name: cast_column(rows[name], data.columns[name]) for name in data.features if name in rows.columns}
         columns |= {name: rows[name] for name in settings.label_columns if name not in columns}
-        labelled = rows.filter(rows[data.target].notnull())
+        labelled = rows.filter(*(rows[name].notnull() for name in data.targets))
         sample = labelled.order_by(_key_hash(labelled, settings)).limit(settings.monitor.sample_rows)
         frames.append(fetch(sample.select(**columns)))
     return frames

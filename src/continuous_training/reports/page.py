@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from continuous_training.reports.run_documents import RunDocuments, read_run_doc
 from continuous_training.reports.templates import template
 
 if TYPE_CHECKING:
-    from continuous_training.documents import Metric
+    from continuous_training.documents import Metric, Verdict
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 FILTERS = (
@@ -38,7 +38,8 @@ STARTERS = {
 class Measure:
     """A metric as people read it: its name, its natural values, and the improvement, positive for errors too.
 
-    `training` is the candidate's value on its training rows.
+    `training` is the candidate's value on its training rows. `target` names the one that the values are of, if they are
+    not of all.
     """
 
     name: str
@@ -47,7 +48,8 @@ class Measure:
     candidate: float
     champion: float | None
     improvement: float | None
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None = None
+    target: str | None = None
 
 
 def write() -> Path:
@@ -68,7 +70,7 @@ def render(documents: RunDocuments) -> str:
         outcome=outcome(documents),
         stages=documents.stages,
         starters=STARTERS,
-        measures=[measure(metric, scores) for metric in metrics],
+        measures=list_measures(verdict, scores) if verdict else [],
         gap=describe_gap(scores, metrics[0].name) if metrics else None,
         training=TRAINING,
         importance=plots.importance_bars(verdict.importance.features) if verdict and verdict.importance else [],
@@ -77,6 +79,13 @@ def render(documents: RunDocuments) -> str:
         windows=plots.windows(documents.run, documents.snapshot) if documents.run and documents.snapshot else None,
         bars=plots.waterfall([*documents.documents.values()]),
     )
+
+
+def list_measures(verdict: Verdict, scores: dict[str, float]) -> list[Measure]:
+    """Return the metrics of a verdict, the first one followed by its values for each of several targets."""
+    measures = [measure(metric, scores) for metric in verdict.metrics]
+    targets = [replace(measure(metric, {}), target=target) for target, metric in verdict.targets.items()]
+    return [*measures[:1], *targets, *measures[1:]]
 
 
 def measure(metric: Metric, scores: dict[str, float]) -> Measure:

@@ -116,6 +116,7 @@ class Plot:
     """
 
     kind: Literal["roc", "calibration", "predicted", "residuals"]
+    target: str | None
     x: Axis
     y: Axis
     ideal: tuple[float, float, float, float]
@@ -123,10 +124,14 @@ class Plot:
 
 
 def plots(curves: Sequence[Curve]) -> list[Plot]:
-    """Plot the curves of a verdict, one plot per kind, with the candidate's line on top."""
+    """Plot the curves of a verdict, one plot per kind and target, with the candidate's line on top."""
     results = []
-    for kind in ("roc", "calibration", "predicted", "residuals"):
-        matches = sorted((curve for curve in curves if curve.kind == kind), key=lambda curve: curve.model, reverse=True)
+    for target, kind in dict.fromkeys((curve.target, curve.kind) for curve in curves):
+        matches = sorted(
+            (curve for curve in curves if (curve.target, curve.kind) == (target, kind)),
+            key=lambda curve: curve.model,
+            reverse=True,
+        )
         if not any(curve.x for curve in matches):
             continue
         x, y = _axes(kind, matches)
@@ -142,7 +147,9 @@ def plots(curves: Sequence[Curve]) -> list[Plot]:
             )
             for curve in matches
         ]
-        results.append(Plot(kind, x, y, (x.at(ideal[0]), y.at(ideal[1]), x.at(ideal[2]), y.at(ideal[3])), lines))
+        results.append(
+            Plot(kind, target, x, y, (x.at(ideal[0]), y.at(ideal[1]), x.at(ideal[2]), y.at(ideal[3])), lines)
+        )
     return results
 
 

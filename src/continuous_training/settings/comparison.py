@@ -36,7 +36,8 @@ class Compare(Section):
     begins with `neg_` is that of an error, and what the function returns is negated. The function is called with
     `labels` and `predictions`, and with `weights` and `rows`, all columns, if it has parameters of these names. Labels
     and predictions are as scikit-learn's metrics take them: of two classes, whether a row is of the second one, and its
-    probability; of more, the labels and a matrix of probabilities."""
+    probability; of more, the labels and a matrix of probabilities. Of several targets both have a column for each, in
+    the order of `data.target`."""
 
     report: tuple[str, ...] = Field(default=(), examples=[["average_precision", "neg_brier_score"]])
     """Scorers that are shown in the report and decide nothing."""

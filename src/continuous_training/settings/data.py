@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from continuous_training.documents import Scalar
 from continuous_training.function_references import PATTERN
@@ -54,6 +54,17 @@ class Column(Section):
             yield "values", "a column of type timestamp has no list of values"
 
 
+def _kind_of_target(value: Any) -> str:  # noqa: ANN401 - whatever the file has
+    return "list" if isinstance(value, list) else "name"
+
+
+# By its kind: otherwise a mistake would be reported for both kinds
+Target = Annotated[
+    Annotated[str, Tag("name")] | Annotated[list[str], Tag("list")],
+    Discriminator(_kind_of_target),
+]
+
+
 class Data(Section):
     """The query or other source of the rows, their columns, and the windows of time."""
 
@@ -76,12 +87,13 @@ class Data(Section):
     time: str = Field(examples=["placed"])
     """The column that holds each row's moment, of type timestamp. Rows are cut into windows by it."""
 
-    target: str = Field(examples=["returned"])
-    """The column that the model predicts. It must have `feature: false`."""
+    target: Target = Field(examples=["returned", ["bikes", "docks"]])
+    """The column that the model predicts, with `feature: false`. A regression may predict several numbers at once: a
+    list of their columns, in the order in which the model returns them."""
 
     null_target: Literal["refuse", "drop"] = "refuse"
-    """What happens to rows whose target is null. With `refuse` they end the run at Check data; with `drop` they are
-    left out of the training rows and the fresh rows, and the log and the report have their number."""
+    """What happens to rows of which a target is null. With `refuse` they end the run at Check data; with `drop` they
+    are left out of the training rows and the fresh rows, and the log and the report have their number."""
 
     weight: str | None = Field(default=None, examples=["price"])
     """The column that says how much a row counts in the fit, of type number or integer and with `feature: false`. A
@@ -122,7 +134,8 @@ class Data(Section):
     def find_mistakes(self) -> Iterator[Mistake]:
         """Yield a missing or second source, and roles of columns that do not exist or are of another type."""
         yield from self._find_mistakes_of_source()
-        roles = [("time", self.time), ("target", self.target), *(("key", name) for name in self.key)]
+        roles = [("time", self.time), *(("target", name) for name in self.targets)]
+        roles += [("key", name) for name in self.key]
         roles += [(role, name) for role, name in (("weight", self.weight), ("group", self.group)) if name is not None]
         for role, name in roles:
             if name not in self.columns:
@@ -135,18 +148,41 @@ class Data(Section):
         for role, name in roles:
             if role in {"target", "weight"} and name in self.columns and self.columns[name].feature:
                 yield f"columns.{name}", f"the {role} '{name}' must have feature: false"
-        target = self.columns.get(self.target)
-        if target and target.max_null_share:
-            message = f"the target '{self.target}' cannot be null: null_target: drop leaves out rows in which it is"
-            yield f"columns.{self.target}.max_null_share", message
+        yield from self._find_mistakes_of_targets()
         if not self.features:
             yield "columns", "no column is a feature"
+
+    def _find_mistakes_of_targets(self) -> Iterator[Mistake]:
+        for name in self.targets:
+            if name in self.columns and self.columns[name].max_null_share:
+                message = f"the target '{name}' cannot be null: null_target: drop leaves out rows in which it is"
+                yield f"columns.{name}.max_null_share", message
+        if isinstance(self.target, list):
+            yield from self._find_mistakes_of_list(self.target)
+
+    def _find_mistakes_of_list(self, targets: list[str]) -> Iterator[Mistake]:
+        if len(targets) < 2:
+            yield "target", "a list of targets has two or more columns: write the name of a single one without a list"
+        roles = [("time", self.time), ("weight", self.weight), ("group", self.group)]
+        roles += [("key", name) for name in self.key]
+        for name in dict.fromkeys(targets):
+            if targets.count(name) > 1:
+                yield "target", f"the target '{name}' is listed twice"
+            for role in (role for role, other in roles if other == name):
+                yield "target", f"'{name}' is the {role} column and cannot be a target too"
+            if name in self.columns and self.columns[name].type not in {"number", "integer"}:
+                yield f"columns.{name}.type", f"the target '{name}', one of several, must be of type number or integer"
 
     def _find_mistakes_of_source(self) -> Iterator[Mistake]:
         if self.query is None and not (self.source or "").strip():
             yield "query", "where the rows come from is missing: give query or source"
         if self.query is not None and self.source is not None:
             yield "source", "query and source exclude each other: give one"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that the model predicts, whether `target` is one or a list."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
 
     @property
     def source_is_function(self) -> bool:

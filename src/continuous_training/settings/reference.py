@@ -123,7 +123,7 @@ def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     """Describe the values that a schema allows."""
     if reference := schema.get("$ref"):
         return "section" if definitions[reference.rpartition("/")[2]] else ""
-    if options := schema.get("anyOf"):
+    if options := schema.get("anyOf") or schema.get("oneOf"):
         names = dict.fromkeys(_type(option, definitions) for option in options if option.get("type") != "null")
         return " or ".join(names)
     if "enum" in schema:

@@ -65,12 +65,23 @@ class Settings(Section):
         ):
             for name in sorted(set(names) - set(columns)):
                 yield path, f"'{name}' is not among the columns"
+        yield from self._find_mistakes_of_targets()
         yield from self._find_mistakes_of_groups()
         yield from self._find_mistakes_of_validation()
         for name in self.data.features_of("category"):
             if self.monitor.measure_of(name, "category").test == "wasserstein":
                 path = f"monitor.columns.{name}" if name in self.monitor.columns else "monitor.categories"
                 yield path, f"'{name}' is a category and cannot be measured as a number: use jensenshannon"
+
+    def _find_mistakes_of_targets(self) -> Iterator[Mistake]:
+        if isinstance(self.data.target, str):
+            return
+        if self.model.task == "classification":
+            yield "data.target", "a classification predicts one target: give one column, or set task: regression"
+        if self.model.batches:
+            yield "model.batches", "rows with several targets cannot be fitted in batches"
+        if "ndcg" in self.compare.scorers:
+            yield "data.target", "the metric ndcg ranks rows by one target: give one column, or use another metric"
 
     def _find_mistakes_of_groups(self) -> Iterator[Mistake]:
         if self.compare.resample_by == "group" and self.data.group is None:
@@ -117,7 +128,7 @@ class Settings(Section):
     def label_columns(self) -> list[str]:
         """The names of the columns that scores need beside predictions; a function may use any column."""
         data = self.data
-        names = [data.target, data.time, *filter(None, [data.weight, data.group])]
+        names = [*data.targets, data.time, *filter(None, [data.weight, data.group])]
         return list(dict.fromkeys([*names, *(data.columns if self.compare.functions else ())]))
 
     @property

@@ -146,7 +146,7 @@ def _check_column(
     if max(train, fresh) > column.max_null_share:
         shares = f"{train:.1%} of the training rows and {fresh:.1%} of the fresh ones"
         allowed = f"{format_percent(column.max_null_share)} are allowed"
-        if name == data.target:
+        if name in data.targets:
             count = rows.train + rows.fresh - values["train"] - values["fresh"]
             allowed = f"null_target: drop leaves out these {count:,} rows"
         messages.append(f"is null in {shares}; {allowed}")
@@ -225,31 +225,32 @@ def check_row_counts(settings: Settings, snapshot: Snapshot) -> list[Check]:
 def check_fresh_cases(rows: SnapshotRows, settings: Settings) -> list[Check]:
     """Check that the fresh rows can distinguish models with the confidence that the comparison needs."""
     data, by = settings.data, settings.compare.resample_by
-    if data.target not in rows.types or data.time not in rows.types:
+    if not {*data.targets, data.time} <= rows.types.keys():
         return []
-    sizes = rows.fresh_class_sizes(data.target) if settings.model.task == "classification" else None
+    sizes = rows.fresh_class_sizes(data.targets[0]) if settings.model.task == "classification" else None
     groups = None
     if by == "group":
         groups = rows.count_fresh_values(str(data.group)) if data.group in rows.types else 0
     elif by != "row":
         groups = rows.count_fresh_periods(data.time, PERIOD_SECONDS[by])
     rule = check_cases(rows.fresh, sizes, groups, settings.compare)
-    return [Check(name=rule.name, column=data.target, passed=rule.passed, message=rule.message)]
+    return [Check(name=rule.name, column=", ".join(data.targets), passed=rule.passed, message=rule.message)]
 
 
 def check_fresh_classes(rows: SnapshotRows, settings: Settings) -> list[Check]:
     """Check that the fresh rows have every class, if a metric is not defined without one."""
     metrics = sorted(settings.compare.scorers & NEED_EVERY_CLASS)
-    if not metrics or settings.data.target not in rows.types:
+    target = settings.data.targets[0]
+    if not metrics or settings.model.task == "regression" or target not in rows.types:
         return []
-    missing = rows.missing_classes(settings.data.target)
+    missing = rows.missing_classes(target)
     message = "the fresh rows have every class"
     if missing:
         message = (
             f"the fresh rows lack the class {', '.join(missing)}, without which {metrics[0]} is not defined: increase "
             "fresh_days, or use neg_log_loss"
         )
-    return [Check(name="classes", column=settings.data.target, passed=not missing, message=message)]
+    return [Check(name="classes", column=target, passed=not missing, message=message)]
 
 
 def check_volume(settings: Settings, snapshot: Snapshot, champion: dict[str, str] | None) -> Check:
@@ -279,17 +280,17 @@ def check_leaks(rows: SnapshotRows, settings: Settings) -> list[Check]:
 
 def single_feature_aucs(rows: SnapshotRows, settings: Settings) -> dict[str, float]:
     """Return how well each numeric feature alone ranks a target of two classes, in either direction: 0.5 to 1."""
-    data = settings.data
-    if settings.model.task != "classification" or data.target not in rows.types:
+    data, target = settings.data, settings.data.targets[0]
+    if settings.model.task != "classification" or target not in rows.types:
         return {}
-    if rows.count_classes(data.target) != 2:
+    if rows.count_classes(target) != 2:
         return {}
     ranked = [
         name
         for name in data.features
         if data.columns[name].type in RANKED_TYPES and rows.types.get(name) == str(ARROW_TYPES[data.columns[name].type])
     ]
-    return {name: max(auc, 1 - auc) for name, auc in rows.aucs(ranked, data.target).items()}
+    return {name: max(auc, 1 - auc) for name, auc in rows.aucs(ranked, target).items()}
 
 
 def _check_names(name: str, names: list[str], success: str, failure: str) -> Check:

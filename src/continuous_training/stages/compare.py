@@ -72,6 +72,7 @@ def compare(
                 metric_rules = [*comparison.check_candidate(champion_model, metrics)]
         elif is_computable:  # never with a champion that is lost: its rule has failed
             metric_rules = [*comparison.check_first_model(metrics)]
+        targets = comparison.score_targets() if is_computable else {}
         curves = comparison.curves() if is_computable else []
         confusion = comparison.confusion() if is_computable else []
         importance = comparison.importance() if is_computable else None
@@ -84,6 +85,7 @@ def compare(
         fresh_rows=len(fresh),
         confidence=settings.compare.confidence,
         metrics=metrics,
+        targets=targets,
         rules=all_rules,
         curves=curves,
         confusion=confusion,

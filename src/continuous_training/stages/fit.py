@@ -69,8 +69,9 @@ def fit(model: str, folder: Path, parameters: dict[str, Any]) -> str:
             fitted, best_step = fit_estimator(estimator, model, train, settings, history.report)
         history.close(best_step)
         mlflow.log_metric("fit_seconds", time.monotonic() - start)
-        on_fresh = evaluation.predict(fitted, fresh[features], settings.model.task)
-        on_train = evaluation.predict(fitted, train[features], settings.model.task)
+        task, targets = settings.model.task, len(settings.data.targets)
+        on_fresh = evaluation.predict(fitted, fresh[features], task, targets)
+        on_train = evaluation.predict(fitted, train[features], task, targets)
         for prefix, predictions, rows in (("", on_fresh, fresh), (TRAINING, on_train, train)):
             truth = GroundTruth.of(rows, settings)
             mlflow.log_metrics(
@@ -111,5 +112,5 @@ def _read_training_rows(path: Path, settings: Settings) -> tuple[pd.DataFrame, R
     if not settings.model.batches:
         return read_snapshot(path, settings.data), None
     batches = RowGroups(path, settings.data)
-    classes = settings.data.target if settings.model.task == "classification" else None
+    classes = settings.data.targets[0] if settings.model.task == "classification" else None
     return batches.sample(SAMPLE_ROWS, classes), batches

@@ -73,6 +73,8 @@ def begin() -> Run:
         raise UserError(f"ROLLBACK=true has no effect on branch {run.branch}: start it on {BRANCH}")
     if settings:
         _check_metrics(settings.compare)
+        if len(settings.data.targets) > 1:
+            _check_metrics_of_targets(settings.compare)
     reason = f": {run.reason}" if run.reason else ""
     log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, reason)
     return run
@@ -104,3 +106,17 @@ def _check_metrics(limits: Compare) -> None:
         )
     if double := sorted(functions.keys() & {*scorers, NDCG}):
         raise UserError(f"training.yaml: compare.functions.{double[0]}: there is a metric of that name already")
+
+
+def _check_metrics_of_targets(limits: Compare) -> None:
+    """Check that all scorers take several targets, by a score of two rows."""
+    import numpy as np
+
+    from continuous_training.comparison import evaluation  # with scikit-learn it takes a second to import
+
+    values = np.array([[1.0, 2.0], [2.0, 1.0]])
+    for name in sorted(limits.scorers - limits.functions.keys()):
+        try:
+            evaluation.score(name, evaluation.RegressorPredictions(values), values)
+        except UserError as error:
+            raise UserError(f"training.yaml: data.target is a list: {error}") from error

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import shutil
 import time
+from functools import reduce
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
@@ -58,7 +59,8 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
             log.info("%s rows are left out: their target is null", f"{without_target:,}")
         counts = {name: pq.read_metadata(unfinished / name).num_rows for name in (TRAIN, FRESH)}
         if without_target and not any(counts.values()):
-            raise UserError(f"the target '{data.target}' is null in all {without_target:,} rows")
+            targets = " or ".join(f"'{name}'" for name in data.targets)
+            raise UserError(f"the target {targets} is null in all {without_target:,} rows")
         _check_counts(counts, settings, run.as_of, (since, fresh_since, until))
         newest = _newest(unfinished / FRESH, data.time)
         if newest is None:
@@ -88,7 +90,7 @@ def _fetch(settings: Settings, since: datetime, fresh_since: datetime, until: da
     """Write the source's rows to a folder; when the connection is lost, start again a few times.
 
     Returns:
-        The number of rows that were left out because their target is null.
+        The number of rows that were left out because a target is null.
     """
     pauses, has_connected = iter(RETRY_SECONDS), False
     while True:
@@ -110,12 +112,12 @@ def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, fol
     """Write the rows to two Parquet files, before and after a moment, in the types of training.yaml.
 
     Returns:
-        The number of rows that were left out because their target is null.
+        The number of rows that were left out because a target is null.
     """
     check_columns(batches.schema, data.time)
     schema = pa.schema([(field.name, _target_type(field, data)) for field in batches.schema])
     boundary = pa.scalar(fresh_since, type=schema.field(data.time).type)
-    drops = data.null_target == "drop" and data.target in schema.names
+    targets = [name for name in data.targets if name in schema.names] if data.null_target == "drop" else []
     without_target = 0
     with (
         _PartWriter(folder / TRAIN, schema) as train,
@@ -124,9 +126,9 @@ def _write(batches: pa.RecordBatchReader, data: Data, fresh_since: datetime, fol
     ):
         for batch in batches:
             rows = pa.table([_convert(field, batch.column(field.name)) for field in schema], schema=schema)
-            if drops:
-                without_target += rows[data.target].null_count
-                rows = rows.filter(pc.is_valid(rows[data.target]))
+            if targets:
+                rows = rows.filter(reduce(pc.and_, [pc.is_valid(rows[name]) for name in targets]))
+                without_target += batch.num_rows - rows.num_rows
             # A row without a time goes to the part in which the data check finds it.
             is_fresh = pc.fill_null(pc.greater_equal(rows[data.time], boundary), fill_value=True)
             fresh.write(rows.filter(is_fresh))

@@ -28,10 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from continuous_training.data.row_groups import RowGroups
-    from continuous_training.settings import Settings
+    from continuous_training.settings import Data, Settings
     from continuous_training.versions.frameworks.fitting import Report
 
 log = logging.getLogger(__name__)
+
+SEVERAL_TARGETS = (  # advice after an error of an estimator that may have been made for one
+    "; data.target is a list, so it must predict several targets, as scikit-learn's MultiOutputRegressor around any "
+    "estimator, or CatBoost with loss_function: MultiRMSE"
+)
 
 
 def build_estimator(model: str, settings: Settings, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - any estimator
@@ -79,7 +84,7 @@ def fit_estimator(
         validation = _label(newest, settings)
         log.info("%s rows of the last %s days stop the fit early", f"{len(newest):,}", days)
     log.info("Fitting %s on %s rows of %d features", name, f"{len(rows):,}", len(settings.data.features))
-    with _explain_errors(name):
+    with _explain_errors(name, settings.data):
         fitted, best_step = fitting.fit_estimator(estimator, model, _label(rows, settings), validation, report)
     _check_fitted(fitted, name, task)
     return fitted, best_step
@@ -112,26 +117,27 @@ def fit_in_batches(
         lambda number: rows.read(number, data.features)[data.features],
         data.features,
         rows.sizes,
-        rows.read_column(data.target),
+        rows.read_column(data.targets[0]),
         weights,
     )
     total = f"{len(batches.labels):,} rows of {len(data.features)} features"
     log.info("Fitting %s on %s in %d batches", name, total, len(rows.sizes))
-    with _explain_errors(name):
+    with _explain_errors(name, settings.data):
         fitted, best_step = fitting.fit_in_batches(estimator, model, _label(sample, settings), batches, report)
     _check_fitted(fitted, name, settings.model.task)
     return fitted, best_step
 
 
 @contextmanager
-def _explain_errors(name: str) -> Iterator[None]:
-    """Say of which estimator's fit an error is."""
+def _explain_errors(name: str, data: Data) -> Iterator[None]:
+    """Say of which estimator's fit an error is, and what several targets need."""
     try:
         yield
     except (UserError, StopFit):
         raise
     except Exception as error:  # whatever a library or the model's own code raises
-        raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}") from error
+        advice = SEVERAL_TARGETS if len(data.targets) > 1 else ""
+        raise UserError(f"{name} cannot be fitted: {str(error).strip() or type(error).__name__}{advice}") from error
 
 
 def _check_fitted(fitted: Any, name: str, task: str) -> None:  # noqa: ANN401
@@ -184,5 +190,5 @@ def validate(
     before, last = split_newest(train, data.fresh_days, key, settings)
     log.info("Validating on %s rows after fitting on %s", f"{len(last):,}", f"{len(before):,}")
     fitted, _ = fit_estimator(build_estimator(model, settings, parameters), model, before, settings, report)
-    predictions = evaluation.predict(fitted, last[data.features], settings.model.task)
+    predictions = evaluation.predict(fitted, last[data.features], settings.model.task, len(data.targets))
     return evaluation.score(settings.compare.metric, predictions, GroundTruth.of(last, settings))

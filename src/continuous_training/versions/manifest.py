@@ -68,6 +68,7 @@ class Manifest(Value):
         framework: of the estimator; a row of `frameworks.FRAMEWORKS`, or scikit-learn.
         trusted_types: classes outside the package that its estimator may contain.
         inputs, outputs: the signature, in MLflow's JSON.
+        targets: the columns that it predicts, in the order of its outputs; empty if it is older than this list.
         python, packages: the version of Python and the packages that it predicts with; empty if they are unknown.
         lineage: tags of the MLflow run: commit, snapshot, fingerprint, training time.
         files: all files of the version but the manifest and its signature.
@@ -81,6 +82,7 @@ class Manifest(Value):
     trusted_types: tuple[str, ...]
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
+    targets: tuple[str, ...] = ()
     lineage: dict[str, str]
     python: str = ""
     packages: dict[PackageName, PackageVersion] = Field(default_factory=dict)

@@ -137,6 +137,7 @@ def sign_files(
             trusted_types=tuple(name for name in types if name in settings.model.trusted_types),
             inputs=description.inputs,
             outputs=description.outputs,
+            targets=settings.data.targets,
             lineage=dict(lineage),
             python=packages.read_python_version(folder),
             packages=packages.read_packages(folder),

@@ -35,10 +35,6 @@ def test_few_rows_have_few_points(rows: int) -> None:
         assert 1 <= len(curve.x) == len(curve.y) == len(curve.low) <= rows
 
 
-def test_a_model_of_several_outputs_has_no_curves() -> None:
-    assert compute_curves(RegressorPredictions(np.zeros((4, 2))), np.zeros((4, 2)), TIMES[:4], "candidate") == []
-
-
 def test_the_confusion_counts_actual_by_predicted_class() -> None:
     classes = np.array(["cat", "dog", "fox"])
     predictions = ClassifierPredictions(np.eye(3)[[0, 1, 1, 2]], classes)

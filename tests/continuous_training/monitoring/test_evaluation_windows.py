@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import wide_model
 from continuous_training.monitoring.evaluation_windows import evaluation_windows
-from continuous_training.monitoring.profile import ColumnProfile
 from continuous_training.monitoring.reference import ReferenceProfile
 from continuous_training.settings import Settings
 
@@ -38,7 +37,7 @@ def reference_profile(fresh_until: datetime | None = FRESH_UNTIL) -> ReferencePr
         fresh_until=fresh_until,
         window_days=7,
         columns={},
-        prediction=ColumnProfile(test="wasserstein", null_share=0, distances=[]),
+        predictions={},
         classes=None,
         baseline=None,
     )

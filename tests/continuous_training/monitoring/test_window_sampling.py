@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import wide_model
-from continuous_training.monitoring import distances, predictions_log, profile
+from continuous_training.monitoring import distances, predictions_log
 from continuous_training.monitoring.reference import ReferenceProfile
 from continuous_training.monitoring.window import Window
 from continuous_training.settings import Settings
@@ -24,7 +24,7 @@ PROFILE = ReferenceProfile(
     until=wide_model.SINCE,
     window_days=7,
     columns={},
-    prediction=profile.ColumnProfile(test="wasserstein", null_share=0, distances=[]),
+    predictions={},
     classes=[False, True],
     baseline=None,
 )

@@ -141,7 +141,7 @@ def _sample_rows(part: SnapshotFile, limit: int, settings: Settings, folder: Pat
     """Write every n-th row in order of time, within each class, so that every class and period is represented."""
     step = math.ceil(part.rows / limit)
     target, time_column = (
-        f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (settings.data.target, settings.data.time)
+        f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (settings.data.targets[0], settings.data.time)
     )
     classes = f"PARTITION BY {target}" if settings.model.task == "classification" else ""
     every_nth = f"(row_number() OVER ({classes} ORDER BY {time_column}) - 1) % {step} = 0"

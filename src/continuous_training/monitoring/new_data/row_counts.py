@@ -73,8 +73,10 @@ def count_rows(table: Table, data: Data, moment: datetime) -> RowCounts:
                 "has a table changed?"
             )
     if data.null_target == "drop":  # a snapshot lacks these rows
-        target = table[data.target]
-        table = table.filter(target.notnull() & ~target.isnan() if target.type().is_floating() else target.notnull())
+        targets = [table[name] for name in data.targets]
+        table = table.filter(
+            *(each.notnull() & ~each.isnan() if each.type().is_floating() else each.notnull() for each in targets)
+        )
     seconds = _epoch_seconds(table[data.time])
     rows = table.select(
         day=seconds // DAY_SECONDS,

@@ -59,9 +59,9 @@ def compute_watermark(snapshot: Snapshot, data: Data) -> Watermark:
 
 
 def hash_query(data: Data) -> str:
-    """Return the hash of the query, of the columns' names and types, and of the target whose nulls are left out."""
+    """Return the hash of the query, of the columns' names and types, and of the targets whose nulls are left out."""
     columns = [(name, column.type) for name, column in data.columns.items()]
-    dropped = (data.target,) if data.null_target == "drop" else ()
+    dropped = data.targets if data.null_target == "drop" else ()
     return hashlib.sha256(repr((data.query or data.source, data.time, columns, *dropped)).encode()).hexdigest()
 
 

@@ -48,8 +48,8 @@ class HostedVersion:
         manifest = parse_manifest((folder / MANIFEST).read_bytes())
         self._connection = HostConnection(self._path)
         self.signature = Signature.from_mlflow(manifest.inputs, keys, reference.title)
-        classes = self._connection.description.get("classes")
-        self.typed_protocol = TypedProtocol(self.signature, classes, _count_outputs(manifest.outputs))
+        self.classes: list[Any] | None = self._connection.description.get("classes")
+        self.typed_protocol = TypedProtocol(self.signature, self.classes, _count_outputs(manifest.outputs))
 
     @property
     def number(self) -> str:

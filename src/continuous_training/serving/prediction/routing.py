@@ -119,27 +119,30 @@ class Router:
         task.add_done_callback(self._comparisons.discard)
 
     def _count_agreement(self, version: HostedVersion, predictions: Predictions, reference: Predictions) -> None:
-        agreement = rows_agree(predictions, reference)
+        agreement = rows_agree(predictions, reference, are_probabilities=version.classes is not None)
         self._metrics.count_comparison(version.number, int(agreement.sum()), int((~agreement).sum()))
 
 
-def rows_agree(first: Predictions, second: Predictions) -> np.ndarray[Any, Any]:
+def rows_agree(first: Predictions, second: Predictions, *, are_probabilities: bool) -> np.ndarray[Any, Any]:
     """Compare two versions' predictions row by row.
 
-    They agree if the most probable class or the label is the same, or numbers differ by at most 10%.
+    They agree if the most probable class or the label is the same, or numbers, of several targets all of them, differ
+    by at most 10%.
 
     Args:
-        first: of shape (rows,) or (rows, outputs).
+        first: of shape (rows,), (rows, classes) or (rows, targets).
         second: for the same rows.
+        are_probabilities: whether they are probabilities of classes.
 
     Returns:
         Booleans of shape (rows,); all are false if the shapes differ.
     """
     if first.shape != second.shape:
         return np.zeros(len(first), dtype=bool)
-    if first.ndim > 1:
+    if are_probabilities:
         return np.asarray(first.argmax(axis=1) == second.argmax(axis=1))
+    agreement = first == second
     if first.dtype.kind == "f":
         tolerance = RELATIVE_TOLERANCE * np.maximum(np.abs(first), np.abs(second))
-        return np.asarray((np.abs(first - second) <= tolerance) | (np.isnan(first) & np.isnan(second)))
-    return np.asarray(first == second)
+        agreement = (np.abs(first - second) <= tolerance) | (np.isnan(first) & np.isnan(second))
+    return np.asarray(agreement if first.ndim == 1 else agreement.all(axis=1))

@@ -123,8 +123,10 @@ def _value_type(column_type: ColumnType) -> Any:  # noqa: ANN401
 
 def _response_type(classes: Sequence[Any] | None, outputs: int | None) -> Any:  # noqa: ANN401
     if classes is None:
-        scalar: Any = float | int | bool | str | None
-        prediction: Any = _object_type("Prediction", {"value": list[scalar] if outputs else scalar})
+        value: Any = float | int | bool | str | None
+        if outputs is not None:
+            value = Annotated[list[value], Field(min_length=outputs, max_length=outputs)]
+        prediction: Any = _object_type("Prediction", {"value": value})
     else:
         probabilities = _object_type("Probabilities", dict.fromkeys(map(_class_name, classes), float | None))
         prediction = _object_type("Prediction", {"label": type(classes[0]), "probabilities": probabilities})

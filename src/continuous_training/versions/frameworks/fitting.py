@@ -35,13 +35,13 @@ class LabelledRows:
 
     Attributes:
         features: a frame, or what the steps of a pipeline make of one, of shape (rows, features).
-        labels: of shape (rows,).
+        labels: of shape (rows,); a frame of shape (rows, targets) if there are several targets.
         weights: of shape (rows,), if training.yaml names a column of weights.
         groups: the number of each row's group, of shape (rows,), ascending, if training.yaml names a column of groups.
     """
 
     features: Any
-    labels: pd.Series
+    labels: pd.Series | pd.DataFrame
     weights: NDArray[np.float64] | None = None
     groups: NDArray[np.intp] | None = None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lightgbm
 import numpy as np
 
+from continuous_training.errors import UserError
 from continuous_training.versions.frameworks.batches import refuse, to_numbers
 from continuous_training.versions.frameworks.fitting import TRAINING, VALIDATION, Fit, check_early_stopping
 
@@ -53,7 +54,16 @@ class StoredBooster:
 
 
 def fit(estimator: lightgbm.LGBMModel, training: LabelledRows, validation: LabelledRows | None, report: Report) -> Fit:
-    """Fit an estimator; its parameter `early_stopping_round` is the patience."""
+    """Fit an estimator; its parameter `early_stopping_round` is the patience.
+
+    Raises:
+        UserError: there are several targets, or early stopping without validation rows.
+    """
+    if training.labels.ndim > 1:
+        name = type(estimator).__name__
+        raise UserError(
+            f"{name} predicts one target, not a list: use scikit-learn, XGBoost, CatBoost or a class of yours"
+        )
     check_early_stopping(estimator, PATIENCE, validation)
     parts = {TRAINING: training} | ({VALIDATION: validation} if validation else {})
     options: dict[str, Any] = {
