@@ -227,7 +227,7 @@ class TestRun:
         expected = load_estimator(uri).predict(pd.DataFrame([row | {"y": np.nan}]))[0]
         assert server.predict(row).json()["predictions"] == [{"value": pytest.approx(expected.tolist())}]
         value = server.get("/openapi.json").json()["components"]["schemas"]["Prediction"]["properties"]["value"]
-        assert (value["type"], value["minItems"], value["maxItems"]) == ("array", 2, 2)
+        assert (value["minItems"], value["maxItems"], value["description"]) == (2, 2, "bikes, docks")
 
     def test_a_champion_of_one_target_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         use_several_targets(monkeypatch)

@@ -49,7 +49,8 @@ class HostedVersion:
         self._connection = HostConnection(self._path)
         self.signature = Signature.from_mlflow(manifest.inputs, keys, reference.title)
         self.classes: list[Any] | None = self._connection.description.get("classes")
-        self.typed_protocol = TypedProtocol(self.signature, self.classes, _count_outputs(manifest.outputs))
+        outputs = _count_outputs(manifest.outputs)
+        self.typed_protocol = TypedProtocol(self.signature, self.classes, outputs, manifest.targets)
 
     @property
     def number(self) -> str:

@@ -36,13 +36,16 @@ class ErrorResponse(BaseModel):
 class TypedProtocol:
     """Parses requests to /predict, and writes responses, for one version."""
 
-    def __init__(self, signature: Signature, classes: Sequence[Any] | None, outputs: int | None) -> None:
+    def __init__(
+        self, signature: Signature, classes: Sequence[Any] | None, outputs: int | None, targets: Sequence[str] = ()
+    ) -> None:
         """Generate the types.
 
         Args:
             signature: the version's input signature.
             classes: the labels whose probabilities the version predicts; None if it predicts no probabilities.
             outputs: the number of values in one prediction; None for a scalar.
+            targets: their names, if they are known.
         """
         self._signature = signature
         self._classes = classes
@@ -51,7 +54,7 @@ class TypedProtocol:
         # Stop at the first wrong row: the errors of a million rows would take a hundred times the body's memory.
         rows: Any = Annotated[list[row], FailFast(), Field(min_length=1)]
         self.request_type: TypeAdapter[Any] = TypeAdapter(_object_type("Rows", {"rows": rows}))
-        self.response_type: TypeAdapter[Any] = TypeAdapter(_response_type(classes, outputs))
+        self.response_type: TypeAdapter[Any] = TypeAdapter(_response_type(classes, outputs, targets))
 
     def parse_rows(self, body: bytes) -> Rows:
         """Parse the body of a request to /predict.
@@ -121,11 +124,12 @@ def _value_type(column_type: ColumnType) -> Any:  # noqa: ANN401
     return Annotated[int if column_type.dtype in {np.int64, np.int32} else float, Field(ge=low, le=high)]
 
 
-def _response_type(classes: Sequence[Any] | None, outputs: int | None) -> Any:  # noqa: ANN401
+def _response_type(classes: Sequence[Any] | None, outputs: int | None, targets: Sequence[str]) -> Any:  # noqa: ANN401
     if classes is None:
         value: Any = float | int | bool | str | None
         if outputs is not None:
-            value = Annotated[list[value], Field(min_length=outputs, max_length=outputs)]
+            description = ", ".join(targets) or None
+            value = Annotated[list[value], Field(min_length=outputs, max_length=outputs, description=description)]
         prediction: Any = _object_type("Prediction", {"value": value})
     else:
         probabilities = _object_type("Probabilities", dict.fromkeys(map(_class_name, classes), float | None))
