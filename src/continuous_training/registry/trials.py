@@ -6,6 +6,7 @@ A trial has a number, from 0: so trainings with the same fingerprint, and the in
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import ValidationError
@@ -143,6 +144,6 @@ def _read(run: TrackedRun, metric: str) -> TrackedTrial | None:
     except ValidationError:
         return None
     score = run.data.metrics.get(metric) if status == FINISHED else None
-    if status not in {KILLED, FAILED} and score is None:
+    if status not in {KILLED, FAILED} and (score is None or not math.isfinite(score)):
         return None
     return TrackedTrial(label.number, label.parameters, status, score, tags.get(NOTE))

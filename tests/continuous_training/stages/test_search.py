@@ -351,6 +351,13 @@ class TestSettings:
         change("trials: 4", "trials: 5")
         assert _training_parameters(load_settings("toy")) != first
 
+    def test_another_function_of_the_metric_by_which_trials_are_scored_changes_the_fingerprint(self) -> None:
+        set_search(f"{{C: {C}}}")
+        change("compare:\n", "compare:\n  functions: {roc_auc: toy.metrics:first}\n")
+        first = _training_parameters(load_settings("toy"))
+        change("toy.metrics:first", "toy.metrics:second")
+        assert _training_parameters(load_settings("toy")) != first
+
     def test_parameters_that_are_given_are_not_varied(self) -> None:
         set_search(f"{{C: {C}, depth: {{type: int, low: 2, high: 8}}, kind: {{type: categorical, values: [a, b]}}}}")
         model = load_settings("toy").model
