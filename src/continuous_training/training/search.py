@@ -22,7 +22,7 @@ from continuous_training.formatting import format_parameters
 from continuous_training.formatting.scorers import VALIDATION, format_score, plain_name
 from continuous_training.registry import trials
 from continuous_training.registry.trials import TrackedTrial
-from continuous_training.training.search_process import SearchProcess
+from continuous_training.training.search_process import SearchProcess, TrialError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def find_best_parameters(
         settings: the settings of the model, with a grid or a search.
 
     Raises:
-        UserError: no trial succeeds.
+        UserError: no trial succeeds, or the search is terminated.
     """
     study = _Study(client, run_id, settings)
     if study.known:
@@ -125,7 +125,7 @@ class _Study:
                 n_trials=len(numbers),
                 timeout=seconds,
                 n_jobs=at_once,
-                catch=(UserError,),
+                catch=(TrialError,),
                 callbacks=[finish],
             )
         if is_shared and seconds is not None and time.monotonic() - start >= seconds:
@@ -230,7 +230,7 @@ class _Objective:
         process = self._take_process()
         try:
             score = process.score(self._settings.parameters | chosen, goes_on)
-        except UserError as error:
+        except TrialError as error:
             trial.set_user_attr("error", str(error))
             raise
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = "continuous_training.training.search_worker"
+
+
+class TrialError(UserError):
+    """A trial failed. The others go on."""
 
 
 class SearchProcess:
@@ -58,17 +63,20 @@ class SearchProcess:
             goes_on: is called with the number of a step and its validation metric, and returns whether to go on.
 
         Raises:
-            UserError: the fit fails, or the process dies.
+            TrialError: the fit fails, or the process dies.
+            UserError: the process is terminated, as by the shutdown of its machine: the trial has not failed.
         """
         self._send({"parameters": parameters})
         while True:
             message = messages.receive(self._process.stdout)  # type: ignore[arg-type]
             if message is None:
                 code = self._process.wait()
-                raise UserError(f"its process died ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
+                if code == -signal.SIGTERM:
+                    raise UserError("the search was ended by signal 15 (SIGTERM); the next run continues it")
+                raise TrialError(f"its process died ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
             response = message[0]
             if "error" in response:
-                raise UserError(response["error"])
+                raise TrialError(response["error"])
             if "step" not in response:
                 return response.get("score")
             self._send({"continue": goes_on(response["step"], response["value"])})

@@ -188,14 +188,7 @@ class TestSearch:
     def test_a_process_that_dies_is_a_trial_that_failed(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        source = Path("src/toy/model.py")
-        change(
-            '    """Build a logistic',
-            '    if parameters["C"] == 2:\n        os.kill(os.getpid(), 9)\n    """Build a logistic',
-            source,
-        )
-        source.write_text(f"import os\n{source.read_text()}")
-        import_again(monkeypatch)
+        self.kill_a_trial(9, monkeypatch)
         set_search("{C: {type: categorical, values: [1, 2]}}", "trials: 6")
         with caplog.at_level(logging.INFO):
             candidate = Pipeline(monkeypatch).train()
@@ -203,6 +196,26 @@ class TestSearch:
         assert candidate.trials.complete + candidate.trials.failed == 6
         assert candidate.trials.failed > 0
         assert "its process died (signal 9) with C=2" in caplog.text
+
+    def test_a_trial_that_ends_with_its_machine_has_not_failed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kill_a_trial(15, monkeypatch)
+        change("parameters: {C: 1.0}", "grid: {C: [1, 2, 3]}")
+        pipeline = Pipeline(monkeypatch)
+        with pytest.raises(UserError, match="^the search was ended by signal 15 .*; the next run continues it"):
+            pipeline.train()
+        assert [trial.data.params["C"] for trial in find_trials(pipeline.client)] == ["1"]
+
+    @staticmethod
+    def kill_a_trial(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let a signal end the process of a trial in which C is 2."""
+        source = Path("src/toy/model.py")
+        change(
+            '    """Build a logistic',
+            f'    if parameters["C"] == 2:\n        os.kill(os.getpid(), {number})\n    """Build a logistic',
+            source,
+        )
+        source.write_text(f"import os\n{source.read_text()}")
+        import_again(monkeypatch)
 
 
 @pytest.mark.usefixtures("search_workspace")
