@@ -22,6 +22,7 @@ from cloud.server import Moto, Server
 from conftest import ROOT, TIMEOUT
 from continuous_training.registry import connection, model_versions
 from dockerfile import environment, stages
+from forked_python import ForkedPython
 from pipeline import Pipeline
 from ports import free_port
 from postgresql import Postgresql, needs_postgresql
@@ -74,11 +75,11 @@ class Mlflow:
             "AWS_DEFAULT_REGION": "eu-central-1",
         }
 
-    def start(self) -> None:
+    def start(self, python: Path | str = sys.executable) -> None:
         """Start it and wait until it responds."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, IMAGE / "serve.py"],
+                [python, IMAGE / "serve.py"],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -239,23 +240,25 @@ def test_secrets_are_in_no_log_no_command_line_and_no_file_that_others_can_read(
 
 
 def test_it_stops_on_sigterm_and_continues_with_a_changed_password(
-    mlflow: Mlflow, champion: model_versions.Version, monkeypatch: pytest.MonkeyPatch
+    mlflow: Mlflow, champion: model_versions.Version, monkeypatch: pytest.MonkeyPatch, forked_python: ForkedPython
 ) -> None:
     assert mlflow.stop() == 0
     old, new = mlflow.passwords["admin"], secrets.token_hex(12)
     mlflow.environment["MLFLOW_AUTH_ADMIN_PASSWORD"] = mlflow.passwords["admin"] = new
     mlflow.secrets.append(new)
-    mlflow.start()
+    mlflow.start(forked_python.python)
     assert [mlflow.request("admin", old), mlflow.request("admin"), mlflow.request("training")] == [401, 200, 200]
     mlflow.log_in(monkeypatch, "serving")
     assert model_versions.by_alias(connection.open_client(), "toy", model_versions.CHAMPION) == champion
     assert hasattr(load_estimator(champion.uri), "predict")
 
 
-def test_a_database_that_rejects_the_password_is_reported_in_one_line(mlflow: Mlflow, tmp_path: Path) -> None:
+def test_a_database_that_rejects_the_password_is_reported_in_one_line(
+    mlflow: Mlflow, tmp_path: Path, forked_python: ForkedPython
+) -> None:
     wrong = mlflow.environment["MLFLOW_BACKEND_STORE_URI"].replace("postgres:", "postgres:not-", 1)
     process = subprocess.run(
-        [sys.executable, IMAGE / "serve.py"],
+        [forked_python.python, IMAGE / "serve.py"],
         env={**mlflow.environment, "HOME": str(tmp_path), "MLFLOW_BACKEND_STORE_URI": wrong},
         capture_output=True,
         text=True,

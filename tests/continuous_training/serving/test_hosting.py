@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration(seconds=30)
 
-SOURCE, THREADS = Path("src/toy/model.py"), "OMP_NUM_THREADS"
+SOURCE, THREADS, GPUS = Path("src/toy/model.py"), "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"
 FEATURES = ["shade", "x", "y"]
 REPETITIONS = 50  # of all rows in a call, so that each library uses as many threads as it may
 
@@ -48,12 +49,6 @@ class Version(NamedTuple):
     manifest: Manifest
     rows: pd.DataFrame
     probabilities: NDArray[np.float64]
-
-
-@pytest.fixture(params=INSTALLED)
-def version(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Version:
-    use(request.param, monkeypatch)
-    return fit_version(workspace)
 
 
 def fit_version(workspace: Path) -> Version:
@@ -104,47 +99,70 @@ class Peak:
             time.sleep(0.001)
 
 
-@pytest.fixture(params=[1, 2], scope="module")
-def starter(request: pytest.FixtureRequest) -> Iterator[tuple[int, HostStarter]]:
-    """The starter of a server, with the number of threads of a call; 1 is the default."""
+@contextmanager
+def start_hosts(**environment: str) -> Iterator[HostStarter]:
+    """Start what starts hosts, as a server with these variables does; without THREADS a call has one thread."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(THREADS)
-        if request.param > 1:
-            patch.setenv(THREADS, str(request.param))
+        for name, value in environment.items():
+            patch.setenv(name, value)
         starter = HostStarter()
-    yield request.param, starter
+    yield starter
     starter.close()
 
 
-def test_a_call_has_one_thread_or_as_many_as_a_variable_says(
-    version: Version, starter: tuple[int, HostStarter]
-) -> None:
-    """Two workers predict at the same time. None hangs, although their processes are forks of one that opened it."""
-    threads, host_starter = starter
+@pytest.fixture(scope="module")
+def starter() -> Iterator[HostStarter]:
+    with start_hosts() as starter:
+        yield starter
+
+
+@pytest.fixture(scope="module")
+def configured_starter() -> Iterator[HostStarter]:
+    with start_hosts(**{THREADS: "2", GPUS: "0"}) as starter:
+        yield starter
+
+
+def count_threads(version: Version, starter: HostStarter) -> int:
+    """Let two workers predict at the same time, check their predictions, and return the threads that a call has had."""
     columns = {name: np.tile(version.rows[name].to_numpy(), REPETITIONS) for name in FEATURES}
-    host = host_starter.start(version.folder, version.manifest, Path("socket"))
+    host = starter.start(version.folder, version.manifest, Path("socket"))
     connections = [HostConnection(host.path) for _ in range(2)]
     with Peak() as peak, ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda connection: connection.predict(columns), connections))
     host.close()
     for answer in answers:
         assert describe_difference(answer, np.tile(version.probabilities, (REPETITIONS, 1))) is None
-    assert threads > 1 or peak.threads == 1
-    assert threads == 1 or peak.threads > 1 or os.cpu_count() == 1
+    return peak.threads
 
 
-def test_a_version_sees_no_gpu(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", INSTALLED)
+def test_a_call_has_one_thread(
+    model: str, starter: HostStarter, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None hangs, although the processes that predict are forks of one that opened the version."""
+    use(model, monkeypatch)
+    assert count_threads(fit_version(workspace), starter) == 1
+
+
+def test_a_call_has_as_many_threads_as_a_variable_says(
+    configured_starter: HostStarter, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lightgbm", reason="lightgbm is not installed: scripts/ct test installs it")
+    use("lightgbm", monkeypatch)
+    assert count_threads(fit_version(workspace), configured_starter) > 1 or os.cpu_count() == 1
+
+
+def test_a_version_sees_no_gpu(
+    configured_starter: HostStarter, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A GPU that the process has used before the fork would be an error in each call."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv(GPUS, "0")
     use(OWN_CLASS, monkeypatch)
     change("import json\n", "import json\nimport os\n", SOURCE)
-    change('rows["x"] > self.limit', 'os.environ["CUDA_VISIBLE_DEVICES"] == rows["shade"]', SOURCE)
+    change('rows["x"] > self.limit', f'os.environ["{GPUS}"] == rows["shade"]', SOURCE)
     version = fit_version(workspace)
-    starter = HostStarter()
-    try:
-        host = starter.start(version.folder, version.manifest, Path("socket"))
-        columns = {"shade": np.array(["", "0"], object), "x": np.zeros(2), "y": np.zeros(2)}
-        assert HostConnection(host.path).predict(columns)[:, 1].tolist() == [0.75, 0.25]
-        host.close()
-    finally:
-        starter.close()
+    host = configured_starter.start(version.folder, version.manifest, Path("socket"))
+    columns = {"shade": np.array(["", "0"], object), "x": np.zeros(2), "y": np.zeros(2)}
+    assert HostConnection(host.path).predict(columns)[:, 1].tolist() == [0.75, 0.25]
+    host.close()
