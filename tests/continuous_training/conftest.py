@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from continuous_training import environments
+from continuous_training import command, environments
 from continuous_training.fork_server import client
 from continuous_training.versions import signing
 
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 collect_ignore = ["models"]  # tests copy its tests into workspaces and run them there
 
+gc.set_threshold(command.OBJECTS_BETWEEN_COLLECTIONS)  # as the verbs of `ct`
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before MLflow is imported: tests send no requests to other machines
 os.environ["OMP_NUM_THREADS"] = "1"  # several threads are slower for models of few rows
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes start in half the time with bytecode
@@ -87,6 +89,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif marker := item.get_closest_marker("file_seconds"):
             seconds[item.path] = max(seconds.get(item.path, 0), marker.args[0])
     items.sort(key=lambda item: seconds.get(item.path, 0), reverse=True)
+
+
+def pytest_collection_finish() -> None:
+    """Leave the modules that all tests have imported out of all collections."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
