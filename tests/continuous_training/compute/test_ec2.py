@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -37,6 +38,7 @@ from continuous_training.compute.ec2 import (
 from continuous_training.compute.ec2.account import REQUIRED_VARIABLES, Account, read_tracking_uri
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.budget import BOOT_MINUTES, MIN_MINUTES, SEARCH_PART, Budget
+from continuous_training.compute.ec2.fleet import Fleet
 from continuous_training.compute.ec2.images import Image, Platform
 from continuous_training.compute.ec2.instance_types import Hardware, InstanceType
 from continuous_training.compute.ec2.launch import LaunchContext, LaunchOption
@@ -188,6 +190,20 @@ class TestShares:
         command = training.build_search_command(make_run(), "abc", Share(1, 3))
         assert command[:4] == ["env", "MLFLOW_RUN_ID=abc", "python", "scripts/fit.py"]
         assert command[-2:] == ["--share", "2/3"]
+
+
+def test_a_search_for_which_the_budget_is_too_small_is_left_to_the_training(
+    aws: Aws, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = dataclasses.replace(make_context(), settings=make_compute(max_cost_usd=0.03))
+    fleet = Fleet(aws, context, "abc", [Share(0, 2), Share(1, 2)], lambda _: TASK)
+    fleet.search()
+    for number in (1, 2):
+        assert re.search(
+            rf"\[{number}\] no instance is available: .*max_cost_usd leave 0 minutes at 0.2 USD", caplog.text
+        )
+    with pytest.raises(UserError, match="cannot launch c7i.xlarge spot in subnet-a"):  # there is no such account
+        fleet.train()
 
 
 class TestPrice:

@@ -515,19 +515,6 @@ def test_a_lost_instance_of_a_search_does_not_fail_the_training(
     record_outcome("one of two searching instances fails, the other one is terminated", "trained on a third one")
 
 
-def test_a_search_for_which_the_budget_is_too_small_is_left_to_the_training(
-    project: Project, caplog: pytest.LogCaptureFixture
-) -> None:
-    share_grid()
-    change("max_cost_usd: 1", "max_cost_usd: 0.02")
-    project.aws.faults.refuse("ec2", "RunInstances", "InsufficientInstanceCapacity", 500)
-    with pytest.raises(UserError, match="no instance is available: c7i.large on demand .*InsufficientInstanceCapacity"):
-        project.run_entry_point("true")
-    for number in (1, 2):
-        assert f"[{number}] no instance is available: c7i.large on demand in subnet-" in caplog.text
-    assert "max_cost_usd leave 0 minutes at 0.1 USD an hour" in caplog.text
-
-
 def test_the_password_of_mlflow_comes_from_the_parameter_store(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
