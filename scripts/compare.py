@@ -15,6 +15,7 @@ def main(_: argparse.Namespace) -> None:
         VERDICT_TEXT,
         Candidate,
         ModelCheck,
+        Plan,
         Run,
         Snapshot,
         Verdict,
@@ -29,7 +30,9 @@ def main(_: argparse.Namespace) -> None:
     verdict = compare.compare(
         connection.open_client(), run, load_settings(run.model), snapshot, candidate, model_check, timer
     )
-    write_atomically(VERDICT_TEXT, verdict.summary + "\n")
+    hold = Plan.read().hold
+    note = f"\n{hold.describe(run.model)}; an approval or FORCE promotes all the same" if hold else ""
+    write_atomically(VERDICT_TEXT, f"{verdict.summary}{note}\n")
     verdict.write()
     log.info("%s", verdict.summary)
     if verdict.lost_champion:

@@ -17,11 +17,17 @@ def main(_: argparse.Namespace) -> None:
     timer = Deployment.begin(run)
     candidate, registration, verdict = Candidate.read(), Registration.read(), Verdict.read()
     settings = load_settings(run.model)
-    deployment = deploy.deploy(connection.open_client(), run, settings, candidate, registration, verdict, timer)
+    log = logging.getLogger(__name__)
+    try:
+        deployment = deploy.deploy(connection.open_client(), run, settings, candidate, registration, verdict, timer)
+    except deploy.OnHoldError as on_hold:  # a person's decision, and no failure of the run
+        on_hold.registration.write()
+        log.warning("%s", on_hold)
+        return
     deployment.write()
-    logging.getLogger(__name__).info(
-        "Version %s is champion; send requests to %s/invocations", deployment.model_version, deployment.servers[0]
-    )
+    if deployment.hold:
+        log.warning("A person has decided so, although %s", deployment.hold.describe(deployment.name))
+    log.info("Version %s is champion; send requests to %s/invocations", deployment.model_version, deployment.servers[0])
 
 
 if __name__ == "__main__":

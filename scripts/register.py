@@ -16,7 +16,10 @@ def main(_: argparse.Namespace) -> None:
     timer = Registration.begin(run)
     registration = register.register(connection.open_client(), run, Candidate.read(), Verdict.read(), timer)
     registration.write()
-    logging.getLogger(__name__).info("Registered as version %s of %s", registration.model_version, registration.name)
+    log = logging.getLogger(__name__)
+    log.info("Registered as version %s of %s", registration.model_version, registration.name)
+    if message := registration.hold_message:
+        log.warning("%s", message)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Roll back: make the previous version the champion again."""
+"""Roll back: make the previous version the champion again, and put the model on hold."""
 
 import argparse
 import logging
 import os
-import time
 
 from continuous_training import command
 from continuous_training.errors import UsageError, UserError
@@ -15,34 +14,21 @@ def main(arguments: argparse.Namespace) -> None:
         raise UsageError(
             "a reason is missing: set --reason 'it predicts nonsense since noon', or REASON in the environment"
         )
-    from continuous_training.documents import Stopwatch
+    from continuous_training.documents import Stopwatch, is_run_of
     from continuous_training.registry import connection
     from continuous_training.stages import roll_back
 
-    build_tag = os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}"
+    timer = Stopwatch.of_environment()
     rollback, errors = roll_back.roll_back(
-        connection.open_client(), arguments.model, arguments.reason, Stopwatch(build_tag)
+        connection.open_client(), arguments.model, arguments.reason, timer, hold=not arguments.no_hold
     )
-    if _is_part_of(build_tag):
+    if is_run_of("rollback", rollback.build_tag):
         rollback.write()
     message = f"version {rollback.model_version} of {rollback.name} replaces version {rollback.rolled_back_version}"
     print(rollback.model_dump_json(indent=2) if arguments.json else message)
-    logging.getLogger(__name__).info(
-        "A new training may promote a similar model: set PROMOTE=ask or never until the cause is found"
-    )
+    logging.getLogger(__name__).info("%s", rollback.hold_message)
     if errors:
         raise UserError(f"{message}; but {'; '.join(errors)}")
-
-
-def _is_part_of(build_tag: str) -> bool:
-    """Whether build/ belongs to a rollback run; a person may call this script in any workspace."""
-    from continuous_training.documents import Run
-
-    try:
-        run = Run.find()
-    except UserError:
-        return False
-    return run is not None and run.rollback and run.build_tag == build_tag
 
 
 if __name__ == "__main__":
@@ -51,6 +37,9 @@ if __name__ == "__main__":
         "--reason",
         default=os.environ.get("REASON", ""),
         help="the reason, which is stored with the version (default: REASON)",
+    )
+    parser.add_argument(
+        "--no-hold", action="store_true", help="let the next run promote a new version, which may be a similar one"
     )
     command.add_model(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object")

@@ -2,14 +2,19 @@
 
 import argparse
 import json
+import logging
 from typing import Any
 
 from continuous_training import command
 from continuous_training.errors import UserError
 
+log = logging.getLogger(__name__)
+
 
 def main(arguments: argparse.Namespace) -> None:
     """Open each version in a process of its own, as Compare and a server do, and print what it is."""
+    from continuous_training.registry import connection, holds
+
     reports, errors = [], []
     for name in arguments.version:
         try:
@@ -21,6 +26,9 @@ def main(arguments: argparse.Namespace) -> None:
     else:
         for report in reports:
             print("{name} {version}: {framework}, Python {python}, intact".format(**report))
+    hold = holds.find_if_readable(connection.open_client(), arguments.model)
+    if hold:
+        log.info("%s; scripts/ct release ends this", hold.describe(arguments.model))
     if errors:
         raise UserError("; ".join(errors))
 

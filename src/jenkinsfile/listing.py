@@ -22,7 +22,7 @@ def list_pipeline(pipeline: Pipeline) -> Iterator[str]:
     yield "parameters:"
     for parameter in read_parameters(pipeline.parameters):
         default = MASK if parameter.is_secret else to_string(parameter.default)
-        choices = f"  one of {', '.join(parameter.choices)}" if parameter.choices else ""
+        choices = f"  one of {parameter.choice_list}" if parameter.choices else ""
         yield f"  {parameter.name}={default}{choices}  {parameter.description}".rstrip()
     yield "stages:"
     for stage in pipeline.stages:

@@ -35,6 +35,11 @@ class Parameter:
         """Whether its value must be masked."""
         return self.kind == "password"
 
+    @property
+    def choice_list(self) -> str:
+        """The choices as text, with '' for an empty one."""
+        return ", ".join(choice or "''" for choice in self.choices)
+
 
 def read_parameters(calls: Iterable[Call]) -> list[Parameter]:
     """Read the `parameters {}` section. Raises JenkinsfileError for a parameter without a name or without choices."""
@@ -67,7 +72,7 @@ def _convert(parameter: Parameter, value: str) -> str | bool:
             raise ParameterError(f"{parameter.name} must be true or false, not '{value}'")
         return BOOLEANS[value.lower()]
     if parameter.choices and value not in parameter.choices:
-        raise ParameterError(f"{parameter.name} must be one of {', '.join(parameter.choices)}, not '{value}'")
+        raise ParameterError(f"{parameter.name} must be one of {parameter.choice_list}, not '{value}'")
     return value
 
 

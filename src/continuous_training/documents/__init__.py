@@ -16,8 +16,10 @@ from continuous_training.documents.document import (
     Stopwatch,
     Trigger,
     first_error,
+    is_run_of,
     write_atomically,
 )
+from continuous_training.documents.holds import Hold, HoldStatus
 from continuous_training.documents.inspection import (
     Confusion,
     CorrelatedFeatures,
@@ -48,6 +50,8 @@ __all__ = [
     "DriftEvidence",
     "FeatureImportance",
     "FrameworkTests",
+    "Hold",
+    "HoldStatus",
     "Importance",
     "Lint",
     "Metric",
@@ -70,5 +74,6 @@ __all__ = [
     "Value",
     "Verdict",
     "first_error",
+    "is_run_of",
     "write_atomically",
 ]

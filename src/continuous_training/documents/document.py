@@ -100,6 +100,7 @@ class Run(Document):
     compute: Literal["local", "ec2"]
     force: bool
     rollback: bool = False
+    hold: Literal["", "hold", "release"] = ""
     promote: Literal["auto", "ask", "never"]
     trigger: Trigger
     reason: str
@@ -109,6 +110,16 @@ class Run(Document):
     lock: str
     python: str
     restarted_builds: tuple[str, ...] = ()
+
+    @property
+    def only_command(self) -> str | None:
+        """The command after Set up that is all of this run; None for a run that trains."""
+        return "rollback" if self.rollback else self.hold or None
+
+    @property
+    def overrules_hold(self) -> bool:
+        """Whether a person decides that this run promotes: by FORCE, or by the approval that PROMOTE=ask needs."""
+        return self.force or self.promote == "ask"
 
     @property
     def build_tags(self) -> set[str]:
@@ -141,6 +152,15 @@ class Run(Document):
         return run
 
 
+def is_run_of(command: str, build_tag: str) -> bool:
+    """Whether build/ belongs to the run that this command is all of; a person may call it in any workspace."""
+    try:
+        run = Run.find()
+    except UserError:
+        return False
+    return run is not None and run.only_command == command and run.build_tag == build_tag
+
+
 class Stopwatch:
     """Measures a stage from its start to the writing of its document."""
 
@@ -148,6 +168,11 @@ class Stopwatch:
         self.build_tag = build_tag
         self.started = datetime.now(UTC)
         self._start = time.monotonic()
+
+    @classmethod
+    def of_environment(cls) -> Self:
+        """Start a stopwatch for the build of BUILD_TAG, or for what a person does by hand."""
+        return cls(os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}")
 
     def stop(self) -> dict[str, Any]:
         """Return the fields that all documents have in common."""

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from continuous_training.documents.document import Document
+from continuous_training.documents.holds import END, Hold
 from continuous_training.documents.values import Value
 from continuous_training.formatting import format_percent
 
 
 class Registration(Document):
-    """Register: the model version made from the candidate."""
+    """Register: the model version made from the candidate, and whether Deploy promotes it.
+
+    It does not with PROMOTE=never, nor while the model is on hold, unless a person has decided otherwise in this run.
+    """
 
     stem: ClassVar[str] = "registration"
     command: ClassVar[str] = "register"
 
     name: str
     model_version: str
+    decision: Literal["promote", "hold"]
+    hold: Hold | None = None
+
+    @property
+    def hold_message(self) -> str | None:
+        """What the model's hold means for the version; None if the model is not on hold."""
+        if self.hold is None:
+            return None
+        hold = self.hold.describe(self.name)
+        if self.decision == "hold":
+            return f"version {self.model_version} is not promoted: {hold}; {END}"
+        return f"version {self.model_version} is promoted because a person decides so, although {hold}"
 
 
 class Deployment(Document):
@@ -26,6 +42,7 @@ class Deployment(Document):
 
     `shadow` and `canary` are observed while the version runs beside the champion, if training.yaml asks for it and
     there is a champion; `watch` covers its first seconds as champion. All numbers are totals over all servers.
+    `hold` is the model's hold, which does not keep a person from promoting.
     """
 
     class Observation(Value):
@@ -65,10 +82,11 @@ class Deployment(Document):
     shadow: Observation | None = None
     canary: Observation | None = None
     watch: Observation | None = None
+    hold: Hold | None = None
 
 
 class Rollback(Document):
-    """Roll back: the version in production again, the version rolled back, and the reason."""
+    """Roll back: the version in production again, the version rolled back, the reason, and the model's hold."""
 
     stem: ClassVar[str] = "rollback"
     command: ClassVar[str] = "rollback"
@@ -78,3 +96,11 @@ class Rollback(Document):
     rolled_back_version: str
     reason: str
     servers: list[str]
+    hold: Hold | None = None
+
+    @property
+    def hold_message(self) -> str:
+        """Whether later runs promote, and how this ends."""
+        if self.hold:
+            return f"{self.hold.describe(self.name)}; {END}"
+        return f"{self.name} is not on hold: the next run may promote a similar version"

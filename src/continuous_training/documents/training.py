@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from continuous_training.documents.data import Check
 from continuous_training.documents.document import Document
+from continuous_training.documents.holds import Hold
 from continuous_training.documents.values import Value
 
 
@@ -23,7 +24,7 @@ class Plan(Document):
     """Plan: whether to train, and the fingerprint of what would be trained.
 
     `resumed_run_id` is the MLflow run of a candidate that an interrupted run has trained already. `drift` is set if the
-    monitor triggered the run.
+    monitor triggered the run. `hold` is the model's hold at that time.
     """
 
     stem: ClassVar[str] = "plan"
@@ -35,6 +36,7 @@ class Plan(Document):
     parts: dict[str, str]
     resumed_run_id: str | None = None
     drift: DriftEvidence | None = None
+    hold: Hold | None = None
 
 
 class TrialScore(Value):

@@ -10,6 +10,7 @@ from continuous_training.documents import BUILD, write_atomically
 from continuous_training.formatting import format_number, format_percent, format_time
 from continuous_training.monitoring import history
 from continuous_training.monitoring.report import DOCUMENT, EVIDENTLY_REPORT
+from continuous_training.registry import holds
 from continuous_training.reports.plots import Axis
 from continuous_training.reports.templates import template
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
+    from continuous_training.documents import Hold
     from continuous_training.monitoring.history import CheckSummary
     from continuous_training.monitoring.report import MonitorReport
 
@@ -72,15 +74,17 @@ def remove_outputs() -> None:
 
 def write_page(client: MlflowClient, report: MonitorReport, checks: int) -> Path:
     """Write the page atomically, with a chart of so many of the last checks; return its path."""
-    write_atomically(PAGE, render_page(report, history.read_history(client, report.model, checks)))
+    past, hold = history.read_history(client, report.model, checks), holds.find_if_readable(client, report.model)
+    write_atomically(PAGE, render_page(report, past, hold))
     return PAGE
 
 
-def render_page(report: MonitorReport, past: Sequence[CheckSummary]) -> str:
-    """Return the page as HTML."""
+def render_page(report: MonitorReport, past: Sequence[CheckSummary], hold: Hold | None = None) -> str:
+    """Return the page as HTML, with the model's hold."""
     tone, headline = FAILED if report.errors else HEADLINES[report.decision.verdict]
     return template(TEMPLATE, *FILTERS).render(
         report=report,
+        hold=hold,
         tone=tone,
         headline=headline,
         drifts=sorted(report.drifts, key=lambda drift: -drift.ratio),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import AliasChoices, Field
 
-from continuous_training.documents import Value
-from continuous_training.registry import model_versions, runs
+from continuous_training.documents import Hold, Value
+from continuous_training.registry import holds, model_versions, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -73,16 +73,22 @@ class Promotion(Value):
 
 
 class Withdrawal(Value):
-    """A version that is rolled back, and both aliases after the move. It is always completed."""
+    """A version that is rolled back, both aliases after the move, and the hold that it ends with.
+
+    It is always completed.
+    """
 
     version: str
     run_id: str
     reason: str
     champion: str
     previous: str | None
+    hold: Hold | None = None
 
     def resolve(self, client: MlflowClient, aliases: Aliases) -> str:
-        """Write the reason on the version, and give its alias to the version before it."""
+        """Put the model on hold, write the reason on the version, and give its alias to the version before it."""
+        if self.hold:
+            holds.write_if_none(client, aliases.model, self.hold)
         runs.set_outcome(client, self.run_id, runs.ROLLED_BACK)
         if model_versions.by_number(client, aliases.model, self.version):
             client.set_model_version_tag(aliases.model, self.version, model_versions.ROLLED_BACK_BECAUSE, self.reason)

@@ -9,12 +9,14 @@ from continuous_training.formatting import join_names, pluralize
 from continuous_training.settings import BRANCH
 
 if TYPE_CHECKING:
-    from continuous_training.documents import Deployment, Rollback, Verdict
+    from continuous_training.documents import Deployment, HoldStatus, Rollback, Verdict
     from continuous_training.reports.run_documents import RunDocuments
 
 UNCHANGED = "Production is unchanged."
 RESUMED = "The next run continues with it."
 STOP_MESSAGES = {  # by the stage at which a run stopped; before Train nothing was trained
+    "Hold": ("the model may not be on hold", "Hold it again."),
+    "Release": ("the model may still be on hold", "Release it again."),
     "Roll back": ("the champion may not have changed", "Run the rollback again to complete it."),
     "Check model": ("the candidate was not compared", f"It is kept in MLflow. {RESUMED}"),
     "Compare": ("the candidate was not compared", f"It is kept in MLflow. {RESUMED}"),
@@ -50,6 +52,8 @@ def outcome(documents: RunDocuments) -> Outcome:
     """Return the outcome of the run, from its last document."""
     if documents.rollback:
         return _describe_rollback(documents.rollback)
+    if documents.hold:
+        return _describe_hold(documents.hold)
     if documents.deployment:
         return _describe_promotion(documents.deployment)
     if documents.verdict and documents.verdict.decision == "reject":
@@ -73,7 +77,17 @@ def _describe_rollback(rollback: Rollback) -> Outcome:
         f"version {rollback.model_version} is in production again, in place of version {rollback.rolled_back_version}"
     )
     meaning = f"Reason: {rollback.reason}. Version {rollback.rolled_back_version} is not promoted again without FORCE."
+    if rollback.hold:
+        meaning += f" {rollback.hold_message[:1].upper()}{rollback.hold_message[1:]}."
     return Outcome("held", "Rolled back", message, meaning)
+
+
+def _describe_hold(status: HoldStatus) -> Outcome:
+    if status.hold:
+        meaning = f"Runs train and compare, but promote no version by themselves. {UNCHANGED}"
+        return Outcome("held", "On hold", status.message, meaning)
+    meaning = f"The next run promotes a better version, and one that waits without a second training. {UNCHANGED}"
+    return Outcome("good", "Released", status.message, meaning)
 
 
 def _describe_promotion(deployment: Deployment) -> Outcome:
@@ -83,6 +97,8 @@ def _describe_promotion(deployment: Deployment) -> Outcome:
     meaning = (
         f"It is live on {servers}, where {deployment.golden_predictions} golden predictions equal the offline ones."
     )
+    if deployment.hold:
+        meaning += f" A person has decided so, although {deployment.hold.describe(deployment.name)}."
     return Outcome("good", "Promoted", f"version {deployment.model_version} is in production, {instead}", meaning)
 
 
@@ -95,11 +111,14 @@ def _describe_rejection(verdict: Verdict) -> Outcome:
 
 
 def _describe_unpromoted_candidate(documents: RunDocuments) -> Outcome | None:
-    """Return the outcome of a better candidate that is held back by PROMOTE."""
+    """Return the outcome of a better candidate that PROMOTE or a hold keeps from production."""
     promote = documents.run.promote if documents.run else None
     if promote == "never" and documents.registration:
         message = f"version {documents.registration.model_version} is registered, but not deployed"
         return Outcome("held", "Held", message, f"PROMOTE=never: this run promotes nothing. {UNCHANGED}")
+    if documents.registration and documents.registration.decision == "hold":
+        message = documents.registration.hold_message or ""
+        return Outcome("held", "Held", message, f"It is registered, and waits without another training. {UNCHANGED}")
     if promote == "ask" and not documents.registration:
         meaning = f"PROMOTE=ask: the run ended without approval, or before Register. {UNCHANGED} {RESUMED}"
         return Outcome("held", "Held", "the candidate is better, but was not approved", meaning)

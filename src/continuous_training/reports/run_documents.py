@@ -6,6 +6,8 @@ A run may have stopped at any stage, and a document may be malformed or belong t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from continuous_training.documents import (
@@ -14,6 +16,8 @@ from continuous_training.documents import (
     Deployment,
     Document,
     FrameworkTests,
+    Hold,
+    HoldStatus,
     Lint,
     ModelCheck,
     Plan,
@@ -41,7 +45,11 @@ STAGES: dict[str, type[Document]] = {
     "Deploy": Deployment,
 }
 OPTIONAL = {"Test the framework"}  # runs only when its files have changed
-ROLLBACK_STAGES: dict[str, type[Document]] = {"Set up": Run, "Roll back": Rollback}
+ONLY_STAGES: dict[str, dict[str, type[Document]]] = {  # of a run that trains nothing, by its command
+    "rollback": {"Set up": Run, "Roll back": Rollback},
+    "hold": {"Set up": Run, "Hold": HoldStatus},
+    "release": {"Set up": Run, "Release": HoldStatus},
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class RunDocuments:
     errors: dict[str, str]
     run: Run | None = None
     rollback: Rollback | None = None
+    hold: HoldStatus | None = None
     lint: Lint | None = None
     tests: Tests | None = None
     framework_tests: FrameworkTests | None = None
@@ -71,17 +80,24 @@ class RunDocuments:
 
     @property
     def stages(self) -> dict[str, type[Document]]:
-        """The stages of this kind of run: a rollback has no others."""
-        if self.run and self.run.rollback:
-            return ROLLBACK_STAGES
+        """The stages of this kind of run: a rollback, a hold and a release have no others."""
+        if self.run and self.run.only_command:
+            return ONLY_STAGES[self.run.only_command]
         return {title: kind for title, kind in STAGES.items() if title not in OPTIONAL or getattr(self, kind.stem)}
+
+    @property
+    def active_hold(self) -> Hold | None:
+        """The model's hold, as the last stage that looked for it has seen it."""
+        stages = (self.hold, self.rollback, self.deployment, self.registration, self.plan)
+        last = next((document for document in stages if document), None)
+        return last.hold if last else None
 
 
 def read_run_documents() -> RunDocuments:
     """Read every document in build/ that is readable and belongs to this run."""
     documents: dict[str, Any] = {}
     errors = {}
-    for title, kind in (STAGES | ROLLBACK_STAGES).items():
+    for title, kind in reduce(or_, ONLY_STAGES.values(), STAGES).items():
         try:
             documents[kind.stem] = kind.find()
         except UserError as error:

@@ -14,7 +14,7 @@ import requests
 
 from continuous_training.documents import Candidate, Deployment, Registration, Run, Stopwatch, Verdict
 from continuous_training.errors import UserError
-from continuous_training.registry import model_versions, promotion
+from continuous_training.registry import holds, model_versions, promotion, runs
 from continuous_training.serving import local_server
 from continuous_training.serving.exposure import end_exposure
 from continuous_training.serving.rollout import rollout
@@ -25,12 +25,21 @@ from continuous_training.versions.opening import read_golden_predictions
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from continuous_training.documents import Hold
     from continuous_training.serving.rollout.rollout import Role
     from continuous_training.settings import Serving, Settings
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 90
+
+
+class OnHoldError(UserError):
+    """A person has put the model on hold: the version waits, as `registration` says."""
+
+    def __init__(self, registration: Registration) -> None:
+        super().__init__(registration.hold_message or "")
+        self.registration = registration
 
 
 def deploy(
@@ -45,6 +54,7 @@ def deploy(
     """Make the registered version the champion on every server of SERVING_URLS (comma-separated).
 
     Raises:
+        OnHoldError: the model is on hold, and no person has decided that this run promotes.
         UserError: the verdict is not `promote`, or PROMOTE=never; the version was rolled back; another run is
             promoting, or has promoted since the verdict; a server is missing, does not follow, or predicts other values
             than the stored model; or the version exceeds a limit of the section `serving`. The aliases are then as
@@ -55,6 +65,7 @@ def deploy(
         raise UserError(f"version {registration.model_version} is not deployed: {why}")
     number = registration.model_version
     expected = model_versions.registry_identity(client, run.model)
+    _check_hold(client, run, candidate, registration)
     servers = read_server_urls()
     for url in servers:
         _ensure(url, run.model, expected)
@@ -66,6 +77,7 @@ def deploy(
         end_exposure(client, run.model)  # of a run that was killed: it would serve requests in place of the champion
         shadow = _expose(client, run, verdict, number, "shadow", servers, settings.serving)
         canary = _expose(client, run, verdict, number, "canary", servers, settings.serving)
+        hold = _check_hold(client, run, candidate, registration)  # a phase may take hours
         move = lock.promote(number, verdict.champion, force=run.force)
         for url in servers:
             rollout.wait_and_verify(url, number, rows, predictions)
@@ -83,8 +95,22 @@ def deploy(
         shadow=shadow,
         canary=canary,
         watch=observation,
+        hold=hold,
         **timer.stop(),
     )
+
+
+def _check_hold(client: MlflowClient, run: Run, candidate: Candidate, registration: Registration) -> Hold | None:
+    """Return the model's hold, whatever Register has seen, if a person has decided that this run promotes.
+
+    Raises:
+        OnHoldError: no person has; the run counts as held.
+    """
+    hold = holds.find(client, run.model)
+    if hold is None or run.overrules_hold:
+        return hold
+    runs.set_outcome(client, candidate.run_id, runs.HELD)
+    raise OnHoldError(registration.model_copy(update={"decision": "hold", "hold": hold}))
 
 
 def _expose(

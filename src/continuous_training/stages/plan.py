@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from continuous_training.documents import DriftEvidence, Plan, Run, Snapshot, Stopwatch
 from continuous_training.monitoring.state import MonitorState
-from continuous_training.registry import model_versions, promotion, runs
+from continuous_training.registry import holds, model_versions, promotion, runs
 from continuous_training.settings import source_hash, terms_hash
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snap
     An interrupted promotion is reverted first, so that the candidate is compared with a champion that was confirmed.
     """
     promotion.recover(client, run.model, run.build_tag)
+    hold = holds.find(client, run.model)
     parts = {
         "snapshot": snapshot.hash,
         "source": source_hash(run.model),
@@ -104,7 +105,8 @@ def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snap
         terms = terms_hash(run.model, settings.compare, champion.number if champion else None)
         if before.data.tags.get(runs.TERMS) == terms:  # under other terms the verdict may differ
             final.add(runs.REJECTED)
-        if run.promote == "never":
+        is_held = run.promote == "never" or (hold is not None and not run.overrules_hold)
+        if is_held:
             final.add(runs.HELD)
         if run.promote != "ask":  # a run without approval cannot overrule a rejection
             final.add(runs.UNAPPROVED)
@@ -122,5 +124,6 @@ def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snap
         parts=parts,
         resumed_run_id=resumes,
         drift=_drift_evidence(client, run),
+        hold=hold,
         **timer.stop(),
     )

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 from continuous_training.documents import APPROVED_BY, Candidate, Registration, Run, Stopwatch, Verdict
 from continuous_training.errors import UserError
-from continuous_training.registry import model_versions, promotion, runs
+from continuous_training.registry import holds, model_versions, promotion, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
 def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verdict, timer: Stopwatch) -> Registration:
-    """Register the candidate under the alias `candidate`. With PROMOTE=never the run ends here.
+    """Register the candidate under the alias `candidate`.
+
+    With PROMOTE=never the run ends here, and while the model is on hold, unless a person has decided otherwise.
 
     Raises:
         UserError: its verdict is not `promote`; PROMOTE=ask and it has no approval; or it was rolled back before
-            and FORCE is not set.
+            and FORCE is not set; or the model's hold cannot be read.
     """
     if verdict.decision != "promote":
         raise UserError(f"the candidate was rejected ({verdict.message}): it is not registered")
@@ -30,12 +32,20 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
         "ct.rules": verdict.summary,
         "ct.build_tag": run.build_tag,
     } | approval_tags
+    hold = holds.find(client, run.model)
     version = model_versions.register(client, run.model, candidate.run_id, candidate.model_uri, tags)
-    if run.promote != "never":
-        runs.clear_outcome(client, candidate.run_id)
-    else:
+    is_held = run.promote == "never" or (hold is not None and not run.overrules_hold)
+    if is_held:
         runs.set_outcome(client, candidate.run_id, runs.HELD)
-    return Registration(name=version.name, model_version=version.number, **timer.stop())
+    else:
+        runs.clear_outcome(client, candidate.run_id)
+    return Registration(
+        name=version.name,
+        model_version=version.number,
+        decision="hold" if is_held else "promote",
+        hold=hold,
+        **timer.stop(),
+    )
 
 
 def _approval_tags(run: Run) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Roll back: make the previous version the champion again. The other is not promoted again without FORCE."""
+"""Roll back: make the previous version the champion again, and put the model on hold.
+
+The other version is not promoted again without FORCE, and nothing like it by a run that trains on the same rows.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ import requests
 
 from continuous_training.documents import Rollback, Stopwatch
 from continuous_training.errors import UserError
-from continuous_training.registry import connection, model_versions, promotion
+from continuous_training.registry import connection, holds, model_versions, promotion
 from continuous_training.registry.alias_moves import Withdrawal
 from continuous_training.serving.exposure import end_exposure
 from continuous_training.serving.rollout import rollout
 from continuous_training.serving.rollout.client import read_server_urls, read_status
 from continuous_training.settings import load_settings
+from continuous_training.stages.hold import make_hold
 from continuous_training.versions.examination import Policy
 from continuous_training.versions.opening import read_golden_predictions
 
@@ -28,8 +32,12 @@ log = logging.getLogger(__name__)
 REASON_LENGTH = 1000  # it shares a tag with the rest of the lock's claim
 
 
-def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -> tuple[Rollback, list[str]]:
+def roll_back(
+    client: MlflowClient, model: str, reason: str, timer: Stopwatch, *, hold: bool = True
+) -> tuple[Rollback, list[str]]:
     """Make `previous` the champion, write the reason on the old champion, and wait until the servers follow.
+
+    Unless `hold` is false, the model is on hold from then on. A hold that it has stays.
 
     No server is started. Servers that do not follow are returned beside the document, one line each: the alias stays
     moved, and they follow when they can.
@@ -56,6 +64,7 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
                 previous=earlier.number
                 if earlier and earlier.rollback_reason is None and earlier.number != withdrawn.number
                 else None,
+                hold=make_hold(f"version {withdrawn.number} was rolled back: {reason}") if hold else None,
             )
         )
     log.info(
@@ -68,6 +77,7 @@ def roll_back(client: MlflowClient, model: str, reason: str, timer: Stopwatch) -
         rolled_back_version=withdrawn.number,
         reason=reason,
         servers=following,
+        hold=holds.find_if_readable(client, model),
         **timer.stop(),
     )
     return rollback, errors

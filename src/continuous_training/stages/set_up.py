@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import shutil
-import time
 
 from pydantic import ValidationError
 
@@ -35,7 +34,7 @@ def begin() -> Run:
         UserError: a parameter has an invalid value, or contradicts another.
     """
     shutil.rmtree(BUILD, ignore_errors=True)  # first: an invalid parameter must not leave an earlier run's report
-    timer = Stopwatch(os.environ.get("BUILD_TAG") or f"by-hand-{time.time():.0f}")
+    timer = Stopwatch.of_environment()
     parameters = {
         name.lower(): os.environ.get(name) or default
         for name, default in {
@@ -44,11 +43,12 @@ def begin() -> Run:
             "FORCE": "false",
             "PROMOTE": "auto",
             "ROLLBACK": "false",
+            "HOLD": "",
             "TRIGGER": "manual",
         }.items()
     }
-    is_rollback = parameters["rollback"].lower() == "true"  # must work even if training.yaml is invalid
-    settings = None if is_rollback else load_settings(parameters["model"])
+    trains = parameters["rollback"].lower() != "true" and not parameters["hold"]
+    settings = load_settings(parameters["model"]) if trains else None  # others must work even if they are invalid
     try:
         run = Run.model_validate(
             timer.stop()
@@ -67,10 +67,7 @@ def begin() -> Run:
         raise UserError(f"a parameter of this run is invalid: {first_error(error)}") from error
     if settings and run.compute == "ec2":
         _check_ec2(settings)
-    if run.rollback and not run.reason.strip():
-        raise UserError("ROLLBACK=true needs a reason: set REASON")
-    if run.rollback and run.branch not in {"", BRANCH}:
-        raise UserError(f"ROLLBACK=true has no effect on branch {run.branch}: start it on {BRANCH}")
+    _check_only_command(run)
     if settings:
         _check_metrics(settings.compare)
         if len(settings.data.targets) > 1:
@@ -78,6 +75,19 @@ def begin() -> Run:
     reason = f": {run.reason}" if run.reason else ""
     log.info("Run %s of %s as of %s (%s%s)", run.build_tag, run.model, f"{run.as_of:%Y-%m-%d}", run.trigger, reason)
     return run
+
+
+def _check_only_command(run: Run) -> None:
+    """Check a run that trains nothing."""
+    if run.only_command is None:
+        return
+    parameter = "ROLLBACK=true" if run.rollback else f"HOLD={run.hold}"
+    if run.rollback and run.hold:
+        raise UserError(f"ROLLBACK=true and HOLD={run.hold} exclude each other: a rollback holds by itself")
+    if run.only_command != "release" and not run.reason.strip():
+        raise UserError(f"{parameter} needs a reason: set REASON")
+    if run.branch not in {"", BRANCH}:
+        raise UserError(f"{parameter} has no effect on branch {run.branch}: start it on {BRANCH}")
 
 
 def _check_ec2(settings: Settings) -> None:

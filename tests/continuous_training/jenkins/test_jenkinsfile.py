@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jenkinsfile.syntax.model import Call, Expression, Pipeline, Stage
 
 STAGES = [
-    *("Set up", "Roll back", "Lint and test", "Snapshot", "Check data", "Plan"),
+    *("Set up", "Roll back", "Hold", "Release", "Lint and test", "Snapshot", "Check data", "Plan"),
     *("Train", "Compare", "Approve", "Register", "Deploy"),
 ]
 OTHER_JENKINSFILES = sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))
@@ -52,7 +52,11 @@ case $1 in
         echo "{\\"decision\\": \\"${VERDICT:-promote}\\"}" >build/verdict.json
         printf '%s\\n\\n%s\\n' 'Promote the candidate of flight_delays?' '  roc_auc is better' >build/verdict.txt
         ;;
-    register) echo '{}' >build/registration.json ;;
+    register)
+        decision=promote
+        if [ "$PROMOTE" = never ] || [ -n "${ON_HOLD:-}" ]; then decision=hold; fi
+        echo "{\\"decision\\": \\"$decision\\"}" >build/registration.json
+        ;;
 esac
 [ "$1" != "${BROKEN:-}" ] || exit 1
 [ "$1" != "${SLOW:-}" ] || exec sleep 60
@@ -87,7 +91,7 @@ def timeout_seconds(options: tuple[Call, ...]) -> float:
 
 def test_the_stages_and_their_order(pipeline: Pipeline) -> None:
     assert [stage.name for stage in pipeline.stages] == STAGES
-    assert [stage.name for stage in pipeline.stages[2].parallel or ()] == ["Lint", "Test", "Test the framework"]
+    assert [stage.name for stage in pipeline.stages[4].parallel or ()] == ["Lint", "Test", "Test the framework"]
 
 
 def test_a_local_run_supports_the_whole_jenkinsfile(pipeline: Pipeline) -> None:
@@ -118,7 +122,7 @@ def test_only_two_users_can_approve_and_the_approval_times_out_before_the_pipeli
 def test_every_parameter_is_mapped_into_the_environment(pipeline: Pipeline) -> None:
     """In a job's first build `sh` would have no variable for it, although params.NAME has its default."""
     parameters = [argument(call, "name") for call in pipeline.parameters]
-    assert parameters == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "ROLLBACK", "TRIGGER", "REASON"]
+    assert parameters == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "ROLLBACK", "HOLD", "TRIGGER", "REASON"]
     environment = {variable.name: variable.value.text for variable in pipeline.environment}
     assert environment.pop("TRIGGER").endswith(' : params.TRIGGER}"')
     assert {name: environment.get(name) for name in parameters if name != "TRIGGER"} == {
@@ -476,6 +480,11 @@ class TestRuns:
         assert self.run(tmp_path, "PROMOTE=never").result == "SUCCESS"
         assert self.verbs(tmp_path)[-2:] == ["register", "report"]
 
+    def test_a_candidate_is_registered_and_not_deployed_while_the_model_is_on_hold(self, tmp_path: Path) -> None:
+        build = self.run(tmp_path, ON_HOLD="yes")
+        assert (build.result, build.stages["Deploy"]) == ("SUCCESS", "NOT_BUILT")
+        assert self.verbs(tmp_path)[-2:] == ["register", "report"]
+
     @pytest.mark.parametrize(("keys", "verbs"), [("y\n", ["register", "deploy", "report"]), ("n\n", ["report"])])
     def test_the_approver_sees_the_whole_verdict_and_decides(self, tmp_path: Path, keys: str, verbs: list[str]) -> None:
         _, lines = run_at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", keys=keys)
@@ -510,6 +519,18 @@ class TestRuns:
         assert build.result == "SUCCESS"
         assert self.verbs(tmp_path) == ["setup", "rollback", "report"]
         assert {name for name, result in build.stages.items() if result != "NOT_BUILT"} == {"Set up", "Roll back"}
+
+    @pytest.mark.parametrize(("verb", "stage"), [("hold", "Hold"), ("release", "Release")])
+    def test_a_hold_and_a_release_skip_all_other_stages(self, tmp_path: Path, verb: str, stage: str) -> None:
+        build = self.run(tmp_path, f"HOLD={verb}", "REASON=late", "PROMOTE=ask")
+        assert build.result == "SUCCESS"
+        assert self.verbs(tmp_path) == ["setup", verb, "report"]
+        assert {name for name, result in build.stages.items() if result != "NOT_BUILT"} == {"Set up", stage}
+
+    @pytest.mark.parametrize("verb", ["hold", "release"])
+    def test_only_main_can_hold_and_release(self, tmp_path: Path, verb: str) -> None:
+        self.run(tmp_path, f"HOLD={verb}", branch="feature/x")
+        assert self.verbs(tmp_path) == ["setup", "report"]
 
     def test_a_failed_rollback_fails_the_build(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, "ROLLBACK=true", BROKEN="rollback").result == "FAILURE"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from continuous_training.documents import Hold
 from continuous_training.jenkins.ping import Ping, PingResult
 from continuous_training.monitoring import page
 from continuous_training.monitoring.decision import Decision
@@ -100,6 +101,12 @@ def test_the_page_has_the_outcome_of_the_ping() -> None:
         page.render_page(sent, [])
     )
     assert "No training was requested: no Jenkins is configured." in page_text(page.render_page(skipped, []))
+
+
+def test_a_hold_is_shown_with_the_command_that_ends_it() -> None:
+    hold = Hold(reason="it lies", by=None, since=datetime(2020, 2, 29, 12, tzinfo=UTC), until=None)
+    expected = "toy is on hold since 29 February 2020, 12:00 UTC because it lies; scripts/ct release ends this"
+    assert expected in page_text(page.render_page(make_report(), [], hold))
 
 
 def test_an_error_is_the_headline() -> None:

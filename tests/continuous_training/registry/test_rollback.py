@@ -275,6 +275,7 @@ class TestCommand:
             process = command("--reason", REASON, "--model", "toy", SERVING_URLS=server.url)
         assert process.returncode == 0, process.stderr
         assert process.stdout == "version 1 of toy replaces version 2\n"
+        assert f"because version 2 was rolled back: {REASON}; scripts/ct release ends this" in process.stderr
         assert not Path("build/rollback.json").exists()
 
     def test_a_run_with_rollback_writes_its_document(
@@ -300,6 +301,8 @@ class TestCommand:
     ) -> None:
         restore_state(2)
         Pipeline(monkeypatch, BUILD_TAG="ct-9").run.write()
-        process = command("--json", REASON=REASON, MODEL="toy")
-        assert Rollback.model_validate(json.loads(process.stdout)).model_version == "1"
+        process = command("--json", "--no-hold", REASON=REASON, MODEL="toy")
+        rollback = Rollback.model_validate(json.loads(process.stdout))
+        assert (rollback.model_version, rollback.hold) == ("1", None)
+        assert "toy is not on hold: the next run may promote a similar version" in process.stderr
         assert Rollback.find() is None

@@ -24,6 +24,8 @@ from continuous_training.documents import (
     Deployment,
     Document,
     FeatureImportance,
+    Hold,
+    HoldStatus,
     Importance,
     Lint,
     Metric,
@@ -139,8 +141,8 @@ def make_verdict(decision: str = "promote", champion: str | None = "2", **change
     return Verdict.model_validate(timing(9) | fields | changes)
 
 
-def make_registration() -> Registration:
-    return Registration(name="toy", model_version="3", **timing(10))
+def make_registration(decision: str = "promote", hold: Hold | None = None) -> Registration:
+    return Registration(name="toy", model_version="3", decision=decision, hold=hold, **timing(10))
 
 
 def make_deployment(previous: str | None = "2") -> Deployment:
@@ -166,6 +168,8 @@ def make_rollback() -> Rollback:
     )
 
 
+HOLD = Hold(reason="it lies", by=None, since=datetime(2020, 2, 29, 12, tzinfo=UTC), until=None)
+HELD = "toy is on hold since 29 February 2020, 12:00 UTC because it lies"
 UP_TO_PLAN = (make_run(), make_lint(), make_counts(), make_snapshot(), make_data_check(), make_plan())
 UP_TO_TRAIN = (*UP_TO_PLAN, make_candidate())
 MODEL_CHECK = ModelCheck(checks=[Check(name="an evening is later", passed=True, message="")], **timing(8.5))
@@ -242,7 +246,7 @@ OUTCOMES = {
         *UP_TO_TRAIN,
         make_run(promote="never"),
         make_verdict(),
-        make_registration(),
+        make_registration("hold"),
     ),
     "Held: the candidate is better, but was not approved": (*UP_TO_TRAIN, make_run(promote="ask"), make_verdict()),
     "Nothing new to train": (*UP_TO_PLAN[:-1], make_plan("nothing", "run ct-0 trained it")),
@@ -272,6 +276,21 @@ OUTCOMES = {
         make_rollback(),
     ),
     "Stopped at Roll back: the champion may not have changed": (make_run(rollback=True, reason="it lies"),),
+    f"Held: version 3 is not promoted: {HELD}; scripts/ct release ends this": (
+        *UP_TO_TRAIN,
+        make_verdict(),
+        make_registration("hold", HOLD),
+    ),
+    f"On hold: {HELD}; scripts/ct release ends this": (
+        make_run(hold="hold", reason="it lies"),
+        HoldStatus(name="toy", hold=HOLD, before=None, **timing(2)),
+    ),
+    "Released: toy is released (it lies): the next run promotes a better version": (
+        make_run(hold="release"),
+        HoldStatus(name="toy", hold=None, before=HOLD, **timing(2)),
+    ),
+    "Stopped at Hold: the model may not be on hold": (make_run(hold="hold", reason="it lies"),),
+    "Stopped at Release: the model may still be on hold": (make_run(hold="release"),),
     "Stopped at Register: the candidate was not registered": (*UP_TO_TRAIN, make_verdict()),
     "Stopped at Deploy: the new version is not in production": (*UP_TO_TRAIN, make_verdict(), make_registration()),
     "No run: there is nothing to report": (),
@@ -425,6 +444,20 @@ def test_a_rollback_has_its_reason_and_only_its_own_stages() -> None:
     html = page(*OUTCOMES["Rolled back: version 2 is in production again, in place of version 3"])
     assert "Reason: it says yes to all. Version 3 is not promoted again without FORCE." in text(html)
     assert "not run" not in section(html, "time")
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        (*UP_TO_PLAN[:-1], make_plan("nothing").model_copy(update={"hold": HOLD})),
+        (*UP_TO_TRAIN, make_verdict(), make_registration("promote", HOLD)),
+        (*COMPLETE_RUN[:-1], make_deployment().model_copy(update={"hold": HOLD})),
+        (make_run(rollback=True, reason="x"), make_rollback().model_copy(update={"hold": HOLD})),
+    ],
+    ids=["idle", "registered", "promoted by a person", "rolled back"],
+)
+def test_a_hold_is_shown_with_the_command_that_ends_it(documents: tuple[Document, ...]) -> None:
+    assert f"On hold {HELD}; scripts/ct release ends this" in text(page(*documents))
 
 
 def test_curves_are_drawn_if_the_verdict_has_them() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import killed_process
-from continuous_training.registry import model_versions, promotion
+from continuous_training.registry import holds, model_versions, promotion
 from continuous_training.serving.following import follower
 from pipeline import Pipeline
 from server import Server
@@ -152,6 +152,7 @@ def test_killing_a_rollback(monkeypatch: pytest.MonkeyPatch, server: Server, mlf
         if is_rolled_back or run.aliases["champion"] == "1":
             is_rolled_back = True
             assert run.aliases == {"candidate": "2", "champion": "1"}, calls
+            assert holds.find(run.client, "toy").reason == "version 2 was rolled back: it predicts nonsense", calls
             assert model_versions.by_number(run.client, "toy", "2").rollback_reason == "it predicts nonsense", calls
         else:
             assert run.aliases == {"candidate": "2", "champion": "2", "previous": "1"}, calls
