@@ -115,7 +115,7 @@ def test_killing_register_and_deploy_with_a_champion(
         champions.add(champion.number)
         following = Pipeline(monkeypatch)
         if following.make_plan().decision == "train":
-            following.deploy()
+            following.deploy(compare=False)  # the verdict does not depend on the kill
         assert following.aliases == {"candidate": "2", "previous": "1", "champion": "2"}, calls
         assert promotion.read_aliases(run.client, "toy").claims == {}, calls
         check_server(server, model_versions.by_number(run.client, "toy", "2"))
@@ -134,7 +134,7 @@ def test_killing_register_and_deploy_of_the_first_model(
     ):
         following = Pipeline(monkeypatch)
         if following.make_plan().decision == "train":
-            following.deploy()
+            following.deploy(compare=False)  # the verdict does not depend on the kill
         assert following.aliases == {"candidate": "1", "champion": "1"}, calls
         assert promotion.read_aliases(run.client, "toy").claims == {}, calls
         check_server(server, model_versions.by_number(run.client, "toy", "1"))
