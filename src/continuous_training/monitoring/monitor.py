@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
+from continuous_training.data import sources
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
 from continuous_training.formatting import format_time, join_names
@@ -120,17 +121,17 @@ class ModelMonitor:
             if champion_reference is None:
                 return self._report_without_reference(champion)
             if self.source == "warehouse":
-                return self._compare(
-                    champion, champion_reference, warehouse_rows.read_window(self.settings, self.as_of), None
-                )
+                with sources.open_source(self.settings) as source:
+                    window = warehouse_rows.read_window(source, self.settings, self.as_of)
+                    return self._compare(champion, champion_reference, window, None)
             days = evaluation_days(self.settings) + self.settings.data.label_delay_days
             with predictions_log.open_log(self.model, self.now - timedelta(days=days)) as log:
-                window = log.read_window(self.settings, champion.number, champion_reference.profile, self.now)
-                if window is None:
+                logged = log.read_window(self.settings, champion.number, champion_reference.profile, self.now)
+                if logged is None:
                     message = "the predictions log has no rows of these days: check that the servers receive requests"
                     self._add_finding("note", message)
                     return self._report_without_decision("the predictions log is empty", champion)
-                return self._compare(champion, champion_reference, window, log)
+                return self._compare(champion, champion_reference, logged, log)
         except UserError as error:
             self._add_finding("error", str(error))
             return self._report_without_decision("the check failed", champion)

@@ -124,7 +124,7 @@ class PredictionsLogReader:
         Raises:
             UserError: the warehouse or the query fails, or a file cannot be read.
         """
-        data, source, frames = settings.data, sources.open_source(settings), []
+        data, frames = settings.data, []
         names = list(dict.fromkeys([*data.key, *settings.label_columns]))
         structs = {name: "keys" if name in self.fields["keys"] else "inputs" for name in data.key}
         on = " AND ".join(
@@ -136,25 +136,28 @@ class PredictionsLogReader:
         columns = ", ".join(f"labels.{quote(name)}" for name in settings.label_columns)
         known = " AND ".join(f"labels.{quote(name)} IS NOT NULL" for name in data.targets)
         parameters = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + CLOCK_TOLERANCE}
-        for since, until in windows:
-            rows = source.table(since, until)
-            reader = sources.read_table(rows[[name for name in names if name in rows.columns]])
-            self.connection.register("warehouse_stream", reader)
-            with _database_errors():
-                self.connection.execute("CREATE OR REPLACE TEMP TABLE labels AS SELECT * FROM warehouse_stream")
-                self.connection.unregister("warehouse_stream")
-                predictions = self.connection.execute(
-                    f"""
-                    SELECT log.answers, {columns}
-                    FROM log JOIN labels ON {on}
-                    WHERE {IS_CHAMPION} AND {IN_WINDOW} AND {known}
-                    QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY log.time DESC, log.request_id, log.row) = 1
-                    ORDER BY {ROW_HASH}
-                    LIMIT {settings.monitor.sample_rows}
-                    """,  # noqa: S608
-                    parameters,
-                )
-                frames.append(predictions.df())
+        with sources.open_source(settings) as source:
+            for since, until in windows:
+                rows = source.table(since, until)
+                reader = sources.read_table(rows[[name for name in names if name in rows.columns]])
+                self.connection.register("warehouse_stream", reader)
+                with _database_errors():
+                    self.connection.execute("CREATE OR REPLACE TEMP TABLE labels AS SELECT * FROM warehouse_stream")
+                    self.connection.unregister("warehouse_stream")
+                    predictions = self.connection.execute(
+                        f"""
+                        SELECT log.answers, {columns}
+                        FROM log JOIN labels ON {on}
+                        WHERE {IS_CHAMPION} AND {IN_WINDOW} AND {known}
+                        QUALIFY 1 = row_number() OVER (
+                            PARTITION BY {key} ORDER BY log.time DESC, log.request_id, log.row
+                        )
+                        ORDER BY {ROW_HASH}
+                        LIMIT {settings.monitor.sample_rows}
+                        """,  # noqa: S608
+                        parameters,
+                    )
+                    frames.append(predictions.df())
         return frames
 
     def has_keys(self, settings: Settings) -> bool:

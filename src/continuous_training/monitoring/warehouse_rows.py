@@ -23,19 +23,25 @@ if TYPE_CHECKING:
     from ibis.expr.types import Table
 
     from continuous_training.comparison.evaluation import Predictions
+    from continuous_training.data.sources import Source
     from continuous_training.monitoring.evaluation_windows import Period
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
 
-def read_window(settings: Settings, as_of: datetime) -> Window:
+def read_window(source: Source, settings: Settings, as_of: datetime) -> Window:
     """Return the rows of the window before AS_OF; their labels may not be known yet.
+
+    Args:
+        source: of the rows; it stays open as long as the window is read.
+        settings: the settings of the model.
+        as_of: the end of the window.
 
     Raises:
         UserError: the warehouse or the query fails.
     """
     since = as_of - timedelta(days=settings.monitor.window_days)
-    rows = sources.open_source(settings).table(since, as_of)
+    rows = source.table(since, as_of)
     columns = {name: settings.data.columns[name] for name in settings.data.features if name in rows.columns}
     mistyped_columns = {name: column for name, column in columns.items() if not has_declared_type(rows[name], column)}
     features = {
@@ -64,14 +70,17 @@ def read_labels(settings: Settings, windows: Sequence[Period]) -> list[pd.DataFr
     Raises:
         UserError: the warehouse or the query fails.
     """
-    data, source, frames = settings.data, sources.open_source(settings), []
-    for since, until in windows:
-        rows = source.table(since, until)
-        columns = {name: cast_column(rows[name], data.columns[name]) for name in data.features if name in rows.columns}
-        columns |= {name: rows[name] for name in settings.label_columns if name not in columns}
-        labelled = rows.filter(*(rows[name].notnull() for name in data.targets))
-        sample = labelled.order_by(_key_hash(labelled, settings)).limit(settings.monitor.sample_rows)
-        frames.append(fetch(sample.select(**columns)))
+    data, frames = settings.data, []
+    with sources.open_source(settings) as source:
+        for since, until in windows:
+            rows = source.table(since, until)
+            columns = {
+                name: cast_column(rows[name], data.columns[name]) for name in data.features if name in rows.columns
+            }
+            columns |= {name: rows[name] for name in settings.label_columns if name not in columns}
+            labelled = rows.filter(*(rows[name].notnull() for name in data.targets))
+            sample = labelled.order_by(_key_hash(labelled, settings)).limit(settings.monitor.sample_rows)
+            frames.append(fetch(sample.select(**columns)))
     return frames
 
 

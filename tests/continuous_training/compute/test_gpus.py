@@ -63,7 +63,7 @@ def test_a_gpu_starts_from_an_image_with_drivers_and_its_use_is_logged(
             (machines.folder(gpu_project.launched_instances()[0]) / "opt" / "go").touch()
 
         threading.Thread(target=go_on, daemon=True).start()
-        (run_id,) = gpu_project.run_entry_point("until [ -e $CT_ROOT/go ]; do sleep 0.1; done; echo $CT_GPUS GPU")
+        run_id = gpu_project.run_entry_point("until [ -e $CT_ROOT/go ]; do sleep 0.1; done; echo $CT_GPUS GPU")
     (launched,) = gpu_project.aws.faults.calls_of("ec2", "RunInstances")
     assert launched.parameters["InstanceType"] == "g6.xlarge"
     assert launched.parameters["ImageId"] == gpu_project.aws.stock_amis[DEEP_LEARNING]

@@ -173,12 +173,15 @@ class TestAllSources:
 
     @ONE_OF_EACH
     def test_the_monitor_reads_the_newest_rows_of_other_sources(self, prepare: Callable[[], None]) -> None:
-        expected = warehouse_rows.read_window(load_settings("toy"), END)
+        with sources.open_source(load_settings("toy")) as source:
+            expected = warehouse_rows.read_window(source, load_settings("toy"), END)
+            sample = expected.sample(50)
         prepare()
-        rows = warehouse_rows.read_window(load_settings("toy"), END)
-        assert rows.rows == expected.rows == 7 * 40
-        assert rows.findings == expected.findings == []
-        assert rows.sample(50).equals(expected.sample(50))
+        with sources.open_source(load_settings("toy")) as source:
+            window = warehouse_rows.read_window(source, load_settings("toy"), END)
+            assert window.sample(50).equals(sample)
+        assert window.rows == expected.rows == 7 * 40
+        assert window.findings == expected.findings == []
 
     @ONE_OF_EACH
     def test_a_source_without_rows_in_the_windows_is_reported(

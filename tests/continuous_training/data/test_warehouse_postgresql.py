@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +27,7 @@ from continuous_training.data import sources
 from continuous_training.data.backends import postgresql
 from continuous_training.errors import UserError
 from continuous_training.monitoring import warehouse_rows
+from continuous_training.monitoring.window import Window
 from continuous_training.new_model.origin import Address, open_origin
 from continuous_training.new_model.profile import profile
 from continuous_training.stages import snapshot
@@ -112,6 +113,14 @@ def error_of(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
     assert "hunter2" not in message
     assert [*Path(".ct/snapshots").iterdir()] == []
     return message
+
+
+@contextmanager
+def read_window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
+    """Read the monitor's window from the warehouse."""
+    run = Pipeline(monkeypatch)
+    with sources.open_source(run.settings) as source:
+        yield warehouse_rows.read_window(source, run.settings, datetime(2020, 3, 1))
 
 
 class TestNewModel:
@@ -489,13 +498,12 @@ class TestRedshift:
         scratch.execute("CREATE FUNCTION public.fnv_hash(text) RETURNS bigint RETURN hashtextextended($1, 0)")
         try:
             monkeypatch.setenv("CT_WAREHOUSE_URL", scratch.url(scheme))
-            window = warehouse_rows.read_window(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
-            counts = window.count_rows({"red": window.table.shade == "red", "known": window.table.y.notnull()})
+            with read_window(monkeypatch) as window:
+                counts = window.count_rows({"red": window.table.shade == "red", "known": window.table.y.notnull()})
+                assert window.sample(10).equals(window.sample(10))
             monkeypatch.delenv("CT_WAREHOUSE_URL")
-            expected = warehouse_rows.read_window(Pipeline(monkeypatch).settings, datetime(2020, 3, 1))
-            assert counts == expected.count_rows(
-                {"red": expected.table.shade == "red", "known": expected.table.y.notnull()}
-            )
-            assert window.sample(10).equals(window.sample(10))
+            with read_window(monkeypatch) as expected:
+                conditions = {"red": expected.table.shade == "red", "known": expected.table.y.notnull()}
+                assert counts == expected.count_rows(conditions)
         finally:
             scratch.execute("DROP FUNCTION public.fnv_hash(text)")

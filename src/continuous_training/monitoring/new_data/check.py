@@ -83,8 +83,8 @@ def check_new_data(client: MlflowClient, model: str, jenkins: str, as_of: str = 
     if until < watermark.until:
         message = f"AS_OF={end:%Y-%m-%d} is before the end of the champion's snapshot, {format_day(watermark.until)}"
         return unknown.model_copy(update={"message": message})
-    rows = sources.open_source(settings).table(watermark.since, until)
-    counts = count_rows(rows, settings.data, watermark.until)
+    with sources.open_source(settings) as source:
+        counts = count_rows(source.table(watermark.since, until), settings.data, watermark.until)
     query_hash = hash_query(settings.data)
     changes = find_changes(watermark, counts, query_hash, window_start)
     notes = [
