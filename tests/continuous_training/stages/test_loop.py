@@ -194,7 +194,7 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     first = clone.run("-P", "AS_OF=2020-03-01")
     assert leftovers(clone.folder) == []
     assert set(results(first).values()) == {"SUCCESS", "NOT_BUILT"}
-    stages_not_built = ["Roll back", "Test the framework", "Approve"]
+    stages_not_built = ["Roll back", "Hold", "Release", "Test the framework", "Approve"]
     assert [stage for stage, result in results(first).items() if result == "NOT_BUILT"] == stages_not_built
     assert clone.document("deployment")["model_version"] == "1"
     assert clone.production_version() == "1"
