@@ -25,8 +25,8 @@ def main(_: argparse.Namespace) -> None:
         log.warning("%s", on_hold)
         return
     deployment.write()
-    if deployment.hold:
-        log.warning("A person has decided so, although %s", deployment.hold.describe(deployment.name))
+    if deployment.hold_message:
+        log.warning("%s", deployment.hold_message)
     log.info("Version %s is champion; send requests to %s/invocations", deployment.model_version, deployment.servers[0])
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FAILURE = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-OBJECTS_BETWEEN_COLLECTIONS = 50_000  # with Python's 700, an import of MLflow takes a fifth longer
+OBJECTS_BETWEEN_COLLECTIONS = 50_000  # with Python's 700, an import of MLflow takes a tenth longer
 SIGNAL_EXIT_CODES = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
 
 

@@ -116,10 +116,12 @@ class Run(Document):
         """The command after Set up that is all of this run; None for a run that trains."""
         return "rollback" if self.rollback else self.hold or None
 
-    @property
-    def overrules_hold(self) -> bool:
-        """Whether a person decides that this run promotes: by FORCE, or by the approval that PROMOTE=ask needs."""
-        return self.force or self.promote == "ask"
+    def is_held(self, *, on_hold: bool) -> bool:
+        """Whether this run promotes nothing: with PROMOTE=never, or because the model is on hold.
+
+        A person decides in spite of a hold: by FORCE, or by the approval that PROMOTE=ask needs.
+        """
+        return self.promote == "never" or (on_hold and not self.force and self.promote != "ask")
 
     @property
     def build_tags(self) -> set[str]:

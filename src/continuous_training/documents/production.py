@@ -84,6 +84,11 @@ class Deployment(Document):
     watch: Observation | None = None
     hold: Hold | None = None
 
+    @property
+    def hold_message(self) -> str | None:
+        """Why the version is champion in spite of the model's hold; None if the model is not on hold."""
+        return f"A person has decided so, although {self.hold.describe(self.name)}" if self.hold else None
+
 
 class Rollback(Document):
     """Roll back: the version in production again, the version rolled back, the reason, and the model's hold."""

@@ -17,7 +17,7 @@ from continuous_training.registry import runs
 from continuous_training.registry.connection import clip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from mlflow import MlflowClient
     from mlflow.entities import Run as TrackedRun
@@ -97,11 +97,10 @@ def find_trials(client: MlflowClient, training: TrackedRun, settings: Settings) 
     return trials
 
 
-def find_open_trials(client: MlflowClient, training: TrackedRun, settings: Settings) -> list[int]:
-    """Return the numbers of the trials that are still to be done."""
+def list_open_trials(training: TrackedRun, known: Collection[int], settings: Settings) -> list[int]:
+    """Return the numbers of the trials that are still to be done, all but those that are known."""
     if TIME_IS_OVER in training.data.tags:
         return []
-    known = find_trials(client, training, settings)
     return [number for number in range(settings.model.trials) if number not in known]
 
 

@@ -97,8 +97,8 @@ def _describe_promotion(deployment: Deployment) -> Outcome:
     meaning = (
         f"It is live on {servers}, where {deployment.golden_predictions} golden predictions equal the offline ones."
     )
-    if deployment.hold:
-        meaning += f" A person has decided so, although {deployment.hold.describe(deployment.name)}."
+    if deployment.hold_message:
+        meaning += f" {deployment.hold_message}."
     return Outcome("good", "Promoted", f"version {deployment.model_version} is in production, {instead}", meaning)
 
 

@@ -107,7 +107,7 @@ def _check_hold(client: MlflowClient, run: Run, candidate: Candidate, registrati
         OnHoldError: no person has; the run counts as held.
     """
     hold = holds.find(client, run.model)
-    if hold is None or run.overrules_hold:
+    if not run.is_held(on_hold=hold is not None):
         return hold
     runs.set_outcome(client, candidate.run_id, runs.HELD)
     raise OnHoldError(registration.model_copy(update={"decision": "hold", "hold": hold}))

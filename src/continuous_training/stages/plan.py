@@ -105,8 +105,7 @@ def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snap
         terms = terms_hash(run.model, settings.compare, champion.number if champion else None)
         if before.data.tags.get(runs.TERMS) == terms:  # under other terms the verdict may differ
             final.add(runs.REJECTED)
-        is_held = run.promote == "never" or (hold is not None and not run.overrules_hold)
-        if is_held:
+        if run.is_held(on_hold=hold is not None):
             final.add(runs.HELD)
         if run.promote != "ask":  # a run without approval cannot overrule a rejection
             final.add(runs.UNAPPROVED)

@@ -34,7 +34,7 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
     } | approval_tags
     hold = holds.find(client, run.model)
     version = model_versions.register(client, run.model, candidate.run_id, candidate.model_uri, tags)
-    is_held = run.promote == "never" or (hold is not None and not run.overrules_hold)
+    is_held = run.is_held(on_hold=hold is not None)
     if is_held:
         runs.set_outcome(client, candidate.run_id, runs.HELD)
     else:

@@ -62,7 +62,7 @@ def find_best_parameters(
     study = _Study(client, run_id, settings)
     if study.known:
         log.info("Continuing the search: %s of %s trials are known", len(study.known), settings.model.trials)
-    study.run(model, folder, trials.find_open_trials(client, study.training, settings))
+    study.run(model, folder, study.list_open_trials())
     complete = [trial for trial in study.known.values() if trial.score is not None]
     if not complete:
         errors = [trial.error for _, trial in sorted(study.known.items()) if trial.error]
@@ -80,7 +80,7 @@ def try_share(client: MlflowClient, run_id: str, model: str, folder: Path, setti
     The arguments are those of `find_best_parameters`, which finds the trials in MLflow later.
     """
     study = _Study(client, run_id, settings)
-    study.run(model, folder, share.select(trials.find_open_trials(client, study.training, settings)), is_shared=True)
+    study.run(model, folder, share.select(study.list_open_trials()), is_shared=True)
 
 
 class _Study:
@@ -91,6 +91,10 @@ class _Study:
         self.training = client.get_run(run_id)
         self.known = trials.find_trials(client, self.training, settings)
         self._lock = threading.Lock()  # trials that run at the same time end in threads
+
+    def list_open_trials(self) -> list[int]:
+        """Return the numbers of the trials that are still to be done."""
+        return trials.list_open_trials(self.training, self.known, self._settings)
 
     def run(self, model: str, folder: Path, numbers: Sequence[int], *, is_shared: bool = False) -> None:
         """Do the trials of these numbers."""

@@ -51,7 +51,9 @@ def train(run: Run, snapshot: Snapshot, run_id: str) -> None:
         return build_task(aws, context, uri, inputs, command)
 
     client = connection.open_client()
-    open_trials = trials.find_open_trials(client, client.get_run(run_id), settings)
+    tracked_run = client.get_run(run_id)
+    known = trials.find_trials(client, tracked_run, settings) if settings.model.trials else {}
+    open_trials = trials.list_open_trials(tracked_run, known, settings)
     fleet = Fleet(aws, context, run_id, share_trials(open_trials, settings.compute.at_once), build_task_of)
     try:
         fleet.search()
