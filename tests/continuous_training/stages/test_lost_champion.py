@@ -120,7 +120,7 @@ def check_data(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> tuple[str
 def compare_in_a_process(registry: Registry, run: Pipeline) -> CompletedProcess[str]:
     """Run `ct compare` after the stages before it."""
     run.train()
-    for document in (run.run, run.snapshot, run.candidate, ModelCheck(checks=[], **run.timer.stop())):
+    for document in (run.run, run.snapshot, run.plan, run.candidate, ModelCheck(checks=[], **run.timer.stop())):
         document.write()
     return registry.run_stage("compare")
 
