@@ -6,7 +6,7 @@ from continuous_training import command
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write build/run.json from MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, HOLD, TRIGGER and REASON."""
+    """Write build/run.json from MODEL, AS_OF, COMPUTE, FORCE, PROMOTE, ROLLBACK, HOLD, ACCEPT, TRIGGER and REASON."""
     from continuous_training.stages import set_up
 
     set_up.begin().write()

@@ -30,6 +30,7 @@ class Comparison:
     def __init__(
         self, settings: Settings, fresh: pd.DataFrame, candidate: StoredModel, champion: StoredModel | None
     ) -> None:
+        self._settings = settings
         self.limits = settings.compare
         self.fresh = fresh
         self.candidate = candidate
@@ -40,6 +41,23 @@ class Comparison:
         self._time = settings.data.time
         self.truth = GroundTruth.of(fresh, settings)
         self.groups = bootstrap.draw_groups(fresh, settings)
+
+    def without_champion(self) -> Comparison:
+        """Return the comparison of the candidate as a first model."""
+        return Comparison(self._settings, self.fresh, self.candidate, None)
+
+    def on_common_classes(self) -> Comparison | None:
+        """Return the comparison on the rows whose class both models know, as if they knew no other.
+
+        None if that are fewer than two classes, which distinguish no models.
+        """
+        if self.classes is None or self.champion is None:
+            return None
+        names = self.candidate.common_classes(self.champion)
+        if len(names) < 2:
+            return None
+        rows = self.fresh[self.classes.isin(names)]
+        return Comparison(self._settings, rows, *(model.among(names, rows) for _, model in self._roles()))
 
     def check_preconditions(self) -> list[Rule]:
         """Check the rules without which no metric can be computed."""
@@ -74,23 +92,16 @@ class Comparison:
             for name, candidate, *champion in zip(self.targets, *scores, strict=True)
         }
 
-    def check_first_model(self, metrics: list[Metric]) -> Iterator[Rule]:
-        """Check a candidate without a champion: the absolute limits."""
+    def check_candidate(self, metrics: list[Metric]) -> Iterator[Rule]:
+        """Check the candidate against the champion or, while there is none, against the absolute limits."""
+        yield from self._check_improvement(self.champion, metrics) if self.champion else self.check_first(metrics)
+        yield from self._check_operation()
+
+    def check_first(self, metrics: list[Metric]) -> Iterator[Rule]:
+        """Check the absolute limits of a first model's metrics."""
         metrics_by_name = {metric.name: metric for metric in metrics}
         for name, limit in self.limits.first.items():
             yield rules.check_first_metric(metrics_by_name.get(name) or self._compute_metric(name, None), limit)
-        yield from self._check_operation()
-
-    def check_candidate(self, champion: StoredModel, metrics: list[Metric]) -> Iterator[Rule]:
-        """Check the candidate against the champion."""
-        limits = self.limits
-        yield rules.check_improvement(metrics[0], limits)
-        for metric in metrics[1:]:
-            if metric.name in limits.guardrails:
-                yield rules.check_guardrail(metric, limits.guardrails[metric.name], limits.confidence)
-        yield from self._check_slices(champion)
-        yield rules.check_input_types(self.candidate.input_types, champion.input_types, limits.new_inputs)
-        yield from self._check_operation()
 
     def curves(self) -> list[Curve]:
         """Return the curves of both models, for a plot."""
@@ -142,6 +153,15 @@ class Comparison:
         )
         difference = bootstrap.interval(differences, self.limits.confidence)
         return Metric(name=name, candidate=candidate, champion=champion, difference=difference, margin=margin)
+
+    def _check_improvement(self, champion: StoredModel, metrics: list[Metric]) -> Iterator[Rule]:
+        limits = self.limits
+        yield rules.check_improvement(metrics[0], limits)
+        for metric in metrics[1:]:
+            if metric.name in limits.guardrails:
+                yield rules.check_guardrail(metric, limits.guardrails[metric.name], limits.confidence)
+        yield from self._check_slices(champion)
+        yield rules.check_input_types(self.candidate.input_types, champion.input_types, limits.new_inputs)
 
     def _check_slices(self, champion: StoredModel) -> Iterator[Rule]:
         limits = self.limits

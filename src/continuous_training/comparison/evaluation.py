@@ -67,6 +67,16 @@ class ClassifierPredictions(ClassifierMixin, _Predictions):  # type: ignore[misc
         """Return the predictions for these rows as a new object."""
         return ClassifierPredictions(self.values[rows], self.classes_)
 
+    def among(self, classes: NDArray[Any]) -> ClassifierPredictions:
+        """Return the probabilities of some of the classes, if it is known that one of these is true.
+
+        They are divided by their sum. Where all are 0, they become equal.
+        """
+        values = self.values[:, [int(np.flatnonzero(self.classes_ == name)[0]) for name in classes]]
+        total = values.sum(axis=1, keepdims=True)
+        equal = np.full_like(values, 1 / len(classes))
+        return ClassifierPredictions(np.divide(values, total, out=equal, where=total > 0), classes)
+
 
 Predictions = RegressorPredictions | ClassifierPredictions
 

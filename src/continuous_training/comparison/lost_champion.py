@@ -27,7 +27,10 @@ def describe_loss(client: MlflowClient, champion: Version, settings: Settings, e
     """
     cause = " ".join(str(error).split())
     recovery = _describe_recovery(client, champion, settings)
-    return f"the champion, version {champion.number}, cannot be compared with: {cause}; restore it, or {recovery}"
+    return (
+        f"the champion, version {champion.number}, cannot be compared with: {cause}; restore it, accept "
+        f"the candidate as a first one (a run with ACCEPT='the reason'), or {recovery}"
+    )
 
 
 def _describe_recovery(client: MlflowClient, champion: Version, settings: Settings) -> str:

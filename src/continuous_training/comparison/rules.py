@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from continuous_training.documents import Check, Metric
     from continuous_training.settings import Compare
 
+CLASSES = "classes"
 WIDENING_CASTS = {("integer", "double"), ("long", "double"), ("integer", "long"), ("float", "double")}
 
 
@@ -55,12 +56,14 @@ def check_trained_until(trained_until: datetime | None, fresh_since: datetime) -
     message = f"the champion was trained on rows before {until}, the fresh rows start on {fresh_since:%Y-%m-%d}"
     if not passed:
         message += ", so it may have been trained on some of them: choose a later AS_OF"
-    return Rule(name="champion not trained on fresh rows", passed=passed, value=None, limit=None, message=message)
+    return Rule(
+        name="champion not trained on fresh rows", passed=passed, value=None, limit=None, message=message, form=True
+    )
 
 
 def reject_lost_champion(message: str) -> Rule:
     """Return the rule that a champion which cannot be opened breaks."""
-    return Rule(name=CHAMPION_OPENS, passed=False, value=None, limit=None, message=message)
+    return Rule(name=CHAMPION_OPENS, passed=False, value=None, limit=None, message=message, form=True)
 
 
 def check_champion_columns(input_columns: Iterable[str], query_columns: Collection[str]) -> Rule:
@@ -72,7 +75,14 @@ def check_champion_columns(input_columns: Iterable[str], query_columns: Collecti
             f"the query does not return {', '.join(missing)}, which the champion needs: keep it in the query, with "
             "feature: false, until a champion without it is in production"
         )
-    return Rule(name="input columns of the champion", passed=not missing, value=len(missing), limit=0, message=message)
+    return Rule(
+        name="input columns of the champion",
+        passed=not missing,
+        value=len(missing),
+        limit=0,
+        message=message,
+        form=True,
+    )
 
 
 def check_input_types(candidate: Mapping[str, str], champion: Mapping[str, str], new_inputs: Collection[str]) -> Rule:
@@ -100,6 +110,7 @@ def check_input_types(candidate: Mapping[str, str], champion: Mapping[str, str],
         value=len(additional_columns) + len(type_changes),
         limit=0,
         message=message,
+        form=True,
     )
 
 
@@ -108,7 +119,7 @@ def check_classes(candidate: list[str], champion: list[str]) -> Rule:
     message = f"both models predict {', '.join(candidate)}"
     if candidate != champion:
         message = f"the candidate predicts {', '.join(candidate)}, the champion {', '.join(champion)}"
-    return Rule(name="classes", passed=candidate == champion, value=None, limit=None, message=message)
+    return Rule(name=CLASSES, passed=candidate == champion, value=None, limit=None, message=message, form=True)
 
 
 def check_targets(candidate: Sequence[str], champion: Sequence[str]) -> Rule:
@@ -118,7 +129,7 @@ def check_targets(candidate: Sequence[str], champion: Sequence[str]) -> Rule:
     message = f"both models predict {names[0]}"
     if not passed:
         message = f"the candidate predicts {names[0]}, the champion {names[1]}"
-    return Rule(name="targets", passed=passed, value=None, limit=None, message=message)
+    return Rule(name="targets", passed=passed, value=None, limit=None, message=message, form=True)
 
 
 def check_first_metric(metric: Metric, limit: float) -> Rule:

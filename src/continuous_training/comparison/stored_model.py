@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from continuous_training.comparison import evaluation
 from continuous_training.errors import UserError
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
+    from numpy.typing import NDArray
 
     from continuous_training.comparison.evaluation import Predictions
     from continuous_training.settings import Settings
@@ -24,17 +27,41 @@ if TYPE_CHECKING:
 class StoredModel:
     """A model of the registry and the rows that it predicts, with its own code and in its own process."""
 
-    def __init__(self, uri: str, version: OpenVersion, settings: Settings, rows: pd.DataFrame) -> None:
+    def __init__(
+        self,
+        uri: str,
+        version: OpenVersion,
+        settings: Settings,
+        rows: pd.DataFrame,
+        classes: NDArray[Any] | None = None,
+    ) -> None:
         self.uri = uri
+        self._version = version
+        self._settings = settings
         self.manifest = version.manifest
         self.input_types = {str(column["name"]): str(column["type"]) for column in version.manifest.inputs}
         self.megabytes = version.manifest.megabytes
         self.input_columns: list[str] = version.process.columns or list(settings.data.features)
         self.targets = version.manifest.targets
-        classes = version.process.classes
-        self.classes = [] if classes is None else [str(name) for name in classes]
+        self._selection = classes
+        self._classes = version.process.classes if classes is None else classes
         self._process = version.process
         self._rows = rows
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of its classes; none of a regression."""
+        return [] if self._classes is None else [str(name) for name in self._classes]
+
+    def common_classes(self, other: StoredModel) -> NDArray[Any]:
+        """Return the classes that another model knows too, in this model's order."""
+        if self._classes is None or other._classes is None:
+            return np.array([])
+        return self._classes[np.isin(self._classes, other._classes)]
+
+    def among(self, classes: NDArray[Any], rows: pd.DataFrame) -> StoredModel:
+        """Return the model as one of some of its classes only, for rows that are known to be of these."""
+        return StoredModel(self.uri, self._version, self._settings, rows, classes)
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -68,9 +95,12 @@ class StoredModel:
         try:
             predictions, seconds = self._process.predict_with_duration(rows)
             targets = max(1, len(self.targets))  # a version that does not name them has one
-            return evaluation.as_predictions(predictions, self._process.classes, targets), seconds
+            result = evaluation.as_predictions(predictions, self._process.classes, targets)
         except UserError as error:
             raise UserError(f"the model {self.uri} cannot predict the rows: {error}") from error
+        if isinstance(result, evaluation.ClassifierPredictions) and self._selection is not None:
+            result = result.among(self._selection)
+        return result, seconds
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Each stage reads the documents of earlier stages and writes its own atomically. 
 any stage can be run again by hand.
 """
 
+from continuous_training.documents.acceptance import Acceptance
 from continuous_training.documents.code import FrameworkTests, Lint, Tests, Tool
 from continuous_training.documents.data import Check, DataCheck, Snapshot, SnapshotFile
 from continuous_training.documents.document import (
@@ -39,6 +40,7 @@ __all__ = [
     "CHAMPION_OPENS",
     "COSTLY_FILES",
     "VERDICT_TEXT",
+    "Acceptance",
     "Candidate",
     "Check",
     "Confusion",

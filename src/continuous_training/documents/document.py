@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from continuous_training.documents.acceptance import Acceptance
 from continuous_training.documents.values import Value
 from continuous_training.errors import UserError
 from continuous_training.git import current_commit
@@ -101,6 +102,7 @@ class Run(Document):
     force: bool
     rollback: bool = False
     hold: Literal["", "hold", "release"] = ""
+    acceptance: Acceptance | None = None
     promote: Literal["auto", "ask", "never"]
     trigger: Trigger
     reason: str

@@ -8,19 +8,10 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, AwareDatetime
 
 from continuous_training.documents.document import Document
-from continuous_training.documents.values import Value
+from continuous_training.documents.values import Line, Value
 from continuous_training.formatting import format_time
 
-MAX_LENGTH = 500  # of a reason: a rollback writes it into the lock's claim, beside its own
 END = "scripts/ct release ends this"
-
-
-def _to_line(text: str) -> str:
-    """Return a text as one short line that can be printed; it may come from whoever can write to the registry."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    if not line:
-        raise ValueError("it is empty")
-    return line if len(line) <= MAX_LENGTH else f"{line[: MAX_LENGTH - 1]}…"
 
 
 def _to_utc(moment: datetime) -> datetime:
@@ -30,7 +21,6 @@ def _to_utc(moment: datetime) -> datetime:
         raise ValueError("it is out of range") from None
 
 
-Line = Annotated[str, AfterValidator(_to_line)]
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 
 

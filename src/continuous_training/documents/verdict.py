@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from continuous_training.documents.acceptance import Acceptance
 from continuous_training.documents.document import Document
 from continuous_training.documents.inspection import Confusion, Curve, Importance
 from continuous_training.documents.values import Value
@@ -15,13 +16,28 @@ CHAMPION_OPENS = "the champion can be opened"  # the rule that fails if it canno
 
 
 class Rule(Value):
-    """One rule of the comparison: the value, its limit, and whether the rule holds."""
+    """One rule of the comparison: the value, its limit, and whether it passes.
+
+    A rule of `form` says nothing of a model's quality, so that a person can accept that it fails.
+    """
 
     name: str
     passed: bool
     value: float | None
     limit: float | None
     message: str
+    form: bool = False
+    accepted: bool = False
+
+    @property
+    def rejects(self) -> bool:
+        """Whether the rule keeps the candidate from production."""
+        return not (self.passed or self.accepted)
+
+    @property
+    def mark(self) -> str:
+        """A sign for the console: passed, accepted or failed."""
+        return "✓" if self.passed else "≈" if self.accepted else "✗"
 
 
 class Metric(Value):
@@ -41,6 +57,8 @@ class Metric(Value):
 class Verdict(Document):
     """Compare: `promote` or `reject`, with every number behind the decision.
 
+    `acceptance` is there if a rule fails and a person has accepted that.
+
     `targets` has the deciding metric for each of several targets on its own. It decides nothing, nor do `curves`,
     `confusion` and `importance`: the report shows them.
     """
@@ -56,6 +74,7 @@ class Verdict(Document):
     metrics: list[Metric]
     targets: dict[str, Metric] = Field(default_factory=dict)
     rules: list[Rule]
+    acceptance: Acceptance | None = None
     curves: list[Curve]
     confusion: list[Confusion] = Field(default_factory=list)
     importance: Importance | None = None
@@ -63,7 +82,7 @@ class Verdict(Document):
     @property
     def lost_champion(self) -> str | None:
         """Why the champion cannot be compared with, and the command that ends this; None if it can."""
-        return next((rule.message for rule in self.rules if rule.name == CHAMPION_OPENS and not rule.passed), None)
+        return next((rule.message for rule in self.rules if rule.name == CHAMPION_OPENS and rule.rejects), None)
 
     @property
     def summary(self) -> str:
@@ -78,5 +97,5 @@ class Verdict(Document):
                 line += f"   champion {format_score(metric.champion, metric.name)}"
             lines.append(line + ("   lower is better" if is_error(metric.name) else ""))
         lines += self.importance.sentences if self.importance else []
-        lines += [f"{'✓' if rule.passed else '✗'} {rule.message}" for rule in self.rules]
+        lines += [f"{rule.mark} {rule.message}" for rule in self.rules]
         return "\n".join(lines)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from continuous_training.comparison import rules
+from continuous_training.comparison import acceptance, rules
 from continuous_training.comparison.comparison import Comparison
 from continuous_training.comparison.lineage import read_lineage
 from continuous_training.comparison.lost_champion import describe_loss
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.comparison.stored_model import StoredModel
+    from continuous_training.documents import Metric
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
@@ -45,7 +46,8 @@ def compare(
     """Compare the candidate with the champion and log the verdict to the candidate's MLflow run.
 
     A candidate that is promoted also gets the reference that the monitor compares live data with. A champion that
-    cannot be opened rejects the candidate, which the next run uses again: it was not compared.
+    cannot be opened rejects the candidate, which the next run uses again: it was not compared. A person can accept
+    that, and other changes of form.
 
     Raises:
         UserError: the candidate cannot be loaded, a model cannot predict the fresh rows, or a metric cannot be
@@ -59,34 +61,38 @@ def compare(
         )
         champion_model, preconditions = _open_champion(stack, client, champion, settings, fresh)
         comparison = Comparison(settings, fresh, candidate_model, champion_model)
-        preconditions += comparison.check_preconditions()
-        is_computable = all(rule.passed for rule in preconditions)
-        metrics = comparison.compute_metrics() if is_computable else []
-        metric_rules: list[Rule] = []
+        preconditions = acceptance.accept(preconditions + comparison.check_preconditions(), run.acceptance)
+        is_computable = not any(rule.rejects for rule in preconditions)
         if champion and champion_model:
             lineage = read_lineage(client, champion, settings, champion_model.manifest)
-            preconditions.append(rules.check_trained_until(_trained_until(lineage), snapshot.fresh_since))
-            if champion.run_id == candidate.run_id:
-                metric_rules = [rules.accept_champion()]
-            elif is_computable:
-                metric_rules = [*comparison.check_candidate(champion_model, metrics)]
+            trained_until = rules.check_trained_until(_trained_until(lineage), snapshot.fresh_since)
+            preconditions += acceptance.accept([trained_until], run.acceptance)
+        metrics: list[Metric] = []
+        metric_rules: list[Rule] = []
+        if is_computable and any(rule.accepted for rule in preconditions):
+            comparison, metrics, metric_rules = acceptance.judge(comparison, preconditions)
         elif is_computable:  # never with a champion that is lost: its rule has failed
-            metric_rules = [*comparison.check_first_model(metrics)]
+            metrics = comparison.compute_metrics()
+            is_champion = champion is not None and champion.run_id == candidate.run_id
+            metric_rules = [rules.accept_champion()] if is_champion else [*comparison.check_candidate(metrics)]
         targets = comparison.score_targets() if is_computable else {}
         curves = comparison.curves() if is_computable else []
         confusion = comparison.confusion() if is_computable else []
         importance = comparison.importance() if is_computable else None
     all_rules = [*metric_rules, *preconditions, *rules.check_behaviour(model_check.checks)]
-    failed = [rule for rule in all_rules if not rule.passed]
+    all_rules = acceptance.accept(all_rules, run.acceptance)
+    accepted = [rule for rule in all_rules if rule.accepted]
+    failed = [rule for rule in all_rules if rule.rejects]
     verdict = Verdict(
         decision="reject" if failed else "promote",
-        message="; ".join(rule.message for rule in failed or metric_rules[:1]),
+        message=acceptance.explain(failed or [*metric_rules[:1], *accepted]),
         champion=champion.number if champion else None,
         fresh_rows=len(fresh),
         confidence=settings.compare.confidence,
         metrics=metrics,
         targets=targets,
         rules=all_rules,
+        acceptance=run.acceptance if accepted else None,
         curves=curves,
         confusion=confusion,
         importance=importance,

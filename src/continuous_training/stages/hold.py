@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import os
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 from continuous_training.documents import Hold, HoldStatus, Stopwatch
 from continuous_training.errors import UsageError, UserError
 from continuous_training.registry import holds, model_versions, promotion
+from continuous_training.stages import person
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,8 +52,8 @@ def release(client: MlflowClient, model: str, timer: Stopwatch) -> HoldStatus:
 
 
 def make_hold(reason: str, until: datetime | None = None) -> Hold:
-    """Return a hold that begins now, by the user of the build, or else by the user of this machine."""
-    return Hold(reason=reason, by=os.environ.get("BUILD_USER", "").strip() or _login_name(), since=_now(), until=until)
+    """Return a hold that begins now, by the person who started the build or uses this machine."""
+    return Hold(reason=reason, by=person.name(), since=_now(), until=until)
 
 
 def parse_until(text: str) -> datetime | None:
@@ -81,13 +80,6 @@ def parse_until(text: str) -> datetime | None:
     if end <= _now():
         raise UsageError(f"--until {text} is not in the future: leave it out for a hold without an end")
     return end
-
-
-def _login_name() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return None
 
 
 def _now() -> datetime:

@@ -103,7 +103,7 @@ def make_plan(client: MlflowClient, run: Run, settings: Settings, snapshot: Snap
         final = {runs.DEPLOYED, runs.ROLLED_BACK}
         champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
         terms = terms_hash(run.model, settings.compare, champion.number if champion else None)
-        if before.data.tags.get(runs.TERMS) == terms:  # under other terms the verdict may differ
+        if before.data.tags.get(runs.TERMS) == terms and not run.acceptance:  # else the verdict may differ
             final.add(runs.REJECTED)
         if run.is_held(on_hold=hold is not None):
             final.add(runs.HELD)

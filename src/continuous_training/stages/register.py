@@ -31,6 +31,7 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
         "ct.said": verdict.message,
         "ct.rules": verdict.summary,
         "ct.build_tag": run.build_tag,
+        **({"ct.accepted": verdict.acceptance.model_dump_json()} if verdict.acceptance else {}),
     } | approval_tags
     hold = holds.find(client, run.model)
     version = model_versions.register(client, run.model, candidate.run_id, candidate.model_uri, tags)

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from continuous_training.comparison.metric_functions import load_metric_functions
 from continuous_training.comparison.ranking import NDCG
 from continuous_training.compute.ec2 import account
-from continuous_training.documents import BUILD, Run, Stopwatch, first_error
+from continuous_training.documents import BUILD, Acceptance, Run, Stopwatch, first_error
 from continuous_training.errors import UserError
 from continuous_training.formatting.scorers import ERROR
 from continuous_training.git import current_commit
 from continuous_training.model_packages import default_model
 from continuous_training.settings import BRANCH, Compare, Settings, load_settings, lock_hash, parse_as_of
+from continuous_training.stages import person
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def begin() -> Run:
             | parameters
             | {
                 "as_of": parse_as_of(os.environ.get("AS_OF", ""), settings.data.clock if settings else None),
+                "acceptance": _read_acceptance(),
                 "reason": os.environ.get("REASON", ""),
                 "branch": os.environ.get("BRANCH_NAME", ""),
                 "commit": current_commit(),
@@ -77,6 +79,12 @@ def begin() -> Run:
     return run
 
 
+def _read_acceptance() -> Acceptance | None:
+    """Return the acceptance of the parameter ACCEPT, if there is one."""
+    reason = os.environ.get("ACCEPT", "").strip()
+    return Acceptance(reason=reason, by=person.name()) if reason else None
+
+
 def _check_only_command(run: Run) -> None:
     """Check a run that trains nothing."""
     if run.only_command is None:
@@ -84,6 +92,8 @@ def _check_only_command(run: Run) -> None:
     parameter = "ROLLBACK=true" if run.rollback else f"HOLD={run.hold}"
     if run.rollback and run.hold:
         raise UserError(f"ROLLBACK=true and HOLD={run.hold} exclude each other: a rollback holds by itself")
+    if run.acceptance:
+        raise UserError(f"{parameter} and ACCEPT exclude each other: there is no candidate to accept")
     if run.only_command != "release" and not run.reason.strip():
         raise UserError(f"{parameter} needs a reason: set REASON")
     if run.branch not in {"", BRANCH}:

@@ -122,7 +122,7 @@ def test_only_two_users_can_approve_and_the_approval_times_out_before_the_pipeli
 def test_every_parameter_is_mapped_into_the_environment(pipeline: Pipeline) -> None:
     """In a job's first build `sh` would have no variable for it, although params.NAME has its default."""
     parameters = [argument(call, "name") for call in pipeline.parameters]
-    assert parameters == ["MODEL", "AS_OF", "COMPUTE", "FORCE", "PROMOTE", "ROLLBACK", "HOLD", "TRIGGER", "REASON"]
+    assert " ".join(parameters) == "MODEL AS_OF COMPUTE FORCE PROMOTE ROLLBACK HOLD ACCEPT TRIGGER REASON"
     environment = {variable.name: variable.value.text for variable in pipeline.environment}
     assert environment.pop("TRIGGER").endswith(' : params.TRIGGER}"')
     assert {name: environment.get(name) for name in parameters if name != "TRIGGER"} == {
