@@ -31,7 +31,7 @@ from continuous_training.documents.inspection import (
 )
 from continuous_training.documents.production import Deployment, Registration, Rollback
 from continuous_training.documents.training import Candidate, DriftEvidence, ModelCheck, Plan, Trials, TrialScore
-from continuous_training.documents.values import Scalar, Value
+from continuous_training.documents.values import Line, Scalar, Value
 from continuous_training.documents.verdict import CHAMPION_OPENS, Metric, Rule, Verdict
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "Hold",
     "HoldStatus",
     "Importance",
+    "Line",
     "Lint",
     "Metric",
     "ModelCheck",

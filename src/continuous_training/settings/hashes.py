@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from continuous_training.settings.comparison import Compare
 
 LOCK, TESTS = Path("requirements.lock"), Path("tests")
+PAST_FAILURES = "past_failures/*.json"  # below a model's tests
 
 
 def source_hash(model: str) -> str:
@@ -21,8 +22,9 @@ def source_hash(model: str) -> str:
 
 
 def terms_hash(model: str, limits: Compare, champion: str | None) -> str:
-    """Hash what a candidate is compared by: the limits, the behaviour tests, and the champion's version."""
-    terms = (limits.model_dump_json(), package_hash(TESTS, model), champion)
+    """Hash what a candidate is compared by: the limits, the behaviour tests and past failures, and the champion."""
+    behaviour = package_hash(TESTS, model), package_hash(TESTS, model, PAST_FAILURES)
+    terms = (limits.model_dump_json(), *behaviour, champion)
     return hashlib.sha256(repr(terms).encode()).hexdigest()
 
 
@@ -34,10 +36,10 @@ def lock_hash(model: str) -> str:
     return digest.hexdigest()
 
 
-def package_hash(folder: Path, model: str) -> str:
-    """Hash the Python files of a package in a folder, by name and content."""
+def package_hash(folder: Path, model: str, pattern: str = "*.py") -> str:
+    """Hash the Python files of a package in a folder, by name and content; or its files of another pattern."""
     digest = hashlib.sha256()
-    for path in sorted((folder / model).rglob("*.py")):
+    for path in sorted((folder / model).rglob(pattern)):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

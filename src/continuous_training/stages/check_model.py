@@ -1,4 +1,4 @@
-"""Check model: run the behaviour tests in tests/<model>/test_behaviour.py on the candidate.
+"""Check model: run the behaviour tests in tests/<model>/test_behaviour.py on the candidate, and check past failures.
 
 The tests get two environment variables: CT_CANDIDATE, the folder of the stored model, and CT_FRESH_ROWS, a Parquet file
 of features. They need neither a registry nor a warehouse, and nothing of this project.
@@ -22,7 +22,7 @@ from continuous_training.errors import UserError
 from continuous_training.fork_server import client
 from continuous_training.registry import connection
 from continuous_training.settings import TESTS
-from continuous_training.stages import test
+from continuous_training.stages import past_failures, test
 from continuous_training.stages.assertions import find_tests_without_assertion
 from continuous_training.versions.examination import Policy
 from continuous_training.versions.opening import open_version
@@ -43,7 +43,9 @@ IN_A_FORK = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
 def check(run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate, timer: Stopwatch) -> ModelCheck:
-    """Run the model's behaviour tests on the candidate; a model without any has no checks.
+    """Run the model's behaviour tests on the candidate, and check its past failures.
+
+    A model without any has no checks.
 
     Raises:
         UserError: the candidate is not to be trusted, or the tests cannot be run.
@@ -51,21 +53,32 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate
     tests = TESTS / run.model / "test_behaviour.py"
     if not tests.exists():
         log.warning("The candidate has no behaviour tests: write %s", tests)
-        return ModelCheck(checks=[], **timer.stop())
+        if not past_failures.read_all(run.model):
+            return ModelCheck(checks=[], **timer.stop())
     connection.open_client()
-    with (
-        open_version(candidate.model_uri, Policy(run.model, settings.model), candidate.run_id) as version,
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    with open_version(candidate.model_uri, Policy(run.model, settings.model), candidate.run_id) as version:
         version.check_golden_predictions()
+        results = past_failures.check(run.model, version, settings)
+        if tests.exists():
+            results = [*check_behaviour(tests, version.folder, snapshot, settings.data), *results]
+    return ModelCheck(checks=results, **timer.stop())
+
+
+def check_behaviour(tests: Path, model: Path, snapshot: Snapshot, data: Data) -> list[Check]:
+    """Run behaviour tests on a stored model and a sample of the fresh rows.
+
+    Raises:
+        UserError: the tests cannot be run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder, "fresh.parquet")
-        sample_rows(read_snapshot(snapshot.fresh.path, settings.data), settings.data).to_parquet(fresh)
-        code = _run_tests(tests, version.folder, fresh)
+        sample_rows(read_snapshot(snapshot.fresh.path, data), data).to_parquet(fresh)
+        code = _run_tests(tests, model, fresh)
     if code == NO_TEST:
         raise UserError(f"{tests} contains no test: write one, or remove the file")
     if code not in COMPLETED:
         raise UserError(f"{tests} cannot be run, pytest exited with {code}: correct the errors above")
-    return ModelCheck(checks=checks(tests), **timer.stop())
+    return checks(tests)
 
 
 def sample_rows(fresh: pd.DataFrame, data: Data) -> pd.DataFrame:
