@@ -11,13 +11,15 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Print the report, and write build/monitor.html, monitor.json and monitor/drift.html."""
+    """End a probation, print the report, and write build/monitor.html, monitor.json and monitor/drift.html."""
     from continuous_training.monitoring import monitor, page  # imports take seconds, which --help does not need
     from continuous_training.registry import connection
+    from continuous_training.stages import probation
 
     page.remove_outputs()
     client, as_of = connection.open_client(), os.environ.get("AS_OF", "")
     model_monitor = monitor.create_monitor(client, arguments.model, arguments.source, as_of)
+    model_monitor.findings += probation.check(model_monitor)  # first: what follows is about the champion that remains
     report = model_monitor.check(arguments.jenkins, as_of.strip() or None)
     path = page.write_page(client, report, model_monitor.settings.monitor.history_length)
     log.info("%s", path.resolve().as_uri())

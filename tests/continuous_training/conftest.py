@@ -97,6 +97,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Leave all objects out of the collections with which pytest ends, which take seconds."""
+    gc.freeze()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables of faults whose tests have run."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.data import sources
 from continuous_training.documents import write_atomically
 from continuous_training.errors import UserError
@@ -37,7 +36,6 @@ from continuous_training.settings import future_warning, load_settings, parse_as
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from continuous_training.comparison.evaluation import Predictions
     from continuous_training.monitoring.performance import MetricEstimate
     from continuous_training.monitoring.predictions_log import PredictionsLogReader
     from continuous_training.monitoring.reference import Reference
@@ -229,7 +227,7 @@ class ModelMonitor:
                 if log is None:
                     predictions = warehouse_rows.predict(champion, rows, self.settings)
                 else:
-                    predictions = _logged_predictions(rows, champion_reference)
+                    predictions = reference.logged_predictions(rows, champion_reference)
                 by_window = np.split(np.arange(len(rows)), np.cumsum([len(frame) for frame in frames])[:-1])
                 estimate = performance.estimate_metric(predictions, rows, by_window, self.settings)
         except UserError as error:
@@ -280,19 +278,3 @@ def create_monitor(
     return ModelMonitor(
         client, model, settings, source or settings.monitor.source, parse_as_of(as_of, settings.data.clock)
     )
-
-
-def _logged_predictions(rows: pd.DataFrame, champion_reference: Reference) -> Predictions:
-    """Return logged predictions in the form in which the comparison scores a model.
-
-    Raises:
-        UserError: the log has answers of another version's shape.
-    """
-    profile = champion_reference.profile
-    outputs = len(profile.classes or profile.prediction_columns)
-    if wrong := {len(answer) for answer in rows["answers"]} - {outputs}:
-        raise UserError(f"the predictions log has answers of {min(wrong)} values, where the version returns {outputs}")
-    predictions = np.array(rows["answers"].tolist(), dtype=np.float64)
-    if profile.classes is not None:
-        return ClassifierPredictions(predictions, np.array(profile.classes))
-    return RegressorPredictions(predictions if outputs > 1 else predictions.ravel())

@@ -114,12 +114,19 @@ class PredictionsLogReader:
         )
 
     def join_labels(
-        self, settings: Settings, windows: Sequence[Period], version: str, as_of: datetime, now: datetime
+        self,
+        settings: Settings,
+        windows: Sequence[Period],
+        version: str,
+        as_of: datetime,
+        now: datetime,
+        features: Sequence[str] = (),
     ) -> list[pd.DataFrame]:
         """Return the version's logged predictions of each evaluation window with their labels, each row once.
 
-        A frame has the column `answers` and those that `settings.label_columns` lists, for a sample of at most
-        `sample_rows` rows. Where a row was predicted more than once, the last prediction counts.
+        A frame has the column `answers`, those that `settings.label_columns` lists, and those of `features` that are in
+        the log, for a sample of at most `sample_rows` rows. Where a row was predicted more than once, the last
+        prediction counts.
 
         Raises:
             UserError: the warehouse or the query fails, or a file cannot be read.
@@ -133,7 +140,16 @@ class PredictionsLogReader:
             for name, struct in structs.items()
         )
         key = ", ".join(f"labels.{quote(name)}" for name in data.key)
-        columns = ", ".join(f"labels.{quote(name)}" for name in settings.label_columns)
+        columns = ", ".join(
+            [
+                *(f"labels.{quote(name)}" for name in settings.label_columns),
+                *(
+                    f"{cast_sql(f'log.inputs.{quote(name)}', data.columns[name])} AS {quote(name)}"
+                    for name in features
+                    if name in self.fields["inputs"] and name not in settings.label_columns
+                ),
+            ]
+        )
         known = " AND ".join(f"labels.{quote(name)} IS NOT NULL" for name in data.targets)
         parameters = {"version": version, "since": now - (as_of - windows[0][0]), "until": now + CLOCK_TOLERANCE}
         with sources.open_source(settings) as source:

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 
-from continuous_training.comparison.evaluation import ClassifierPredictions
+from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.documents import Scalar, Value, first_error
 from continuous_training.errors import UserError
 from continuous_training.monitoring import distances, performance, profile
@@ -189,3 +189,19 @@ def _profile_predictions(
 def _to_scalar(value: Any) -> Scalar:  # noqa: ANN401 - a label of any type
     scalar: Scalar = value.item() if isinstance(value, np.generic) else value
     return scalar
+
+
+def logged_predictions(rows: pd.DataFrame, champion_reference: Reference) -> Predictions:
+    """Return logged predictions in the form in which the comparison scores a model.
+
+    Raises:
+        UserError: the log has answers of another version's shape.
+    """
+    profile = champion_reference.profile
+    outputs = len(profile.classes or profile.prediction_columns)
+    if wrong := {len(answer) for answer in rows["answers"]} - {outputs}:
+        raise UserError(f"the predictions log has answers of {min(wrong)} values, where the version returns {outputs}")
+    predictions = np.array(rows["answers"].tolist(), dtype=np.float64)
+    if profile.classes is not None:
+        return ClassifierPredictions(predictions, np.array(profile.classes))
+    return RegressorPredictions(predictions if outputs > 1 else predictions.ravel())

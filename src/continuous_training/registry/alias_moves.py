@@ -6,6 +6,7 @@ Each move is written to the registry before it is made, so that any process can 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pydantic import AliasChoices, Field
@@ -47,6 +48,8 @@ class Promotion(Value):
         if self.champion is not None:
             client.set_registered_model_alias(model, model_versions.PREVIOUS, self.champion)
             client.set_model_version_tag(model, self.version, model_versions.REPLACED, self.champion)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        client.set_model_version_tag(model, self.version, model_versions.PROMOTED_AT, now)
         client.set_registered_model_alias(model, model_versions.CHAMPION, self.version)
 
     def resolve(self, client: MlflowClient, aliases: Aliases) -> str | None:

@@ -6,6 +6,7 @@ MLflow's deprecated stages are not used, and there is no second database.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from continuous_training.errors import UserError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
 REPLACED = "ct.replaced"  # on a version: the champion that it replaced
+PROMOTED_AT = "ct.promoted_at"  # on a version: when it became champion, in ISO 8601
 ROLLED_BACK_BECAUSE = "ct.rolled_back"  # on a version: the reason of its rollback
 
 
@@ -41,6 +43,15 @@ class Version:
     def replaced_version(self) -> str | None:
         """The number of the champion that it replaced."""
         return self.tags.get(REPLACED)
+
+    @property
+    def promoted_at(self) -> datetime | None:
+        """When it became champion; None if that is not known."""
+        try:
+            moment = datetime.fromisoformat(self.tags.get(PROMOTED_AT, ""))
+        except ValueError:
+            return None
+        return moment if moment.tzinfo else None
 
     @property
     def rollback_reason(self) -> str | None:

@@ -35,6 +35,11 @@ class Serving(Section):
     watch_seconds: float = Field(default=5, ge=0, le=86400)
     """How long a new champion is watched, in seconds. If it fails in that time the previous one is restored."""
 
+    probation_days: float = Field(default=7, ge=0, le=366)
+    """For how many days after a promotion the monitor compares the new champion with the one before it, on the rows
+    whose labels arrive and by the failed requests. If it is surely worse the one before it is restored, with a hold and
+    a notice. With 0 it is not compared."""
+
     min_requests: int = Field(default=50, ge=1)
     """With fewer requests in that time nothing is decided by them."""
 

@@ -51,9 +51,9 @@ def release(client: MlflowClient, model: str, timer: Stopwatch) -> HoldStatus:
     return HoldStatus(name=model, hold=None, before=before, **timer.stop())
 
 
-def make_hold(reason: str, until: datetime | None = None) -> Hold:
-    """Return a hold that begins now, by the person who started the build or uses this machine."""
-    return Hold(reason=reason, by=person.name(), since=_now(), until=until)
+def make_hold(reason: str, until: datetime | None = None, by: str | None = None) -> Hold:
+    """Return a hold that begins now, by `by`, or else by the person who started the build or uses this machine."""
+    return Hold(reason=reason, by=by or person.name(), since=_now(), until=until)
 
 
 def parse_until(text: str) -> datetime | None:

@@ -33,11 +33,12 @@ REASON_LENGTH = 1000  # it shares a tag with the rest of the lock's claim
 
 
 def roll_back(
-    client: MlflowClient, model: str, reason: str, timer: Stopwatch, *, hold: bool = True
+    client: MlflowClient, model: str, reason: str, timer: Stopwatch, *, hold: bool = True, by: str | None = None
 ) -> tuple[Rollback, list[str]]:
     """Make `previous` the champion, write the reason on the old champion, and wait until the servers follow.
 
-    Unless `hold` is false, the model is on hold from then on. A hold that it has stays.
+    Unless `hold` is false, the model is on hold from then on, by the person who started this or by `by`. A hold that it
+    has stays.
 
     No server is started. Servers that do not follow are returned beside the document, one line each: the alias stays
     moved, and they follow when they can.
@@ -45,6 +46,7 @@ def roll_back(
     Raises:
         UserError: there is no champion, or no version before it; or another run is promoting.
     """
+    servers = read_server_urls()
     number = promotion.read_aliases(client, model).champion
     withdrawn = model_versions.by_number(client, model, number) if number else None
     if withdrawn is None:
@@ -64,13 +66,13 @@ def roll_back(
                 previous=earlier.number
                 if earlier and earlier.rollback_reason is None and earlier.number != withdrawn.number
                 else None,
-                hold=make_hold(f"version {withdrawn.number} was rolled back: {reason}") if hold else None,
+                hold=make_hold(f"version {withdrawn.number} was rolled back: {reason}", by=by) if hold else None,
             )
         )
     log.info(
         "Version %s of %s is champion, in place of version %s: %s", restored.number, model, withdrawn.number, reason
     )
-    following, errors = _follow(client, restored, read_server_urls())
+    following, errors = _follow(client, restored, servers)
     rollback = Rollback(
         name=model,
         model_version=restored.number,

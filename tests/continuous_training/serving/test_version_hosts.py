@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,15 +82,28 @@ def promote(versions: Versions, number: str) -> None:
     versions.run.client.set_registered_model_alias("toy", model_versions.CHAMPION, number)
 
 
-@pytest.fixture
-def server(versions: Versions) -> Iterator[Server]:
-    """A server of version 1, which has served version 2 before."""
+@contextmanager
+def start_server(versions: Versions) -> Iterator[Server]:
+    """Start a server that serves version 2."""
     promote(versions, "2")
     with Server() as server:
         server.wait_for_version("2")
-        promote(versions, "1")
-        server.wait_for_version("1")
         yield server
+
+
+@pytest.fixture(scope="module")
+def shared_server(versions: Versions) -> Iterator[Server]:
+    """A server for the tests that leave it as it was: a start takes seconds."""
+    with start_server(versions) as server:
+        yield server
+
+
+@pytest.fixture
+def server(versions: Versions, shared_server: Server) -> Server:
+    """A server of version 1, which has served version 2 before."""
+    promote(versions, "1")
+    shared_server.wait_for_version("1")
+    return shared_server
 
 
 def invoke(server: Server, *rows: list[Any]) -> tuple[int, str]:
@@ -172,26 +185,24 @@ def test_a_version_whose_process_dies_while_it_is_opened_is_not_served(server: S
     assert invoke(server, GOOD) == (200, "1")
 
 
-def test_a_version_that_dies_again_and_again_is_replaced_by_the_one_before(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+def test_a_version_that_dies_again_and_again_is_replaced_by_the_one_before_and_no_process_remains(
+    versions: Versions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "DEATHS_SECONDS", 3600.0)
-    for _ in range(hosts.MAX_DEATHS // 2):
-        assert invoke(server, DEADLY)[0] == 500
-    failure = server.wait_for_failure()
-    assert failure.startswith(f"version 1 of toy died {hosts.MAX_DEATHS} times")
-    assert "killed by signal 11 (SIGSEGV)" in failure
-    assert failure.endswith("version 2 is served in its place")
-    server.wait_for_version("2")
-    assert invoke(server, GOOD) == (200, "2")
-
-
-def test_no_process_remains_when_the_server_ends(versions: Versions) -> None:
-    promote(versions, "1")
-    with Server() as server:
+    others = processes().keys()
+    with start_server(versions) as server:
+        promote(versions, "1")
         server.wait_for_version("1")
-        hosted = [process for connections in processes().values() for process in connections]
+        for _ in range(hosts.MAX_DEATHS // 2):
+            assert invoke(server, DEADLY)[0] == 500
+        failure = server.wait_for_failure()
+        assert failure.startswith(f"version 1 of toy died {hosts.MAX_DEATHS} times")
+        assert "killed by signal 11 (SIGSEGV)" in failure
+        assert failure.endswith("version 2 is served in its place")
+        server.wait_for_version("2")
+        assert invoke(server, GOOD) == (200, "2")
+        hosted = [process for pid, connections in processes().items() if pid not in others for process in connections]
         assert hosted
-    assert processes() == {}
+    assert processes().keys() == others
     gone, alive = psutil.wait_procs(hosted, timeout=TIMEOUT)
     assert (len(gone), alive) == (len(hosted), [])

@@ -204,7 +204,7 @@ class TestRules:
         change("y: {type: number, feature: false,", "y: {type: number,")
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
-        assert verdict.message == "clients do not send y: add it to compare.new_inputs once they do"
+        assert verdict.message.startswith("clients do not send y: add it to compare.new_inputs once they do; to accept")
         configure("new_inputs: [y]")
         assert Pipeline(monkeypatch, AS_OF=LATER, FORCE="true").compare().decision == "promote"
 
@@ -290,7 +290,7 @@ class TestRules:
         verdict = Pipeline(monkeypatch, AS_OF=LATER).compare()
         assert verdict.decision == "reject"
         assert "its golden rows differ from those when it was made: " in verdict.message
-        assert "a difference of 0.001, where float64 allows 1e-09; restore it, or" in verdict.message
+        assert "where float64 allows 1e-09; restore it, accept the candidate as a first one" in verdict.message
 
     def test_a_champion_without_the_time_of_its_training_data_rejects_the_candidate(
         self, monkeypatch: pytest.MonkeyPatch, use_champion: UseChampion

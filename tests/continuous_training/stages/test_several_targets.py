@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import root_mean_squared_error
 
+from continuous_training.comparison.acceptance import HINT
 from continuous_training.data import sources
 from continuous_training.documents import Verdict
 from continuous_training.errors import UserError
@@ -112,7 +113,7 @@ class TestVerdict:
     ) -> None:
         with changed("target: [bikes, docks]", f"target: {target}"):
             verdict = Pipeline(monkeypatch, AS_OF="2020-03-01").compare()
-        assert (verdict.decision, verdict.message, verdict.metrics) == ("reject", message, [])
+        assert (verdict.decision, verdict.message, verdict.metrics) == ("reject", f"{message}; {HINT}", [])
 
     def test_a_verdict_without_targets_is_still_read(self, champion: Pipeline) -> None:
         document = json.loads(champion.verdict.model_dump_json())
@@ -237,7 +238,7 @@ class TestRun:
         assert champion.verdict.targets == {}
         change("target: bikes", "target: [bikes, docks]")
         verdict = Pipeline(monkeypatch).compare()
-        assert verdict.message == "the candidate predicts bikes, docks, the champion bikes"
+        assert verdict.message.startswith("the candidate predicts bikes, docks, the champion bikes; to accept this")
         assert model_versions.by_alias(champion.client, "toy", model_versions.CHAMPION) is not None
 
     @pytest.mark.parametrize(

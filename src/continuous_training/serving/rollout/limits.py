@@ -42,6 +42,11 @@ def find_violation(counters: Counters, serving: Serving, *, final: bool) -> str 
     return None
 
 
+def binomial_p_value(bad: int, total: int, allowed_share: float) -> float:
+    """Return the probability of so many bad requests or more if this share is bad: the one-sided binomial test."""
+    return float(bdtrc(bad - 1, total, allowed_share))
+
+
 def summarize(counters: Counters, serving: Serving) -> Deployment.Observation:
     """Return the figures for the deployment's document, without those that are based on too few requests or rows."""
     enough = counters.requests >= serving.min_requests
@@ -66,8 +71,8 @@ class _LimitCheck:
 
     @property
     def p_value(self) -> float:
-        """The probability of so many bad requests or more for a version at its limit (one-sided binomial test)."""
-        return float(bdtrc(self.bad - 1, self.total, self.allowed_share))
+        """The probability of so many bad requests or more for a version at its limit."""
+        return binomial_p_value(self.bad, self.total, self.allowed_share)
 
 
 def _check_limits(counters: Counters, serving: Serving) -> list[_LimitCheck]:
