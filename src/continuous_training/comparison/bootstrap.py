@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from continuous_training import progress
 from continuous_training.comparison.ground_truth import GroundTruth
@@ -92,13 +93,28 @@ def differences(
     return values
 
 
-def interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
+def interval(
+    differences: NDArray[np.float64], confidence: float, *, decisive: float | None = None, cases: int = 0
+) -> tuple[float, float] | None:
     """Return the percentile interval of the differences.
 
-    None if the metric is undefined on so many resamples that the ends of the interval would be unreliable.
+    A higher confidence would need many more resamples. The ends then lie as much farther from the median as the
+    quantiles of Student's t do.
+
+    Args:
+        differences: on the resamples, of shape (resamples,).
+        confidence: for which the resamples suffice.
+        decisive: the confidence of the interval, if it is higher.
+        cases: the number of independent cases, at least 2, from which a resample is drawn.
+
+    Returns:
+        Both ends; None if the metric is undefined on so many resamples that they would be unreliable.
     """
     tail = (1 - confidence) / 2
     if np.isnan(differences).mean() > tail:
         return None
-    low, high = np.nanquantile(differences, [tail, 1 - tail])
-    return float(low), float(high)
+    low, median, high = np.nanquantile(differences, [tail, 0.5, 1 - tail])
+    if decisive is None or decisive == confidence:
+        return float(low), float(high)
+    stretch = stdtrit(cases - 1, (1 + decisive) / 2) / stdtrit(cases - 1, 1 - tail)
+    return float(median - stretch * (median - low)), float(median + stretch * (high - median))

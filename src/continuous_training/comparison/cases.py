@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from continuous_training.documents import Rule
+from continuous_training.formatting import format_confidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,12 +47,19 @@ def count_groups(groups: NDArray[Any] | None) -> int | None:
     return None if groups is None else len(np.unique(groups))
 
 
+def case_unit(*, is_classification: bool, resample_by: str) -> str:
+    """Return what a case is, in words: what the bootstrap draws or, if it draws rows, those of the rarest class."""
+    if resample_by != "row":
+        return f"{resample_by}s"
+    return "rows of the rarest class" if is_classification else "rows"
+
+
 def check_cases(rows: int, class_sizes: Sequence[int] | None, groups: int | None, limits: Compare) -> Rule:
     """Check that each end of the interval has at least one case."""
     cases = count_cases(rows, class_sizes, groups)
     is_grouped = cases < count_cases(rows, class_sizes, None)
-    unit = f"{limits.resample_by}s" if is_grouped else "rows" if class_sizes is None else "rows of the rarest class"
-    message = f"{cases:,} {unit}; {100 * limits.confidence:g}% confidence needs {limits.min_cases}"
+    unit = case_unit(is_classification=class_sizes is not None, resample_by=limits.resample_by if is_grouped else "row")
+    message = f"{cases:,} {unit}; {format_confidence(limits.confidence)} confidence needs {limits.min_cases:,}"
     if not cases:
         message = "the fresh rows are all of one class: models cannot be compared on them"
     return Rule(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from continuous_training.comparison import bootstrap, curves, evaluation, latency, rules, slices
-from continuous_training.comparison.cases import check_cases, count_by_class, count_groups
+import numpy as np
+
+from continuous_training.comparison import bootstrap, curves, evaluation, latency, rules
+from continuous_training.comparison.cases import check_cases, count_by_class, count_cases, count_groups
 from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.comparison.importance import measure_importance
+from continuous_training.comparison.slice_rules import SliceRules
 from continuous_training.documents import Metric
 from continuous_training.errors import UserError
 
@@ -28,8 +32,22 @@ class Comparison:
     """A candidate and the champion, if there is one, on the fresh rows."""
 
     def __init__(
-        self, settings: Settings, fresh: pd.DataFrame, candidate: StoredModel, champion: StoredModel | None
+        self,
+        settings: Settings,
+        fresh: pd.DataFrame,
+        candidate: StoredModel,
+        champion: StoredModel | None,
+        confidence: float,
     ) -> None:
+        """Take the models and the rows.
+
+        Args:
+            settings: the settings of the model.
+            fresh: the fresh rows.
+            candidate: the candidate.
+            champion: the champion; None if there is none.
+            confidence: of the intervals that decide, at least that of the settings.
+        """
         self._settings = settings
         self.limits = settings.compare
         self.fresh = fresh
@@ -41,10 +59,12 @@ class Comparison:
         self._time = settings.data.time
         self.truth = GroundTruth.of(fresh, settings)
         self.groups = bootstrap.draw_groups(fresh, settings)
+        self._class_sizes, self._group_number = count_by_class(self.classes), count_groups(self.groups)
+        self.confidence = confidence
 
     def without_champion(self) -> Comparison:
         """Return the comparison of the candidate as a first model."""
-        return Comparison(self._settings, self.fresh, self.candidate, None)
+        return Comparison(self._settings, self.fresh, self.candidate, None, self.confidence)
 
     def on_common_classes(self) -> Comparison | None:
         """Return the comparison on the rows whose class both models know, as if they knew no other.
@@ -57,15 +77,16 @@ class Comparison:
         if len(names) < 2:
             return None
         rows = self.fresh[self.classes.isin(names)]
-        return Comparison(self._settings, rows, *(model.among(names, rows) for _, model in self._roles()))
+        candidate, champion = (model.among(names, rows) for model in (self.candidate, self.champion))
+        return Comparison(self._settings, rows, candidate, champion, self.confidence)
 
     def check_preconditions(self) -> list[Rule]:
         """Check the rules without which no metric can be computed."""
-        sizes, groups = count_by_class(self.classes), count_groups(self.groups)
-        results = [check_cases(len(self.labels), sizes, groups, self.limits)]
+        results = [check_cases(len(self.labels), self._class_sizes, self._group_number, self.limits)]
         if self.champion:
             results.append(rules.check_champion_columns(self.champion.input_columns, self.fresh.columns))
-            results.append(rules.check_classes(self.candidate.classes, self.champion.classes))
+            if self.candidate.classes or self.champion.classes:
+                results.append(rules.check_classes(self.candidate.classes, self.champion.classes))
             if len(self.candidate.targets) > 1 or len(self.champion.targets) > 1:
                 results.append(rules.check_targets(self.candidate.targets, self.champion.targets))
         return results
@@ -151,35 +172,28 @@ class Comparison:
             resamples=self.limits.resamples,
             groups=self.groups,
         )
-        difference = bootstrap.interval(differences, self.limits.confidence)
-        return Metric(name=name, candidate=candidate, champion=champion, difference=difference, margin=margin)
+        cases = count_cases(len(self.labels), self._class_sizes, self._group_number)
+        difference = bootstrap.interval(differences, self.limits.confidence, decisive=self.confidence, cases=cases)
+        return Metric(
+            name=name,
+            candidate=candidate,
+            champion=champion,
+            difference=difference,
+            margin=margin,
+            standard_error=None if difference is None else float(np.nanstd(differences)),
+        )
 
     def _check_improvement(self, champion: StoredModel, metrics: list[Metric]) -> Iterator[Rule]:
         limits = self.limits
-        yield rules.check_improvement(metrics[0], limits)
+        yield rules.check_improvement(metrics[0], limits.margin, self.confidence)
         for metric in metrics[1:]:
             if metric.name in limits.guardrails:
-                yield rules.check_guardrail(metric, limits.guardrails[metric.name], limits.confidence)
-        yield from self._check_slices(champion)
+                yield rules.check_guardrail(metric, limits.guardrails[metric.name], self.confidence)
+        models = self.candidate.predictions, champion.predictions
+        days = (self.fresh[self._time].max() - self.fresh[self._time].min()) / timedelta(days=1)
+        slices = SliceRules(self.fresh, limits, models, self.truth, self.classes, self.groups, days)
+        yield from slices.check()
         yield rules.check_input_types(self.candidate.input_types, champion.input_types, limits.new_inputs)
-
-    def _check_slices(self, champion: StoredModel) -> Iterator[Rule]:
-        limits = self.limits
-        all_slices = [
-            (part, max_decrease)
-            for column, max_decrease in limits.slices.items()
-            for part in slices.slice_by_value(self.fresh[column], self.classes, self.groups, limits.min_cases)
-        ]
-        for part, max_decrease in all_slices:
-            differences = bootstrap.differences(
-                limits.metric,
-                self.candidate.predictions.take(part.rows),
-                champion.predictions.take(part.rows),
-                self.truth.take(part.rows),
-                resamples=limits.resamples,
-                groups=None if self.groups is None else self.groups[part.rows],
-            )
-            yield rules.check_slice(part.name, len(part.rows), differences, max_decrease, limits.tail / len(all_slices))
 
     def _check_operation(self) -> Iterator[Rule]:
         """Check the candidate's calibration, latency and size."""

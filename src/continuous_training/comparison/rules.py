@@ -1,7 +1,7 @@
 """The rules of the comparison: each function checks one, with its value, its limit and a sentence.
 
 For a metric of all fresh rows the burden of proof is on the candidate: the interval must lie above the margin. A slice
-has too few rows for such a proof, so it fails only if the candidate is significantly worse.
+(`slice_rules`) has too few rows for such a proof, so it fails only if the candidate is significantly worse.
 
 Names and values are those that people read (`scorers`): an error is positive, and an improvement is positive whether
 higher or lower is better.
@@ -9,23 +9,17 @@ higher or lower is better.
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from continuous_training.documents import CHAMPION_OPENS, Rule
-from continuous_training.formatting import format_number
+from continuous_training.formatting import format_confidence
 from continuous_training.formatting.scorers import format_improvement, format_score, is_error, natural_value, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from numpy.typing import NDArray
-
     from continuous_training.documents import Check, Metric
-    from continuous_training.settings import Compare
 
 CLASSES = "classes"
 WIDENING_CASTS = {("integer", "double"), ("long", "double"), ("integer", "long"), ("float", "double")}
@@ -99,11 +93,13 @@ def check_input_types(candidate: Mapping[str, str], champion: Mapping[str, str],
         for name, kind in candidate.items()
         if name in champion and champion[name] != kind and (champion[name], kind) not in WIDENING_CASTS
     ]
-    message = "clients of the champion can call the candidate"
+    problems = []
     if additional_columns:
-        message = f"clients do not send {', '.join(additional_columns)}: add it to compare.new_inputs once they do"
-    elif type_changes:
-        message = f"the candidate's input columns have other types than clients send: {', '.join(type_changes)}"
+        names = ", ".join(additional_columns)
+        problems.append(f"clients do not send {names}: add it to compare.new_inputs once they do")
+    if type_changes:
+        problems.append(f"the candidate's input columns have other types than clients send: {', '.join(type_changes)}")
+    message = "; ".join(problems) or "clients of the champion can call the candidate"
     return Rule(
         name="input columns",
         passed=not additional_columns + type_changes,
@@ -115,10 +111,11 @@ def check_input_types(candidate: Mapping[str, str], champion: Mapping[str, str],
 
 
 def check_classes(candidate: list[str], champion: list[str]) -> Rule:
-    """Check that both models have the same classes, in the same order."""
-    message = f"both models predict {', '.join(candidate)}"
+    """Check that both models have the same classes, in the same order; a regression has none."""
+    names = [", ".join(classes) or "numbers" for classes in (candidate, champion)]
+    message = f"both models predict {names[0]}"
     if candidate != champion:
-        message = f"the candidate predicts {', '.join(candidate)}, the champion {', '.join(champion)}"
+        message = f"the candidate predicts {names[0]}, the champion {names[1]}"
     return Rule(name=CLASSES, passed=candidate == champion, value=None, limit=None, message=message, form=True)
 
 
@@ -152,17 +149,32 @@ def accept_champion() -> Rule:
     return Rule(name="candidate is the champion", passed=True, value=None, limit=None, message=message)
 
 
-def check_improvement(metric: Metric, limits: Compare) -> Rule:
+def check_improvement(metric: Metric, margin: float, confidence: float) -> Rule:
     """Check that the lower end of the primary metric's interval is above the margin."""
-    name = plain_name(metric.name)
+    metric_name = plain_name(metric.name)
+    name = f"{metric_name} improves" if margin >= 0 else f"{metric_name} is not inferior"
     if metric.difference is None:
-        return _reject_undefined_metric(f"{name} improves", name, limits.margin)
-    low, high = metric.difference
-    passed = low > limits.margin
-    result = "is better" if low > 0 else ("is worse" if high < 0 else "is not significantly better")
-    message = f"the candidate's {name} {result}: {_format_interval(metric.difference, limits.confidence)}"
-    message += f"; the lower end must be above {limits.margin:+g}"
-    return Rule(name=f"{name} improves", passed=passed, value=low, limit=limits.margin, message=message)
+        return _reject_undefined_metric(name, metric_name, margin)
+    low, _ = metric.difference
+    message = f"the candidate's {metric_name} {_describe_difference(metric.difference, margin)}"
+    message += f": {_format_interval(metric.difference, confidence)}"
+    if low <= margin:
+        message += f"; the lower end must be above {format_improvement(margin)}"
+    return Rule(name=name, passed=low > margin, value=low, limit=margin, message=message)
+
+
+def _describe_difference(difference: tuple[float, float], margin: float) -> str:
+    """Return what an interval says of the candidate, in view of the margin that decides."""
+    low, high = difference
+    passed = low > margin
+    if high < 0 and not passed:
+        return "is worse"
+    if low > 0:
+        by = f" by more than {margin:g}" if margin > 0 else ""
+        return f"is better{by}" if passed else f"is better, but not surely{by}"
+    if margin < 0:
+        return f"{'is not' if passed else 'may be'} worse by more than {-margin:g}"
+    return "is not significantly better"
 
 
 def check_guardrail(metric: Metric, max_decrease: float, confidence: float) -> Rule:
@@ -178,64 +190,42 @@ def check_guardrail(metric: Metric, max_decrease: float, confidence: float) -> R
     return Rule(name=name, passed=passed, value=low, limit=-max_decrease, message=message)
 
 
-def check_slice(name: str, rows: int, differences: NDArray[np.float64], max_decrease: float, tail: float) -> Rule:
-    """Check that the metric is not significantly worse in a slice by more than `max_decrease`.
-
-    Args:
-        name: the slice.
-        rows: the number of its rows.
-        differences: the differences on the resamples, of shape (resamples,).
-        max_decrease: by how much it may worsen.
-        tail: the probability of a false alarm for a slice that is worse by exactly that: the interval's, divided by the
-            number of slices (Bonferroni).
-    """
-    defined_differences = differences[~np.isnan(differences)]
-    if len(defined_differences) < len(differences) / 2:
-        message = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
-        return Rule(name=name, passed=False, value=None, limit=-max_decrease, message=message)
-    change, spread = float(defined_differences.mean()), float(defined_differences.std())
-    best = change + NormalDist().inv_cdf(1 - tail) * spread  # so small a tail has too few resamples for a percentile
-    passed = best >= -max_decrease
-    message = f"{name} ({rows:,} rows): improvement {format_improvement(change)} ± {format_number(spread)}"
-    if not passed:
-        message += f", significantly worse by more than {max_decrease:g}"
-    return Rule(name=name, passed=passed, value=best, limit=-max_decrease, message=message)
-
-
 def check_calibration(candidate: float, champion: float | None, limit: float) -> Rule:
     """Check the candidate's calibration error against the limit, or the champion's error if that is larger."""
     max_error = max(limit, champion or 0.0)
     beside = "" if champion is None else f" (the champion's is {champion:.4f})"
-    message = f"the calibration error is {candidate:.4f}{beside}; {max_error:.4g} is allowed"
+    message = f"the calibration error is {candidate:.4f}{beside}; at most {max_error:.4g} is allowed"
     return Rule(name="calibration", passed=candidate <= max_error, value=candidate, limit=max_error, message=message)
 
 
 def check_latency(candidate: float, limit: float) -> Rule:
     """Check the time of one prediction in milliseconds."""
-    message = f"one prediction takes {candidate:.3g} ms; {limit:g} ms are allowed"
+    message = f"one prediction takes {candidate:.3g} ms; at most {limit:g} ms are allowed"
     return Rule(name="latency", passed=candidate <= limit, value=candidate, limit=limit, message=message)
 
 
 def check_slowdown(candidate: float, champion: float, limit: float) -> Rule:
     """Check the time of one prediction as a multiple of the champion's."""
     ratio = candidate / champion
-    message = f"one prediction takes {ratio:.2f} times the champion's {champion:.3g} ms; {limit:g} times is allowed"
+    message = (
+        f"one prediction takes {ratio:.2f} times the champion's {champion:.3g} ms; at most {limit:g} times is allowed"
+    )
     return Rule(name="slowdown", passed=ratio <= limit, value=ratio, limit=limit, message=message)
 
 
 def check_size(megabytes: float | None, limit: float) -> Rule:
     """Check the size of the stored model."""
     passed = megabytes is not None and megabytes <= limit
-    size = "an unknown number of" if megabytes is None else f"{megabytes:.2f}"
-    message = f"the model has {size} MB; {limit:g} MB are allowed"
+    size = "the size of the model is not known" if megabytes is None else f"the model has {megabytes:.2f} MB"
+    message = f"{size}; at most {limit:g} MB are allowed"
     return Rule(name="size", passed=passed, value=megabytes, limit=limit, message=message)
 
 
 def _format_interval(ends: tuple[float, float], confidence: float) -> str:
     low, high = map(format_improvement, ends)
-    return f"improvement {low} to {high} with {100 * confidence:g}% confidence"
+    return f"improvement {low} to {high} with {format_confidence(confidence)} confidence"
 
 
 def _reject_undefined_metric(name: str, metric: str, limit: float) -> Rule:
-    message = f"{metric} is not defined on enough resamples of the fresh rows: a class has too few"
+    message = f"{metric} is not defined on enough resamples of the fresh rows: a class has too few rows"
     return Rule(name=name, passed=False, value=None, limit=limit, message=message)

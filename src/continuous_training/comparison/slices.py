@@ -1,9 +1,9 @@
-"""Slices: the fresh rows by the values of a column, each with enough cases for a test."""
+"""Slices: the fresh rows by the values of a column, as far as these have enough cases to judge by."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from continuous_training.comparison.cases import count_by_class, count_cases, co
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MIN_CASES = 8  # of a slice: with fewer, quantiles of Student's t are so large that hardly anything is significant
 MAX_DISTINCT_NUMBERS = 20  # a numeric column with more distinct values is sliced by its quartiles
 NULL = "null"
 MAX_NAMES = 5  # of values in the name of a slice
@@ -20,45 +21,46 @@ MAX_NAMES = 5  # of values in the name of a slice
 
 @dataclass(frozen=True)
 class Slice:
-    """A subset of the rows; `rows` are their positions."""
+    """A subset of the rows; `rows` are their positions, of which `cases` are independent."""
 
     name: str
     rows: NDArray[np.intp]
+    cases: int
 
 
-def slice_by_value(
-    column: pd.Series, classes: pd.Series | None, groups: NDArray[Any] | None, min_cases: int
-) -> list[Slice]:
-    """Slice the rows by the values of a column; every row is in exactly one slice.
+class Slicing(NamedTuple):
+    """The slices that can be judged, and the names of the values in none of them, with their number of cases."""
 
-    Values with too few cases form one slice, which also takes the smallest of the others until it has enough.
+    slices: list[Slice]
+    rare: dict[str, int]
+
+
+def slice_by_value(column: pd.Series, classes: pd.Series | None, groups: NDArray[Any] | None) -> Slicing:
+    """Slice the rows by the values of a column.
+
+    Each value with at least `MIN_CASES` is a slice. The others form one together, named so, if they then have as many.
 
     Args:
         column: the values, of shape (rows,).
         classes: the labels of a classification, of shape (rows,); None for a regression.
         groups: the group of each row in the bootstrap, of shape (rows,), if it draws groups.
-        min_cases: the number of cases that a slice needs.
     """
     values = _value_names(column)
 
-    def rows_of(names: list[str]) -> NDArray[np.intp]:
-        return np.flatnonzero(values.isin(names))
-
-    def cases_of(names: list[str]) -> int:
-        rows = rows_of(names)
+    def slice_of(names: list[str], label: str) -> Slice:
+        rows = np.flatnonzero(values.isin(names))
         class_sizes = count_by_class(None if classes is None else classes.iloc[rows])
-        return count_cases(len(rows), class_sizes, count_groups(None if groups is None else groups[rows]))
+        cases = count_cases(len(rows), class_sizes, count_groups(None if groups is None else groups[rows]))
+        return Slice(f"{column.name} = {label}", rows, cases)
 
-    cases = {name: cases_of([name]) for name in sorted(values.unique())}
-    by_cases = sorted(cases, key=lambda name: cases[name])
-    rare = [name for name in by_cases if cases[name] < min_cases]
-    others = by_cases[len(rare) :]
-    while rare and others and cases_of(rare) < min_cases:
-        rare.append(others.pop(0))
-    slices = [Slice(f"{column.name} = {name}", rows_of([name])) for name in sorted(others)]
-    if rare:
-        slices.append(Slice(f"{column.name} = {_join_names(sorted(rare))}", rows_of(rare)))
-    return slices
+    by_value = {name: slice_of([name], name) for name in sorted(values.unique())}
+    slices = [part for part in by_value.values() if part.cases >= MIN_CASES]
+    rare = {name: part.cases for name, part in by_value.items() if part.cases < MIN_CASES}
+    if slices and len(rare) > 1:  # without any slice the others would be all rows
+        others = slice_of([*rare], f"others ({join_some([*rare])})")
+        if others.cases >= MIN_CASES:
+            return Slicing([*slices, others], {})
+    return Slicing(slices, rare)
 
 
 def _value_names(column: pd.Series) -> pd.Series:
@@ -70,6 +72,7 @@ def _value_names(column: pd.Series) -> pd.Series:
     return values.astype(object).where(values.notna(), NULL).astype(str)
 
 
-def _join_names(names: list[str]) -> str:
+def join_some(names: list[str]) -> str:
+    """Join the first names, and say how many more there are."""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + more

@@ -29,6 +29,7 @@ from continuous_training.documents.inspection import (
     Importance,
     ModelRole,
 )
+from continuous_training.documents.looks import Look
 from continuous_training.documents.production import Deployment, Registration, Rollback
 from continuous_training.documents.training import Candidate, DriftEvidence, ModelCheck, Plan, Trials, TrialScore
 from continuous_training.documents.values import Line, Scalar, Value
@@ -57,6 +58,7 @@ __all__ = [
     "Importance",
     "Line",
     "Lint",
+    "Look",
     "Metric",
     "ModelCheck",
     "ModelRole",

@@ -9,7 +9,9 @@ from pydantic import Field
 from continuous_training.documents.acceptance import Acceptance
 from continuous_training.documents.document import Document
 from continuous_training.documents.inspection import Confusion, Curve, Importance
+from continuous_training.documents.looks import Look
 from continuous_training.documents.values import Value
+from continuous_training.formatting import format_confidence
 from continuous_training.formatting.scorers import format_score, is_error, plain_name
 
 CHAMPION_OPENS = "the champion can be opened"  # the rule that fails if it cannot; it is listed only then
@@ -18,7 +20,8 @@ CHAMPION_OPENS = "the champion can be opened"  # the rule that fails if it canno
 class Rule(Value):
     """One rule of the comparison: the value, its limit, and whether it passes.
 
-    A rule of `form` says nothing of a model's quality, so that a person can accept that it fails.
+    A rule of `form` says nothing of a model's quality, so that a person can accept that it fails. One that is not
+    `judged` has too little to judge by, and keeps no candidate from production.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Rule(Value):
     message: str
     form: bool = False
     accepted: bool = False
+    judged: bool = True
 
     @property
     def rejects(self) -> bool:
@@ -36,15 +40,17 @@ class Rule(Value):
 
     @property
     def mark(self) -> str:
-        """A sign for the console: passed, accepted or failed."""
+        """A sign for the console: passed, accepted, failed or not judged."""
+        if not self.judged:
+            return "?"
         return "✓" if self.passed else "≈" if self.accepted else "✗"
 
 
 class Metric(Value):
     """One scorer of both models on the fresh rows; higher is better. `scorers` has the natural sign of errors.
 
-    The deciding metric has a confidence interval of the difference, candidate minus champion, and the margin that the
-    interval must clear.
+    The deciding metric has a confidence interval of the difference, candidate minus champion, the margin that the
+    interval must clear, and the standard error of the difference.
     """
 
     name: str
@@ -52,10 +58,14 @@ class Metric(Value):
     champion: float | None
     difference: tuple[float, float] | None = None
     margin: float | None = None
+    standard_error: float | None = None
 
 
 class Verdict(Document):
     """Compare: `promote` or `reject`, with every number behind the decision.
+
+    `confidence` is that of the intervals, and `look` what makes it higher than the configured one: other comparisons
+    share the error rate. Without a champion to compare with there is no look.
 
     `acceptance` is there if a rule fails and a person has accepted that.
 
@@ -74,6 +84,7 @@ class Verdict(Document):
     metrics: list[Metric]
     targets: dict[str, Metric] = Field(default_factory=dict)
     rules: list[Rule]
+    look: Look | None = None
     acceptance: Acceptance | None = None
     curves: list[Curve]
     confusion: list[Confusion] = Field(default_factory=list)
@@ -83,6 +94,16 @@ class Verdict(Document):
     def lost_champion(self) -> str | None:
         """Why the champion cannot be compared with, and the command that ends this; None if it can."""
         return next((rule.message for rule in self.rules if rule.name == CHAMPION_OPENS and rule.rejects), None)
+
+    @property
+    def look_message(self) -> str | None:
+        """What repeated looks mean for the confidence; None if the comparison has the whole error rate."""
+        if self.look is None or self.look.number == 1:
+            return None
+        return (
+            f"This is comparison {self.look.number} on nearly the same rows: the intervals have "
+            f"{format_confidence(self.confidence)} confidence, so that all together err as seldom as one"
+        )
 
     @property
     def summary(self) -> str:
@@ -96,6 +117,7 @@ class Verdict(Document):
             if metric.champion is not None:
                 line += f"   champion {format_score(metric.champion, metric.name)}"
             lines.append(line + ("   lower is better" if is_error(metric.name) else ""))
+        lines += [self.look_message] if self.look_message else []
         lines += self.importance.sentences if self.importance else []
         lines += [f"{rule.mark} {rule.message}" for rule in self.rules]
         return "\n".join(lines)

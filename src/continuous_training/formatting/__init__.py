@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,13 @@ def format_number(value: float, *, signed: bool = False) -> str:
 def format_percent(share: float) -> str:
     """Format a share as a percentage."""
     return f"{100 * share:.3g}%"
+
+
+def format_confidence(confidence: float) -> str:
+    """Format a level of confidence as a percentage, with two digits of what it lacks of 1: 95% or 99.917%."""
+    decimals = max(0, 1 - math.floor(math.log10(100 * (1 - confidence))))
+    text = f"{100 * confidence:.{decimals}f}"
+    return f"{text.rstrip('0').rstrip('.') if decimals else text}%"
 
 
 def format_parameters(parameters: Mapping[str, Any]) -> str:

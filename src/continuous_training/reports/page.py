@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuous_training.documents import BUILD, write_atomically
-from continuous_training.formatting import format_day, format_duration, format_number, format_parameters, format_time
+from continuous_training.formatting import (
+    format_confidence,
+    format_day,
+    format_duration,
+    format_number,
+    format_parameters,
+    format_time,
+)
 from continuous_training.formatting.generalization import describe_gap
 from continuous_training.formatting.scorers import TRAINING, format_score, is_error, natural_value, plain_name
 from continuous_training.reports import plots
@@ -20,7 +27,13 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 FILTERS = (
-    *(("day", format_day), ("duration", format_duration), ("moment", format_time), ("number", format_number)),
+    *(
+        ("confidence", format_confidence),
+        ("day", format_day),
+        ("duration", format_duration),
+        ("moment", format_time),
+        ("number", format_number),
+    ),
     *(("parameters", format_parameters), ("plain_name", plain_name), ("score", format_score)),
 )
 PAGE = BUILD / "report.html"

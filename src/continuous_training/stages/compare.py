@@ -7,10 +7,10 @@ training.yaml.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from continuous_training.comparison import acceptance, rules
+from continuous_training.comparison import acceptance, looks, rules
 from continuous_training.comparison.comparison import Comparison
 from continuous_training.comparison.lineage import read_lineage
 from continuous_training.comparison.lost_champion import describe_loss
@@ -19,6 +19,7 @@ from continuous_training.data.snapshots import read_snapshot
 from continuous_training.documents import Candidate, ModelCheck, Rule, Run, Snapshot, Stopwatch, Verdict
 from continuous_training.errors import UserError
 from continuous_training.monitoring.reference import save_reference
+from continuous_training.registry import looks as tracked_looks
 from continuous_training.registry import model_versions, runs
 from continuous_training.settings import terms_hash
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.comparison.stored_model import StoredModel
-    from continuous_training.documents import Metric
+    from continuous_training.documents import Look, Metric
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
@@ -60,7 +61,12 @@ def compare(
             open_model(candidate.model_uri, candidate.run_id, run.model, settings, fresh)
         )
         champion_model, preconditions = _open_champion(stack, client, champion, settings, fresh)
-        comparison = Comparison(settings, fresh, candidate_model, champion_model)
+        look, confidence = None, settings.compare.confidence
+        is_champion = champion is not None and champion.run_id == candidate.run_id
+        if champion and champion_model and not is_champion:
+            look = _next_look(client, run, settings, snapshot, candidate, champion)
+            confidence = looks.confidence_of(look, settings.compare)
+        comparison = Comparison(settings, fresh, candidate_model, champion_model, confidence)
         preconditions = acceptance.accept(preconditions + comparison.check_preconditions(), run.acceptance)
         is_computable = not any(rule.rejects for rule in preconditions)
         if champion and champion_model:
@@ -73,12 +79,16 @@ def compare(
             comparison, metrics, metric_rules = acceptance.judge(comparison, preconditions)
         elif is_computable:  # never with a champion that is lost: its rule has failed
             metrics = comparison.compute_metrics()
-            is_champion = champion is not None and champion.run_id == candidate.run_id
             metric_rules = [rules.accept_champion()] if is_champion else [*comparison.check_candidate(metrics)]
         targets = comparison.score_targets() if is_computable else {}
         curves = comparison.curves() if is_computable else []
         confusion = comparison.confusion() if is_computable else []
         importance = comparison.importance() if is_computable else None
+    if look and metrics and metrics[0].standard_error is not None:
+        look = look.model_copy(update={"standard_error": metrics[0].standard_error})
+        tracked_looks.record(client, candidate.run_id, look)
+    else:
+        look = None  # what is not compared with the champion uses nothing of the error rate
     all_rules = [*metric_rules, *preconditions, *rules.check_behaviour(model_check.checks)]
     all_rules = acceptance.accept(all_rules, run.acceptance)
     accepted = [rule for rule in all_rules if rule.accepted]
@@ -88,7 +98,8 @@ def compare(
         message=acceptance.explain(failed or [*metric_rules[:1], *accepted]),
         champion=champion.number if champion else None,
         fresh_rows=len(fresh),
-        confidence=settings.compare.confidence,
+        confidence=confidence,
+        look=look,
         metrics=metrics,
         targets=targets,
         rules=all_rules,
@@ -123,6 +134,15 @@ def _open_champion(
         return stack.enter_context(open_model(champion.uri, champion.run_id, champion.name, settings, fresh)), []
     except UserError as error:
         return None, [rules.reject_lost_champion(describe_loss(client, champion, settings, error))]
+
+
+def _next_look(
+    client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate, champion: Version
+) -> Look:
+    """Return the candidate's place among the comparisons of the model."""
+    days = (snapshot.until - snapshot.fresh_since) / timedelta(days=1)
+    earlier = tracked_looks.find(client, run.model)
+    return looks.next_look(earlier, settings.compare, candidate.fingerprint, champion.number, snapshot.newest, days)
 
 
 def _trained_until(lineage: dict[str, str]) -> datetime | None:

@@ -15,6 +15,7 @@ from sklearn.metrics import get_scorer
 
 from continuous_training.comparison import bootstrap, evaluation, rules
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
+from continuous_training.comparison.slice_rules import Difference, check_slice
 from continuous_training.comparison.weighted_metrics import weighted_metric
 from continuous_training.documents import Metric
 from continuous_training.errors import UserError
@@ -222,7 +223,7 @@ def is_promoted(
     )
     interval = bootstrap.interval(differences, limits.confidence)
     metric = Metric(name=limits.metric, candidate=0, champion=0, difference=interval, margin=limits.margin)
-    return rules.check_improvement(metric, limits).passed
+    return rules.check_improvement(metric, limits.margin, limits.confidence).passed
 
 
 def make_limits(metric: str, **more: float) -> Compare:
@@ -305,7 +306,8 @@ class TestSimulations:
                 differences = bootstrap.differences(
                     limits.metric, candidate, champion, np.zeros(60), resamples=limits.resamples
                 )
-                rule = rules.check_slice("a slice", 60, differences, max_decrease=0, tail=limits.tail / slices)
+                difference = Difference(differences.mean(), differences.std(), cases=60)
+                rule = check_slice("a slice", 60, difference, max_decrease=0, tail=limits.tail / slices)
                 passed.append(rule.passed)
             count += not all(passed)
         record_property("rejected", count)

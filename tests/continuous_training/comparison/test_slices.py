@@ -1,61 +1,97 @@
-"""Slices: every row is in one of them, and each has enough cases."""
+"""Slices: each has enough cases to judge by, those of few groups too, and what is judged nowhere is named."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continuous_training.comparison import slices
+from continuous_training.comparison import jackknife
 from continuous_training.comparison.cases import count_by_class, count_cases, count_groups
+from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
+from continuous_training.comparison.ground_truth import GroundTruth
+from continuous_training.comparison.slice_rules import Difference, SliceRules, check_slice
+from continuous_training.comparison.slices import MIN_CASES, slice_by_value
+from continuous_training.documents import Rule
+from continuous_training.settings import Compare
 
-ROWS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", None]), st.booleans()), min_size=1, max_size=60)
+ROWS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", None]), st.booleans()), min_size=1, max_size=90)
+SIMULATIONS = 400
 
 
-def split(rows: list[tuple[str | None, bool]]) -> tuple[pd.Series, pd.Series]:
-    """Return the column and the labels."""
-    return pd.Series([value for value, _ in rows], name="c"), pd.Series([label for _, label in rows])
-
-
-@given(rows=ROWS, min_cases=st.integers(1, 12))
+@given(rows=ROWS)
 @settings(deadline=None)
-def test_every_row_is_in_exactly_one_slice(rows: list[tuple[str | None, bool]], min_cases: int) -> None:
-    column, labels = split(rows)
+def test_every_row_is_in_one_slice_or_its_value_is_named_as_rare(rows: list[tuple[str | None, bool]]) -> None:
+    column = pd.Series([value for value, _ in rows], name="c")
+    labels = pd.Series([label for _, label in rows])
     for classes in (None, labels):
-        parts = slices.slice_by_value(column, classes, None, min_cases)
-        assert sorted(np.concatenate([part.rows for part in parts])) == list(range(len(rows)))
+        slices, rare = slice_by_value(column, classes, None)
+        is_rare = column.astype(object).fillna("null").isin(rare)
+        covered = [*np.flatnonzero(is_rare), *(row for part in slices for row in part.rows)]
+        assert sorted(covered) == list(range(len(rows)))
+        for part in slices:
+            sizes = count_by_class(None if classes is None else classes.iloc[part.rows])
+            assert part.cases == count_cases(len(part.rows), sizes, None) >= MIN_CASES
+        assert all(cases < MIN_CASES for cases in rare.values())
 
 
-@given(rows=ROWS, min_cases=st.integers(1, 12))
-@settings(deadline=None)
-def test_a_slice_has_enough_cases_if_all_rows_have_enough(rows: list[tuple[str | None, bool]], min_cases: int) -> None:
-    column, labels = split(rows)
-    if count_cases(len(rows), count_by_class(labels), None) < min_cases:
-        return
-    for part in slices.slice_by_value(column, labels, None, min_cases):
-        assert count_cases(len(part.rows), count_by_class(labels.iloc[part.rows]), None) >= min_cases
+def test_rare_values_form_one_slice_that_is_named_so() -> None:
+    column = pd.Series(["UA"] * 50 + ["AA"] * MIN_CASES + ["HA"] * (MIN_CASES - 1) + ["OO"], name="carrier")
+    slices, rare = slice_by_value(column, None, None)
+    assert [(part.name, part.cases) for part in slices] == [
+        ("carrier = AA", MIN_CASES),
+        ("carrier = UA", 50),
+        ("carrier = others (HA, OO)", MIN_CASES),
+    ]
+    assert not rare
 
 
-def test_rare_values_form_one_slice_with_their_names() -> None:
-    column = pd.Series(["UA"] * 50 + ["AA"] * 50 + ["HA"] * 6 + ["OO"] * 6, name="carrier")
-    parts = slices.slice_by_value(column, None, None, 10)
-    assert [part.name for part in parts] == ["carrier = AA", "carrier = UA", "carrier = HA, OO"]
+def test_rare_values_are_not_judged_if_they_are_too_few_together_or_all_rows() -> None:
+    few = pd.Series(["UA"] * 50 + ["HA"] * (MIN_CASES - 2) + ["OO"], name="carrier")
+    slices, rare = slice_by_value(few, None, None)
+    assert [part.name for part in slices] == ["carrier = UA"]
+    assert rare == {"HA": MIN_CASES - 2, "OO": 1}
+    nothing_else = pd.Series(["HA"] * (MIN_CASES - 1) + ["OO"] * (MIN_CASES - 1), name="carrier")
+    assert slice_by_value(nothing_else, None, None) == ([], {"HA": MIN_CASES - 1, "OO": MIN_CASES - 1})
 
 
-def test_a_single_rare_value_is_combined_with_the_smallest_other_one() -> None:
+def test_a_single_rare_value_is_not_mixed_with_others() -> None:
     column = pd.Series(["UA"] * 50 + ["AA"] * 20 + ["HA"] * 3, name="carrier")
-    assert [part.name for part in slices.slice_by_value(column, None, None, 10)] == ["carrier = UA", "carrier = AA, HA"]
+    slices, rare = slice_by_value(column, None, None)
+    assert [part.name for part in slices] == ["carrier = AA", "carrier = UA"]
+    assert rare == {"HA": 3}
 
 
-def test_a_number_with_many_values_is_sliced_by_its_quartiles() -> None:
-    parts = slices.slice_by_value(pd.Series(np.arange(100.0), name="age"), None, None, 5)
-    assert [len(part.rows) for part in parts] == [25, 25, 25, 25]
+def test_a_slice_with_many_rare_values_names_five() -> None:
+    column = pd.Series(["UA"] * 50 + [f"r{number}" for number in range(8)], name="carrier")
+    assert slice_by_value(column, None, None).slices[-1].name == "carrier = others (r0, r1, r2, r3, r4 and 3 more)"
+
+
+@pytest.mark.parametrize(("values", "slices"), [(20, 20), (21, 4)])
+def test_a_number_with_more_than_20_values_is_sliced_by_its_quartiles(values: int, slices: int) -> None:
+    column = pd.Series(np.repeat(np.arange(float(values)), 10), name="age")
+    parts = slice_by_value(column, None, None).slices
+    assert len(parts) == slices
+    assert sum(len(part.rows) for part in parts) == len(column)
+
+
+def test_times_are_sliced_by_their_quartiles() -> None:
+    column = pd.Series(pd.date_range("2020-01-01", periods=40), name="day")
+    assert [len(part.rows) for part in slice_by_value(column, None, None).slices] == [10, 10, 10, 10]
 
 
 def test_nulls_are_a_slice() -> None:
-    parts = slices.slice_by_value(pd.Series([1.0, None, 1.0, None], name="age"), None, None, 1)
+    parts = slice_by_value(pd.Series([1.0, None] * MIN_CASES, name="age"), None, None).slices
     assert [part.name for part in parts] == ["age = 1.0", "age = null"]
+
+
+def test_a_boolean_is_sliced_by_its_values() -> None:
+    parts = slice_by_value(pd.Series([True, False] * MIN_CASES, name="open"), None, None).slices
+    assert [part.name for part in parts] == ["open = False", "open = True"]
 
 
 def test_rows_of_a_single_class_are_no_cases() -> None:
@@ -65,7 +101,142 @@ def test_rows_of_a_single_class_are_no_cases() -> None:
 
 
 def test_the_rows_of_a_group_are_one_case() -> None:
-    hours = np.array([1, 1, 1, 2, 2, 2, 3])
-    assert count_cases(7, None, count_groups(hours)) == 3
-    column = pd.Series(["UA", "UA", "AA", "UA", "AA", "AA", "UA"], name="carrier")
-    assert [part.name for part in slices.slice_by_value(column, None, hours, 3)] == ["carrier = AA, UA"]
+    days = np.repeat(np.arange(MIN_CASES), 5)
+    assert count_cases(len(days), None, count_groups(days)) == MIN_CASES
+    column = pd.Series(["UA"] * len(days), name="carrier")
+    assert [part.cases for part in slice_by_value(column, None, days).slices] == [MIN_CASES]
+    assert slice_by_value(column, None, np.minimum(days, MIN_CASES - 2)).rare == {"UA": MIN_CASES - 1}
+
+
+class TestRule:
+    """Whether a slice is significantly worse, at and on both sides of the limit."""
+
+    @pytest.mark.parametrize(
+        ("value", "passed"), [(-0.3, True), (-0.3001, False)], ids=["worse by no more than that", "worse by more"]
+    )
+    def test_a_slice_may_be_worse_by_the_limit_and_by_chance(self, value: float, passed: bool) -> None:
+        difference = Difference(value, standard_error=0.1, cases=10_000_000)  # Student's t is then normal
+        rule = check_slice("a = b", 1234, difference, max_decrease=0.3 - 0.1959964, tail=0.025)
+        assert rule.passed is passed
+        assert rule.limit == pytest.approx(-0.1040036)
+        assert rule.value == pytest.approx(value + 0.1959964)
+        assert rule.message.startswith("a = b (1,234 rows): improvement −0.300")
+        assert ("significantly worse by more than 0.104" in rule.message) is not passed
+
+    def test_few_cases_need_a_clearer_difference(self) -> None:
+        rule = check_slice("a = b", 96, Difference(-2.34, 1.0, cases=8), max_decrease=0, tail=0.025)
+        assert rule.passed
+        assert rule.value == pytest.approx(-2.34 + 2.3646, abs=1e-4)  # the 97.5 % quantile of t with 7 degrees
+        assert not check_slice("a = b", 96, Difference(-2.34, 1.0, cases=9), max_decrease=0, tail=0.025).passed
+
+    def test_an_undefined_metric_fails(self) -> None:
+        rule = check_slice("a = b", 96, None, max_decrease=0.1, tail=0.025)
+        assert not rule.passed
+        assert (rule.value, rule.limit) == (None, -0.1)
+        assert rule.message == "a = b (96 rows): the metric is not defined on most of its resamples"
+
+
+def check(fresh: pd.DataFrame, candidate_error: np.ndarray, resample_by: str = "day") -> list[Rule]:
+    """Check the slices of a regression whose champion errs by 1 everywhere."""
+    limits = Compare(
+        metric="neg_mean_absolute_error",
+        first={"neg_mean_absolute_error": -9},
+        slices={"open": 0.1},
+        resample_by=resample_by,
+        resamples=200,
+    )
+    models = RegressorPredictions(candidate_error), RegressorPredictions(np.ones(len(fresh)))
+    groups = None if resample_by == "row" else fresh["day"].to_numpy()
+    rules = SliceRules(fresh, limits, models, GroundTruth.of_labels(np.zeros(len(fresh))), None, groups, 42)
+    return [*rules.check()]
+
+
+class TestFewDays:
+    """42 days of which 12 are closed: fewer than the 40 that a percentile at 95 % needs, and yet enough."""
+
+    @staticmethod
+    def fresh(closed: int = 12) -> pd.DataFrame:
+        day = np.repeat(np.arange(42), 24)
+        return pd.DataFrame({"day": day, "open": day >= closed})
+
+    def test_each_value_is_judged_by_itself(self) -> None:
+        rules = check(self.fresh(), np.zeros(1008))
+        assert [(rule.name, rule.passed, rule.judged) for rule in rules] == [
+            ("open = False", True, True),
+            ("open = True", True, True),
+        ]
+        assert [rule.message for rule in rules] == [
+            "open = False (288 rows): improvement +1.0000 ± 0",
+            "open = True (720 rows): improvement +1.0000 ± 0",
+        ]
+
+    def test_a_value_in_which_the_candidate_is_worse_is_noticed(self) -> None:
+        fresh = self.fresh()
+        random = np.random.default_rng(0)
+        error = np.where(fresh["open"], 0.5, 2.0) + 0.3 * random.normal(size=42)[fresh["day"]]
+        assert {rule.name: rule.passed for rule in check(fresh, error)} == {"open = False": False, "open = True": True}
+
+    def test_a_value_of_too_few_days_is_not_judged_and_says_how_many_it_needs(self) -> None:
+        rules = check(self.fresh(closed=3), np.where(self.fresh(closed=3)["open"], 0.0, 100.0))
+        assert [(rule.name, rule.passed, rule.judged, rule.mark) for rule in rules] == [
+            ("open = True", True, True, "✓"),
+            ("open: rare values", True, False, "?"),
+        ]
+        assert not rules[1].rejects
+        assert rules[1].message == (
+            "open is not judged for every value: at least 8 days are needed, and False has 3 (about 112 fresh days "
+            "would do)"
+        )
+        assert rules[1].limit == 8
+
+    def test_the_error_rate_is_divided_by_the_number_of_slices(self) -> None:
+        random = np.random.default_rng(1)
+        error = 1 + random.normal(size=42)[self.fresh()["day"]]
+        two = {rule.name: rule for rule in check(self.fresh(), error)}["open = True"]
+        one = check(self.fresh(closed=0).iloc[12 * 24 :], error[12 * 24 :])[0]
+        change = float(two.message.split("improvement ")[1].split(" ")[0].replace("−", "-"))
+        assert two.value is not None
+        assert one.value is not None
+        assert (two.value - change) / (one.value - change) == pytest.approx(2.3638 / 2.0452, abs=0.01)  # t with 29
+
+    def test_equal_models_rarely_fail_in_few_days(self) -> None:
+        """Of the limit's 2.5 %, in groups of unequal size: the bootstrap's normal interval fails 6 %."""
+        random, failures = np.random.default_rng(2), 0
+        for _ in range(SIMULATIONS):
+            sizes = random.integers(5, 35, MIN_CASES)
+            days = np.repeat(np.arange(MIN_CASES), sizes)
+            effect = random.normal(size=MIN_CASES)[days] + random.normal(size=len(days))
+            models = RegressorPredictions(10 - effect), RegressorPredictions(np.full(len(days), 10.0))
+            truth = GroundTruth.of_labels(np.zeros(len(days)))
+            value, error = jackknife.estimate_difference("neg_mean_absolute_error", *models, truth, days)
+            rule = check_slice("a", len(days), Difference(value, error, MIN_CASES), max_decrease=0, tail=0.025)
+            failures += not rule.passed
+        assert failures <= 0.05 * SIMULATIONS
+
+
+class TestJackknife:
+    def test_the_error_of_a_mean_is_its_standard_error(self) -> None:
+        errors = np.array([1.0, 2.0, 4.0, 7.0, 11.0])
+        models = RegressorPredictions(errors), RegressorPredictions(np.zeros(5))
+        value, error = jackknife.estimate_difference(
+            "neg_mean_absolute_error", *models, GroundTruth.of_labels(np.zeros(5)), np.arange(5)
+        )
+        assert value == pytest.approx(-errors.mean())
+        assert error == pytest.approx(errors.std(ddof=1) / 5**0.5)
+
+    def test_an_auc_without_positives_in_all_groups_but_one_is_undefined(self) -> None:
+        labels, groups = np.array([True, False, False, False]), np.array([0, 0, 1, 2])
+        model = ClassifierPredictions(np.full((4, 2), 0.5), np.array([False, True]))
+        value, error = jackknife.estimate_difference("roc_auc", model, model, GroundTruth.of_labels(labels), groups)
+        assert value == 0
+        assert np.isnan(error)
+
+    def test_it_shrinks_with_the_number_of_groups(self) -> None:
+        errors = np.random.default_rng(3).normal(size=400) + 5
+        models = RegressorPredictions(errors), RegressorPredictions(np.zeros(400))
+        truth = GroundTruth.of_labels(np.zeros(400))
+        results = [
+            jackknife.estimate_difference("neg_mean_absolute_error", *models, truth, np.arange(400) // size)[1]
+            for size in (1, 4, 16)
+        ]
+        assert all(abs(later / first - 1) < 0.4 for first, later in pairwise(results))  # independent rows
