@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 
 from continuous_training.comparison import bootstrap
 from continuous_training.comparison.looks import confidence_of, next_look
-from continuous_training.documents import Look
+from continuous_training.documents import Look, Snapshot, SnapshotFile, Stopwatch
 from continuous_training.settings import Compare
 
 FRESH_DAYS, ROWS_PER_DAY = 28, 20
@@ -61,10 +62,27 @@ def first_promotions(kind: Nights, limits: Compare, series: int, seed: int = 0) 
     return firsts
 
 
+def snapshot_until(until: datetime) -> Snapshot:
+    """Return a snapshot of 28 fresh days that end then, as does the newest row."""
+    file = SnapshotFile(path=Path("rows.parquet"), sha256="", rows=ROWS)
+    return Snapshot(
+        **Stopwatch("ct-1").stop(),
+        hash="",
+        train=file,
+        fresh=file,
+        since=until - timedelta(days=88),
+        fresh_since=until - timedelta(days=FRESH_DAYS),
+        until=until,
+        newest=until,
+        columns={},
+    )
+
+
 def _confidences(kind: Nights, limits: Compare) -> list[float]:
     """Return the confidence of each night's comparison."""
     looks: list[Look] = []
     for night in range(kind.earlier + kind.nights):
-        newest = START + timedelta(days=night)
-        looks.insert(0, next_look(looks, limits, f"candidate {night}", "1", newest, FRESH_DAYS))
+        looks.insert(
+            0, next_look(looks, limits, f"candidate {night}", "1", snapshot_until(START + timedelta(days=night)))
+        )
     return [confidence_of(look, limits) for look in looks[: kind.nights][::-1]]

@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from continuous_training.documents import Snapshot
     from continuous_training.settings import Compare
 
 
 MAX_SAVED = 0.75  # of the rate: with what the period itself brings, less than the 5 % of a two-sided 95 % interval
 
 
-def next_look(
-    earlier: Sequence[Look], limits: Compare, fingerprint: str, champion: str, newest: datetime, days: float
-) -> Look:
+def next_look(earlier: Sequence[Look], limits: Compare, fingerprint: str, champion: str, snapshot: Snapshot) -> Look:
     """Return the look of a candidate, which has the one of an interrupted run if that was the same.
 
     A look spends what is there but for a day's share or, if it is less, a half: runs of every night spend a day's share
@@ -38,9 +37,9 @@ def next_look(
         limits: the section `compare`.
         fingerprint: the candidate's.
         champion: the number of the champion's version.
-        newest: the time of the newest fresh row.
-        days: the length of the window of the fresh rows.
+        snapshot: with the fresh rows.
     """
+    newest = snapshot.newest
     number, spent, left = 1, 1.0, 0.0
     if limits.error_rate_days is not None:
         for look in earlier:
@@ -55,7 +54,8 @@ def next_look(
         fingerprint=fingerprint,
         champion=champion,
         newest=newest,
-        days=days,
+        until=snapshot.until,
+        days=(snapshot.until - snapshot.fresh_since) / timedelta(days=1),
         number=number,
         spent=spent,
         left=left,

@@ -23,6 +23,7 @@ class SnapshotFile(Value):
 class Snapshot(Document):
     """Snapshot: the rows of this run, split in time into training rows and fresh rows.
 
+    `fresh_days_reason` says why the window of the fresh rows is as long as it is, if training.yaml leaves that open.
     `without_target` is the number of rows that were left out because their target is null.
     """
 
@@ -38,6 +39,7 @@ class Snapshot(Document):
     newest: datetime
     columns: dict[str, str]
     without_target: int = 0
+    fresh_days_reason: str = ""
 
     @property
     def rows(self) -> int:

@@ -16,6 +16,7 @@ class Look(Value):
         fingerprint: the candidate's.
         champion: the number of the champion's version.
         newest: the time of the newest fresh row.
+        until: the end of the window of the fresh rows.
         days: the length of the window of the fresh rows.
         number: of the look among those within the period that shares an error rate, from 1.
         spent: the share of the period's error rate that this look uses.
@@ -27,6 +28,7 @@ class Look(Value):
     fingerprint: str
     champion: str
     newest: datetime
+    until: datetime
     days: float = Field(gt=0)
     number: int = Field(ge=1)
     spent: float = Field(gt=0, le=1)

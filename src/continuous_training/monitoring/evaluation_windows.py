@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def evaluation_days(settings: Settings) -> float:
     """Return the length of all evaluation windows in days: as many whole windows as the fresh rows had, at least 2."""
-    return max(2, settings.data.fresh_days // settings.monitor.window_days) * settings.monitor.window_days
+    return max(2, settings.data.usual_fresh_days // settings.monitor.window_days) * settings.monitor.window_days
 
 
 def evaluation_windows(settings: Settings, profile: ReferenceProfile, as_of: datetime) -> list[Period]:
@@ -25,7 +25,7 @@ def evaluation_windows(settings: Settings, profile: ReferenceProfile, as_of: dat
     None of them overlaps the rows that the version was trained or compared on.
     """
     length = timedelta(days=settings.monitor.window_days)
-    fresh_until = profile.fresh_until or profile.until + timedelta(days=settings.data.fresh_days)
+    fresh_until = profile.fresh_until or profile.until + timedelta(days=settings.data.usual_fresh_days)
     until = as_of - timedelta(days=settings.data.label_delay_days)
     since = max(until - timedelta(days=evaluation_days(settings)), fresh_until)
     return [(until - length * back, until - length * (back - 1)) for back in range((until - since) // length, 0, -1)]

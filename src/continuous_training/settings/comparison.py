@@ -49,6 +49,14 @@ class Compare(Section):
     """By how much the candidate may be worse, for teams that prefer a recent model to an old one. It excludes
     `min_improvement`."""
 
+    smallest_difference: float = Field(default=0.0, ge=0, examples=[0.005])
+    """The smallest true improvement of `metric` that is worth finding. `data.fresh_days: auto` needs it, unless there
+    is `non_inferior`."""
+
+    power: float = Field(default=0.8, gt=0.5, lt=1, examples=[0.9])
+    """With which probability a run promotes a candidate that is better by `smallest_difference`, if `data.fresh_days`
+    is `auto` and its bounds allow as many days."""
+
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """The confidence level of all intervals."""
 

@@ -58,11 +58,22 @@ def _kind_of_target(value: Any) -> str:  # noqa: ANN401 - whatever the file has
     return "list" if isinstance(value, list) else "name"
 
 
+def _kind_of_days(value: Any) -> str:  # noqa: ANN401 - whatever the file has
+    return "text" if isinstance(value, str) else "number"
+
+
 # By its kind: otherwise a mistake would be reported for both kinds
 Target = Annotated[
     Annotated[str, Tag("name")] | Annotated[list[str], Tag("list")],
     Discriminator(_kind_of_target),
 ]
+
+
+Days = Annotated[
+    Annotated[int, Field(gt=0), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
+    Discriminator(_kind_of_days),
+]
+FIRST_FRESH_DAYS = 28  # with auto, until there are comparisons
 
 
 class Data(Section):
@@ -117,9 +128,18 @@ class Data(Section):
     train_days: int = Field(gt=0, examples=[365])
     """The length of the training window in days. It ends where the fresh rows begin."""
 
-    fresh_days: int = Field(gt=0, examples=[28])
+    fresh_days: Days = Field(examples=[28, "auto"])
     """The length in days of the window of fresh rows, on which candidate and champion are compared. It ends
-    `label_delay_days` before the run's date."""
+    `label_delay_days` before the run's date. With `auto` it is as few weeks as past comparisons need to find
+    `compare.smallest_difference`; until there are three of them it is 28 days, and a grid or a search validates on
+    as many."""
+
+    min_fresh_days: int = Field(default=7, gt=0, examples=[14])
+    """The least length with `fresh_days: auto`. It is never less than `compare.resample_by` needs for its cases: 40
+    days with `day` and a confidence of 95 %."""
+
+    max_fresh_days: int = Field(default=56, gt=0, examples=[42])
+    """The greatest length with `fresh_days: auto`."""
 
     known_afterwards: tuple[str, ...] = Field(default=(), examples=[["returned_on", "refund"]])
     """Names of columns that become known only after a row's time. The run ends at Check data if the data
@@ -134,6 +154,8 @@ class Data(Section):
     def find_mistakes(self) -> Iterator[Mistake]:
         """Yield a missing or second source, and roles of columns that do not exist or are of another type."""
         yield from self._find_mistakes_of_source()
+        if self.min_fresh_days > self.max_fresh_days:
+            yield "min_fresh_days", f"min_fresh_days is above max_fresh_days, {self.max_fresh_days}"
         roles = [("time", self.time), *(("target", name) for name in self.targets)]
         roles += [("key", name) for name in self.key]
         roles += [(role, name) for role, name in (("weight", self.weight), ("group", self.group)) if name is not None]
@@ -183,6 +205,13 @@ class Data(Section):
     def targets(self) -> tuple[str, ...]:
         """The columns that the model predicts, whether `target` is one or a list."""
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @property
+    def usual_fresh_days(self) -> int:
+        """The length of the window of fresh rows; with `auto` that of the first one."""
+        if self.fresh_days == "auto":
+            return min(max(FIRST_FRESH_DAYS, self.min_fresh_days), self.max_fresh_days)
+        return self.fresh_days
 
     @property
     def source_is_function(self) -> bool:

@@ -37,12 +37,17 @@ def future_warning(moment: datetime, now: datetime) -> str | None:
     return f"AS_OF={moment:%Y-%m-%d %H:%M} lies in the future: is a clock wrong?"
 
 
-def time_windows(data: Data, moment: datetime) -> tuple[datetime, datetime, datetime]:
+def time_windows(data: Data, moment: datetime, fresh_days: int | None = None) -> tuple[datetime, datetime, datetime]:
     """Return where the training rows begin, where the fresh rows begin, and where both end.
 
     Rows younger than `label_delay_days` are left out whether their target is known or not: those with an early target
     are not like the others.
+
+    Args:
+        data: the section `data`.
+        moment: AS_OF.
+        fresh_days: the length of the window of fresh rows; the usual one by default.
     """
     until = moment - timedelta(days=data.label_delay_days)
-    fresh = until - timedelta(days=data.fresh_days)
+    fresh = until - timedelta(days=fresh_days or data.usual_fresh_days)
     return fresh - timedelta(days=data.train_days), fresh, until

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ class Settings(Section):
         ):
             for name in sorted(set(names) - set(columns)):
                 yield path, f"'{name}' is not among the columns"
+        yield from self._find_mistakes_of_fresh_days()
         yield from self._find_mistakes_of_targets()
         yield from self._find_mistakes_of_groups()
         yield from self._find_mistakes_of_validation()
@@ -72,6 +74,16 @@ class Settings(Section):
             if self.monitor.measure_of(name, "category").test == "wasserstein":
                 path = f"monitor.columns.{name}" if name in self.monitor.columns else "monitor.categories"
                 yield path, f"'{name}' is a category and cannot be measured as a number: use jensenshannon"
+
+    def _find_mistakes_of_fresh_days(self) -> Iterator[Mistake]:
+        if self.data.fresh_days != "auto":
+            return
+        if self.compare.smallest_difference <= self.compare.margin:
+            message = f"data.fresh_days: auto needs a smallest_difference above {self.compare.margin:g}, the margin"
+            yield "compare.smallest_difference", message
+        if self.min_fresh_days > self.data.max_fresh_days:
+            message = f"resample_by: {self.compare.resample_by} needs {self.min_fresh_days} days for its cases"
+            yield "data.max_fresh_days", message
 
     def _find_mistakes_of_targets(self) -> Iterator[Mistake]:
         if isinstance(self.data.target, str):
@@ -93,7 +105,7 @@ class Settings(Section):
 
     def _find_mistakes_of_validation(self) -> Iterator[Mistake]:
         selection = {"grid": bool(self.model.grid), "search": self.model.search is not None}
-        days = {key: self.data.fresh_days for key, is_used in selection.items() if is_used}
+        days = {key: self.data.usual_fresh_days for key, is_used in selection.items() if is_used}
         if self.model.validation_days is not None:
             days["validation_days"] = self.model.validation_days
         if (total := sum(days.values())) >= self.data.train_days:
@@ -112,6 +124,12 @@ class Settings(Section):
     def override(self, parameters: Mapping[str, Any]) -> Settings:
         """Return settings with other values of some parameters of the model, which are not varied then."""
         return self.model_copy(update={"model": self.model.override(parameters)})
+
+    @property
+    def min_fresh_days(self) -> int:
+        """The least length of the window of fresh rows with `auto`: as many days as the bootstrap has cases."""
+        cases_per_day = {"hour": 24, "day": 1, "week": 1 / 7}.get(self.compare.resample_by, math.inf)
+        return max(self.data.min_fresh_days, math.ceil(self.compare.min_cases / cases_per_day))
 
     @property
     def ec2(self) -> Compute:

@@ -7,7 +7,7 @@ training.yaml.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from continuous_training.comparison import acceptance, looks, rules
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from continuous_training.comparison.stored_model import StoredModel
-    from continuous_training.documents import Look, Metric
+    from continuous_training.documents import Metric
     from continuous_training.registry.model_versions import Version
     from continuous_training.settings import Settings
 
@@ -64,7 +64,8 @@ def compare(
         look, confidence = None, settings.compare.confidence
         is_champion = champion is not None and champion.run_id == candidate.run_id
         if champion and champion_model and not is_champion:
-            look = _next_look(client, run, settings, snapshot, candidate, champion)
+            earlier = tracked_looks.find(client, run.model)
+            look = looks.next_look(earlier, settings.compare, candidate.fingerprint, champion.number, snapshot)
             confidence = looks.confidence_of(look, settings.compare)
         comparison = Comparison(settings, fresh, candidate_model, champion_model, confidence)
         preconditions = acceptance.accept(preconditions + comparison.check_preconditions(), run.acceptance)
@@ -134,15 +135,6 @@ def _open_champion(
         return stack.enter_context(open_model(champion.uri, champion.run_id, champion.name, settings, fresh)), []
     except UserError as error:
         return None, [rules.reject_lost_champion(describe_loss(client, champion, settings, error))]
-
-
-def _next_look(
-    client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate, champion: Version
-) -> Look:
-    """Return the candidate's place among the comparisons of the model."""
-    days = (snapshot.until - snapshot.fresh_since) / timedelta(days=1)
-    earlier = tracked_looks.find(client, run.model)
-    return looks.next_look(earlier, settings.compare, candidate.fingerprint, champion.number, snapshot.newest, days)
 
 
 def _trained_until(lineage: dict[str, str]) -> datetime | None:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import shutil
 import time
+from datetime import timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from continuous_training import progress
+from continuous_training.comparison.fresh_days import choose_fresh_days
 from continuous_training.data import sources
 from continuous_training.data.driver_errors import ConnectionLostError
 from continuous_training.data.snapshots import ARROW_TYPES, FRESH, TRAIN, content_hash
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from continuous_training.documents import Look
     from continuous_training.settings import Data, Settings
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,10 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
         UserError: the source fails, or there are no training rows or no fresh rows.
     """
     data = settings.data
-    since, fresh_since, until = time_windows(data, run.as_of)
+    length = choose_fresh_days(settings, lambda: _find_looks(run), run.as_of - timedelta(days=data.label_delay_days))
+    if length.reason:
+        log.info("The fresh rows are those of %s days: %s", length.days, length.reason)
+    since, fresh_since, until = time_windows(data, run.as_of, length.days)
     unfinished = STATE / "snapshots" / ".unfinished"
     try:
         without_target = _fetch(settings, since, fresh_since, until, unfinished)
@@ -83,7 +89,15 @@ def take_snapshot(run: Run, settings: Settings, timer: Stopwatch) -> Snapshot:
         newest=newest,
         columns={name: str(schema.field(name).type) for name in schema.names},
         without_target=without_target,
+        fresh_days_reason=length.reason,
     )
+
+
+def _find_looks(run: Run) -> list[Look]:
+    """Return the past comparisons of the model."""
+    from continuous_training.registry import connection, looks  # MLflow takes a second to import
+
+    return looks.find(connection.open_client(), run.model)
 
 
 def _fetch(settings: Settings, since: datetime, fresh_since: datetime, until: datetime, folder: Path) -> int:

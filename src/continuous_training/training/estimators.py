@@ -187,7 +187,7 @@ def validate(
     """
     data = settings.data
     key = "model.grid" if settings.model.grid else "model.search"
-    before, last = split_newest(train, data.fresh_days, key, settings)
+    before, last = split_newest(train, data.usual_fresh_days, key, settings)
     log.info("Validating on %s rows after fitting on %s", f"{len(last):,}", f"{len(before):,}")
     fitted, _ = fit_estimator(build_estimator(model, settings, parameters), model, before, settings, report)
     predictions = evaluation.predict(fitted, last[data.features], settings.model.task, len(data.targets))

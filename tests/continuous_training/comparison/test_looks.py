@@ -14,7 +14,7 @@ from continuous_training.documents import Look
 from continuous_training.registry import looks as tracked_looks
 from continuous_training.registry import runs
 from continuous_training.settings import Compare
-from nightly_runs import Nights, first_promotions
+from nightly_runs import Nights, first_promotions, snapshot_until
 from pipeline import Pipeline
 from toy import change
 
@@ -31,7 +31,7 @@ def look_on(days: list[float], *, champion: str = "1", **more: float | None) -> 
     looks: list[Look] = []
     for number, day in enumerate(days):
         newest = FIRST + timedelta(days=day)
-        look = next_look(looks[::-1], make_limits(**more), f"candidate {number}", champion, newest, 28)
+        look = next_look(looks[::-1], make_limits(**more), f"candidate {number}", champion, snapshot_until(newest))
         looks.append(look)
     return looks
 
@@ -67,7 +67,7 @@ class TestErrorRate:
 
     def test_a_new_champion_brings_no_new_error_rate(self) -> None:
         before = look_on([0])
-        look = next_look(before, make_limits(), "another", "2", FIRST + timedelta(days=1), 28)
+        look = next_look(before, make_limits(), "another", "2", snapshot_until(FIRST + timedelta(days=1)))
         assert look.spent == pytest.approx(1 / 30)
 
     @pytest.mark.parametrize("gaps", [[1] * 90, [0.25] * 200, [7] * 20, [3, 0, 0, 11] * 10, [40, 1, 1, 1] * 8])
@@ -95,9 +95,9 @@ class TestErrorRate:
 
     def test_the_same_candidate_beside_the_same_champion_is_the_same_look(self) -> None:
         first, second, third = look_on([0, 1, 2])
-        again = next_look([third, second, first], make_limits(), "candidate 1", "1", second.newest, 28)
+        again = next_look([third, second, first], make_limits(), "candidate 1", "1", snapshot_until(second.newest))
         assert again == second
-        other = next_look([third, second, first], make_limits(), "candidate 1", "2", second.newest, 28)
+        other = next_look([third, second, first], make_limits(), "candidate 1", "2", snapshot_until(second.newest))
         assert other.number == 4
         assert other.spent == pytest.approx(1 / 60)
 

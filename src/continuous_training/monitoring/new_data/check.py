@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from continuous_training.comparison.fresh_days import choose_fresh_days
 from continuous_training.data import sources
 from continuous_training.documents import Value
 from continuous_training.formatting import format_day, format_time
@@ -16,7 +17,7 @@ from continuous_training.monitoring.new_data.changes import DataChanges, find_ch
 from continuous_training.monitoring.new_data.ping_state import PingState, request_training
 from continuous_training.monitoring.new_data.row_counts import count_rows
 from continuous_training.monitoring.new_data.watermark import hash_query, load_watermark
-from continuous_training.registry import model_versions
+from continuous_training.registry import looks, model_versions
 from continuous_training.registry.connection import clip
 from continuous_training.settings import future_warning, load_settings, parse_as_of, time_windows
 
@@ -69,7 +70,9 @@ def check_new_data(client: MlflowClient, model: str, jenkins: str, as_of: str = 
     """
     settings = load_settings(model)
     end = parse_as_of(as_of, settings.data.clock)
-    window_start, _, until = time_windows(settings.data, end)
+    until = end - timedelta(days=settings.data.label_delay_days)
+    fresh_days = choose_fresh_days(settings, lambda: looks.find(client, model), until).days
+    window_start, *_ = time_windows(settings.data, end, fresh_days)
     unknown = NewDataCheck(model=model, as_of=end, verdict="unknown", message="")
     champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
     if champion is None:
