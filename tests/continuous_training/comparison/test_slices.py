@@ -9,14 +9,17 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
-from continuous_training.comparison import jackknife
+from continuous_training.comparison import bootstrap, jackknife
 from continuous_training.comparison.cases import count_by_class, count_cases, count_groups
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.comparison.ground_truth import GroundTruth
-from continuous_training.comparison.slice_rules import Difference, SliceRules, check_slice
+from continuous_training.comparison.slice_rules import Difference, SliceRules, check_slice, report_rare_values
 from continuous_training.comparison.slices import MIN_CASES, slice_by_value
 from continuous_training.documents import Rule
+from continuous_training.formatting import format_number
+from continuous_training.formatting.scorers import format_improvement
 from continuous_training.settings import Compare
 
 ROWS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", None]), st.booleans()), min_size=1, max_size=90)
@@ -240,3 +243,74 @@ class TestJackknife:
             for size in (1, 4, 16)
         ]
         assert all(abs(later / first - 1) < 0.4 for first, later in pairwise(results))  # independent rows
+
+
+class TestMethod:
+    """The jackknife where groups are fewer than a percentile needs, 40 at 95 %; else the bootstrap."""
+
+    @pytest.mark.parametrize(
+        ("days", "resample_by", "is_jackknife"), [(39, "day", True), (40, "day", False), (39, "row", False)]
+    )
+    def test_few_groups_are_judged_by_the_jackknife(self, days: int, resample_by: str, is_jackknife: bool) -> None:
+        fresh = pd.DataFrame({"day": np.repeat(np.arange(days), 5), "open": True})
+        error = 1 + np.random.default_rng(4).normal(size=len(fresh)) ** 2
+        (rule,) = check(fresh, error, resample_by)
+        models = RegressorPredictions(error), RegressorPredictions(np.ones(len(fresh)))
+        truth, groups = GroundTruth.of_labels(np.zeros(len(fresh))), fresh["day"].to_numpy()
+        metric = "neg_mean_absolute_error"
+        if is_jackknife:
+            value, spread = jackknife.estimate_difference(metric, *models, truth, groups)
+        else:
+            by_day = groups if resample_by == "day" else None
+            differences = bootstrap.differences(metric, *models, truth, resamples=200, groups=by_day)
+            value, spread = differences.mean(), differences.std()
+        expected = f"improvement {format_improvement(value)} ± {format_number(spread)}"
+        assert rule.message.startswith(f"open = True ({len(fresh)} rows): {expected}")
+        cases = len(fresh) if resample_by == "row" else days
+        assert rule.value == pytest.approx(value + stdtrit(cases - 1, 0.975) * spread)
+
+    @pytest.mark.parametrize(("undefined", "judged"), [(100, True), (101, False)])
+    def test_a_metric_may_be_undefined_on_half_of_the_resamples(
+        self, undefined: int, judged: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        differences = np.append(np.full(undefined, np.nan), np.ones(200 - undefined))
+        monkeypatch.setattr(bootstrap, "differences", lambda *_, **__: differences)
+        (rule,) = check(pd.DataFrame({"day": np.arange(50), "open": True}), np.ones(50), "row")
+        assert rule.passed is judged
+        assert rule.value == (1 if judged else None)
+
+    def test_a_metric_that_is_undefined_without_a_day_fails(self) -> None:
+        day = np.repeat(np.arange(10), 20)
+        labels = (day == 0) & (np.arange(200) < 10)
+        fresh = pd.DataFrame({"day": day, "open": True})
+        model = ClassifierPredictions(np.full((200, 2), 0.5), np.array([False, True]))
+        limits = Compare(metric="roc_auc", first={"roc_auc": 0}, slices={"open": 0.1}, resample_by="day")
+        arguments = limits, (model, model), GroundTruth.of_labels(labels)
+        (rule,) = SliceRules(fresh, *arguments, pd.Series(labels), day, 10).check()
+        assert not rule.passed
+        assert rule.message == "open = True (200 rows): the metric is not defined on most of its resamples"
+
+    @pytest.mark.parametrize(
+        ("classes", "resample_by", "unit"),
+        [
+            (None, "day", "days"),
+            (pd.Series([True] * 9 + [False]), "row", "rows of the rarest class"),
+            (pd.Series([True] * 9 + [False]), "hour", "hours and rows of the rarest class"),
+        ],
+    )
+    def test_what_is_missing_is_named(self, classes: pd.Series | None, resample_by: str, unit: str) -> None:
+        limits = Compare(metric="accuracy", first={"accuracy": 0}, slices={"open": 0.1}, resample_by=resample_by)
+        fresh = pd.DataFrame({"open": [True] * 10})
+        model = RegressorPredictions(np.ones(10))
+        groups = None if resample_by == "row" else np.zeros(10)
+        truth = GroundTruth.of_labels(np.ones(10))
+        (rule,) = SliceRules(fresh, limits, (model, model), truth, classes, groups, days=5).check()
+        assert rule.message.startswith(f"open is not judged for every value: at least 8 {unit} are needed, and ")
+
+    def test_a_value_without_any_case_has_no_estimate_of_days(self) -> None:
+        rule = report_rare_values("open", {"False": 0, "True": 4}, "rows", 10)
+        assert rule.message.endswith("False has 0, True has 4 (about 20 fresh days would do)")
+
+    def test_at_the_limit_a_slice_passes(self) -> None:
+        assert check_slice("a", 9, Difference(-0.5, 0.0, cases=9), max_decrease=0.5, tail=0.025).passed
+        assert not check_slice("a", 9, Difference(-0.51, 0.0, cases=9), max_decrease=0.5, tail=0.025).passed
