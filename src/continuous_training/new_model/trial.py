@@ -12,6 +12,7 @@ from continuous_training.documents import Run, Stopwatch
 from continuous_training.errors import UserError
 from continuous_training.settings import lock_hash, parse_as_of
 from continuous_training.stages import check_data
+from continuous_training.stages.data_checks import leaks
 from continuous_training.stages.snapshot import take_snapshot
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Trial(NamedTuple):
         """Return the features that alone rank a target of two classes too well, with their area under the ROC curve."""
         limit = self.settings.checks.max_single_feature_auc
         with SnapshotRows(self.snapshot, self.settings.data.key) as rows:
-            aucs = check_data.single_feature_aucs(rows, self.settings)
+            aucs = leaks.single_feature_aucs(rows, self.settings)
         return {name: auc for name, auc in aucs.items() if auc > limit}
 
     def check(self) -> None:

@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 from continuous_training.data import duckdb_connection, snapshot_rows
 from continuous_training.data.snapshot_rows import SnapshotRows
 from continuous_training.data.snapshots import read_snapshot
-from continuous_training.stages import check_data
+from continuous_training.stages import data_checks
+from continuous_training.stages.data_checks import volume
 from pipeline import Pipeline
 from toy import change, events, store
 
@@ -49,7 +50,7 @@ def test_a_category_that_is_not_allowed_fails(monkeypatch: pytest.MonkeyPatch) -
     frame.loc[1000:1009, "shade"] = "mauve"
     failed = failures(monkeypatch, frame)
     assert "in 10 rows, for example 'mauve'" in failed["values shade"].message
-    assert len(failed["values shade"].rows) == check_data.EXAMPLES
+    assert len(failed["values shade"].rows) == data_checks.EXAMPLES
 
 
 def test_a_null_fails_if_nulls_are_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +105,7 @@ def test_the_volume_is_compared_with_the_champions(
     monkeypatch: pytest.MonkeyPatch, before: float, passed: bool
 ) -> None:
     run = Pipeline(monkeypatch)
-    check = check_data.check_volume(run.settings, run.take_snapshot(), {"ct.fresh_rows_per_day": str(before)})
+    check = volume.check_volume(run.settings, run.take_snapshot(), {"ct.fresh_rows_per_day": str(before)})
     assert check.passed == passed
     assert "times the champion's" in check.message
 
