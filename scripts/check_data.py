@@ -13,13 +13,14 @@ def main(_: argparse.Namespace) -> None:
     """Check the snapshot in build/snapshot.json; raises a UserError if a check fails, after writing them all down."""
     from continuous_training.comparison.lineage import read_lineage
     from continuous_training.documents import DataCheck, Run, Snapshot
-    from continuous_training.registry import connection, model_versions
+    from continuous_training.registry import connection, model_versions, runs
     from continuous_training.settings import load_settings
     from continuous_training.stages import check_data
 
     run, snapshot = Run.read(), Snapshot.read()
     timer = DataCheck.begin(run)
     client, settings = connection.open_client(), load_settings(run.model)
+    runs.experiment_id(client, run.model)  # one that was deleted would fail the training
     champion = model_versions.by_alias(client, run.model, model_versions.CHAMPION)
     lineage = read_lineage(client, champion, settings) if champion else None
     document = DataCheck(checks=check_data.check(run, settings, snapshot, lineage), **timer.stop())

@@ -9,6 +9,7 @@ import importlib
 import logging
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from continuous_training.settings import Settings
 
 log = logging.getLogger(__name__)
+
+LOCKED = "Could not set lock on file"  # DuckDB's message while another process writes the file
+LOCK_SECONDS = (1, 5, 25)  # pauses before it is opened again
 
 
 class Server(NamedTuple):
@@ -96,10 +100,16 @@ def _open_file(url: str) -> duckdb.DuckDBPyConnection:
     path, options = _split(url)
     if not path.exists():
         raise UserError(f"the warehouse {url} does not exist: check CT_WAREHOUSE_URL")
-    try:
-        return duckdb_connection.connect(str(path), dict(parse_qsl(options)))
-    except Exception as error:
-        raise to_user_error(f"the warehouse {_redact(url)} cannot be opened", error) from error
+    pauses = iter(LOCK_SECONDS)
+    while True:
+        try:
+            return duckdb_connection.connect(str(path), dict(parse_qsl(options)))
+        except Exception as error:
+            pause = next(pauses, None) if LOCKED in str(error) else None
+            if pause is None:
+                raise to_user_error(f"the warehouse {_redact(url)} cannot be opened", error) from error
+            log.warning("Another process writes the warehouse %s; it is opened again in %s s", _redact(url), pause)
+            time.sleep(pause)
 
 
 def _check_address(url: str) -> str:

@@ -36,11 +36,13 @@ class Trial(NamedTuple):
     fresh: pd.DataFrame
 
     def find_leaks(self) -> dict[str, float]:
-        """Return the features that alone rank a target of two classes too well, with their area under the ROC curve."""
-        limit = self.settings.checks.max_single_feature_auc
+        """Return the features that alone tell the target too well, with their score: see `leaks.score_features`."""
+        checks = self.settings.checks
+        is_regression = self.settings.model.task == "regression"
+        limit = checks.max_single_feature_correlation if is_regression else checks.max_single_feature_auc
         with SnapshotRows(self.snapshot, self.settings.data.key) as rows:
-            aucs = leaks.single_feature_aucs(rows, self.settings)
-        return {name: auc for name, auc in aucs.items() if auc > limit}
+            scores = leaks.score_features(rows, self.settings, self.settings.data.targets[0])
+        return {name: score for name, score in scores.items() if score > limit and name in self.settings.data.features}
 
     def check(self) -> None:
         """Run the checks of the stage Check data.

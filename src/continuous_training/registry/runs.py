@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from continuous_training.errors import UserError
 from continuous_training.registry.connection import clip, none_if_missing, tracking_uri
 from continuous_training.settings import STATE
 
@@ -26,8 +27,18 @@ TERMS = "ct.terms"  # hash of the rules and the champion that the verdict depend
 
 
 def experiment_id(client: MlflowClient, model: str) -> str:
-    """Return the id of the model's experiment, which is created if it does not exist."""
+    """Return the id of the model's experiment, which is created if it does not exist.
+
+    Raises:
+        UserError: it was deleted, so that no run can be added to it.
+    """
     experiment = client.get_experiment_by_name(model)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        command = f".venv/bin/mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        raise UserError(
+            f"the MLflow experiment {model} was deleted: restore it with {command}, where MLFLOW_TRACKING_URI is the "
+            "tracking server"
+        )
     if experiment is not None:
         return str(experiment.experiment_id)
     is_embedded = tracking_uri().startswith("sqlite")

@@ -50,6 +50,8 @@ class Column(Section):
         for limit in ("min", "max"):
             if getattr(self, limit) is not None and self.type not in {"number", "integer"}:
                 yield limit, f"a column of type {self.type} has no {limit}; only number and integer have"
+        if self.type == "category" and (wrong := [one for one in self.values or () if isinstance(one, bool)]):
+            yield "values", f"{str(wrong[0]).lower()} is a boolean, as YAML reads NO, Off and yes: put texts in quotes"
         if self.values is not None and self.type == "timestamp":
             yield "values", "a column of type timestamp has no list of values"
 
@@ -245,5 +247,25 @@ class Checks(Section):
     snapshot."""
 
     max_single_feature_auc: float = Field(default=0.9, gt=0.5, le=1)
-    """How well a single feature that is a number may rank a target of two classes, as an area under the ROC curve
-    from 0.5 to 1. A feature above it probably leaks the target."""
+    """How well a single feature may rank a classification's target, as an area under the ROC curve from 0.5 to 1; of
+    more than two classes it is the mean over each class against the others. A feature above it probably leaks the
+    target. So does a column of the key."""
+
+    max_single_feature_correlation: float = Field(default=0.99, gt=0, le=1)
+    """How closely a single feature may follow a regression's target, as an absolute correlation from 0 to 1. A feature
+    above it probably leaks the target."""
+
+    trusted_features: tuple[str, ...] = Field(default=(), examples=[["price_yesterday"]])
+    """Features, or columns of the key, that may be above these limits: you know why, and that requests have them."""
+
+    min_share_of_usual: float = Field(default=0.2, ge=0, lt=1)
+    """A day counts as missing if it has fewer rows than this share of the usual number, the median of its weekday; in
+    data of 50 rows an hour and more it is an hour of the week. Days that usually have fewer than five rows are not
+    counted."""
+
+    max_missing_share: float = Field(default=0.15, ge=0, le=1)
+    """The largest share of missing days, or hours, in the training window and in the fresh window."""
+
+    max_copied_share: float = Field(default=0.1, ge=0, le=1)
+    """The largest share of rows that are equal to an earlier one but for their key: they were probably ingested
+    twice."""

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from continuous_training.data.snapshot_rows import SnapshotRows
 from continuous_training.stages.data_checks.columns import check_columns, check_values, check_weights
-from continuous_training.stages.data_checks.labels import check_fresh_cases, check_fresh_classes
+from continuous_training.stages.data_checks.completeness import check_completeness, check_copies
+from continuous_training.stages.data_checks.labels import (
+    check_fresh_cases,
+    check_fresh_classes,
+    check_metrics,
+    check_training_classes,
+)
 from continuous_training.stages.data_checks.leaks import check_leaks
 from continuous_training.stages.data_checks.volume import (
     check_duplicates,
@@ -37,11 +43,15 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, champion: dict[str, 
             *check_columns(rows, settings.data),
             *check_values(rows, settings.data),
             check_duplicates(rows),
+            check_copies(rows, settings),
             *check_weights(rows, settings.data),
             check_freshness(run, settings, snapshot),
             *check_row_counts(settings, snapshot),
+            *check_completeness(rows, settings, snapshot),
+            *check_training_classes(rows, settings),
             *check_fresh_cases(rows, settings),
             *check_fresh_classes(rows, settings),
+            *check_metrics(rows, settings),
             check_volume(settings, snapshot, champion),
             *check_leaks(rows, settings),
         ]

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from continuous_training.data import duckdb_connection, snapshot_rows
+from continuous_training.data import duckdb_connection, single_features
+from continuous_training.data.single_features import Feature
 from continuous_training.data.snapshot_rows import SnapshotRows
 from continuous_training.data.snapshots import read_snapshot
 from continuous_training.stages import data_checks
@@ -127,16 +128,18 @@ class TestColumns:
         frame["x"] = frame["late"] + 0.1 * frame["x"]
         failed = failures(monkeypatch, frame)
         assert list(failed) == ["leaks x"]
-        assert "probably contains it" in failed["leaks x"].message
+        assert "alone, 'x' (AUC 1.00) tells 'late'; above 0.95 it was probably made" in failed["leaks x"].message
 
     @pytest.mark.parametrize("sign", [1, -1])
     def test_the_auc_of_a_feature_equals_scikit_learns(self, monkeypatch: pytest.MonkeyPatch, sign: int) -> None:
-        change("max_single_feature_auc: 0.95", "max_single_feature_auc: 0.7")
         frame = events()
         frame["x"] = sign * frame["x"].round()  # with many ties
+        store(frame)
         labelled = frame[frame["seen"] < "2020-02-29"]
-        auc = roc_auc_score(labelled["late"], sign * labelled["x"])
-        assert f"AUC {auc:.2f}; above 0.7" in failures(monkeypatch, frame)["leaks x"].message
+        run = Pipeline(monkeypatch)
+        with SnapshotRows(run.take_snapshot(), run.settings.data.key) as rows:
+            scores = single_features.aucs(rows, [Feature("x", "x", is_category=False)], "late")
+        assert scores["x"] == pytest.approx(roc_auc_score(labelled["late"], sign * labelled["x"]))
 
     def test_a_missing_column_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change("x, y, late FROM", "x, late FROM")
@@ -189,10 +192,12 @@ class TestNullsOfIntegersAndBooleans:
         assert frame["part"].isna().mean() == pytest.approx(0.1, abs=0.01)
 
 
-def test_an_infinite_number_is_reported_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_infinite_number_is_reported_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = events()
-    frame.loc[1000, "x"] = np.inf
-    assert failures(monkeypatch, frame)["values x"].rows == [{"id": 1000, "x": "inf"}]
+    frame.loc[1000, "y"] = -np.inf  # which has no minimum
+    failed = failures(monkeypatch, frame)
+    assert failed["values y"].message == "is infinite in 1 rows, for example '-inf'"
+    assert failed["values y"].rows == [{"id": 1000, "y": "-inf"}]
 
 
 def test_columns_can_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,13 +228,13 @@ def test_of_many_rows_a_part_is_ranked_which_is_the_same_each_time(monkeypatch: 
 
     def rank() -> tuple[int, float]:
         with SnapshotRows(snapshot, key) as rows:
-            auc = rows.aucs(["x"], "late")["x"]
-            [[count]] = rows._query("SELECT count(*) FROM copy")
+            auc = single_features.aucs(rows, [Feature("x", "x", is_category=False)], "late")["x"]
+            [[count]] = rows.query("SELECT count(*) FROM copy")
             return count, auc
 
     all_rows, exact = rank()
     assert all_rows == snapshot.rows
-    monkeypatch.setattr(snapshot_rows, "RANKED_ROWS", 600)
+    monkeypatch.setattr(single_features, "MAX_ROWS", 600)
     part, auc = rank()
     assert 500 < part < 1000
     assert (part, auc) == rank()

@@ -90,7 +90,7 @@ def check_weights(rows: SnapshotRows, data: Data) -> list[Check]:
 def _violations(name: str, column: Column) -> dict[str, str]:
     """Return the SQL condition of each way to violate a column's limits, by its description."""
     value = quote(name)
-    conditions = {}
+    conditions = {"is infinite": f"isinf({value})"} if column.type == "number" else {}
     if column.min is not None:
         conditions[f"is below the minimum {column.min:g}"] = f"{value} < {column.min!r}"
     if column.max is not None:
