@@ -80,8 +80,8 @@ def make_draft(name: str, address: Address, options: RoleOptions, framework: str
 def _without(roles: Roles, leaks: dict[str, float]) -> Roles:
     """Remove features that probably leak the target."""
     reasons = {
-        name: f"ranks the target too well to be known before it (area under the ROC curve {area:.2f})"
-        for name, area in leaks.items()
+        name: f"alone tells the target too well to be known before it (AUC or correlation {score:.2f})"
+        for name, score in leaks.items()
     }
     for name, reason in reasons.items():
         log.info("not a feature: '%s' %s", name, reason)
