@@ -6,6 +6,7 @@ them as it passes its behaviour tests.
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,13 @@ class PastFailure(Value):
     expectation: Expectation
     columns: list[str]
     rows: list[list[Any]] = Field(min_length=1, max_length=MAX_ROWS)
+
+    def render(self) -> str:
+        """Return the text of its file, with a line for each row: a person reviews it."""
+        document = self.model_dump(mode="json")
+        rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in document.pop("rows"))
+        head = json.dumps(document, indent=1, ensure_ascii=False).removesuffix("\n}")
+        return f'{head},\n "rows": [\n{rows}\n ]\n}}\n'
 
     def table(self, settings: Settings) -> pa.Table:
         """Return the rows, in the types of training.yaml.

@@ -118,14 +118,14 @@ def remember(
         rows=[list(row.values()) for row in table.to_pylist()],
     )
     # As it will be read: moments are texts there
-    failure = PastFailure.model_validate_json(failure.model_dump_json())
+    failure = PastFailure.model_validate_json(failure.render())
     failure.table(settings)
     champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
     check = None
     if champion:
         with open_version(champion.uri, Policy(model, settings.model), champion.run_id) as version:
             check = past_failures.check_failure(failure, version, settings)
-    write_atomically(path, failure.model_dump_json(indent=1) + "\n")
+    write_atomically(path, failure.render())
     return Memory(path, failure, matches, check)
 
 

@@ -71,6 +71,8 @@ class TestRemember:
         memory = remember_rows()
         assert memory.path == FOLDER / "late-ones-with-a-large-x.json"
         written = json.loads(memory.path.read_text())
+        first, *_ = written["rows"]
+        assert f"\n  {json.dumps(first)},\n" in memory.path.read_text()  # a line for each row
         assert (written["reason"], written["by"], written["where"]) == (REASON, "ada", "x > 2 AND late")
         assert written["columns"] == ["id", "seen", "shade", "x", "y", "late"]
         source = events().query("x > 2 and late and seen < '2020-03-01'")
