@@ -7,14 +7,16 @@ from continuous_training import command
 
 
 def main(_: argparse.Namespace) -> None:
-    """Register the candidate of build/candidate.json, if its verdict is `promote`."""
-    from continuous_training.documents import Candidate, Registration, Run, Verdict
+    """Register the model of build/refit.json, if the candidate's verdict is `promote`."""
+    from continuous_training.documents import Candidate, Refit, Registration, Run, Verdict
     from continuous_training.registry import connection
     from continuous_training.stages import register
 
     run = Run.read()
     timer = Registration.begin(run)
-    registration = register.register(connection.open_client(), run, Candidate.read(), Verdict.read(), timer)
+    registration = register.register(
+        connection.open_client(), run, Candidate.read(), Verdict.read(), Refit.read(), timer
+    )
     registration.write()
     log = logging.getLogger(__name__)
     log.info("Registered as version %s of %s", registration.model_version, registration.name)

@@ -38,6 +38,7 @@ PARTS = {
     "Plan": "fingerprint, look-up in MLflow",
     "Train": "fit, scores, the stored model",
     "Compare": "behaviour tests, predictions, bootstrap",
+    "Refit": "two fits, predictions, behaviour tests, bootstrap",
     "Register": "a version in the registry",
     "Deploy": "servers load the version, observation",
 }
@@ -115,6 +116,7 @@ def load_steps() -> dict[str, Callable[[], None]]:
         "Plan": partial(run_script, "plan"),
         "Train": train,
         "Compare": compare,
+        "Refit": partial(run_script, "refit"),
         "Register": partial(run_script, "register"),
         "Deploy": partial(run_script, "deploy"),
     }

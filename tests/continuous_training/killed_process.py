@@ -18,7 +18,7 @@ from continuous_training.stages import deploy, register, roll_back
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from continuous_training.documents import Candidate, Run, Verdict
+    from continuous_training.documents import Candidate, Refit, Run, Verdict
 
 WRITES = re.compile("(create|set|update|rename|transition|delete|log)_")
 CALLS = Path("calls")
@@ -55,9 +55,9 @@ def work_until_killed(
     record(THE_END)
 
 
-def register_and_deploy(run: Run, candidate: Candidate, verdict: Verdict) -> None:
+def register_and_deploy(run: Run, candidate: Candidate, verdict: Verdict, refit: Refit) -> None:
     client, timer = connection.open_client(), Stopwatch(run.build_tag)
-    registration = register.register(client, run, candidate, verdict, timer)
+    registration = register.register(client, run, candidate, verdict, refit, timer)
     deploy.deploy(client, run, load_settings(run.model), candidate, registration, verdict, timer)
 
 

@@ -6,10 +6,10 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from continuous_training.documents import ModelCheck, Stopwatch, Verdict
+from continuous_training.documents import ModelCheck, Refit, Stopwatch, Verdict
 from continuous_training.registry import connection, model_versions, promotion
 from continuous_training.settings import load_settings
-from continuous_training.stages import check_data, compare, deploy, fit, register, set_up, train
+from continuous_training.stages import check_data, compare, deploy, fit, refit, register, set_up, train
 from continuous_training.stages.plan import make_plan
 from continuous_training.stages.snapshot import take_snapshot
 
@@ -99,9 +99,30 @@ class Pipeline:
         return self.register_candidate()
 
     def register_candidate(self) -> Registration:
-        """Register the candidate by the verdict."""
-        self.registration = register.register(self.client, self.run, self.candidate, self.verdict, self.timer)
+        """Register the candidate by the verdict, without a refit unless there was one."""
+        if getattr(self, "refit_result", None) is None:
+            self.refit_result = self.keep_judged()
+        self.registration = register.register(
+            self.client, self.run, self.candidate, self.verdict, self.refit_result, self.timer
+        )
         return self.registration
+
+    def keep_judged(self) -> Refit:
+        """Return the result of a refit that training.yaml switches off."""
+        return Refit(
+            decision="judged",
+            message="refit: false in training.yaml",
+            model_uri=self.candidate.model_uri,
+            trained_until=self.snapshot.fresh_since,
+            **self.timer.stop(),
+        )
+
+    def refit(self) -> Refit:
+        """Fit the candidate of the verdict once more."""
+        self.refit_result = refit.refit(
+            *(self.client, self.run, self.settings, self.snapshot, self.candidate, self.verdict, self.timer)
+        )
+        return self.refit_result
 
     def promote(self, *, compare: bool = True) -> model_versions.Version:
         """Make the candidate champion, as Deploy does when every server follows."""
@@ -115,6 +136,12 @@ class Pipeline:
         version = model_versions.by_number(self.client, self.run.model, number)
         assert version is not None
         return version
+
+    def promote_version_of(self, result: Refit) -> model_versions.Version:
+        """Register the model of a refit's result and make it champion."""
+        self.refit_result = result
+        self.register_candidate()
+        return self.promote_version()
 
     def deploy(self, *, compare: bool = True) -> Deployment:
         self.register(compare=compare)

@@ -9,7 +9,7 @@ higher or lower is better.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from continuous_training.documents import CHAMPION_OPENS, Rule
 from continuous_training.formatting import format_confidence
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from continuous_training.documents import Check, Metric
 
 CLASSES = "classes"
+
+
+class JudgedTwin(NamedTuple):
+    """What is known of the judged model of a champion that is a refit.
+
+    Attributes:
+        refit_until: the end of the rows that the champion was fitted on.
+        loss: why its judged model cannot take its place; None if it does.
+    """
+
+    refit_until: datetime
+    loss: str | None = None
+
+
 WIDENING_CASTS = {("integer", "double"), ("long", "double"), ("integer", "long"), ("float", "double")}
 
 
@@ -39,8 +53,14 @@ def check_behaviour(checks: Iterable[Check]) -> list[Rule]:
     ]
 
 
-def check_trained_until(trained_until: datetime | None, fresh_since: datetime) -> Rule:
-    """Check that the champion was not trained on the fresh rows."""
+def check_trained_until(trained_until: datetime | None, fresh_since: datetime, twin: JudgedTwin | None = None) -> Rule:
+    """Check that the champion was not trained on the fresh rows, or that its judged twin was not.
+
+    Args:
+        trained_until: the time before which all its training rows lie, or those of its twin if this takes its place.
+        fresh_since: the time of the first fresh row.
+        twin: the champion's judged twin, if the champion is a refit that has seen fresh rows.
+    """
     passed = trained_until is not None and trained_until <= fresh_since
     until = (
         f"{trained_until:%Y-%m-%d}"
@@ -48,8 +68,19 @@ def check_trained_until(trained_until: datetime | None, fresh_since: datetime) -
         else "an unknown day (neither its MLflow run nor its manifest has it)"
     )
     message = f"the champion was trained on rows before {until}, the fresh rows start on {fresh_since:%Y-%m-%d}"
+    advice = ": choose a later AS_OF"
+    if twin:
+        refit_until = f"the champion is a refit on rows before {twin.refit_until:%Y-%m-%d}"
+        if twin.loss is None:
+            message = (
+                f"{refit_until}, so its judged model is compared, which was trained on rows before {until}; the fresh "
+                f"rows start on {fresh_since:%Y-%m-%d}"
+            )
+        else:
+            message = f"{refit_until}, the fresh rows start on {fresh_since:%Y-%m-%d}, and its judged model {twin.loss}"
+            advice = ": restore that model, or choose an AS_OF from which on the fresh rows are later"
     if not passed:
-        message += ", so it may have been trained on some of them: choose a later AS_OF"
+        message += f", so it may have been trained on some of them{advice}"
     return Rule(
         name="champion not trained on fresh rows", passed=passed, value=None, limit=None, message=message, form=True
     )
@@ -204,12 +235,10 @@ def check_latency(candidate: float, limit: float) -> Rule:
     return Rule(name="latency", passed=candidate <= limit, value=candidate, limit=limit, message=message)
 
 
-def check_slowdown(candidate: float, champion: float, limit: float) -> Rule:
-    """Check the time of one prediction as a multiple of the champion's."""
-    ratio = candidate / champion
-    message = (
-        f"one prediction takes {ratio:.2f} times the champion's {champion:.3g} ms; at most {limit:g} times is allowed"
-    )
+def check_slowdown(candidate: float, other: float, limit: float, whose: str = "the champion's") -> Rule:
+    """Check the time of one prediction as a multiple of another model's."""
+    ratio = candidate / other
+    message = f"one prediction takes {ratio:.2f} times {whose} {other:.3g} ms; at most {limit:g} times is allowed"
     return Rule(name="slowdown", passed=ratio <= limit, value=ratio, limit=limit, message=message)
 
 

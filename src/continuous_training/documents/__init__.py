@@ -11,6 +11,7 @@ from continuous_training.documents.document import (
     APPROVED_BY,
     BUILD,
     COSTLY_FILES,
+    REFIT_TEXT,
     VERDICT_TEXT,
     Document,
     Run,
@@ -31,6 +32,7 @@ from continuous_training.documents.inspection import (
 )
 from continuous_training.documents.looks import Look
 from continuous_training.documents.production import Deployment, Registration, Rollback
+from continuous_training.documents.refit import Recipe, Refit
 from continuous_training.documents.training import Candidate, DriftEvidence, ModelCheck, Plan, Trials, TrialScore
 from continuous_training.documents.values import Line, Scalar, Value
 from continuous_training.documents.verdict import CHAMPION_OPENS, Metric, Rule, Verdict
@@ -40,6 +42,7 @@ __all__ = [
     "BUILD",
     "CHAMPION_OPENS",
     "COSTLY_FILES",
+    "REFIT_TEXT",
     "VERDICT_TEXT",
     "Acceptance",
     "Candidate",
@@ -63,6 +66,8 @@ __all__ = [
     "ModelCheck",
     "ModelRole",
     "Plan",
+    "Recipe",
+    "Refit",
     "Registration",
     "Rollback",
     "Rule",

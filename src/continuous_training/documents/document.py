@@ -17,11 +17,19 @@ from continuous_training.git import current_commit
 
 BUILD = Path("build")
 VERDICT_TEXT = BUILD / "verdict.txt"
+REFIT_TEXT = BUILD / "refit.txt"
 APPROVED_BY = BUILD / "approved_by.txt"
 # What the stages that cost money write, in the order of the stages
 COSTLY_FILES = (
     *(BUILD / f"{stem}.json" for stem in ("snapshot", "data_check", "plan", "candidate", "model_check", "verdict")),
-    *(VERDICT_TEXT, APPROVED_BY, BUILD / "registration.json", BUILD / "deployment.json"),
+    *(
+        VERDICT_TEXT,
+        BUILD / "refit.json",
+        REFIT_TEXT,
+        APPROVED_BY,
+        BUILD / "registration.json",
+        BUILD / "deployment.json",
+    ),
 )
 
 Trigger = Literal["push", "cron", "drift", "data", "manual"]

@@ -67,6 +67,9 @@ class Verdict(Document):
     `confidence` is that of the intervals, and `look` what makes it higher than the configured one: other comparisons
     share the error rate. Without a champion to compare with there is no look.
 
+    `judged_twin` says that the champion is a refit which has seen fresh rows, and that its numbers are those of the
+    model that was judged before.
+
     `acceptance` is there if a rule fails and a person has accepted that.
 
     `targets` has the deciding metric for each of several targets on its own. It decides nothing, nor do `curves`,
@@ -79,6 +82,7 @@ class Verdict(Document):
     decision: Literal["promote", "reject"]
     message: str
     champion: str | None
+    judged_twin: bool = False
     fresh_rows: int
     confidence: float
     metrics: list[Metric]
@@ -117,6 +121,10 @@ class Verdict(Document):
             if metric.champion is not None:
                 line += f"   champion {format_score(metric.champion, metric.name)}"
             lines.append(line + ("   lower is better" if is_error(metric.name) else ""))
+        if self.judged_twin:
+            lines.append(
+                f"The champion's numbers are those of the judged model of version {self.champion}, not its refit's"
+            )
         lines += [self.look_message] if self.look_message else []
         lines += self.importance.sentences if self.importance else []
         lines += [f"{rule.mark} {rule.message}" for rule in self.rules]

@@ -27,12 +27,16 @@ ROLLED_BACK_BECAUSE = "ct.rolled_back"  # on a version: the reason of its rollba
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a registered model."""
+    """One version of a registered model.
+
+    `run_id` is the MLflow run of the candidate that it was made from, `source` the address of the model with its files.
+    """
 
     name: str
     number: str
     run_id: str
     tags: dict[str, str]
+    source: str = ""
 
     @property
     def uri(self) -> str:
@@ -89,14 +93,14 @@ def identity_of(model: RegisteredModel) -> str:
     return f"{model.name}@{model.creation_timestamp}"
 
 
-def by_run(client: MlflowClient, model: str, run_id: str) -> Version | None:
-    """Return the version that was made from an MLflow run."""
+def by_run(client: MlflowClient, model: str, run_id: str) -> list[Version]:
+    """Return the versions that were made from an MLflow run: its candidate, a refit of it, or both."""
     versions = client.search_model_versions(f"name = '{model}'")
-    return next((_version(entity) for entity in versions if entity.run_id == run_id), None)
+    return [_version(entity) for entity in versions if entity.run_id == run_id]
 
 
 def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags: dict[str, str]) -> Version:
-    """Return the version made from an MLflow run, which is created if needed. It becomes the `candidate`.
+    """Return the version made of a model of an MLflow run, which is created if needed. It becomes the `candidate`.
 
     A new version is created with its tags; an existing one gets those that it lacks.
     """
@@ -109,7 +113,7 @@ def register(client: MlflowClient, model: str, run_id: str, model_uri: str, tags
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
     tags = {key: clip(value) for key, value in tags.items()}
-    version = by_run(client, model, run_id)
+    version = next((each for each in by_run(client, model, run_id) if each.source == model_uri), None)
     if version is None:
         model_id = model_uri.removeprefix("models:/")  # a server requires it, the embedded store does not
         version = _version(client.create_model_version(model, model_uri, run_id, tags=tags, model_id=model_id))
@@ -143,4 +147,4 @@ def _version_or_none(client: MlflowClient, model: str, call: Callable[[], Any], 
 
 
 def _version(entity: Any) -> Version:  # noqa: ANN401 - MLflow has two classes with these attributes
-    return Version(entity.name, str(entity.version), entity.run_id or "", dict(entity.tags))
+    return Version(entity.name, str(entity.version), entity.run_id or "", dict(entity.tags), entity.source or "")

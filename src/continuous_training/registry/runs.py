@@ -23,6 +23,9 @@ ROLLED_BACK = "rolled back"
 TRIGGER, REASON, AS_OF = "ct.trigger", "ct.reason", "ct.as_of"
 EVIDENCE = "ct.evidence"  # where the monitor's evidence is, on a run that the monitor triggered
 TRAINED_UNTIL = "ct.trained_until"
+RECIPE = "ct.recipe"  # JSON: the parameters that were found, and the number of steps
+REFIT_OF = "ct.refit_of"  # on the run of a refit: the run of its candidate
+EARLIER_UNTIL = "ct.earlier_until"  # on the same run: the end of the rows of the earlier fit, if there is one
 TERMS = "ct.terms"  # hash of the rules and the champion that the verdict depends on
 
 

@@ -98,8 +98,8 @@ def find_trials(client: MlflowClient, training: TrackedRun, settings: Settings) 
 
 
 def list_open_trials(training: TrackedRun, known: Collection[int], settings: Settings) -> list[int]:
-    """Return the numbers of the trials that are still to be done, all but those that are known."""
-    if TIME_IS_OVER in training.data.tags:
+    """Return the numbers of the trials that are still to be done, all but those that are known; a refit has none."""
+    if {TIME_IS_OVER, runs.REFIT_OF} & training.data.tags.keys():
         return []
     return [number for number in range(settings.model.trials) if number not in known]
 

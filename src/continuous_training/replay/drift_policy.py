@@ -68,7 +68,7 @@ def list_deployments(
 ) -> list[tuple[datetime, TrainedModel]]:
     """Return the policy's champions with the start of their deployment, from the first champion on."""
     runs = [(check.end, check.run) for check in checks if check.run]
-    promoted = [(end, run.candidate) for end, run in runs if run.candidate and run.decision == "promoted"]
+    promoted = [(end, run.models[-1]) for end, run in runs if run.models and run.decision == "promoted"]
     return [(since, first), *promoted]
 
 

@@ -40,15 +40,13 @@ def evaluate_models(settings: Settings, runs: Sequence[RunResult]) -> Evaluation
         return None
     rows = _read_month(settings, runs[-1].start)
     truth = GroundTruth.of(rows, settings)
-    predictions = {run.candidate.run_id: _predict(run.candidate, settings, rows) for run in runs if run.candidate}
+    predictions = {model.name: _predict(model, settings, rows) for run in runs for model in run.models}
     others = {champions.never, champions.always, champions.alternative} - {champions.gate, None}
     differences = {
         str(other): _resample_differences(predictions[champions.gate], predictions[str(other)], rows, settings)
         for other in others
     }
-    scores = {
-        run_id: evaluation.score(settings.compare.metric, values, truth) for run_id, values in predictions.items()
-    }
+    scores = {name: evaluation.score(settings.compare.metric, values, truth) for name, values in predictions.items()}
     return Evaluation(rows=len(rows), scores=scores, resampled_differences=differences)
 
 

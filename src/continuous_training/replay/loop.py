@@ -77,7 +77,7 @@ def replay_drift_policy(settings: Settings, model: str, url: str, months: Sequen
     remaining = months[len(results) :]
     if not remaining:
         return results
-    candidates = {month.run.candidate.run_id: month.run.candidate for month in remaining if month.run.candidate}
+    candidates = {model.name: model for month in remaining for model in month.run.models}
     first, start = candidates[str(remaining[0].run.champion)], remaining[0].run.start
     finished_months = workspace.read_months(drift_policy.FOLDER)
     total = len([*drift_policy.check_times(start, remaining[-1].run.start)])

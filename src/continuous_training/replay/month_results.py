@@ -11,6 +11,8 @@ from typing import Literal
 from continuous_training.documents import Value
 from continuous_training.replay.months import MONTH_FORMAT
 
+REFIT = "+refit"  # after the MLflow run of a candidate: its refit
+
 
 class Difference(Value):
     """The difference of two models or policies in the metric, with its interval if the resamples have one."""
@@ -32,26 +34,39 @@ class Difference(Value):
 
 
 class TrainedModel(Value):
-    """A candidate: its MLflow run and the location of its files."""
+    """A candidate or a refit of it: the candidate's MLflow run, and the location of its files."""
 
     run_id: str
     uri: str
+    is_refit: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the policies call it: a candidate and its refit have one MLflow run, and are two models."""
+        return f"{self.run_id}{REFIT}" if self.is_refit else self.run_id
 
 
 class RunResult(Value):
     """The result of one run of the stages: a monthly run, or one that the drift policy started.
 
-    `candidate` is None if the run trained none, `champion` is the MLflow run of the champion after this run, and
-    `fresh_difference` the candidate's metric less the champion's on the fresh rows.
+    `candidate` is None if the run trained none, and `refit` if its candidate was not fitted once more for production.
+    `champion` is the name of the champion's model after this run, and `fresh_difference` the candidate's metric less
+    the champion's on the fresh rows.
     """
 
     month: str
     decision: Literal["promoted", "rejected", "none"]
     message: str
     candidate: TrainedModel | None = None
+    refit: TrainedModel | None = None
     champion: str | None = None
     fresh_difference: Difference | None = None
     log: str
+
+    @property
+    def models(self) -> list[TrainedModel]:
+        """The models that the run made; the last one is that which it promotes."""
+        return [model for model in (self.candidate, self.refit) if model]
 
     @property
     def start(self) -> datetime:
@@ -60,7 +75,7 @@ class RunResult(Value):
 
 
 class Evaluation(Value):
-    """The scores of the models in the month after their training, by MLflow run.
+    """The scores of the models in the month after their training, by name.
 
     `scores` has all models that were trained so far. `resampled_differences` has, for other models than the champion,
     the champion's score less theirs on each resample; None where a resample has no score.

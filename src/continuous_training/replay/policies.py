@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Champions:
-    """The champion of each policy after a run, by MLflow run; None while there is none.
+    """The champion of each policy after a run, by name; None while there is none.
 
     `alternative` is what the gate decided against: the replaced champion or the rejected candidate.
     """

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from continuous_training.command import SIGNAL_EXIT_CODES
-from continuous_training.documents import Candidate, DataCheck, Deployment, Plan, Run, Verdict
+from continuous_training.documents import Candidate, DataCheck, Deployment, Plan, Refit, Run, Verdict
 from continuous_training.errors import UserError
 from continuous_training.fork_server import client
 from continuous_training.registry import connection, model_versions
@@ -36,6 +36,7 @@ STAGES = {  # each script, and the text of its progress bar
     "train": "train",
     "check_model": "check the model",
     "compare": "compare",
+    "refit": "fit the winner once more",
     "register": "register",
     "deploy": "deploy",
 }
@@ -79,7 +80,7 @@ def _is_due(stage: str) -> bool:
     """Return whether the Jenkinsfile would run a stage now."""
     if stage in {"train", "check_model", "compare"}:
         return Plan.read().decision == "train"
-    if stage in {"register", "deploy"}:
+    if stage in {"refit", "register", "deploy"}:
         verdict = Verdict.find()
         return verdict is not None and verdict.decision == "promote"
     return True
@@ -120,22 +121,27 @@ def _read_result(month: str, rejection: str, log: Path) -> RunResult:
     plan, candidate, verdict = Plan.find(), Candidate.find(), Verdict.find()
     client = connection.open_client()
     champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
+    refit = Refit.find()
     message = rejection or (verdict.message if verdict else plan.reason if plan else "")
     return RunResult(
         month=month,
         decision=("promoted" if Deployment.find() else "rejected") if candidate else "none",
         message=message,
-        candidate=TrainedModel(run_id=candidate.run_id, uri=_artifact_path(client, candidate)) if candidate else None,
-        champion=champion.run_id if champion else None,
+        candidate=_trained_model(client, candidate.run_id, candidate.model_uri) if candidate else None,
+        refit=_trained_model(client, candidate.run_id, refit.model_uri)
+        if candidate and refit and refit.decision == "refit"
+        else None,
+        champion=_trained_model(client, champion.run_id, champion.source).name if champion else None,
         fresh_difference=_fresh_difference(verdict.metrics[0]) if verdict and verdict.metrics else None,
         log=str(log),
     )
 
 
-def _artifact_path(client: MlflowClient, candidate: Candidate) -> str:
-    """Return the path of a candidate's files: models of two registries are evaluated together."""
-    model = client.get_logged_model(candidate.model_uri.removeprefix("models:/"))
-    return url2pathname(urlsplit(model.artifact_location).path)  # MLflow expects a path here, not a file: URL
+def _trained_model(client: MlflowClient, run_id: str, uri: str) -> TrainedModel:
+    """Return a model with the path of its files: models of two registries are evaluated together."""
+    model = client.get_logged_model(uri.removeprefix("models:/"))
+    path = url2pathname(urlsplit(model.artifact_location).path)  # MLflow expects a path here, not a file: URL
+    return TrainedModel(run_id=run_id, uri=path, is_refit=model.source_run_id != run_id)
 
 
 def _fresh_difference(metric: Metric) -> Difference | None:

@@ -9,7 +9,7 @@ from continuous_training.formatting import join_names, pluralize
 from continuous_training.settings import BRANCH
 
 if TYPE_CHECKING:
-    from continuous_training.documents import Deployment, HoldStatus, Rollback, Verdict
+    from continuous_training.documents import Deployment, HoldStatus, Refit, Rollback, Verdict
     from continuous_training.reports.run_documents import RunDocuments
 
 UNCHANGED = "Production is unchanged."
@@ -20,6 +20,7 @@ STOP_MESSAGES = {  # by the stage at which a run stopped; before Train nothing w
     "Roll back": ("the champion may not have changed", "Run the rollback again to complete it."),
     "Check model": ("the candidate was not compared", f"It is kept in MLflow. {RESUMED}"),
     "Compare": ("the candidate was not compared", f"It is kept in MLflow. {RESUMED}"),
+    "Refit": ("the candidate was not fitted once more", f"It was better and is kept in MLflow. {RESUMED}"),
     "Register": ("the candidate was not registered", f"It was better and is kept in MLflow. {RESUMED}"),
     "Deploy": ("the new version is not in production", f"Deploy restores the version before it. {RESUMED}"),
 }
@@ -55,7 +56,7 @@ def outcome(documents: RunDocuments) -> Outcome:
     if documents.hold:
         return _describe_hold(documents.hold)
     if documents.deployment:
-        return _describe_promotion(documents.deployment)
+        return _describe_promotion(documents.deployment, documents.refit)
     if documents.verdict and documents.verdict.decision == "reject":
         return _describe_rejection(documents.verdict)
     if documents.verdict or documents.registration:
@@ -90,13 +91,15 @@ def _describe_hold(status: HoldStatus) -> Outcome:
     return Outcome("good", "Released", status.message, meaning)
 
 
-def _describe_promotion(deployment: Deployment) -> Outcome:
+def _describe_promotion(deployment: Deployment, refit: Refit | None) -> Outcome:
     previous = deployment.previous_version
     instead = f"in place of version {previous}" if previous else "the first model"
     servers = pluralize(len(deployment.servers), "server")
     meaning = (
         f"It is live on {servers}, where {deployment.golden_predictions} golden predictions equal the offline ones."
     )
+    if refit:
+        meaning += f" It is {refit.message}."
     if deployment.hold_message:
         meaning += f" {deployment.hold_message}."
     return Outcome("good", "Promoted", f"version {deployment.model_version} is in production, {instead}", meaning)

@@ -21,6 +21,7 @@ from continuous_training.documents import (
     Lint,
     ModelCheck,
     Plan,
+    Refit,
     Registration,
     Rollback,
     Run,
@@ -41,6 +42,7 @@ STAGES: dict[str, type[Document]] = {
     "Train": Candidate,
     "Check model": ModelCheck,
     "Compare": Verdict,
+    "Refit": Refit,
     "Register": Registration,
     "Deploy": Deployment,
 }
@@ -69,6 +71,7 @@ class RunDocuments:
     candidate: Candidate | None = None
     model_check: ModelCheck | None = None
     verdict: Verdict | None = None
+    refit: Refit | None = None
     registration: Registration | None = None
     deployment: Deployment | None = None
 

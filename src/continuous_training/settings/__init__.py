@@ -11,6 +11,7 @@ from continuous_training.settings.data import Checks, Column, Data
 from continuous_training.settings.hashes import TESTS, lock_hash, package_hash, source_hash, terms_hash
 from continuous_training.settings.moments import future_warning, parse_as_of, time_windows
 from continuous_training.settings.production import Measure, Monitor, RolloutPhase, Serving, Triggers
+from continuous_training.settings.refit import Refit
 from continuous_training.settings.search import Range, Search
 from continuous_training.settings.training import Compute, Model
 from continuous_training.settings.training_yaml import Settings, load_settings, parse_settings
@@ -31,6 +32,7 @@ __all__ = [
     "Model",
     "Monitor",
     "Range",
+    "Refit",
     "RolloutPhase",
     "Search",
     "Serving",

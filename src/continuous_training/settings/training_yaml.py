@@ -15,6 +15,7 @@ from continuous_training.settings.comparison import Compare
 from continuous_training.settings.data import Checks, Data
 from continuous_training.settings.mistakes import describe
 from continuous_training.settings.production import Monitor, Serving, Triggers
+from continuous_training.settings.refit import Refit
 from continuous_training.settings.section import Mistake, Section
 from continuous_training.settings.training import Compute, Model
 
@@ -48,6 +49,10 @@ class Settings(Section):
     compute: Compute = Compute()
 
     compare: Compare
+
+    refit: bool | Refit = True
+    """Whether a better candidate is fitted once more, on the fresh rows too, before it is promoted; or the limits that
+    this model is held to."""
 
     serving: Serving = Serving()
 
@@ -130,6 +135,13 @@ class Settings(Section):
         """The least length of the window of fresh rows with `auto`: as many days as the bootstrap has cases."""
         cases_per_day = {"hour": 24, "day": 1, "week": 1 / 7}.get(self.compare.resample_by, math.inf)
         return max(self.data.min_fresh_days, math.ceil(self.compare.min_cases / cases_per_day))
+
+    @property
+    def refit_limits(self) -> Refit | None:
+        """What a refit is held to; None if there is none."""
+        if isinstance(self.refit, Refit):
+            return self.refit
+        return Refit() if self.refit else None
 
     @property
     def ec2(self) -> Compute:

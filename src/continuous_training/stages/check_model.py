@@ -24,6 +24,7 @@ from continuous_training.registry import connection
 from continuous_training.settings import TESTS
 from continuous_training.stages import past_failures, test
 from continuous_training.stages.assertions import find_tests_without_assertion
+from continuous_training.versions import signing
 from continuous_training.versions.examination import Policy
 from continuous_training.versions.opening import open_version
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-JUNIT = BUILD / "junit" / "model.xml"
+JUNIT, REFIT_JUNIT = BUILD / "junit" / "model.xml", BUILD / "junit" / "refit.xml"
 ROWS = 2000  # enough to show a behaviour, few enough for a hundred predictions
 COMPLETED = {0, 1}  # pytest's exit codes if all tests ran: all passed, or some failed
 NO_TEST = 5
@@ -42,10 +43,12 @@ NO_TEST = 5
 IN_A_FORK = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
-def check(run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate, timer: Stopwatch) -> ModelCheck:
+def check(
+    run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate, timer: Stopwatch, junit: Path = JUNIT
+) -> ModelCheck:
     """Run the model's behaviour tests on the candidate, and check its past failures.
 
-    A model without any has no checks.
+    A model without any has no checks. The results of the tests are written to the file `junit`.
 
     Raises:
         UserError: the candidate is not to be trusted, or the tests cannot be run.
@@ -60,11 +63,11 @@ def check(run: Run, settings: Settings, snapshot: Snapshot, candidate: Candidate
         version.check_golden_predictions()
         results = past_failures.check(run.model, version, settings)
         if tests.exists():
-            results = [*check_behaviour(tests, version.folder, snapshot, settings.data), *results]
+            results = [*check_behaviour(tests, version.folder, snapshot, settings.data, junit), *results]
     return ModelCheck(checks=results, **timer.stop())
 
 
-def check_behaviour(tests: Path, model: Path, snapshot: Snapshot, data: Data) -> list[Check]:
+def check_behaviour(tests: Path, model: Path, snapshot: Snapshot, data: Data, junit: Path = JUNIT) -> list[Check]:
     """Run behaviour tests on a stored model and a sample of the fresh rows.
 
     Raises:
@@ -73,12 +76,12 @@ def check_behaviour(tests: Path, model: Path, snapshot: Snapshot, data: Data) ->
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder, "fresh.parquet")
         sample_rows(read_snapshot(snapshot.fresh.path, data), data).to_parquet(fresh)
-        code = _run_tests(tests, model, fresh)
+        code = _run_tests(tests, model, fresh, junit)
     if code == NO_TEST:
         raise UserError(f"{tests} contains no test: write one, or remove the file")
     if code not in COMPLETED:
         raise UserError(f"{tests} cannot be run, pytest exited with {code}: correct the errors above")
-    return checks(tests)
+    return checks(tests, junit)
 
 
 def sample_rows(fresh: pd.DataFrame, data: Data) -> pd.DataFrame:
@@ -88,13 +91,13 @@ def sample_rows(fresh: pd.DataFrame, data: Data) -> pd.DataFrame:
     return fresh.loc[sample.sort_values(), data.features]
 
 
-def checks(tests: Path) -> list[Check]:
+def checks(tests: Path, junit: Path = JUNIT) -> list[Check]:
     """Read the result of each behaviour test; a skipped test is not a check.
 
     Raises:
         UserError: a test could not be run or asserts nothing, or all were skipped.
     """
-    cases = test.cases(JUNIT)
+    cases = test.cases(junit)
     executed_cases = [case for case in cases if case.outcome != "skipped"]
     for case in executed_cases:
         if case.outcome == "error":
@@ -123,12 +126,13 @@ def _refuse_tests_without_assertion(tests: Path, executed_cases: list[test.Case]
             raise UserError(f"{tests}: {name} asserts nothing, so it checks nothing: add an assert, or remove the test")
 
 
-def _run_tests(tests: Path, model: Path, fresh: Path) -> int:
+def _run_tests(tests: Path, model: Path, fresh: Path, junit: Path) -> int:
     """Run pytest on a stored model and these rows; return its exit code. Its output goes to standard error."""
     environment = os.environ | {"CT_CANDIDATE": str(model), "CT_FRESH_ROWS": str(fresh)}
+    environment.pop(signing.KEY, None)  # Refit has it
     environment.pop("PYTEST_ADDOPTS", None)  # a user's options must not deselect a test
-    JUNIT.unlink(missing_ok=True)
-    command = client.command(*test.pytest_arguments(JUNIT, "-q", "--tb=short", *IN_A_FORK, str(tests)))
+    junit.unlink(missing_ok=True)
+    command = client.command(*test.pytest_arguments(junit, "-q", "--tb=short", *IN_A_FORK, str(tests)))
     return subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode
 
 

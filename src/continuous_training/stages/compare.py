@@ -7,10 +7,9 @@ training.yaml.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from continuous_training.comparison import acceptance, looks, rules
+from continuous_training.comparison import acceptance, judged_twin, looks, rules
 from continuous_training.comparison.comparison import Comparison
 from continuous_training.comparison.lineage import read_lineage
 from continuous_training.comparison.lost_champion import describe_loss
@@ -61,6 +60,12 @@ def compare(
             open_model(candidate.model_uri, candidate.run_id, run.model, settings, fresh)
         )
         champion_model, preconditions = _open_champion(stack, client, champion, settings, fresh)
+        trained_until = None
+        if champion and champion_model:
+            lineage = read_lineage(client, champion, settings, champion_model.manifest)
+            champion_model, trained_until = judged_twin.choose_model(
+                stack, champion, champion_model, lineage, settings, fresh, snapshot.fresh_since
+            )
         look, confidence = None, settings.compare.confidence
         is_champion = champion is not None and champion.run_id == candidate.run_id
         if champion and champion_model and not is_champion:
@@ -70,9 +75,7 @@ def compare(
         comparison = Comparison(settings, fresh, candidate_model, champion_model, confidence)
         preconditions = acceptance.accept(preconditions + comparison.check_preconditions(), run.acceptance)
         is_computable = not any(rule.rejects for rule in preconditions)
-        if champion and champion_model:
-            lineage = read_lineage(client, champion, settings, champion_model.manifest)
-            trained_until = rules.check_trained_until(_trained_until(lineage), snapshot.fresh_since)
+        if trained_until:
             preconditions += acceptance.accept([trained_until], run.acceptance)
         metrics: list[Metric] = []
         metric_rules: list[Rule] = []
@@ -98,6 +101,7 @@ def compare(
         decision="reject" if failed else "promote",
         message=acceptance.explain(failed or [*metric_rules[:1], *accepted]),
         champion=champion.number if champion else None,
+        judged_twin=bool(champion and champion_model and champion_model.uri != champion.uri),
         fresh_rows=len(fresh),
         confidence=confidence,
         look=look,
@@ -135,9 +139,3 @@ def _open_champion(
         return stack.enter_context(open_model(champion.uri, champion.run_id, champion.name, settings, fresh)), []
     except UserError as error:
         return None, [rules.reject_lost_champion(describe_loss(client, champion, settings, error))]
-
-
-def _trained_until(lineage: dict[str, str]) -> datetime | None:
-    """Return the time before which all training rows of a version lie; None if it is not known."""
-    text = lineage.get(runs.TRAINED_UNTIL)
-    return datetime.fromisoformat(text) if text else None

@@ -69,9 +69,8 @@ def deploy(
     servers = read_server_urls()
     for url in servers:
         _ensure(url, run.model, expected)
-    rows, predictions = read_golden_predictions(
-        candidate.model_uri, Policy(run.model, settings.model), candidate.run_id
-    )
+    address, policy = f"models:/{registration.name}/{number}", Policy(run.model, settings.model)
+    rows, predictions = read_golden_predictions(address, policy, candidate.run_id)
     activity, longest = f"promoting version {number}", rollout.estimate_max_seconds(len(servers), settings.serving)
     with promotion.lock(client, run.model, run.build_tag, activity, longest) as lock:
         end_exposure(client, run.model)  # of a run that was killed: it would serve requests in place of the champion

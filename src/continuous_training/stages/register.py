@@ -1,10 +1,10 @@
-"""Register: create a version in the registry from the candidate."""
+"""Register: create a version in the registry from the candidate, or from its refit."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuous_training.documents import APPROVED_BY, Candidate, Registration, Run, Stopwatch, Verdict
+from continuous_training.documents import APPROVED_BY, Candidate, Refit, Registration, Run, Stopwatch, Verdict
 from continuous_training.errors import UserError
 from continuous_training.registry import holds, model_versions, promotion, runs
 
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verdict, timer: Stopwatch) -> Registration:
-    """Register the candidate under the alias `candidate`.
+def register(
+    client: MlflowClient, run: Run, candidate: Candidate, verdict: Verdict, refit: Refit, timer: Stopwatch
+) -> Registration:
+    """Register the candidate or its refit under the alias `candidate`; the version belongs to the candidate's run.
 
     With PROMOTE=never the run ends here, and while the model is on hold, unless a person has decided otherwise.
 
@@ -24,17 +26,19 @@ def register(client: MlflowClient, run: Run, candidate: Candidate, verdict: Verd
     if verdict.decision != "promote":
         raise UserError(f"the candidate was rejected ({verdict.message}): it is not registered")
     approval_tags = _approval_tags(run)
-    if version := model_versions.by_run(client, run.model, candidate.run_id):
+    for version in model_versions.by_run(client, run.model, candidate.run_id):
         promotion.require_not_rolled_back(version, force=run.force)
     tags = {
         "ct.verdict": verdict.decision,
         "ct.said": verdict.message,
-        "ct.rules": verdict.summary,
+        "ct.rules": verdict.summary,  # of the judged candidate
+        "ct.refit": refit.summary,
+        runs.TRAINED_UNTIL: refit.trained_until.isoformat(),
         "ct.build_tag": run.build_tag,
         **({"ct.accepted": verdict.acceptance.model_dump_json()} if verdict.acceptance else {}),
     } | approval_tags
     hold = holds.find(client, run.model)
-    version = model_versions.register(client, run.model, candidate.run_id, candidate.model_uri, tags)
+    version = model_versions.register(client, run.model, candidate.run_id, refit.model_uri, tags)
     is_held = run.is_held(on_hold=hold is not None)
     if is_held:
         runs.set_outcome(client, candidate.run_id, runs.HELD)

@@ -58,20 +58,30 @@ def train(
             raise
     else:
         log.info("Using the candidate of MLflow run %s, which an earlier run trained", run_id)
-    tracked_run = client.get_run(run_id)
-    models = client.search_logged_models([tracked_run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
-    if not models:
-        raise UserError(f"MLflow run {run_id} holds no model: run again with FORCE=true to train again")
+    tracked_run, model_uri = client.get_run(run_id), find_model(client, run_id)
     lineage = {name: value for name, value in tracked_run.data.tags.items() if name.startswith(LINEAGE)}
-    packing.sign_files(client, models[0].model_uri, run.model, settings, run_id, lineage)
+    packing.sign_files(client, model_uri, run.model, settings, run_id, lineage)
     return Candidate(
         run_id=run_id,
-        model_uri=models[0].model_uri,
+        model_uri=model_uri,
         fingerprint=plan.fingerprint,
         metrics=tracked_run.data.metrics,
         trials=_summarize_trials(client, tracked_run, settings) if settings.model.trials else None,
         **timer.stop(),
     )
+
+
+def find_model(client: MlflowClient, run_id: str) -> str:
+    """Return the address of the model that an MLflow run has stored.
+
+    Raises:
+        UserError: there is none.
+    """
+    experiment = client.get_run(run_id).info.experiment_id
+    models = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+    if not models:
+        raise UserError(f"MLflow run {run_id} holds no model: run again with FORCE=true to train again")
+    return str(models[0].model_uri)
 
 
 def _create_run(client: MlflowClient, run: Run, settings: Settings, snapshot: Snapshot, plan: Plan) -> str:

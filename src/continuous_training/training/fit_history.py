@@ -57,14 +57,17 @@ class FitHistory:
             self._send()
             self._sent = now
 
-    def close(self, best_step: int | None) -> None:
+    def close(self, best_step: int | None) -> int | None:
         """Show the last step and send what is left.
 
         Args:
             best_step: the step whose model is used, if it is not the last one.
+
+        Returns:
+            The step whose model is used; None if the fit reports no steps.
         """
         if not self._steps:
-            return
+            return best_step
         used = "" if best_step in {None, self._steps} else f"; the model is that of step {best_step:,}"
         log.info("%s steps: %s%s", f"{self._steps:,}", self._text(), used)
         if self._run_id:
@@ -72,6 +75,7 @@ class FitHistory:
                 self._unsent += self._metrics()
             self._send()
             self._client.log_metric(self._run_id, "steps", best_step or self._steps)
+        return best_step or self._steps
 
     def _metrics(self) -> list[Metric]:
         moment = int(1000 * time.time())

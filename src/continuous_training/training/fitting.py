@@ -52,6 +52,23 @@ def fit_in_batches(
     return NativeEstimator(transformers, last if fit.estimator is None else fit.estimator, fit.classes), fit.best_step
 
 
+def fix_steps(estimator: Any, package: str, steps: int) -> bool:  # noqa: ANN401
+    """Let the next fit of an estimator, or of the last step of a pipeline, do so many steps, and not stop early.
+
+    Args:
+        estimator: the unfitted estimator; it is changed in place.
+        package: the model's package.
+        steps: the number of boosting rounds or epochs.
+
+    Returns:
+        Whether it has such steps. If not, it is unchanged.
+    """
+    last = split_pipeline(estimator)[1]
+    framework = framework_of(last, package)
+    library = scikit_learn if framework == SCIKIT_LEARN else load_framework(framework)
+    return library.fix_steps(last, steps)
+
+
 def fit_estimator(
     estimator: Any,  # noqa: ANN401
     package: str,

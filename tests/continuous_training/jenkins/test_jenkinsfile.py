@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 STAGES = [
     *("Set up", "Roll back", "Hold", "Release", "Lint and test", "Snapshot", "Check data", "Plan"),
-    *("Train", "Compare", "Approve", "Register", "Deploy"),
+    *("Train", "Compare", "Refit", "Approve", "Register", "Deploy"),
 ]
 OTHER_JENKINSFILES = sorted((ROOT / "jenkins").glob("*.Jenkinsfile"))
 STAGES_OF_ALL_BRANCHES = {"Set up", "Lint and test"}
@@ -52,6 +52,7 @@ case $1 in
         echo "{\\"decision\\": \\"${VERDICT:-promote}\\"}" >build/verdict.json
         printf '%s\\n\\n%s\\n' 'Promote the candidate of flight_delays?' '  roc_auc is better' >build/verdict.txt
         ;;
+    refit) echo '  the refit agrees' >build/refit.txt ;;
     register)
         decision=promote
         if [ "$PROMOTE" = never ] || [ -n "${ON_HOLD:-}" ]; then decision=hold; fi
@@ -373,6 +374,7 @@ class TestRuns:
             "train",
             "check-model",
             "compare",
+            "refit",
             "register",
             "deploy",
             "report",
@@ -456,7 +458,7 @@ class TestRuns:
     @pytest.mark.parametrize("failing_stage", ["lint", "test", "snapshot", "check-data"])
     def test_no_training_starts_after_a_failed_stage(self, tmp_path: Path, failing_stage: str) -> None:
         assert self.run(tmp_path, BROKEN=failing_stage).result == "FAILURE"
-        assert not {"train", "check-model", "compare", "register", "deploy"} & set(self.verbs(tmp_path))
+        assert not {"train", "check-model", "compare", "refit", "register", "deploy"} & set(self.verbs(tmp_path))
         assert self.verbs(tmp_path)[-1] == "report"
 
     @pytest.mark.parametrize("failing_command", ["", "setup", "lint", "train", "deploy", "report", "reap"])
@@ -490,9 +492,9 @@ class TestRuns:
         _, lines = run_at_terminal(tmp_path, (ROOT / "Jenkinsfile").read_text(), "-P", "PROMOTE=ask", keys=keys)
         message = [line.partition(" ")[2] for line in lines]  # without the time
         start = message.index("Promote the candidate of flight_delays?")
-        assert message[start + 1 : start + 4] == ["", "  roc_auc is better", "[Promote: y, Abort: n]"]
+        assert message[start + 1 : start + 4] == ["", "  roc_auc is better", "  the refit agrees"]
         all_verbs = self.verbs(tmp_path)
-        assert all_verbs[all_verbs.index("compare") + 1 :] == verbs
+        assert all_verbs[all_verbs.index("refit") + 1 :] == verbs
         approved_by = tmp_path / "build/approved_by.txt"
         assert (approved_by.read_text() == getpass.getuser()) if keys == "y\n" else not approved_by.exists()
 
@@ -502,7 +504,7 @@ class TestRuns:
         monkeypatch.setattr("sys.stdin", io.StringIO())
         build = self.run(tmp_path, "PROMOTE=ask")
         assert (build.result, build.stages["Approve"]) == ("ABORTED", "ABORTED")
-        assert self.verbs(tmp_path)[-2:] == ["compare", "report"]
+        assert self.verbs(tmp_path)[-2:] == ["refit", "report"]
         assert (build.folder / "archive/build/verdict.txt").exists()
 
     def test_a_rejected_candidate_needs_no_approval(self, tmp_path: Path) -> None:

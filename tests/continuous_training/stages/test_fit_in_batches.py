@@ -14,7 +14,8 @@ from continuous_training.data.row_groups import RowGroups
 from continuous_training.data.snapshots import nullable_columns, read_snapshot
 from continuous_training.errors import UserError
 from continuous_training.settings import load_settings
-from continuous_training.stages import fit, snapshot
+from continuous_training.stages import snapshot
+from continuous_training.training import file_fit
 from framework_models import TORCH
 from pipeline import Pipeline
 from toy import change, import_again
@@ -97,7 +98,7 @@ def _batches(monkeypatch: pytest.MonkeyPatch) -> None:
     change("parameters: {C: 1.0}", "batches: true")
     monkeypatch.setattr(snapshot, "ROW_GROUP_VALUES", 3000)  # 500 rows of 6 columns
     monkeypatch.setattr(snapshot.sources, "open_source", _in_batches(snapshot.sources.open_source))
-    monkeypatch.setattr(fit, "SAMPLE_ROWS", 300)
+    monkeypatch.setattr(file_fit, "SAMPLE_ROWS", 300)
 
 
 def _in_batches(open_source):

@@ -107,7 +107,7 @@ def test_killing_register_and_deploy_with_a_champion(
     run = compare_better_candidate(monkeypatch)
     champions = set()
     for calls in kill_at_each_call(
-        mlflow_workspace, killed_process.register_and_deploy, run.run, run.candidate, run.verdict
+        mlflow_workspace, killed_process.register_and_deploy, run.run, run.candidate, run.verdict, run.keep_judged()
     ):
         champion = model_versions.by_alias(run.client, "toy", model_versions.CHAMPION)
         assert champion is not None, calls
@@ -130,7 +130,7 @@ def test_killing_register_and_deploy_of_the_first_model(
     run = Pipeline(monkeypatch)
     run.compare()
     for calls in kill_at_each_call(
-        mlflow_workspace, killed_process.register_and_deploy, run.run, run.candidate, run.verdict
+        mlflow_workspace, killed_process.register_and_deploy, run.run, run.candidate, run.verdict, run.keep_judged()
     ):
         following = Pipeline(monkeypatch)
         if following.make_plan().decision == "train":

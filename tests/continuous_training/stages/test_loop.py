@@ -199,7 +199,7 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert clone.document("deployment")["model_version"] == "1"
     assert clone.production_version() == "1"
 
-    rows, predictions = golden(clone, str(clone.document("candidate")["run_id"]))
+    rows, predictions = golden(clone, str(clone.document("refit")["run_id"]))
     response = requests.post(f"{clone.url}/invocations", json={"dataframe_split": rows}, timeout=TIMEOUT)
     assert golden_predictions.describe_difference(response.json()["predictions"], predictions) is None
 
@@ -215,7 +215,7 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert "Tested in run 1 (ct-1) with the same code" in third
     assert "Nothing new to train" in third
     assert results(third)["Plan"] == "SUCCESS"
-    assert {results(third)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"NOT_BUILT"}
+    assert {results(third)[stage] for stage in ("Train", "Compare", "Refit", "Register", "Deploy")} == {"NOT_BUILT"}
     assert clone.production_version() == champion
     page = (clone.folder / "build/report.html").read_text()
     assert "othing new to train" in page
@@ -247,9 +247,9 @@ def test_a_model_trained_on_ec2_is_promoted_and_equals_one_trained_locally(
     change("serving:", f"{COMPUTE.lstrip()}serving:", clone_on_ec2.folder / "src/toy/training.yaml")
     clone_on_ec2.commit()
     message = clone_on_ec2.run("-P", "COMPUTE=ec2", "-P", "AS_OF=2020-03-01")
-    assert {results(message)[stage] for stage in ("Train", "Compare", "Register", "Deploy")} == {"SUCCESS"}
+    assert {results(message)[stage] for stage in ("Train", "Compare", "Refit", "Register", "Deploy")} == {"SUCCESS"}
     assert clone_on_ec2.production_version() == "1"
-    assert len(aws.faults.calls_of("ec2", "RunInstances")) == 1
+    assert len(aws.faults.calls_of("ec2", "RunInstances")) == 2  # the training, and the refit
     assert aws.billable_resources() == []
     assert aws.authorizer.denied == []
 

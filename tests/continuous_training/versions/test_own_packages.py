@@ -78,7 +78,7 @@ def test_the_champion_is_compared_and_served_with_its_own_packages(
     verdict = run.compare()
     assert (verdict.decision, verdict.metrics[0].champion) == ("reject", before)
     verdict = verdict.model_copy(update={"decision": "promote"})
-    worse = register.register(run.client, run.run, run.candidate, verdict, run.timer)
+    worse = register.register(run.client, run.run, run.candidate, verdict, run.keep_judged(), run.timer)
     with Server() as server:
         for number in ("1", worse.model_version):
             run.client.set_registered_model_alias("toy", model_versions.CHAMPION, number)

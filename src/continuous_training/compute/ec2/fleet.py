@@ -12,6 +12,7 @@ from continuous_training.compute.ec2 import launch, storage, termination
 from continuous_training.compute.ec2.budget import Budget
 from continuous_training.compute.ec2.launch import LaunchContext, LaunchRequest
 from continuous_training.compute.ec2.tags import run_identifier
+from continuous_training.compute.ec2.usage import COST
 from continuous_training.compute.ec2.watcher import AttemptWatcher, Outcome
 from continuous_training.errors import UserError
 from continuous_training.registry import connection, runs
@@ -107,7 +108,7 @@ class Fleet:
             client = connection.open_client()
             if self._instance_descriptions:
                 client.log_metric(self._run_id, "ec2_seconds", round(sum(self._budget.seconds.values()), 1))
-                client.log_metric(self._run_id, "ec2_cost_usd", round(usd, 6))
+                client.log_metric(self._run_id, COST, round(usd, 6))
                 client.set_tag(self._run_id, "ct.instances", connection.clip("; ".join(self._instance_descriptions)))
                 client.log_batch(self._run_id, metrics=self._metrics)
             if not self._is_complete:

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from continuous_training.compute.ec2 import bundle, images, instance_types, launch, storage
+from continuous_training.compute.ec2 import bundle, images, instance_types, launch, storage, usage
 from continuous_training.compute.ec2.account import Account, read_tracking_uri
 from continuous_training.compute.ec2.aws import Aws
 from continuous_training.compute.ec2.fleet import Fleet
@@ -15,14 +15,18 @@ from continuous_training.compute.ec2.signals import defer_signals
 from continuous_training.compute.ec2.user_data import Task
 from continuous_training.errors import UserError
 from continuous_training.model_packages import SOURCES
-from continuous_training.registry import connection, trials
+from continuous_training.registry import connection, runs, trials
 from continuous_training.registry.trials import Share
 from continuous_training.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as TrackedRun
+
     from continuous_training.documents import Run, Snapshot
+    from continuous_training.settings import Compute
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +41,21 @@ def train(run: Run, snapshot: Snapshot, run_id: str) -> None:
     Raises:
         UserError: the training failed; the message says how. All instances are terminated in that case too.
     """
-    settings = load_settings(run.model)
+    settings, client = load_settings(run.model), connection.open_client()
+    tracked_run = client.get_run(run_id)
+    limits = _subtract_cost(settings.ec2, client, tracked_run)
     aws, account, uri = Aws(), Account.from_environment(), read_tracking_uri()
     launch.check_security_group(aws, account.security_group)
     types = instance_types.prepare_types(
-        aws, settings.ec2, lambda platform: images.choose_image(aws, account, run.lock, platform)
+        aws, limits, lambda platform: images.choose_image(aws, account, run.lock, platform)
     )
-    context = LaunchContext(account, settings.ec2, run, types)
+    context = LaunchContext(account, limits, run, types)
     inputs = upload_inputs(aws, account.bucket, run, snapshot)
 
     def build_task_of(share: Share | None) -> Task:
         command = build_command(run, run_id=run_id) if share is None else build_search_command(run, run_id, share)
         return build_task(aws, context, uri, inputs, command)
 
-    client = connection.open_client()
-    tracked_run = client.get_run(run_id)
     known = trials.find_trials(client, tracked_run, settings) if settings.model.trials else {}
     open_trials = trials.list_open_trials(tracked_run, known, settings)
     fleet = Fleet(aws, context, run_id, share_trials(open_trials, settings.compute.at_once), build_task_of)
@@ -68,6 +72,15 @@ def train(run: Run, snapshot: Snapshot, run_id: str) -> None:
         raise
     fleet.terminate()
     fleet.log_usage()
+
+
+def _subtract_cost(limits: Compute, client: MlflowClient, tracked_run: TrackedRun) -> Compute:
+    """Return the limits; those of a refit are what the training of its candidate has left of max_cost_usd."""
+    candidate = tracked_run.data.tags.get(runs.REFIT_OF)
+    if candidate is None:
+        return limits
+    usd = client.get_run(candidate).data.metrics.get(usage.COST, 0.0)
+    return limits.model_copy(update={"max_cost_usd": limits.max_cost_usd - usd})
 
 
 def share_trials(numbers: Sequence[int], instances: int) -> list[Share]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Metric
 
+COST = "ec2_cost_usd"  # a metric of an MLflow run: what its instances have cost together
 MAX_POINTS = 400  # of a metric over time; MLflow accepts 1000 values in one call
 MB_OF_A_GB = 1024
 

@@ -43,6 +43,9 @@ class Framework(Protocol):
     def fit(self, estimator: Any, training: LabelledRows, validation: LabelledRows | None, report: Report) -> Fit:  # noqa: ANN401 - any estimator
         """Fit an estimator, and report each step."""
 
+    def fix_steps(self, estimator: Any, steps: int) -> bool:  # noqa: ANN401
+        """Let the next fit do so many steps, and not stop early; return False if the estimator has no such steps."""
+
     def save(self, estimator: Any, folder: Path) -> None:  # noqa: ANN401
         """Write a fitted estimator's files."""
 

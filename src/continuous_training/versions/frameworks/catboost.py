@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BOOSTER = "booster.cbm"
 PATIENCE = ("early_stopping_rounds", "od_wait", "od_pval")
+STEPS = ("iterations", "n_estimators", "num_boost_round", "num_trees")  # names of one parameter
 COLUMNS = ("cat_features", "text_features", "embedding_features")  # parameters that a set of rows needs too
 
 
@@ -66,6 +67,16 @@ def fit(estimator: catboost.CatBoost, training: LabelledRows, validation: Labell
         raise steps.stop
     classes = np.asarray(estimator.classes_) if isinstance(estimator, catboost.CatBoostClassifier) else None
     return Fit(classes, None if validation is None else estimator.tree_count_)
+
+
+def fix_steps(estimator: catboost.CatBoost, steps: int) -> bool:
+    """Let the next fit do so many steps, and not stop early."""
+    names = estimator.get_params()
+    [name, *_] = [*(name for name in STEPS if name in names), STEPS[0]]
+    # Without validation rows there is no best model; None removes a parameter
+    others = dict.fromkeys([each for each in (*PATIENCE, "od_type", "use_best_model") if each in names])
+    estimator.set_params(**{name: steps}, **others)
+    return True
 
 
 class StoredModel:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BOOSTER = "booster.txt"
 WRAPPED = {"class_weight", "importance_type", "n_estimators"}  # parameters of estimators that boosters do not have
 PATIENCE = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
+STEPS = ("num_boost_round", "num_iterations", "num_iteration", "num_trees", "num_tree", "num_rounds", "num_round")
 
 
 class StoredBooster:
@@ -84,6 +85,14 @@ def fit(estimator: lightgbm.LGBMModel, training: LabelledRows, validation: Label
         estimator.fit(training.features, training.labels, **options)
     classes = np.asarray(estimator.classes_) if isinstance(estimator, lightgbm.LGBMClassifier) else None
     return Fit(classes, estimator.best_iteration_ or None)
+
+
+def fix_steps(estimator: lightgbm.LGBMModel, steps: int) -> bool:
+    """Let the next fit do so many steps, and not stop early."""
+    names = estimator.get_params()
+    others = {name: steps for name in STEPS if name in names} | {name: 0 for name in PATIENCE if name in names}
+    estimator.set_params(n_estimators=steps, **others)
+    return True
 
 
 def _metrics(step: lightgbm.callback.CallbackEnv) -> dict[str, float]:

@@ -4,6 +4,9 @@ So PyTorch, Keras, statsmodels, Prophet or a rule book become a model. `fit`, `p
 `predict_proba` and `classes_` are as in scikit-learn, and so is what `fit` takes beside rows and labels. As the last
 step of a pipeline it has to inherit from scikit-learn's `BaseEstimator`, which the pipeline requires.
 
+A class that stops early has a method `set_steps(steps)` too: its next fit, on more rows, does so many steps and has no
+validation rows.
+
 With `model.batches`, its method `fit_batches(batches)` takes the place of `fit`. Each iteration over `batches` reads
 the rows again; a batch has `features`, `labels` and `weights`, and `batches.labels` has the labels of all rows.
 """
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from continuous_training.versions.frameworks.batches import LabelledBatches
     from continuous_training.versions.frameworks.fitting import Report
 
-__all__ = ["fit", "fit_batches", "load", "save"]
+__all__ = ["fit", "fit_batches", "fix_steps", "load", "save"]
 
 CLASS = "class.json"
 
@@ -41,6 +44,14 @@ def fit_batches(estimator: Any, training: LabelledBatches, report: Report) -> Fi
     takes_callback = "callback" in inspect.signature(estimator.fit_batches).parameters
     estimator.fit_batches(training, **({"callback": report} if takes_callback else {}))
     return Fit(getattr(estimator, "classes_", None))
+
+
+def fix_steps(estimator: Any, steps: int) -> bool:  # noqa: ANN401 - any class
+    """Let the next fit do so many steps, if the class has a method `set_steps`; return whether it has."""
+    if not hasattr(estimator, "set_steps"):
+        return False
+    estimator.set_steps(steps)
+    return True
 
 
 def save(estimator: Any, folder: Path) -> None:  # noqa: ANN401 - any class

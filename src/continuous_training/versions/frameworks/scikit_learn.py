@@ -52,7 +52,16 @@ def fit(estimator: Any, training: LabelledRows, validation: LabelledRows | None,
     prints = isinstance(estimator, HISTOGRAM_BOOSTING) and not estimator.verbose
     with _report_prints(estimator, report) if prints else nullcontext():
         estimator.fit(training.features, training.labels, **options)
-    return Fit(getattr(estimator, "classes_", None))
+    steps = estimator.n_iter_ if isinstance(estimator, HISTOGRAM_BOOSTING) else None
+    return Fit(getattr(estimator, "classes_", None), steps)
+
+
+def fix_steps(estimator: Any, steps: int) -> bool:  # noqa: ANN401
+    """Let the next fit of a histogram gradient boosting do so many steps, and not stop early; False for others."""
+    if not isinstance(estimator, HISTOGRAM_BOOSTING):
+        return False
+    estimator.set_params(max_iter=steps, early_stopping=False)
+    return True
 
 
 @contextmanager

@@ -71,6 +71,14 @@ def fit(estimator: xgboost.XGBModel, training: LabelledRows, validation: Labelle
     return Fit(classes, estimator.best_iteration + 1 if is_stopped else None)
 
 
+def fix_steps(estimator: xgboost.XGBModel, steps: int) -> bool:
+    """Let the next fit do so many steps, and not stop early; a forest has one step, whatever its number of trees."""
+    if isinstance(estimator, FORESTS):
+        return False
+    estimator.set_params(n_estimators=steps, early_stopping_rounds=None)
+    return True
+
+
 class _Batches(xgboost.DataIter):  # type: ignore[misc]
     """Batches as XGBoost reads them, several times."""
 
