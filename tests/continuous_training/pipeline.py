@@ -113,7 +113,7 @@ class Pipeline:
             decision="judged",
             message="refit: false in training.yaml",
             model_uri=self.candidate.model_uri,
-            trained_until=self.snapshot.fresh_since,
+            trained_until=self.run.as_of,
             **self.timer.stop(),
         )
 

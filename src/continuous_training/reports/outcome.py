@@ -102,7 +102,9 @@ def _describe_promotion(deployment: Deployment, refit: Refit | None) -> Outcome:
         meaning += f" It is {refit.message}."
     if deployment.hold_message:
         meaning += f" {deployment.hold_message}."
-    return Outcome("good", "Promoted", f"version {deployment.model_version} is in production, {instead}", meaning)
+    as_judged = "without a refit, " if refit and refit.decision == "judged" else ""
+    message = f"version {deployment.model_version} is in production, {as_judged}{instead}"
+    return Outcome("good", "Promoted", message, meaning)
 
 
 def _describe_rejection(verdict: Verdict) -> Outcome:

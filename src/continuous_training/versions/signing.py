@@ -1,6 +1,6 @@
 """The Ed25519 keys that sign versions. Train holds the private key; all that open versions hold public keys only.
 
-CT_SIGNING_KEY          the private key: 32 random bytes in base64url; in Jenkins a credential of main's stages Train and Refit
+CT_SIGNING_KEY          the private key: 32 random bytes in base64url; a credential of main's Train and Refit in Jenkins
 CT_SIGNING_PUBLIC_KEYS  the accepted public keys, separated by commas; several while a key is being replaced
 .ct/signing_key         the private key where CT_SIGNING_KEY is not set; created on first use
 .ct/signing_key.pub     the public key that belongs to it, which is accepted in this workspace too

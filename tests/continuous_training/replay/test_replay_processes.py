@@ -78,7 +78,8 @@ def test_a_killed_replay_continues_and_changes_no_file_of_the_user(project: Path
     assert (folder / "months/2020-02.json").read_bytes() == first_month
     assert find_processes({MARKER: str(folder)}) == []
     with closing(connect(folder / ".ct/mlflow.db")) as database:
-        assert dict(database.execute(FINISHED_RUNS)) == {"replay-2020-02": 1, "replay-2020-03": 1}
+        finished = dict(database.execute(FINISHED_RUNS))
+        assert finished == {"replay-2020-02": 1, "replay-2020-02-refit": 1, "replay-2020-03": 1}
     assert {path.name for path in (project / ".ct").iterdir()} == files | {"replay"}
     assert sorted(path.name for path in (project / "build").iterdir()) == ["replay.html", "replay.png"]
 

@@ -31,6 +31,7 @@ from continuous_training.documents import (
     Metric,
     ModelCheck,
     Plan,
+    Refit,
     Registration,
     Rollback,
     Rule,
@@ -143,6 +144,11 @@ def make_verdict(decision: str = "promote", champion: str | None = "2", **change
 
 def make_registration(decision: str = "promote", hold: Hold | None = None) -> Registration:
     return Registration(name="toy", model_version="3", decision=decision, hold=hold, **timing(10))
+
+
+def make_refit(decision: str = "refit", message: str = "the recipe on all 52,025 rows", *results: Rule) -> Refit:
+    fields = {"decision": decision, "message": message, "model_uri": "models:/m-2", "run_id": "m2", "rules": results}
+    return Refit.model_validate(timing(9.5) | fields | {"trained_until": datetime(2020, 2, 28)})
 
 
 def make_deployment(previous: str | None = "2") -> Deployment:
@@ -291,7 +297,15 @@ OUTCOMES = {
     ),
     "Stopped at Hold: the model may not be on hold": (make_run(hold="hold", reason="it lies"),),
     "Stopped at Release: the model may still be on hold": (make_run(hold="release"),),
-    "Stopped at Register: the candidate was not registered": (*UP_TO_TRAIN, make_verdict()),
+    "Stopped at Refit: the candidate was not fitted once more": (*UP_TO_TRAIN, make_verdict()),
+    "Stopped at Register: the candidate was not registered": (*UP_TO_TRAIN, make_verdict(), make_refit()),
+    "Promoted: version 3 is in production, without a refit, in place of version 2": (
+        *UP_TO_TRAIN,
+        make_verdict(),
+        make_refit("judged"),
+        make_registration(),
+        make_deployment(),
+    ),
     "Stopped at Deploy: the new version is not in production": (*UP_TO_TRAIN, make_verdict(), make_registration()),
     "No run: there is nothing to report": (),
 }
@@ -316,6 +330,19 @@ def test_every_page_is_well_formed_and_has_no_external_resources(expected: str) 
     references = {value for _, attributes in tags for name, value in attributes.items() if name in {"src", "href"}}
     assert references <= {"data:,", make_run().build_url}
     assert not any(name.startswith("on") for _, attributes in tags for name in attributes)
+
+
+def test_the_page_says_which_model_is_registered_and_by_which_rules() -> None:
+    passed = Rule(name="refit: rank correlation", passed=True, value=0.9, limit=0.8, message="they agree")
+    failed = Rule(name="refit: gain", passed=False, value=-0.1, limit=0, message=HOSTILE)
+    refit = make_refit("judged", f"the candidate itself: {HOSTILE}", passed, failed)
+    html = page(*UP_TO_TRAIN, make_verdict(judged_twin=True), refit, make_registration(), make_deployment())
+    assert HOSTILE not in html
+    assert "The judged model What is registered is the candidate itself" in text(html)
+    assert "they agree" in text(html)
+    assert "The champion is a refit that has seen fresh rows" in text(html)
+    assert "It is the candidate itself" in text(html)
+    assert "The refit What is registered is the recipe" in text(page(*UP_TO_TRAIN, make_verdict(), make_refit()))
 
 
 def test_the_page_has_the_trigger_and_the_reason_of_the_run() -> None:
