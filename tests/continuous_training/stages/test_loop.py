@@ -187,7 +187,9 @@ def leftovers(folder: Path) -> list[psutil.Process]:
 
 
 def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
-    """Kill a run during its training, train the first champion, compare a candidate with new data, run again."""
+    """Kill a run during its training, train the first champion, compare a candidate the night after, run again."""
+    change("serving:", "refit: {min_gain: -1}\nserving:", clone.folder / "src/toy/training.yaml")  # on any rows
+    clone.commit()
     kill(clone.start("-P", "AS_OF=2020-03-01"), after="Fitting Pipeline")
     assert clone.production_version() is None
 
@@ -199,18 +201,20 @@ def test_runs_from_the_first_model_to_nothing_new(clone: Clone) -> None:
     assert clone.document("deployment")["model_version"] == "1"
     assert clone.production_version() == "1"
 
-    rows, predictions = golden(clone, str(clone.document("refit")["run_id"]))
+    refit = clone.document("refit")
+    assert (refit["decision"], refit["trained_until"]) == ("refit", "2020-02-29T00:00:00")
+    rows, predictions = golden(clone, str(refit["run_id"]))
     response = requests.post(f"{clone.url}/invocations", json={"dataframe_split": rows}, timeout=TIMEOUT)
     assert golden_predictions.describe_difference(response.json()["predictions"], predictions) is None
 
-    second = clone.run("-P", "AS_OF=2020-03-20", "-P", "TRIGGER=cron", "-P", "REASON=new rows")
+    second = clone.run("-P", "AS_OF=2020-03-02", "-P", "TRIGGER=cron", "-P", "REASON=new rows")
     verdict = clone.document("verdict")
-    assert verdict["champion"] == "1"
+    assert (verdict["champion"], verdict["judged_twin"]) == ("1", True)  # the refit has seen the fresh rows
     assert results(second)["Compare"] == {"promote": "SUCCESS", "reject": "UNSTABLE"}[str(verdict["decision"])]
     champion = {"promote": "2", "reject": "1"}[str(verdict["decision"])]
     assert clone.production_version() == champion
 
-    third = clone.run("-P", "AS_OF=2020-03-20")
+    third = clone.run("-P", "AS_OF=2020-03-02")
     assert "Linted in run 1 (ct-1) with the same code" in third
     assert "Tested in run 1 (ct-1) with the same code" in third
     assert "Nothing new to train" in third

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 
 from continuous_training.comparison import refit_rules
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
@@ -19,7 +22,9 @@ from continuous_training.registry import model_versions, refits, runs
 from continuous_training.settings import Refit as Limits
 from continuous_training.settings import load_settings
 from continuous_training.stages import check_model, train
+from continuous_training.training.fitting import fit_estimator, fix_steps
 from continuous_training.versions.examination import Policy
+from continuous_training.versions.frameworks.fitting import LabelledRows
 from continuous_training.versions.opening import examined_version, open_version
 from continuous_training.versions.signing import KEY
 from pipeline import Pipeline
@@ -128,8 +133,6 @@ class TestRefit:
 
     def test_the_refit_is_the_fit_of_the_same_recipe_on_these_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A logistic regression has one optimum, whoever fits it."""
-        import pandas as pd
-
         from toy.model import build
 
         set_refit("{min_gain: -1}")
@@ -412,6 +415,36 @@ class TestSecret:
 
 class Completed:
     returncode = 0
+
+
+class Network:
+    """A class of the model's package that stops early, as far as this is about its steps."""
+
+    def set_steps(self, steps: int) -> None:
+        self.steps = steps
+
+    def save(self, folder: Path) -> None: ...
+
+    @classmethod
+    def load(cls, folder: Path) -> None: ...
+
+
+class TestSteps:
+    def test_a_class_of_ones_own_is_told_the_number_of_steps(self) -> None:
+        network = Network()
+        assert fix_steps(network, __name__.partition(".")[0], 12)
+        assert network.steps == 12
+
+    def test_an_estimator_without_steps_is_fitted_as_always(self) -> None:
+        estimator = LogisticRegression(max_iter=50)
+        assert not fix_steps(estimator, "toy", 12)
+        assert estimator.max_iter == 50
+
+    def test_a_histogram_boosting_reports_its_steps_even_if_it_prints_none(self) -> None:
+        rows = np.random.default_rng(0).normal(size=(100, 2))
+        training = LabelledRows(rows, pd.Series(rows[:, 0] > 0))
+        estimator = HistGradientBoostingClassifier(max_iter=9, early_stopping=False)
+        assert fit_estimator(estimator, "toy", training, None, lambda *_: None)[1] == 9
 
 
 def classes(probabilities: list[float]) -> ClassifierPredictions:

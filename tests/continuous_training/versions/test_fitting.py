@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from continuous_training.errors import UserError
-from continuous_training.training.fitting import fit_estimator
+from continuous_training.training.fitting import fit_estimator, fix_steps
 from continuous_training.versions.estimator import NativeEstimator, open_estimator, save_estimator
 from continuous_training.versions.frameworks import SCIKIT_LEARN, framework_of
 from continuous_training.versions.frameworks.fitting import LabelledRows
@@ -99,6 +99,12 @@ class TestEarlyStopping:
         save_estimator(fitted, tmp_path, Trust("toy"))
         stored = open_estimator(tmp_path, framework, Trust("toy"))
         assert (stored.predict_proba(validation.features) == fitted.predict_proba(validation.features)).all()
+
+    def test_a_refit_does_as_many_steps_and_needs_no_validation_rows(self, framework: str) -> None:
+        estimator, steps = chain(BOOSTERS[framework]()), Steps()
+        assert fix_steps(estimator, "toy", 7)
+        fitted, _ = fit_estimator(estimator, "toy", make_rows(600, 0), None, steps.report)
+        assert (fitted[-1].n_iter_ if framework == SCIKIT_LEARN else len(steps.metrics)) == 7
 
     def test_the_steps_before_are_fitted_on_the_training_rows_alone(self, framework: str) -> None:
         training, validation = make_rows(400, 0), make_rows(200, 1)

@@ -71,11 +71,9 @@ def fit(estimator: catboost.CatBoost, training: LabelledRows, validation: Labell
 
 def fix_steps(estimator: catboost.CatBoost, steps: int) -> bool:
     """Let the next fit do so many steps, and not stop early."""
-    names = estimator.get_params()
-    [name, *_] = [*(name for name in STEPS if name in names), STEPS[0]]
-    # Without validation rows there is no best model; None removes a parameter
-    others = dict.fromkeys([each for each in (*PATIENCE, "od_type", "use_best_model") if each in names])
-    estimator.set_params(**{name: steps}, **others)
+    others = {*STEPS, *PATIENCE, "od_type", "use_best_model"}  # what means the steps, or needs validation rows
+    parameters = {name: value for name, value in estimator.get_params().items() if name not in others}
+    type(estimator).__init__(estimator, iterations=steps, **parameters)  # set_params removes no parameter
     return True
 
 
