@@ -1,8 +1,9 @@
-"""The judged twin of a champion that is a refit: the model of the same recipe that had not seen the fresh rows.
+"""The judged twin of a champion that is a refit: the model of the same recipe that was judged before.
 
-A refit was trained until its own run, so it has seen the fresh rows of the next ones. Its twin was held back from as
-many days as a candidate is today: so the recipes are compared, and both models answer rows that are new to them. The
-twin's address stands in the refit's signed lineage, and it is opened as any version is.
+A refit was trained until its own run, so it has seen fresh rows of the next ones. Later, a candidate that is held back
+would have to beat one that was not, though its own refit will have as many more rows. The twin was held back from the
+newest rows as the candidate is: the two recipes are compared on equal terms. The twin's address stands in the refit's
+signed lineage, and it is opened as any version is.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def choose_model(
 ) -> tuple[StoredModel, Rule]:
     """Return the model that is compared with, and the rule that it was not trained on the fresh rows.
 
-    It is the champion; or its judged twin, if the champion is a refit that has seen fresh rows and the twin can be
-    opened.
+    It is the judged twin of a champion that is a refit. If the twin cannot be opened, it is the champion, which the
+    rule refuses if it has seen fresh rows.
 
     Args:
         stack: closes the twin.
@@ -56,8 +57,8 @@ def choose_model(
     if address is None:
         return model, rules.check_trained_until(_trained_until(lineage), fresh_since)
     refit_until = _trained_until(signed)
-    if refit_until is None or refit_until <= fresh_since:
-        return model, rules.check_trained_until(refit_until, fresh_since)
+    if refit_until is None:
+        return model, rules.check_trained_until(None, fresh_since)
     try:
         twin = stack.enter_context(open_model(address, champion.run_id, champion.name, settings, fresh))
     except UserError as error:

@@ -59,7 +59,7 @@ def check_trained_until(trained_until: datetime | None, fresh_since: datetime, t
     Args:
         trained_until: the time before which all its training rows lie, or those of its twin if this takes its place.
         fresh_since: the time of the first fresh row.
-        twin: the champion's judged twin, if the champion is a refit that has seen fresh rows.
+        twin: the champion's judged twin, if the champion is a refit.
     """
     passed = trained_until is not None and trained_until <= fresh_since
     until = (

@@ -67,8 +67,8 @@ class Verdict(Document):
     `confidence` is that of the intervals, and `look` what makes it higher than the configured one: other comparisons
     share the error rate. Without a champion to compare with there is no look.
 
-    `judged_twin` says that the champion is a refit which has seen fresh rows, and that its numbers are those of the
-    model that was judged before.
+    `judged_twin` says that the champion is a refit, and that its numbers are those of the model that was judged before,
+    which was held back from the newest rows as the candidate is.
 
     `acceptance` is there if a rule fails and a person has accepted that.
 

@@ -2,7 +2,7 @@
 
 What is deployed is the judged recipe, on all rows whose labels are known. The version belongs to the candidate's MLflow
 run, so that all that is known of the candidate stays true of it; its signed lineage names the candidate's files, its
-judged twin, with which the next comparison is made while the version has seen the fresh rows.
+judged twin, with which the next candidate is compared.
 """
 
 from __future__ import annotations

@@ -340,7 +340,7 @@ def test_the_page_says_which_model_is_registered_and_by_which_rules() -> None:
     assert HOSTILE not in html
     assert "The judged model What is registered is the candidate itself" in text(html)
     assert "they agree" in text(html)
-    assert "The champion is a refit that has seen fresh rows" in text(html)
+    assert "The champion is a refit: its numbers are those of the model that was judged" in text(html)
     assert "It is the candidate itself" in text(html)
     assert "The refit What is registered is the recipe" in text(page(*UP_TO_TRAIN, make_verdict(), make_refit()))
 

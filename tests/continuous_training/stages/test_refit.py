@@ -321,16 +321,21 @@ class TestNextComparison:
             judged = version.process.predict(read_features(later))
         assert verdict.metrics[0].champion == pytest.approx(auc(judged[:, 1], later), abs=1e-9)
 
-    def test_the_refit_itself_is_compared_once_it_has_not_seen_the_fresh_rows(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        verdict = Pipeline(monkeypatch, AS_OF="2020-03-15").compare()  # its fresh rows start on the refit's last day
-        until = next(each for each in verdict.rules if each.name == "champion not trained on fresh rows")
-        assert (until.passed, verdict.judged_twin) == (True, False)
-        assert until.message == f"the champion was trained on rows before {UNTIL}, the fresh rows start on {UNTIL}"
+    def test_it_does_so_too_when_the_refit_has_not_seen_the_fresh_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The candidate's own refit will be newer than the champion by as much as the candidate is than its twin."""
+        verdict = Pipeline(monkeypatch, AS_OF="2020-03-20").compare()
+        assert verdict.judged_twin
 
-    def test_a_day_earlier_it_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert Pipeline(monkeypatch, AS_OF="2020-03-14").compare().judged_twin
+    @pytest.mark.parametrize(("as_of", "passed"), [("2020-03-14", False), ("2020-03-15", True), ("2020-03-16", True)])
+    def test_without_the_judged_model_the_refit_is_compared_once_the_fresh_rows_are_new_to_it(
+        self, refit_champion: Pipeline, monkeypatch: pytest.MonkeyPatch, as_of: str, passed: bool
+    ) -> None:
+        delete_judged_model(refit_champion)
+        verdict = Pipeline(monkeypatch, AS_OF=as_of).compare()
+        until = next(each for each in verdict.rules if each.name == "champion not trained on fresh rows")
+        assert (until.passed, verdict.judged_twin) == (passed, False)
+        assert f"the champion is a refit on rows before {UNTIL}" in until.message
+        assert "its judged model cannot be opened" in until.message
 
     def test_rows_that_the_judged_model_has_seen_too_reject(self, monkeypatch: pytest.MonkeyPatch) -> None:
         verdict = Pipeline(monkeypatch, AS_OF="2020-02-28").compare()
@@ -340,9 +345,7 @@ class TestNextComparison:
     def test_without_the_judged_model_the_verdict_says_what_to_do(
         self, refit_champion: Pipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        first = refit_champion
-        model = first.client.get_logged_model(first.candidate.model_uri.removeprefix("models:/"))
-        shutil.rmtree(urlsplit(model.artifact_location).path)
+        delete_judged_model(refit_champion)
         verdict = Pipeline(monkeypatch, AS_OF=NEXT_DAY).compare()
         assert verdict.decision == "reject"
         assert "its judged model cannot be opened" in verdict.summary
@@ -387,6 +390,11 @@ class TestNextComparison:
     def test_an_interrupted_promotion_is_recognized(self, monkeypatch: pytest.MonkeyPatch) -> None:
         again = Pipeline(monkeypatch, AS_OF="2020-03-01")
         assert "the candidate is the champion already" in again.compare().message
+
+
+def delete_judged_model(run: Pipeline) -> None:
+    model = run.client.get_logged_model(run.candidate.model_uri.removeprefix("models:/"))
+    shutil.rmtree(urlsplit(model.artifact_location).path)
 
 
 def read_features(run: Pipeline) -> object:
