@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 
 from continuous_training.documents import Stopwatch
-from continuous_training.registry import connection
+from continuous_training.registry import connection, model_versions
+from continuous_training.serving.rollout.client import read_server_urls, read_status
 from continuous_training.settings import load_settings
 from continuous_training.stages import deploy, register, roll_back
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 WRITES = re.compile("(create|set|update|rename|transition|delete|log)_")
 CALLS = Path("calls")
 THE_END = "the end"
+SECONDS = 60  # for the server to follow
 
 
 def work_until_killed(
@@ -58,6 +61,10 @@ def work_until_killed(
 def register_and_deploy(run: Run, candidate: Candidate, verdict: Verdict, refit: Refit) -> None:
     client, timer = connection.open_client(), Stopwatch(run.build_tag)
     registration = register.register(client, run, candidate, verdict, refit, timer)
+    registry, deadline = model_versions.registry_identity(client, run.model), time.monotonic() + SECONDS
+    for url in read_server_urls():  # the test has restored the registry: another model of this name was there before
+        while read_status(url).get("registry") != registry and time.monotonic() < deadline:
+            time.sleep(0.05)
     deploy.deploy(client, run, load_settings(run.model), candidate, registration, verdict, timer)
 
 
