@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from continuous_training.documents import Check, Metric
 
 CLASSES = "classes"
+WIDENING_CASTS = {("integer", "double"), ("long", "double"), ("integer", "long"), ("float", "double")}
 
 
 class JudgedTwin(NamedTuple):
@@ -34,9 +35,6 @@ class JudgedTwin(NamedTuple):
 
     refit_until: datetime
     loss: str | None = None
-
-
-WIDENING_CASTS = {("integer", "double"), ("long", "double"), ("integer", "long"), ("float", "double")}
 
 
 def check_behaviour(checks: Iterable[Check]) -> list[Rule]:

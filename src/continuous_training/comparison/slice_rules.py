@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy.special import stdtrit
-
-from continuous_training.comparison import bootstrap, jackknife
-from continuous_training.comparison.cases import case_unit, count_groups
+from continuous_training.comparison.cases import case_unit
+from continuous_training.comparison.difference import Difference, estimate_difference
 from continuous_training.comparison.slices import MIN_CASES, Slice, join_some, slice_by_value
 from continuous_training.documents import Rule
 from continuous_training.formatting import format_number
@@ -24,14 +21,6 @@ if TYPE_CHECKING:
     from continuous_training.comparison.evaluation import Predictions
     from continuous_training.comparison.ground_truth import GroundTruth
     from continuous_training.settings import Compare
-
-
-class Difference(NamedTuple):
-    """Candidate minus champion in a slice, its standard error, and the number of cases that both come from."""
-
-    value: float
-    standard_error: float
-    cases: int
 
 
 class SliceRules:
@@ -85,23 +74,11 @@ class SliceRules:
         candidate, champion = (model.take(part.rows) for model in self._models)
         truth = self._truth.take(part.rows)
         groups = None if self._groups is None else self._groups[part.rows]
-        number = count_groups(groups)
-        if groups is not None and number is not None and number < self._limits.min_cases:
-            value, error = jackknife.estimate_difference(self._limits.metric, candidate, champion, truth, groups)
-            return None if math.isnan(error) else Difference(value, error, part.cases)
-        differences = bootstrap.differences(
-            self._limits.metric, candidate, champion, truth, resamples=self._limits.resamples, groups=groups
-        )
-        if np.isnan(differences).mean() > 0.5:
-            return None
-        return Difference(float(np.nanmean(differences)), float(np.nanstd(differences)), part.cases)
+        return estimate_difference(candidate, champion, truth, self._limits, groups, part.cases)
 
 
 def check_slice(name: str, rows: int, difference: Difference | None, max_decrease: float, tail: float) -> Rule:
     """Check that the metric is not significantly worse in a slice by more than `max_decrease`.
-
-    The quantile is that of Student's t for one degree of freedom less than there are cases: so small a tail has too few
-    resamples for a percentile, and so few cases are not normal.
 
     Args:
         name: the slice.
@@ -114,7 +91,7 @@ def check_slice(name: str, rows: int, difference: Difference | None, max_decreas
     if difference is None:
         message = f"{name} ({rows:,} rows): the metric is not defined on most of its resamples"
         return Rule(name=name, passed=False, value=None, limit=-max_decrease, message=message)
-    best = difference.value + float(stdtrit(difference.cases - 1, 1 - tail)) * difference.standard_error
+    best = difference.best(tail)
     passed = best >= -max_decrease
     improvement = f"{format_improvement(difference.value)} ± {format_number(difference.standard_error)}"
     message = f"{name} ({rows:,} rows): improvement {improvement}"

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from statistics import NormalDist
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-import numpy as np
-
-from continuous_training.comparison import bootstrap, evaluation
+from continuous_training.comparison import bootstrap
 from continuous_training.comparison.cases import count_by_class, count_cases, count_groups
+from continuous_training.comparison.difference import estimate_difference
 from continuous_training.comparison.evaluation import ClassifierPredictions
 from continuous_training.comparison.ground_truth import GroundTruth
 from continuous_training.errors import UserError
@@ -71,20 +69,27 @@ class Probation:
 
     @classmethod
     def find(
-        cls, client: MlflowClient, model: str, settings: Settings, source: Literal["log", "warehouse"], as_of: datetime
+        cls,
+        client: MlflowClient,
+        model: str,
+        settings: Settings,
+        source: Literal["log", "warehouse"],
+        as_of: datetime,
+        now: datetime,
     ) -> Probation | None:
         """Return the probation of a model's champion; None if it has none, or it is over.
 
-        It is as long as `serving.probation_days`, and until the labels of these days are known.
+        It is as long as `serving.probation_days`, and until the labels of these days are known. A promotion in the
+        future is none: whoever can write to the registry can write its time.
         """
         champion = model_versions.by_alias(client, model, model_versions.CHAMPION)
         previous = model_versions.by_alias(client, model, model_versions.PREVIOUS)
-        if champion is None or previous is None or champion.promoted_at is None:
+        if champion is None or previous is None or champion.promoted_at is None or champion.promoted_at > now:
             return None
         if champion.replaced_version != previous.number or previous.rollback_reason is not None:
             return None
-        probation = cls(client, settings, source, champion, previous, champion.promoted_at, as_of, datetime.now(UTC))
-        return probation if settings.serving.probation_days and probation.now <= probation.end else None
+        probation = cls(client, settings, source, champion, previous, champion.promoted_at, as_of, now)
+        return probation if settings.serving.probation_days and now <= probation.end else None
 
     @property
     def end(self) -> datetime:
@@ -158,18 +163,13 @@ class Probation:
             message = f"{len(rows):,} rows with labels are too few, with {cases:,} of {limits.min_cases:,} cases"
             return Result(is_worse=False, message=message)
         truth = GroundTruth.of(rows, self.settings)
-        differences = bootstrap.differences(
-            limits.metric, champion, previous, truth, resamples=limits.resamples, groups=groups
-        )
-        defined = differences[~np.isnan(differences)]
-        if len(defined) < len(differences) / 2:
+        difference = estimate_difference(champion, previous, truth, limits, groups, cases)
+        if difference is None:
             message = f"{plain_name(limits.metric)} is not defined on most resamples of {len(rows):,} rows"
             return Result(is_worse=False, message=message)
-        # One look a day, each with its part of the error (Bonferroni); so small a tail has too few resamples
+        # One look a day, each with its part of the error (Bonferroni)
         tail = limits.tail / max(1, math.ceil(serving.probation_days))
-        scores = [evaluation.score(limits.metric, predictions, truth) for predictions in (champion, previous)]
-        change = scores[0] - scores[1]
-        best = change + NormalDist().inv_cdf(1 - tail) * float(defined.std())
+        change, best = difference.value, difference.best(tail)
         allowed = -(limits.non_inferior or 0)
         message = (
             f"its {plain_name(limits.metric)} improves by {format_improvement(change)} over that of version "

@@ -38,7 +38,7 @@ def check(monitor: ModelMonitor) -> list[Finding]:
 
 def _check(monitor: ModelMonitor) -> Iterator[Finding]:
     client, model = monitor.client, monitor.model
-    probation = Probation.find(client, model, monitor.settings, monitor.source, monitor.as_of)
+    probation = Probation.find(client, model, monitor.settings, monitor.source, monitor.as_of, monitor.now)
     if probation is None:
         return
     result = probation.look(read_server_urls() if "SERVING_URLS" in os.environ else [])

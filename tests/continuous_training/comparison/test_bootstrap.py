@@ -14,8 +14,9 @@ from scipy.stats import rankdata
 from sklearn.metrics import get_scorer
 
 from continuous_training.comparison import bootstrap, evaluation, rules
+from continuous_training.comparison.difference import Difference
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
-from continuous_training.comparison.slice_rules import Difference, check_slice
+from continuous_training.comparison.slice_rules import check_slice
 from continuous_training.comparison.weighted_metrics import weighted_metric
 from continuous_training.documents import Metric
 from continuous_training.errors import UserError

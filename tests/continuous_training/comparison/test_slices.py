@@ -13,9 +13,10 @@ from scipy.special import stdtrit
 
 from continuous_training.comparison import bootstrap, jackknife
 from continuous_training.comparison.cases import count_by_class, count_cases, count_groups
+from continuous_training.comparison.difference import Difference
 from continuous_training.comparison.evaluation import ClassifierPredictions, RegressorPredictions
 from continuous_training.comparison.ground_truth import GroundTruth
-from continuous_training.comparison.slice_rules import Difference, SliceRules, check_slice, report_rare_values
+from continuous_training.comparison.slice_rules import SliceRules, check_slice, report_rare_values
 from continuous_training.comparison.slices import MIN_CASES, slice_by_value
 from continuous_training.documents import Rule
 from continuous_training.formatting import format_number

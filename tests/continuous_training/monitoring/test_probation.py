@@ -171,7 +171,7 @@ class TestTheMonitor:
 
 class TestWhichChampionIsOnProbation:
     def find(self, client: MlflowClient) -> Probation | None:
-        return Probation.find(client, "toy", load_settings("toy"), "log", AS_OF)
+        return Probation.find(client, "toy", load_settings("toy"), "log", AS_OF, datetime.now(UTC))
 
     def test_it_ends_when_the_labels_of_the_last_day_are_known(self, client: MlflowClient) -> None:
         for days, is_on_probation in ((7.99, True), (8.01, False)):
@@ -182,7 +182,7 @@ class TestWhichChampionIsOnProbation:
         change("watch_seconds: 0", "watch_seconds: 0, probation_days: 0")
         assert self.find(client) is None
 
-    @pytest.mark.parametrize("moment", ["yesterday", "2020-03-01T00:00:00", ""])
+    @pytest.mark.parametrize("moment", ["yesterday", "2020-03-01T00:00:00", "", "9999-12-31T23:59:59+00:00"])
     def test_none_is_if_its_promotion_is_not_known(self, client: MlflowClient, moment: str) -> None:
         client.set_model_version_tag("toy", "2", model_versions.PROMOTED_AT, moment)
         assert self.find(client) is None
