@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import get_scorer_names
 
 from continuous_training.errors import UserError
+from continuous_training.formatting.scorers import DEFINED_FOR, DEFINED_FOR_TWO_CLASSES
 from continuous_training.settings import load_settings, parse_as_of, source_hash
 from continuous_training.stages import set_up
 from several_targets import use_several_targets
@@ -229,8 +230,8 @@ class TestParameters:
         with pytest.raises(UserError, match=r"first.neg_log_loss: .* never above 0: write -0.6 for at most 0.6"):
             set_up.begin()
 
-    def test_the_common_scorers_are_scorers_of_scikit_learn(self) -> None:
-        assert set_up.COMMON_SCORERS.issubset(get_scorer_names())
+    def test_the_scorers_that_are_not_tried_are_scorers_of_scikit_learn(self) -> None:
+        assert DEFINED_FOR_TWO_CLASSES.union(*DEFINED_FOR.values()).issubset(get_scorer_names())
 
     def test_a_rollback_begins_with_an_invalid_training_yaml(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("src/toy/training.yaml").write_text("not: yes")

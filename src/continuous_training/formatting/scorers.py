@@ -16,6 +16,16 @@ ERROR = "neg_"
 TRAINING = "train_"  # before the name of a scorer in MLflow: its value on the training rows
 VALIDATION = "validation_"  # and that on the validation rows
 
+# Scorers that need no trial: they exist, and are defined for all labels of a task
+DEFINED_FOR = {
+    "classification": {"accuracy", "neg_log_loss", "neg_brier_score", "balanced_accuracy"},
+    "regression": {
+        *("neg_mean_absolute_error", "neg_mean_squared_error", "neg_root_mean_squared_error"),
+        *("neg_median_absolute_error", "r2", "explained_variance"),
+    },
+}
+DEFINED_FOR_TWO_CLASSES = {"roc_auc", "average_precision", "f1", "precision", "recall"}
+
 
 def is_error(scorer: str) -> bool:
     """Return whether a lower value of the metric is better."""

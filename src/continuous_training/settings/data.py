@@ -267,5 +267,5 @@ class Checks(Section):
     """The largest share of missing days, or hours, in the training window and in the fresh window."""
 
     max_copied_share: float = Field(default=0.1, ge=0, le=1)
-    """The largest share of rows that are equal to an earlier one but for their key: they were probably ingested
-    twice."""
+    """The largest share of rows that are equal to another one but for a column of the key that is no feature and
+    different in each row: they were probably ingested twice."""

@@ -65,6 +65,7 @@ class Settings(Section):
             if self.compute.data_parallel and getattr(self.model, name):
                 yield "compute.data_parallel", f"a data-parallel training has no model.{name}"
         for path, names in (
+            ("checks.trusted_features", self.checks.trusted_features),
             ("compare.slices", self.compare.slices),
             ("serving.redacted", self.serving.redacted),
             ("monitor.columns", self.monitor.columns),

@@ -14,18 +14,13 @@ from continuous_training.comparison.ranking import NDCG
 from continuous_training.compute.ec2 import account
 from continuous_training.documents import BUILD, Acceptance, Run, Stopwatch, first_error
 from continuous_training.errors import UserError
-from continuous_training.formatting.scorers import ERROR
+from continuous_training.formatting.scorers import DEFINED_FOR, DEFINED_FOR_TWO_CLASSES, ERROR
 from continuous_training.git import current_commit
 from continuous_training.model_packages import default_model
 from continuous_training.settings import BRANCH, Compare, Settings, load_settings, lock_hash, parse_as_of
 from continuous_training.stages import person
 
 log = logging.getLogger(__name__)
-
-COMMON_SCORERS = {  # some of scikit-learn's, which Set up need not import to know them
-    *("accuracy", "average_precision", "neg_brier_score", "neg_log_loss", "roc_auc"),
-    *("neg_mean_absolute_error", "neg_mean_squared_error", "neg_root_mean_squared_error", "r2"),
-}
 
 
 def begin() -> Run:
@@ -110,7 +105,8 @@ def _check_ec2(settings: Settings) -> None:
 def _check_metrics(limits: Compare) -> None:
     """Check that all metrics exist, before any time is spent on training."""
     functions = load_metric_functions(limits) if limits.functions else {}
-    others = limits.scorers - COMMON_SCORERS - functions.keys() - {NDCG}
+    common = DEFINED_FOR_TWO_CLASSES.union(*DEFINED_FOR.values())
+    others = limits.scorers - common - functions.keys() - {NDCG}
     if not others and not functions:
         return
     from sklearn.metrics import get_scorer_names  # takes a second to import

@@ -42,7 +42,7 @@ class TestDays:
         assert not checks[FRESH].passed
         assert checks[FRESH].message == (
             "3 of 14 days have far fewer rows than usual: 2020-02-18 (0 of 40 rows), 2020-02-19 (0 of 40 rows) and "
-            "2020-02-20 (0 of 40 rows); 21.4%, where 15% are allowed"
+            "2020-02-20 (0 of 40 rows); 21.4%, where checks.max_missing_share allows 15%"
         )
         assert checks[TRAINING].passed
 
@@ -96,11 +96,11 @@ class TestUsual:
         periods = compare_with_usual(counts, begin + timedelta(days=21), timedelta(days=1))
         assert [(period.rows, period.usual) for period in periods] == [(10, 20), (30, 20), (20, 20)]
 
-    @pytest.mark.parametrize(("rows", "counted"), [(4, 0), (5, 3)])
-    def test_days_of_few_rows_are_not_counted(self, rows: int, counted: int) -> None:
+    @pytest.mark.parametrize(("rows", "days"), [(4, 0), (5, 3)])
+    def test_days_of_few_rows_are_left_out(self, rows: int, days: int) -> None:
         begin = datetime(2020, 1, 6)
         counts = {begin + timedelta(days=7 * week): rows for week in range(3)}
-        assert len(compare_with_usual(counts, begin + timedelta(days=21), timedelta(days=1))) == counted
+        assert len(compare_with_usual(counts, begin + timedelta(days=21), timedelta(days=1))) == days
 
     def test_a_day_that_has_not_ended_is_left_out(self) -> None:
         begin = datetime(2020, 1, 6)
@@ -122,7 +122,12 @@ class TestCopies:
         assert copied.passed is passed
         percent = 100 * len(copies) / (len(copies) + len(window))
         assert copied.message.startswith(f"{len(copies)} rows, {percent:.3g}%, ")
-        assert "are equal to another one but for their key (id)" in copied.message
+        assert "are equal to another one but for id, as if they had been ingested twice" in copied.message
 
     def test_rows_that_differ_are_no_copies(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert check(monkeypatch, events())["copies"].message == "no row is equal to another one but for its key"
+        assert check(monkeypatch, events())["copies"].message == "no row is equal to another one but for id"
+
+    def test_rows_of_several_stations_may_be_alike(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        change("key: [id]", "key: [id, seen]")  # id is that of a station
+        frame = pd.concat([events().assign(id=station) for station in range(3)])
+        assert "copies" not in check(monkeypatch, frame)

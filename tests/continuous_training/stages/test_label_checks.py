@@ -57,6 +57,13 @@ class TestMetricsOfTheLabels:
         metrics = check(monkeypatch, self.use_kinds("f1_macro"))["metrics"]
         assert (metrics.passed, metrics.message) == (True, "f1_macro can be computed for these labels")
 
+    def test_classes_may_be_integers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        frame = self.use_kinds("f1_macro")
+        change("late: {type: category, feature: false}", "late: {type: integer, feature: false}")
+        frame["late"] = frame["late"].map({"early": 1, "late": 2, "on time": 3})
+        metrics = check(monkeypatch, frame)["metrics"]
+        assert metrics.passed, metrics.message
+
     def test_metrics_that_are_always_defined_are_not_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "metrics" not in check(monkeypatch, events())
 

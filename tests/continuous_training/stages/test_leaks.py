@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from continuous_training.errors import UserError
 from pipeline import Pipeline
 from several_targets import use_several_targets
 from toy import change, events, store
@@ -67,6 +68,11 @@ class TestTwoClasses:
         change("max_age_days: 3", "max_age_days: 3, trusted_features: [extra]")
         (check,) = leaks(monkeypatch, add_column("boolean", ~LATE))
         assert check.passed
+
+    def test_one_that_does_not_exist_is_a_mistake(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        change("max_age_days: 3", "max_age_days: 3, trusted_features: [extr]")
+        with pytest.raises(UserError, match=r"checks.trusted_features: 'extr' is not among the columns"):
+            leaks(monkeypatch)
 
     def test_a_feature_whose_nulls_are_the_answer_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         frame = add_column("number", events()["x"].mul(0).add(1).where(LATE), ", max_null_share: 0.9")

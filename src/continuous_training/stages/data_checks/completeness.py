@@ -15,7 +15,7 @@ from continuous_training.formatting import format_percent, join_names
 if TYPE_CHECKING:
     from continuous_training.data.snapshot_rows import SnapshotRows
     from continuous_training.documents import Snapshot
-    from continuous_training.settings import Settings
+    from continuous_training.settings import Checks, Settings
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 DENSE_ROWS = 50  # an hour: from here on hours are counted, not days
@@ -38,7 +38,7 @@ def check_completeness(rows: SnapshotRows, settings: Settings, snapshot: Snapsho
     The usual number is the median of the same weekday, or hour of the week, in the whole snapshot: so neither weekends
     nor nights are missing. Periods before the first row are not, either: the data may begin there.
     """
-    time, limits = settings.data.time, settings.checks
+    time = settings.data.time
     if rows.types.get(time) != str(ARROW_TYPES["timestamp"]):
         return []  # reported for the column
     length = DAY
@@ -52,9 +52,8 @@ def check_completeness(rows: SnapshotRows, settings: Settings, snapshot: Snapsho
         ("training", snapshot.since, snapshot.fresh_since),
         ("fresh", snapshot.fresh_since, snapshot.until),
     ):
-        counted = [period for period in periods if since <= period.begin and period.begin + length <= until]
-        missing = [period for period in counted if period.rows < limits.min_share_of_usual * period.usual]
-        results.append(_check_window(window, counted, missing, length, limits.max_missing_share))
+        within = [period for period in periods if since <= period.begin and period.begin + length <= until]
+        results.append(_check_window(window, within, settings.checks, length))
     return results
 
 
@@ -79,33 +78,43 @@ def compare_with_usual(counts: dict[datetime, int], until: datetime, length: tim
     return [period for period in periods if period.usual >= MIN_USUAL_ROWS]
 
 
-def check_copies(rows: SnapshotRows, settings: Settings) -> Check:
-    """Check that few rows are equal to another one in everything but their key."""
-    others = [name for name in rows.types if name not in settings.data.key]
-    total = rows.train + rows.fresh
-    copies = total - rows.count_distinct(others) if others and rows.key else 0
+def check_copies(rows: SnapshotRows, settings: Settings) -> list[Check]:
+    """Check that few rows are equal to another one in everything but a number that each row gets when it is stored.
+
+    That is a column of the key that is no feature, not the time, and different in each row. Where the key has none, it
+    tells what a row is about, such as a station and an hour: rows that differ in it are different rows.
+    """
+    data, total = settings.data, rows.train + rows.fresh
+    identifiers = [name for name in rows.key if name != data.time and not data.columns[name].feature]
+    identifiers = [name for name in identifiers if rows.count_distinct([name]) == total]
+    others = [name for name in rows.types if name not in identifiers]
+    if not identifiers or not others:
+        return []
+    copies = total - rows.count_distinct(others)
     limit = settings.checks.max_copied_share
-    message = "no row is equal to another one but for its key"
+    message = f"no row is equal to another one but for {join_names(identifiers)}"
     if copies:
         message = (
-            f"{copies:,} rows, {format_percent(copies / total)}, are equal to another one but for their key "
-            f"({', '.join(rows.key)}), as if they had been ingested twice; {format_percent(limit)} are allowed"
+            f"{copies:,} rows, {format_percent(copies / total)}, are equal to another one but for "
+            f"{join_names(identifiers)}, as if they had been ingested twice; checks.max_copied_share allows "
+            f"{format_percent(limit)}"
         )
-    return Check(name="copies", passed=copies <= limit * total, message=message)
+    return [Check(name="copies", passed=copies <= limit * total, message=message)]
 
 
-def _check_window(window: str, counted: list[Period], missing: list[Period], length: timedelta, limit: float) -> Check:
+def _check_window(window: str, periods: list[Period], limits: Checks, length: timedelta) -> Check:
     noun, pattern = ("days", "%Y-%m-%d") if length == DAY else ("hours", "%Y-%m-%d %H:%M")
     name = f"completeness of the {window} rows"
+    missing = [period for period in periods if period.rows < limits.min_share_of_usual * period.usual]
     if not missing:
-        return Check(name=name, passed=True, message=f"none of {len(counted):,} {noun} has far fewer rows than usual")
-    named = [f"{period.begin:{pattern}} ({period.rows:,} of {period.usual:,g} rows)" for period in missing[:EXAMPLES]]
+        return Check(name=name, passed=True, message=f"none of {len(periods):,} {noun} has far fewer rows than usual")
+    names = [f"{period.begin:{pattern}} ({period.rows:,} of {period.usual:,g} rows)" for period in missing[:EXAMPLES]]
     if len(missing) > EXAMPLES:
-        named.append(f"{len(missing) - EXAMPLES:,} more")
-    share = len(missing) / len(counted)
+        names.append(f"{len(missing) - EXAMPLES:,} more")
+    share, limit = len(missing) / len(periods), limits.max_missing_share
     message = (
-        f"{len(missing):,} of {len(counted):,} {noun} have far fewer rows than usual: {join_names(named)}; "
-        f"{format_percent(share)}, where {format_percent(limit)} are allowed"
+        f"{len(missing):,} of {len(periods):,} {noun} have far fewer rows than usual: {join_names(names)}; "
+        f"{format_percent(share)}, where checks.max_missing_share allows {format_percent(limit)}"
     )
     return Check(name=name, passed=share <= limit, message=message)
 

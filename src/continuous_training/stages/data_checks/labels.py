@@ -10,6 +10,7 @@ from continuous_training.comparison.cases import check_cases
 from continuous_training.comparison.ranking import NDCG
 from continuous_training.documents import Check
 from continuous_training.errors import UserError
+from continuous_training.formatting.scorers import DEFINED_FOR, DEFINED_FOR_TWO_CLASSES
 
 if TYPE_CHECKING:
     from continuous_training.data.snapshot_rows import SnapshotRows
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
 
 
 LABELS = 10_000  # on which metrics are tried
-DEFINED_FOR = {
-    "classification": {"accuracy", "neg_log_loss", "neg_brier_score", "balanced_accuracy"},
-    "regression": {
-        *("neg_mean_absolute_error", "neg_mean_squared_error", "neg_root_mean_squared_error"),
-        *("neg_median_absolute_error", "r2", "explained_variance"),
-    },
-}
-DEFINED_FOR_TWO_CLASSES = {"roc_auc", "average_precision", "f1", "precision", "recall"}
 PERIOD_SECONDS = {"hour": 3600, "day": 86_400, "week": 604_800}
 NEED_EVERY_CLASS = {"roc_auc_ovo", "roc_auc_ovo_weighted", "roc_auc_ovr", "roc_auc_ovr_weighted"}  # metrics
 
@@ -59,7 +52,7 @@ def check_metrics(rows: SnapshotRows, settings: Settings) -> list[Check]:
         return []
     from continuous_training.comparison import evaluation
 
-    labels = np.array(rows.sample_labels(target, LABELS), dtype=object if task == "classification" else np.float64)
+    labels = np.array(rows.sample_labels(target, LABELS))
     predictions: evaluation.Predictions = evaluation.RegressorPredictions(labels)
     if task == "classification":
         labels = np.array([*classes, *labels])  # each class once at least

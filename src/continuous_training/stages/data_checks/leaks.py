@@ -100,7 +100,7 @@ def _columns(rows: SnapshotRows, settings: Settings) -> list[Feature]:
 
 def _nulls(rows: SnapshotRows, settings: Settings) -> list[Feature]:
     """Return whether each feature is null, and all of that together, as features."""
-    names = [name for name in settings.data.features if name in rows.types]
+    names = [name for name in settings.data.features if name in rows.types.keys() - settings.checks.trusted_features]
     counts = rows.aggregate({name: f"count({quote(name)})" for name in names})
     total = rows.train + rows.fresh
     nullable = [name for name in names if 0 < counts[name] < total]
