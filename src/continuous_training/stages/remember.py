@@ -62,14 +62,14 @@ def make_expectation(settings: Settings, **conditions: float | None) -> Expectat
     Raises:
         UsageError: a value is out of range, or the condition is not one of the model's task.
     """
-    given = {name: value for name, value in conditions.items() if value is not None}
+    options = {name: value for name, value in conditions.items() if value is not None}
     is_regression = settings.model.task == "regression"
-    if is_regression and "max_error" not in given:
+    if is_regression and "max_error" not in options:
         raise UsageError("a regression needs --max-error: how far a prediction may be from the label")
-    if foreign := given.keys() & {"min_probability" if is_regression else "max_error"}:
+    if foreign := options.keys() & {"min_probability" if is_regression else "max_error"}:
         raise UsageError(f"--{min(foreign).replace('_', '-')} is not for a {settings.model.task}")
     try:
-        return Expectation.model_validate(given)
+        return Expectation.model_validate(options)
     except ValidationError as error:
         name, _, message = first_error(error).partition(": ")
         raise UsageError(f"--{name.replace('_', '-')}: {message}") from error
